@@ -1,0 +1,27 @@
+"""Rolecall's Lambda entry points: which event reaches which part of the application."""
+
+from typing import Any
+
+from chalice import Chalice
+from chalice.app import CloudWatchEvent, ConvertToMiddleware, SQSEvent
+
+from chalicelib.bootstrap import application
+from chalicelib.events import PATTERN
+from chalicelib.telemetry import logger, metrics
+
+app = Chalice(app_name="rolecall")
+app.register_middleware(ConvertToMiddleware(logger.inject_lambda_context(clear_state=True)))
+app.register_middleware(ConvertToMiddleware(metrics.log_metrics))
+
+
+@app.on_cw_event(PATTERN)
+def on_account_event(event: CloudWatchEvent) -> None:
+    """Send the accounts that an Organizations or Control Tower event names to the queue."""
+    application().announce(event.to_dict())
+
+
+# The queue's name and the batch size are settled in .chalice/resources.yaml, which is merged over these.
+@app.on_sqs_message(queue="rolecall-accounts", batch_size=10)
+def enroll(event: SQSEvent) -> dict[str, Any]:
+    """Bring each account of a batch, and the source policy, to where they should be."""
+    return application().enroll(event.to_dict()["Records"], event.context)

@@ -1,0 +1,2 @@
+def application():
+    raise RuntimeError("skeleton")

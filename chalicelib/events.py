@@ -1,0 +1,1 @@
+PATTERN = {"source": ["aws.organizations", "aws.controltower"], "detail": {"eventName": ["CreateAccountResult"]}}
