@@ -1,1 +1,123 @@
-PATTERN = {"source": ["aws.organizations", "aws.controltower"], "detail": {"eventName": ["CreateAccountResult"]}}
+"""The events that tell of an account, and where each carries the account's id.
+
+Organizations and Control Tower deliver them through CloudTrail on a best-effort basis ("AWS Organizations events" in the
+EventBridge reference), so an event is a hint: whatever it names is looked up before anything is done.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+from chalicelib.arns import AccountId, is_account_id
+
+# Deep or wide junk is not worth a search: a real event has some sixty values.
+_SEARCH_LIMIT = 1000
+
+
+def account_ids(event: object) -> list[AccountId]:
+    """Name the accounts that an event is about; none where it is not about a change, or can't be read."""
+    if not isinstance(event, dict):
+        return []
+    detail = _mapping(event.get("detail"))
+    if detail.get("errorCode"):
+        return []
+    name = detail.get("eventName")
+    parser = _PARSERS.get(name) if isinstance(name, str) else None
+    if parser is None:
+        return []
+    # The bus belongs to the management account, which is never what one of these events is about.
+    found = (value for value in parser(detail) if is_account_id(value) and value != event.get("account"))
+    return [AccountId(value) for value in dict.fromkeys(found)]
+
+
+def _created(detail: dict[str, Any]) -> Iterator[Any]:
+    status = _at(detail, "serviceEventDetails", "createAccountStatus")
+    if status.get("state") == "SUCCEEDED":
+        yield status.get("accountId")
+
+
+def _closed(detail: dict[str, Any]) -> Iterator[Any]:
+    status = _at(detail, "serviceEventDetails", "closeAccountStatus")
+    if status.get("state") == "SUCCEEDED":
+        yield status.get("accountId")
+
+
+def _managed(status_key: str) -> Callable[[dict[str, Any]], Iterator[Any]]:
+    def parse(detail: dict[str, Any]) -> Iterator[Any]:
+        status = _at(detail, "serviceEventDetails", status_key)
+        if status.get("state") == "SUCCEEDED":
+            yield _at(status, "account").get("accountId")
+
+    return parse
+
+
+def _requested(detail: dict[str, Any]) -> Iterator[Any]:
+    yield _at(detail, "requestParameters").get("accountId")
+
+
+def _accepted(detail: dict[str, Any]) -> Iterator[Any]:
+    handshake = _at(detail, "responseElements", "handshake")
+    parties = handshake.get("parties")
+    if handshake.get("state") == "ACCEPTED" and isinstance(parties, list):
+        yield from (_mapping(party).get("id") for party in parties if _mapping(party).get("type") == "ACCOUNT")
+
+
+def _anywhere(detail: dict[str, Any]) -> Iterator[Any]:
+    """Look for `accountId` at any depth, but never in who called or who received the event.
+
+    AccountJoinedOrganization and AccountDepartedOrganization are documented by name; where they carry the id is not.
+    """
+    callers = {_at(detail, "userIdentity").get("accountId")} if _is_text(_at(detail, "userIdentity").get("accountId")) else set()
+    callers |= {detail["recipientAccountId"]} if _is_text(detail.get("recipientAccountId")) else set()
+    pending: list[Any] = [value for key, value in detail.items() if key != "userIdentity"]
+    for _ in range(_SEARCH_LIMIT):
+        if not pending:
+            return
+        value = pending.pop()
+        node = _mapping(value)
+        yield from (each for key, each in node.items() if key.lower() == "accountid" and _is_text(each) and each not in callers)
+        pending.extend(node.values())
+        if isinstance(value, list):
+            pending.extend(value[:_SEARCH_LIMIT])
+
+
+_Parser: TypeAlias = Callable[[dict[str, Any]], Iterator[Any]]
+
+_PARSERS: dict[str, _Parser] = {
+    "CreateAccountResult": _created,
+    "AccountJoinedOrganization": _anywhere,
+    "AcceptHandshake": _accepted,
+    "MoveAccount": _requested,
+    "CloseAccount": _requested,
+    "CloseAccountResult": _closed,
+    "RemoveAccountFromOrganization": _requested,
+    "AccountDepartedOrganization": _anywhere,
+    "CreateManagedAccount": _managed("createManagedAccountStatus"),
+    "UpdateManagedAccount": _managed("updateManagedAccountStatus"),
+}
+
+# The detail-type is left open: whether joined and departed come as API calls or service events is not documented.
+PATTERN: dict[str, Any] = {
+    "source": ["aws.organizations", "aws.controltower"],
+    "detail": {"eventName": list(_PARSERS), "errorCode": [{"exists": False}]},
+}
+
+
+def _at(node: dict[str, Any], *path: str) -> dict[str, Any]:
+    for key in path:
+        node = _mapping(node.get(key))
+    return node
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    """Take an object as it is, or out of the JSON string that some relays make of it."""
+    if isinstance(value, str) and value.startswith("{"):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)

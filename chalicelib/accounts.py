@@ -1,0 +1,85 @@
+"""An account as Organizations describes it and as the ledger remembers it, and whether it should be enrolled."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from chalicelib.arns import AccountId
+from chalicelib.errors import Reason
+from chalicelib.settings import Settings
+
+
+class Outcome(StrEnum):
+    """Where an account stands."""
+
+    ENROLLED = "enrolled"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    RETIRED = "retired"
+
+
+class Change(StrEnum):
+    """What a pass did to an account's member role."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    DELETED = "deleted"
+    NONE = "none"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Account:
+    """A member of the organization, or its management account.
+
+    `ou_ids` are the organizational units above it, nearest last; empty where no OU setting asks for them.
+    """
+
+    id: AccountId
+    name: str
+    state: str
+    joined_at: datetime | None
+    ou_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LedgerRow:
+    """What the ledger keeps of one account; times are ISO 8601 in UTC.
+
+    `policy_name` is the shard of the source policy that names the account, and `attempts` counts the failures since it was
+    last where it should be.
+    """
+
+    account_id: AccountId
+    name: str | None = None
+    outcome: Outcome
+    change: Change = Change.NONE
+    reason: Reason | None = None
+    error: str | None = None
+    role_arn: str | None = None
+    fingerprint: str | None = None
+    policy_name: str | None = None
+    trigger: str | None = None
+    access_role: str | None = None
+    attempts: int = 0
+    joined_at: str | None = None
+    enrolled_at: str | None = None
+    updated_at: str
+
+
+_UNWORKABLE_STATES = {
+    "PENDING_ACTIVATION": Reason.PENDING_ACTIVATION,
+    "SUSPENDED": Reason.SUSPENDED,
+    "PENDING_CLOSURE": Reason.PENDING_CLOSURE,
+    "CLOSED": Reason.CLOSED,
+}
+
+
+def eligibility(account: Account, settings: Settings) -> Reason | None:
+    """Tell why an account should not be enrolled, or None where it should; exclusion wins over inclusion."""
+    if account.id == settings.management_account_id and not settings.include_management_account:
+        return Reason.EXCLUDED
+    if account.id in settings.exclude_account_ids or settings.exclude_ou_ids.intersection(account.ou_ids):
+        return Reason.EXCLUDED
+    if settings.include_ou_ids and not settings.include_ou_ids.intersection(account.ou_ids):
+        return Reason.EXCLUDED
+    return _UNWORKABLE_STATES.get(account.state)

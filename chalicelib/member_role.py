@@ -1,0 +1,419 @@
+"""The member role: what it should be, and the plan that makes an observed one so."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from chalicelib.arns import role_arn, root_arn
+from chalicelib.documents import Document
+from chalicelib.errors import SettingsError
+from chalicelib.settings import MANAGED_BY_TAG, STAGE_TAG, Settings
+
+ASSUME_ACTIONS = ("sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity")
+"""What a reader needs: some carry transitive tags or a source identity into every session that they assume."""
+
+TRUST_LIMIT = 2048
+"""Characters of a trust policy, unless an account's quota was raised ("IAM and AWS STS quotas")."""
+
+SESSION_POLICY_LIMIT = 2048
+"""Characters of an inline session policy (AssumeRole in the "AWS STS API Reference")."""
+
+DENY_POLICY_NAME = "DenyDataReads"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemberRole:
+    """A member role, desired or observed; `attached` are managed policies' ARNs and `inline` are documents by name."""
+
+    arn: str
+    trust: Document
+    max_session: int
+    boundary: str | None
+    tags: Mapping[str, str]
+    attached: frozenset[str]
+    inline: Mapping[str, Document]
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRole:
+    """Create the role with its trust, tags, session length and boundary, and no policy yet."""
+
+    role: MemberRole
+
+
+@dataclass(frozen=True, slots=True)
+class TagRole:
+    """Set tags that are missing or have another value."""
+
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SetTrust:
+    """Replace the trust policy."""
+
+    trust: Document
+
+
+@dataclass(frozen=True, slots=True)
+class SetMaxSession:
+    """Set the longest session, in seconds."""
+
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetBoundary:
+    """Set the permissions boundary, or take it off."""
+
+    boundary: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PutInlinePolicy:
+    """Write an inline policy."""
+
+    name: str
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteInlinePolicy:
+    """Delete an inline policy that should not be there."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttachPolicy:
+    """Attach a managed policy."""
+
+    arn: str
+
+
+@dataclass(frozen=True, slots=True)
+class DetachPolicy:
+    """Detach a managed policy that should not be there."""
+
+    arn: str
+
+
+Action: TypeAlias = (
+    CreateRole
+    | TagRole
+    | SetTrust
+    | SetMaxSession
+    | SetBoundary
+    | PutInlinePolicy
+    | DeleteInlinePolicy
+    | AttachPolicy
+    | DetachPolicy
+)
+
+
+def desired_role(settings: Settings, account_id: str) -> MemberRole:
+    """Say what the member role of an account should be."""
+    boundary = settings.permissions_boundary_arn
+    return MemberRole(
+        arn=role_arn(settings.partition, account_id, settings.member_role_name),
+        trust=trust_document(settings),
+        max_session=settings.member_role_max_session,
+        boundary=_filled(boundary, settings, account_id) if boundary else None,
+        tags={**settings.member_role_tags, **settings.ownership_tags},
+        attached=frozenset(_filled(arn, settings, account_id) for arn in settings.member_role_policy_arns),
+        inline={DENY_POLICY_NAME: deny_document()} if settings.deny_data_reads else {},
+    )
+
+
+def plan(observed: MemberRole | None, desired: MemberRole) -> tuple[Action, ...]:
+    """List the actions that make the observed role the desired one, what narrows it before what widens it.
+
+    Tags that others put on the role stay: tag policies and cost tools would only put them on again.
+    """
+    if observed is None:
+        bare = replace(desired, attached=frozenset(), inline={})
+        return (CreateRole(bare), *plan(bare, desired))
+    return tuple(_differences(observed, desired))
+
+
+def _differences(observed: MemberRole, desired: MemberRole) -> Iterator[Action]:
+    # Tags first: an adopted role that is ours by its tags is taken up again wherever a crash leaves it.
+    tags = {key: value for key, value in desired.tags.items() if observed.tags.get(key) != value}
+    if tags:
+        yield TagRole(tags)
+    if observed.trust != desired.trust:
+        yield SetTrust(desired.trust)
+    if observed.boundary != desired.boundary:
+        yield SetBoundary(desired.boundary)
+    for name, document in sorted(desired.inline.items()):
+        if observed.inline.get(name) != document:
+            yield PutInlinePolicy(name, document)
+    for arn in sorted(observed.attached - desired.attached):
+        yield DetachPolicy(arn)
+    for name in sorted(observed.inline.keys() - desired.inline.keys()):
+        yield DeleteInlinePolicy(name)
+    for arn in sorted(desired.attached - observed.attached):
+        yield AttachPolicy(arn)
+    if observed.max_session != desired.max_session:
+        yield SetMaxSession(desired.max_session)
+
+
+def apply(role: MemberRole | None, actions: tuple[Action, ...]) -> MemberRole | None:
+    """Say what a role is after some actions; the law is apply(observed, plan(observed, desired)) == desired, but for others' tags."""
+    for action in actions:
+        role = _after(role, action)
+    return role
+
+
+def _after(role: MemberRole | None, action: Action) -> MemberRole:
+    if isinstance(action, CreateRole):
+        return action.role
+    if role is None:
+        message = f"{type(action).__name__} needs a role"
+        raise ValueError(message)
+    match action:
+        case TagRole(tags):
+            return replace(role, tags={**role.tags, **tags})
+        case SetTrust(trust):
+            return replace(role, trust=trust)
+        case SetMaxSession(seconds):
+            return replace(role, max_session=seconds)
+        case SetBoundary(boundary):
+            return replace(role, boundary=boundary)
+        case PutInlinePolicy(name, document):
+            return replace(role, inline={**role.inline, name: document})
+        case DeleteInlinePolicy(name):
+            return replace(role, inline={key: value for key, value in role.inline.items() if key != name})
+        case AttachPolicy(arn):
+            return replace(role, attached=role.attached | {arn})
+        case DetachPolicy(arn):
+            return replace(role, attached=role.attached - {arn})
+
+
+def why_foreign(observed: MemberRole, desired: MemberRole, *, adopt: bool) -> str | None:
+    """Say why a role of the member role's name is not ours to change, or None where it is."""
+    if observed.arn != desired.arn:
+        return f"{observed.arn} has a path, so the source policy can't name it: delete or rename it, or set another MemberRoleName"
+    ours = {key: desired.tags[key] for key in (MANAGED_BY_TAG, STAGE_TAG)}
+    tags = {key: observed.tags[key] for key in ours if key in observed.tags}
+    if tags == ours:
+        return None
+    if tags:
+        marks = ", ".join(f"{key}={value}" for key, value in sorted(tags.items()))
+        return f"{observed.arn} belongs to another owner ({marks}): set another MemberRoleName, or delete the role there"
+    if adopt:
+        return None
+    return (
+        f"{observed.arn} was not made by Rolecall: delete or rename it, set another MemberRoleName, or take such roles over "
+        "with AdoptExistingRoles=true"
+    )
+
+
+def fingerprint(role: MemberRole) -> str:
+    """Digest a role, so that a change of what is desired shows without reading IAM."""
+    inline = sorted((name, document.text) for name, document in role.inline.items())
+    parts = (role.arn, role.trust.text, role.max_session, role.boundary, sorted(role.tags.items()), sorted(role.attached), inline)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def trust_document(settings: Settings) -> Document:
+    """Write the trust policy: the source account, narrowed to the source principals and the external id.
+
+    The account's root as principal survives the re-creation of a source principal, and does not fail when one does not exist
+    yet ("AWS JSON policy elements: Principal").
+    """
+    narrowed: dict[str, Any] = {}
+    principals = [principal.arn for principal in settings.source_principals if principal.kind != "root"]
+    if principals:
+        narrowed["ArnEquals"] = {"aws:PrincipalArn": principals}
+    statement: dict[str, Any] = {
+        "Effect": "Allow",
+        "Principal": {"AWS": root_arn(settings.partition, settings.source_account_id)},
+    }
+    if settings.external_id is None:
+        return _policy(statement | {"Action": list(ASSUME_ACTIONS)} | _conditions(narrowed))
+    # sts:ExternalId is a key of AssumeRole alone ("Actions, resources, and condition keys for AWS STS").
+    external = {**narrowed, "StringEquals": {"sts:ExternalId": settings.external_id}}
+    return _policy(
+        statement | {"Action": ASSUME_ACTIONS[0]} | _conditions(external),
+        statement | {"Action": list(ASSUME_ACTIONS[1:])} | _conditions(narrowed),
+    )
+
+
+def deny_document() -> Document:
+    """Write the inline policy that denies reads of data and secrets, whatever else is attached."""
+    return _policy({"Sid": DENY_POLICY_NAME, "Effect": "Deny", "Action": list(DENIED_DATA_READS), "Resource": "*"})
+
+
+def session_document(settings: Settings, account_id: str) -> Document:
+    """Write the session policy for the access role: only our calls, on only the member role, attaching only its policies."""
+    role = role_arn(settings.partition, account_id, settings.member_role_name)
+    # A same-named role with a path is authorized under its own ARN; it must be seen to be refused by name.
+    with_path = role_arn(settings.partition, account_id, f"*/{settings.member_role_name}")
+    desired = desired_role(settings, account_id)
+    return _policy(
+        {"Effect": "Allow", "Action": "iam:GetRole", "Resource": [role, with_path]},
+        {"Effect": "Allow", "Action": list(_ROLE_ACTIONS), "Resource": role},
+        *_boundary_statements(role, desired.boundary),
+        {
+            "Effect": "Allow",
+            "Action": "iam:AttachRolePolicy",
+            "Resource": role,
+            "Condition": {"ArnEquals": {"iam:PolicyARN": sorted(desired.attached)}},
+        },
+    )
+
+
+_ROLE_ACTIONS = (
+    "iam:TagRole",
+    "iam:UpdateAssumeRolePolicy",
+    "iam:UpdateRole",
+    "iam:ListAttachedRolePolicies",
+    "iam:ListRolePolicies",
+    "iam:GetRolePolicy",
+    "iam:PutRolePolicy",
+    "iam:DeleteRolePolicy",
+    "iam:DetachRolePolicy",
+)
+
+
+def _boundary_statements(role: str, boundary: str | None) -> Iterator[dict[str, Any]]:
+    if boundary is None:
+        yield {"Effect": "Allow", "Action": ["iam:CreateRole", "iam:DeleteRolePermissionsBoundary"], "Resource": role}
+    else:
+        yield {
+            "Effect": "Allow",
+            "Action": ["iam:CreateRole", "iam:PutRolePermissionsBoundary"],
+            "Resource": role,
+            "Condition": {"ArnEquals": {"iam:PermissionsBoundary": boundary}},
+        }
+
+
+def check_sizes(settings: Settings) -> None:
+    """Refuse settings whose trust or session policy IAM would refuse, with a SettingsError that says what to shorten."""
+    trust = trust_document(settings).size
+    if trust > TRUST_LIMIT:
+        message = f"the trust policy would take {trust} characters, and IAM allows {TRUST_LIMIT}: name fewer SOURCE_PRINCIPAL_ARNS or a shorter EXTERNAL_ID"
+        raise SettingsError(message)
+    session = session_document(settings, settings.management_account_id).size
+    if session > SESSION_POLICY_LIMIT:
+        message = f"the session policy for access roles would take {session} characters, and STS allows {SESSION_POLICY_LIMIT}: name fewer MEMBER_ROLE_POLICY_ARNS"
+        raise SettingsError(message)
+
+
+def _policy(*statements: dict[str, Any]) -> Document:
+    return Document.of({"Version": "2012-10-17", "Statement": list(statements)})
+
+
+def _conditions(conditions: dict[str, Any]) -> dict[str, Any]:
+    return {"Condition": conditions} if conditions else {}
+
+
+def _filled(arn: str, settings: Settings, account_id: str) -> str:
+    return arn.replace("{partition}", settings.partition).replace("{account_id}", account_id)
+
+
+# What ReadOnlyAccess (or a policy in its place) lets one read that is data or a credential and not configuration. Kept open,
+# since inventory readers need them, though they may show secrets that somebody left in configuration: Lambda's environment
+# variables, EC2's user data, task definitions and build projects.
+DENIED_DATA_READS = (
+    "appsync:ListApiKeys",
+    "athena:GetQueryResults",
+    "athena:GetQueryResultsStream",
+    "cassandra:Select",
+    "cloudformation:GetTemplate",
+    "codeartifact:GetAuthorizationToken",
+    "codeartifact:GetPackageVersionAsset",
+    "codeartifact:ReadFromRepository",
+    "codecommit:BatchGetCommits",
+    "codecommit:GetBlob",
+    "codecommit:GetDifferences",
+    "codecommit:GetFile",
+    "codecommit:GetFolder",
+    "codecommit:GitPull",
+    "cognito-identity:GetCredentialsForIdentity",
+    "cognito-identity:GetOpenIdToken",
+    "cognito-identity:GetOpenIdTokenForDeveloperIdentity",
+    "connect:GetFederationToken",
+    "datapipeline:EvaluateExpression",
+    "datapipeline:QueryObjects",
+    "dax:BatchGetItem",
+    "dax:GetItem",
+    "dax:Query",
+    "dax:Scan",
+    "dynamodb:BatchGetItem",
+    "dynamodb:GetItem",
+    "dynamodb:GetRecords",
+    "dynamodb:PartiQLSelect",
+    "dynamodb:Query",
+    "dynamodb:Scan",
+    "ebs:GetSnapshotBlock",
+    "ec2:GetConsoleOutput",
+    "ec2:GetConsoleScreenshot",
+    "ec2:GetPasswordData",
+    "ecr-public:GetAuthorizationToken",
+    "ecr:BatchGetImage",
+    "ecr:GetAuthorizationToken",
+    "ecr:GetDownloadUrlForLayer",
+    "es:ESHttpGet",
+    "es:ESHttpHead",
+    "gamelift:GetComputeAuthToken",
+    "gamelift:GetInstanceAccess",
+    "glacier:GetJobOutput",
+    "kendra:Query",
+    "kendra:Retrieve",
+    "kinesis:GetRecords",
+    "kinesis:GetShardIterator",
+    "kinesis:SubscribeToShard",
+    "kinesisvideo:GetClip",
+    "kinesisvideo:GetImages",
+    "kinesisvideo:GetMedia",
+    "kinesisvideo:GetMediaForFragmentList",
+    "kms:Decrypt",
+    "lambda:GetFunction",
+    "lambda:GetLayerVersion",
+    "lightsail:GetBucketAccessKeys",
+    "lightsail:GetInstanceAccessDetails",
+    "lightsail:GetKeyPair",
+    "lightsail:GetKeyPairs",
+    "lightsail:GetRelationalDatabaseMasterUserPassword",
+    "logs:FilterLogEvents",
+    "logs:GetLogEvents",
+    "logs:GetLogRecord",
+    "logs:GetQueryResults",
+    "logs:StartLiveTail",
+    "logs:StartQuery",
+    "logs:Unmask",
+    "neptune-db:ReadDataViaQuery",
+    "qldb:GetBlock",
+    "rds:DownloadCompleteDBLogFile",
+    "rds:DownloadDBLogFilePortion",
+    "redshift-data:GetStatementResult",
+    "s3-object-lambda:GetObject",
+    "s3-object-lambda:GetObjectVersion",
+    "s3:GetDataAccess",
+    "s3:GetObject",
+    "s3:GetObjectTorrent",
+    "s3:GetObjectVersion",
+    "s3:GetObjectVersionTorrent",
+    "s3express:CreateSession",
+    "s3tables:GetTableData",
+    "sdb:GetAttributes",
+    "sdb:Select",
+    "secretsmanager:BatchGetSecretValue",
+    "secretsmanager:GetSecretValue",
+    "snowball:GetJobUnlockCode",
+    "sqs:ReceiveMessage",
+    "ssm:GetCommandInvocation",
+    "ssm:GetDocument",
+    "ssm:GetParameter",
+    "ssm:GetParameterHistory",
+    "ssm:GetParameters",
+    "ssm:GetParametersByPath",
+    "ssm:ListCommandInvocations",
+    "states:GetExecutionHistory",
+    "storagegateway:DescribeChapCredentials",
+    "support:DescribeCommunications",
+    "timestream:Select",
+)

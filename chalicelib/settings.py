@@ -1,0 +1,296 @@
+"""The deployment's settings: read from the environment once, checked whole, then frozen."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from chalicelib.arns import AccountId, Principal, is_account_id, parse_principal
+from chalicelib.errors import SettingsError
+
+MANAGED_BY_TAG = "managed-by"
+STAGE_TAG = "rolecall-stage"
+MANAGED_BY = "rolecall"
+
+ENVIRONMENT_LIMIT = 4096
+"""Bytes of all of a function's environment variables together ("Lambda quotas")."""
+
+_DEFAULTS = {
+    "MEMBER_ROLE_NAME": "CrossAccountReadOnlyRole",
+    "MEMBER_ROLE_POLICY_ARNS": "arn:{partition}:iam::aws:policy/ReadOnlyAccess",
+    "DENY_DATA_READS": "true",
+    "MEMBER_ROLE_MAX_SESSION": "3600",
+    "ATTACH_SOURCE_POLICY": "true",
+    "SOURCE_POLICY_NAME": "CrossAccountReadOnlyAccess",
+    "SOURCE_POLICY_SCOPE": "accounts",
+    "ACCESS_ROLE_NAMES": "OrganizationAccountAccessRole,AWSControlTowerExecution",
+    "INCLUDE_MANAGEMENT_ACCOUNT": "true",
+    "ADOPT_EXISTING_ROLES": "false",
+    "READY_GRACE_SECONDS": "1800",
+    "MAX_RETIRED_PERCENT": "20",
+    "THREADS": "10",
+}
+
+_NAME = re.compile(r"[\w+=,.@-]+", re.ASCII)
+_OU_ID = re.compile(r"ou-[0-9a-z]{4,32}-[0-9a-z]{8,32}")
+_STAGE = re.compile(r"[a-z][a-z0-9-]{0,19}")
+_PARTITION = re.compile(r"aws(-[a-z]+)*")
+_EXTERNAL_ID = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
+_TAG_TEXT = re.compile(r"[\w\s.:/=+\-@]*")
+_MANAGED_POLICY = re.compile(r"arn:aws[a-z-]*:iam::(aws|[0-9]{12}):policy/[\w+=,.@/-]+", re.ASCII)
+
+
+class Scope(StrEnum):
+    """What the source policy names: exactly the enrolled accounts, or the whole organization."""
+
+    ACCOUNTS = "accounts"
+    ORGANIZATION = "organization"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Everything an operator decided, and where the deployment stands."""
+
+    stage: str
+    partition: str
+    management_account_id: AccountId
+    source_principals: tuple[Principal, ...]
+    member_role_name: str
+    member_role_policy_arns: tuple[str, ...]
+    deny_data_reads: bool
+    member_role_max_session: int
+    permissions_boundary_arn: str | None
+    external_id: str | None
+    member_role_tags: Mapping[str, str]
+    attach_source_policy: bool
+    source_policy_name: str
+    source_policy_scope: Scope
+    access_role_names: tuple[str, ...]
+    include_ou_ids: frozenset[str]
+    exclude_ou_ids: frozenset[str]
+    exclude_account_ids: frozenset[str]
+    include_management_account: bool
+    adopt_existing_roles: bool
+    ready_grace_seconds: int
+    max_retired_percent: int
+    threads: int
+
+    @property
+    def source_account_id(self) -> AccountId:
+        """The one account that all source principals are in."""
+        return self.source_principals[0].account_id
+
+    @property
+    def attachable_principals(self) -> tuple[Principal, ...]:
+        """The source principals that Rolecall attaches the source policy to; an account's root has nothing to attach to."""
+        if not self.attach_source_policy:
+            return ()
+        return tuple(principal for principal in self.source_principals if principal.kind != "root")
+
+    @property
+    def ownership_tags(self) -> dict[str, str]:
+        """The two tags that mark a role or policy as this stage's."""
+        return {MANAGED_BY_TAG: MANAGED_BY, STAGE_TAG: self.stage}
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read and check every setting; a SettingsError names the first that is wrong."""
+        read = _Reader(environ)
+        partition = read.matching("PARTITION", _PARTITION, "a partition, such as aws, aws-us-gov or aws-cn")
+        principals = _principals(read, partition)
+        access_roles = read.each("ACCESS_ROLE_NAMES", _role_name)
+        if not access_roles:
+            raise read.wrong("ACCESS_ROLE_NAMES", "at least one role name")
+        member_role = read.one("MEMBER_ROLE_NAME", _role_name)
+        if member_role in access_roles:
+            raise read.wrong("MEMBER_ROLE_NAME", "a role name that is not one of ACCESS_ROLE_NAMES")
+        attach = read.boolean("ATTACH_SOURCE_POLICY")
+        if attach and any(principal.is_reserved for principal in principals):
+            raise read.wrong(
+                "ATTACH_SOURCE_POLICY",
+                "false, since SOURCE_PRINCIPAL_ARNS names a role of IAM Identity Center (/aws-reserved/), which nobody can "
+                "attach a policy to; name the source policy as a customer-managed policy in its permission set instead",
+            )
+        return cls(
+            stage=read.matching("STAGE", _STAGE, "1 to 20 lower-case letters, digits and hyphens, a letter first"),
+            partition=partition,
+            management_account_id=AccountId(read.one("MANAGEMENT_ACCOUNT_ID", _account_id)),
+            source_principals=principals,
+            member_role_name=member_role,
+            member_role_policy_arns=read.each("MEMBER_ROLE_POLICY_ARNS", _managed_policy(partition)),
+            deny_data_reads=read.boolean("DENY_DATA_READS"),
+            member_role_max_session=read.integer("MEMBER_ROLE_MAX_SESSION", 3600, 43200),
+            permissions_boundary_arn=read.optional("PERMISSIONS_BOUNDARY_ARN", _managed_policy(partition)),
+            external_id=read.optional("EXTERNAL_ID", _external_id),
+            member_role_tags=_tags(read),
+            attach_source_policy=attach,
+            source_policy_name=read.one("SOURCE_POLICY_NAME", _policy_name),
+            source_policy_scope=Scope(read.one("SOURCE_POLICY_SCOPE", _scope)),
+            access_role_names=access_roles,
+            include_ou_ids=frozenset(read.each("INCLUDE_OU_IDS", _ou_id)),
+            exclude_ou_ids=frozenset(read.each("EXCLUDE_OU_IDS", _ou_id)),
+            exclude_account_ids=frozenset(read.each("EXCLUDE_ACCOUNT_IDS", _account_id)),
+            include_management_account=read.boolean("INCLUDE_MANAGEMENT_ACCOUNT"),
+            adopt_existing_roles=read.boolean("ADOPT_EXISTING_ROLES"),
+            # Three hours is what the queue's receive count outlasts (.chalice/resources.yaml).
+            ready_grace_seconds=read.integer("READY_GRACE_SECONDS", 0, 10800),
+            max_retired_percent=read.integer("MAX_RETIRED_PERCENT", 0, 100),
+            threads=read.integer("THREADS", 1, 64),
+        )
+
+
+def check_environment_size(environ: Mapping[str, str]) -> None:
+    """Refuse variables that together are over Lambda's limit, with a SettingsError that names the longest."""
+    sizes = {name: len(name.encode()) + len(value.encode()) for name, value in environ.items()}
+    total = sum(sizes.values())
+    if total > ENVIRONMENT_LIMIT:
+        longest = max(sizes, key=lambda name: sizes[name])
+        message = (
+            f"the environment variables take {total} bytes together, and Lambda allows {ENVIRONMENT_LIMIT}: "
+            f"shorten {longest}, which takes {sizes[longest]}"
+        )
+        raise SettingsError(message)
+
+
+_Check: TypeAlias = Callable[[str], str | None]
+"""Answers what a value should have been, or None where it is right."""
+
+
+class _Reader:
+    """Takes values out of the environment; an empty string means not set."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def text(self, name: str) -> str:
+        return self._environ.get(name, "").strip() or _DEFAULTS.get(name, "")
+
+    def wrong(self, name: str, expected: str) -> SettingsError:
+        value = self.text(name)
+        return SettingsError(f"{name} is {value!r}: it must be {expected}" if value else f"{name} is not set: it must be {expected}")
+
+    def one(self, name: str, check: _Check) -> str:
+        value = self.text(name)
+        expected = check(value)
+        if expected is not None:
+            raise self.wrong(name, expected)
+        return value
+
+    def optional(self, name: str, check: _Check) -> str | None:
+        return self.one(name, check) if self.text(name) else None
+
+    def matching(self, name: str, pattern: re.Pattern[str], expected: str) -> str:
+        return self.one(name, lambda value: None if pattern.fullmatch(value) else expected)
+
+    def each(self, name: str, check: _Check) -> tuple[str, ...]:
+        values = [part.strip() for part in self.text(name).split(",")] if self.text(name) else []
+        for value in values:
+            expected = check(value)
+            if expected is not None:
+                message = f"{name} holds {value!r}: each of its comma-separated parts must be {expected}"
+                raise SettingsError(message)
+        return tuple(dict.fromkeys(values))
+
+    def boolean(self, name: str) -> bool:
+        value = self.one(name, lambda text: None if text in {"true", "false"} else "true or false")
+        return value == "true"
+
+    def integer(self, name: str, least: int, most: int) -> int:
+        expected = f"a whole number from {least} to {most}"
+        value = self.one(name, lambda text: None if re.fullmatch(r"[0-9]{1,9}", text) else expected)
+        if not least <= int(value) <= most:
+            raise self.wrong(name, expected)
+        return int(value)
+
+
+def _principals(read: _Reader, partition: str) -> tuple[Principal, ...]:
+    name = "SOURCE_PRINCIPAL_ARNS"
+    expected = f"ARNs of roles or users, comma-separated, all of one account, such as arn:{partition}:iam::111122223333:role/Reader"
+    if not read.text(name):
+        raise read.wrong(name, expected)
+    principals = []
+    for arn in read.each(name, lambda value: None if value else expected):
+        try:
+            principal = parse_principal(arn)
+        except ValueError as error:
+            message = f"{name} holds {arn!r}, which {error}: it must be {expected}"
+            raise SettingsError(message) from None
+        if principal.partition != partition:
+            message = f"{name} holds {arn!r}, which is not of this partition: it must be {expected}"
+            raise SettingsError(message)
+        principals.append(principal)
+    accounts = sorted({principal.account_id for principal in principals})
+    if len(accounts) > 1:
+        message = f"{name} holds principals of {len(accounts)} accounts ({', '.join(accounts)}): it must be {expected}; a second reader is a second stage"
+        raise SettingsError(message)
+    if len(principals) > 1 and any(principal.kind == "root" for principal in principals):
+        message = f"{name} holds an account's root beside others: root already means any principal that the account delegates to, so it must stand alone"
+        raise SettingsError(message)
+    return tuple(principals)
+
+
+def _tags(read: _Reader) -> dict[str, str]:
+    name = "MEMBER_ROLE_TAGS"
+    tags: dict[str, str] = {}
+    for pair in read.each(name, _tag):
+        key, _, value = pair.partition("=")
+        if key in tags:
+            message = f"{name} holds {pair!r}: the key {key!r} stands there twice"
+            raise SettingsError(message)
+        tags[key] = value
+    most = 48  # Of the 50 tags that a role may carry, two are the ownership tags.
+    if len(tags) > most:
+        message = f"{name} holds {len(tags)} tags: it must be at most {most}"
+        raise SettingsError(message)
+    return tags
+
+
+def _tag(value: str) -> str | None:
+    key, equals, text = value.partition("=")
+    fits = 1 <= len(key) <= 128 and len(text) <= 256 and _TAG_TEXT.fullmatch(value)  # noqa: PLR2004 - IAM's tag quotas
+    if not (equals and fits) or key.lower().startswith("aws:"):
+        return "key=value, of the characters that IAM allows in tags"
+    if key in {MANAGED_BY_TAG, STAGE_TAG}:
+        return f"a tag other than {MANAGED_BY_TAG} and {STAGE_TAG}, which mark what Rolecall owns"
+    return None
+
+
+def _role_name(value: str) -> str | None:
+    fits = _NAME.fullmatch(value) and len(value) <= 64  # noqa: PLR2004 - IAM's quota
+    return None if fits else "a role name: 1 to 64 letters, digits and +=,.@_-, with no path"
+
+
+def _policy_name(value: str) -> str | None:
+    # IAM allows 128; the shards after the first carry a suffix.
+    fits = _NAME.fullmatch(value) and len(value) <= 120  # noqa: PLR2004
+    return None if fits else "a policy name: 1 to 120 letters, digits and +=,.@_-, with no path"
+
+
+def _managed_policy(partition: str) -> _Check:
+    def check(value: str) -> str | None:
+        filled = value.replace("{partition}", partition).replace("{account_id}", "111122223333")
+        if _MANAGED_POLICY.fullmatch(filled) and filled.startswith(f"arn:{partition}:"):
+            return None
+        return (
+            f"a managed policy's ARN, such as arn:{{partition}}:iam::aws:policy/ReadOnlyAccess or "
+            f"arn:{partition}:iam::{{account_id}}:policy/Name"
+        )
+
+    return check
+
+
+def _account_id(value: str) -> str | None:
+    return None if is_account_id(value) else "an account id of twelve digits"
+
+
+def _ou_id(value: str) -> str | None:
+    return None if _OU_ID.fullmatch(value) else "an organizational unit's id, such as ou-ab12-11111111"
+
+
+def _external_id(value: str) -> str | None:
+    return None if _EXTERNAL_ID.fullmatch(value) else "2 to 1224 letters, digits and +=,.@:/_-"
+
+
+def _scope(value: str) -> str | None:
+    return None if value in set(Scope) else "accounts or organization"
