@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from chalice import Chalice
-from chalice.app import CloudWatchEvent, ConvertToMiddleware, SQSEvent
+from chalice.app import Chalice, CloudWatchEvent, ConvertToMiddleware, SQSEvent
 
 from chalicelib.bootstrap import application
 from chalicelib.events import PATTERN

@@ -25,8 +25,10 @@ def account_ids(event: object) -> list[AccountId]:
     parser = _PARSERS.get(name) if isinstance(name, str) else None
     if parser is None:
         return []
-    # The bus belongs to the management account, which is never what one of these events is about.
-    found = (value for value in parser(detail) if is_account_id(value) and value != event.get("account"))
+    callers = [event.get("account")]
+    if parser is not _accepted:  # Only an invitation is accepted by the very account that it is about.
+        callers += [detail.get("recipientAccountId"), _at(detail, "userIdentity").get("accountId")]
+    found = (value for value in parser(detail) if is_account_id(value) and value not in callers)
     return [AccountId(value) for value in dict.fromkeys(found)]
 
 
@@ -63,19 +65,17 @@ def _accepted(detail: dict[str, Any]) -> Iterator[Any]:
 
 
 def _anywhere(detail: dict[str, Any]) -> Iterator[Any]:
-    """Look for `accountId` at any depth, but never in who called or who received the event.
+    """Look for `accountId` at any depth, but never in who called.
 
     AccountJoinedOrganization and AccountDepartedOrganization are documented by name; where they carry the id is not.
     """
-    callers = {_at(detail, "userIdentity").get("accountId")} if _is_text(_at(detail, "userIdentity").get("accountId")) else set()
-    callers |= {detail["recipientAccountId"]} if _is_text(detail.get("recipientAccountId")) else set()
     pending: list[Any] = [value for key, value in detail.items() if key != "userIdentity"]
     for _ in range(_SEARCH_LIMIT):
         if not pending:
             return
         value = pending.pop()
         node = _mapping(value)
-        yield from (each for key, each in node.items() if key.lower() == "accountid" and _is_text(each) and each not in callers)
+        yield from (each for key, each in node.items() if key.lower() == "accountid")
         pending.extend(node.values())
         if isinstance(value, list):
             pending.extend(value[:_SEARCH_LIMIT])
@@ -117,7 +117,3 @@ def _mapping(value: object) -> dict[str, Any]:
         except (ValueError, RecursionError):
             return {}
     return value if isinstance(value, dict) else {}
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)

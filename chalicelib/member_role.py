@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from chalicelib.arns import role_arn, root_arn
 from chalicelib.documents import Document
 from chalicelib.errors import SettingsError
-from chalicelib.settings import MANAGED_BY_TAG, STAGE_TAG, Settings
+from chalicelib.settings import Settings
 
 ASSUME_ACTIONS = ("sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity")
 """What a reader needs: some carry transitive tags or a source identity into every session that they assume."""
@@ -160,7 +160,7 @@ def _differences(observed: MemberRole, desired: MemberRole) -> Iterator[Action]:
 
 
 def apply(role: MemberRole | None, actions: tuple[Action, ...]) -> MemberRole | None:
-    """Say what a role is after some actions; the law is apply(observed, plan(observed, desired)) == desired, but for others' tags."""
+    """Say what a role is after some actions; applying the plan gives the desired role (with others' tags), and that is a law."""
     for action in actions:
         role = _after(role, action)
     return role
@@ -191,29 +191,26 @@ def _after(role: MemberRole | None, action: Action) -> MemberRole:
             return replace(role, attached=role.attached - {arn})
 
 
-def why_foreign(observed: MemberRole, desired: MemberRole, *, adopt: bool) -> str | None:
+def why_foreign(observed: MemberRole, desired: MemberRole, settings: Settings) -> str | None:
     """Say why a role of the member role's name is not ours to change, or None where it is."""
     if observed.arn != desired.arn:
         return f"{observed.arn} has a path, so the source policy can't name it: delete or rename it, or set another MemberRoleName"
-    ours = {key: desired.tags[key] for key in (MANAGED_BY_TAG, STAGE_TAG)}
-    tags = {key: observed.tags[key] for key in ours if key in observed.tags}
-    if tags == ours:
-        return None
-    if tags:
-        marks = ", ".join(f"{key}={value}" for key, value in sorted(tags.items()))
-        return f"{observed.arn} belongs to another owner ({marks}): set another MemberRoleName, or delete the role there"
-    if adopt:
-        return None
-    return (
-        f"{observed.arn} was not made by Rolecall: delete or rename it, set another MemberRoleName, or take such roles over "
-        "with AdoptExistingRoles=true"
-    )
+    owner = settings.owner(observed.tags, observed.arn)
+    return owner.why_refused(adopt=settings.adopt_existing_roles, renaming="MemberRoleName")
 
 
 def fingerprint(role: MemberRole) -> str:
     """Digest a role, so that a change of what is desired shows without reading IAM."""
     inline = sorted((name, document.text) for name, document in role.inline.items())
-    parts = (role.arn, role.trust.text, role.max_session, role.boundary, sorted(role.tags.items()), sorted(role.attached), inline)
+    parts = (
+        role.arn,
+        role.trust.text,
+        role.max_session,
+        role.boundary,
+        sorted(role.tags.items()),
+        sorted(role.attached),
+        inline,
+    )
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 

@@ -57,12 +57,12 @@ def read_message(body: str) -> Message:
     except (ValueError, RecursionError):
         message = "the message is not JSON"
         raise MessageError(message) from None
-    account_id = content.get("account_id") if isinstance(content, dict) else None
-    if not is_account_id(account_id):
+    if not isinstance(content, dict) or not is_account_id(content.get("account_id")):
         message = "the message's account_id is not an account id of twelve digits"
         raise MessageError(message)
+    account_id = AccountId(content["account_id"])
     try:
-        trigger = Trigger(content.get("trigger"))
+        trigger = Trigger(str(content.get("trigger")))
     except ValueError:
         message = f"the message's trigger is not one of {', '.join(Trigger)}"
         raise MessageError(message) from None

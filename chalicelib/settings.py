@@ -48,6 +48,27 @@ class Scope(StrEnum):
     ORGANIZATION = "organization"
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a role or policy is: this stage's, nobody's (`marks` is empty), or another's, whom `marks` tell."""
+
+    arn: str
+    ours: bool
+    marks: Mapping[str, str]
+
+    def why_refused(self, *, adopt: bool, renaming: str) -> str | None:
+        """Say why it must not be changed, or None where it may; `renaming` is the parameter that gives us another name."""
+        if self.ours or (adopt and not self.marks):
+            return None
+        if self.marks:
+            marks = ", ".join(f"{key}={value}" for key, value in sorted(self.marks.items()))
+            return f"{self.arn} belongs to another owner ({marks}): set another {renaming}, or delete it"
+        return (
+            f"{self.arn} was not made by Rolecall: delete or rename it, set another {renaming}, or have Rolecall take it over "
+            "with AdoptExistingRoles=true"
+        )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """Everything an operator decided, and where the deployment stands."""
@@ -92,6 +113,11 @@ class Settings:
     def ownership_tags(self) -> dict[str, str]:
         """The two tags that mark a role or policy as this stage's."""
         return {MANAGED_BY_TAG: MANAGED_BY, STAGE_TAG: self.stage}
+
+    def owner(self, tags: Mapping[str, str], arn: str) -> "Owner":
+        """Tell by its tags whose a role or policy is."""
+        marks = {key: tags[key] for key in (MANAGED_BY_TAG, STAGE_TAG) if key in tags}
+        return Owner(arn, ours=marks == self.ownership_tags, marks=marks)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
@@ -168,7 +194,9 @@ class _Reader:
 
     def wrong(self, name: str, expected: str) -> SettingsError:
         value = self.text(name)
-        return SettingsError(f"{name} is {value!r}: it must be {expected}" if value else f"{name} is not set: it must be {expected}")
+        return SettingsError(
+            f"{name} is {value!r}: it must be {expected}" if value else f"{name} is not set: it must be {expected}"
+        )
 
     def one(self, name: str, check: _Check) -> str:
         value = self.text(name)

@@ -1,0 +1,24 @@
+"""An event arrived: send the accounts that it names to the queue."""
+
+from typing import TYPE_CHECKING
+
+from aws_lambda_powertools.metrics import MetricUnit
+
+from chalicelib.events import account_ids
+from chalicelib.requests import Message, Trigger
+from chalicelib.telemetry import Metric, logger, metrics
+
+if TYPE_CHECKING:
+    from chalicelib.aws.queue import Queue
+
+
+def announce(event: object, queue: "Queue") -> None:
+    """Send an event's accounts to the queue; an event that names none is counted and passed over."""
+    found = account_ids(event)
+    queue.send(Message(account_id=account_id, trigger=Trigger.EVENT) for account_id in found)
+    detail = event.get("detail") if isinstance(event, dict) else None
+    name = detail.get("eventName") if isinstance(detail, dict) else None
+    # Names are AWS's own; anything longer is not one, and nothing else of an event is fit for a log.
+    known = name if isinstance(name, str) and name.isalnum() and len(name) <= 64 else None  # noqa: PLR2004
+    logger.info("event", event_name=known, accounts=found)
+    metrics.add_metric(Metric.EVENTS_HEARD if found else Metric.EVENTS_IGNORED, MetricUnit.Count, 1)

@@ -1,0 +1,81 @@
+"""The ledger: one row of one table for each account, saying where it stands and why."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from chalicelib.accounts import Change, LedgerRow, Outcome
+from chalicelib.arns import AccountId
+from chalicelib.aws.failures import error_code
+from chalicelib.errors import Reason, RolecallError
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBServiceResource
+
+_BATCH = 100  # keys of one BatchGetItem ("Quotas in Amazon DynamoDB")
+_ASKS = 10
+_KNOWN = {field.name for field in fields(LedgerRow)}
+
+
+class Ledger:
+    """Reads and writes rows; a row is only written over the one that was read."""
+
+    def __init__(self, dynamodb: "DynamoDBServiceResource", table: str) -> None:
+        """Take a resource and the table's name."""
+        self._dynamodb = dynamodb
+        self._name = table
+        self._table = dynamodb.Table(table)
+
+    def read(self, account_ids: Iterable[AccountId]) -> dict[AccountId, LedgerRow]:
+        """Read the rows of some accounts; those without a row are left out."""
+        keys = [{"account_id": account_id} for account_id in dict.fromkeys(account_ids)]
+        rows: dict[AccountId, LedgerRow] = {}
+        for start in range(0, len(keys), _BATCH):
+            wanted: Any = {self._name: {"Keys": keys[start : start + _BATCH], "ConsistentRead": True}}
+            for _ in range(_ASKS):
+                answer = self._dynamodb.batch_get_item(RequestItems=wanted)
+                for item in answer["Responses"].get(self._name, []):
+                    row = _row(item)
+                    rows[row.account_id] = row
+                wanted = answer.get("UnprocessedKeys")
+                if not wanted:
+                    break
+            else:
+                message = f"DynamoDB left keys of {self._name} unread {_ASKS} times in a row"
+                raise RolecallError(message)
+        return rows
+
+    def write(self, row: LedgerRow, *, over: LedgerRow | None) -> bool:
+        """Write a row over the one that was read, or tell by False that somebody else wrote one meanwhile."""
+        item = {name: value for name, value in asdict(row).items() if value is not None}
+        condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(account_id)"}
+        if over is not None:
+            condition = {
+                "ConditionExpression": "updated_at = :read",
+                "ExpressionAttributeValues": {":read": over.updated_at},
+            }
+        try:
+            self._table.put_item(Item=item, **condition)
+        except ClientError as error:
+            if error_code(error) == "ConditionalCheckFailedException":
+                return False
+            raise
+        return True
+
+
+def _row(item: dict[str, Any]) -> LedgerRow:
+    """Read an item, of an earlier or later release too: what it lacks is not known, and what we don't know is passed over."""
+    known = {name: value for name, value in item.items() if name in _KNOWN}
+    reason = known.get("reason")
+    return LedgerRow(
+        **{
+            **known,
+            "outcome": Outcome(known["outcome"]),
+            "change": Change(known.get("change", Change.NONE)),
+            "reason": Reason(reason) if reason in set(Reason) else None,
+            "attempts": int(known.get("attempts", 0)),
+            "updated_at": known.get("updated_at", ""),
+        }
+    )

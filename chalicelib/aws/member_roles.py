@@ -1,0 +1,117 @@
+"""Member roles in IAM, in whichever account has been entered."""
+
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from chalicelib.aws.failures import account_error, error_code, translated
+from chalicelib.documents import Document
+from chalicelib.member_role import (
+    Action,
+    AttachPolicy,
+    CreateRole,
+    DeleteInlinePolicy,
+    DetachPolicy,
+    MemberRole,
+    PutInlinePolicy,
+    SetBoundary,
+    SetMaxSession,
+    SetTrust,
+    TagRole,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_iam import IAMClient
+
+_UNREAD = Document("{}")
+
+
+class MemberRoles:
+    """Observes the member role and carries out the actions of its plan."""
+
+    def __init__(self, client: "IAMClient", name: str) -> None:
+        """Take the client that signs for the entered account, and the member role's name."""
+        self._client = client
+        self._name = name
+
+    def observe(self, desired: MemberRole) -> MemberRole | None:
+        """Read the role, or tell by None that there is none; inline policies that are not desired are seen by name only."""
+        doing = f"reading {desired.arn}"
+        with translated(doing):
+            try:
+                role = self._client.get_role(RoleName=self._name)["Role"]
+            except ClientError as error:
+                if error_code(error) == "NoSuchEntity":
+                    return None
+                raise account_error(error, doing) from error
+            seen = MemberRole(
+                arn=role["Arn"],
+                trust=iam_document(role["AssumeRolePolicyDocument"]),
+                max_session=role["MaxSessionDuration"],
+                boundary=role.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn"),
+                tags={tag["Key"]: tag["Value"] for tag in role.get("Tags", [])},
+                attached=frozenset(),
+                inline={},
+            )
+            # A role with a path is refused whatever its policies; our session may not even list them.
+            return seen if seen.arn != desired.arn else self._with_policies(seen, desired)
+
+    def _with_policies(self, seen: MemberRole, desired: MemberRole) -> MemberRole:
+        attached = self._client.get_paginator("list_attached_role_policies").paginate(RoleName=self._name)
+        inline = self._client.get_paginator("list_role_policies").paginate(RoleName=self._name)
+        names = [name for page in inline for name in page["PolicyNames"]]
+        return MemberRole(
+            arn=seen.arn,
+            trust=seen.trust,
+            max_session=seen.max_session,
+            boundary=seen.boundary,
+            tags=seen.tags,
+            attached=frozenset(policy["PolicyArn"] for page in attached for policy in page["AttachedPolicies"]),
+            inline={name: self._inline(name) if name in desired.inline else _UNREAD for name in names},
+        )
+
+    def _inline(self, policy_name: str) -> Document:
+        return iam_document(self._client.get_role_policy(RoleName=self._name, PolicyName=policy_name)["PolicyDocument"])
+
+    def carry_out(self, action: Action, arn: str) -> None:
+        """Carry out one action on the role; `arn` is for the error that tells what failed where."""
+        with translated(f"{type(action).__name__} on {arn}"):
+            self._carry_out(action)
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case CreateRole(role):
+                boundary: Any = {"PermissionsBoundary": role.boundary} if role.boundary else {}
+                self._client.create_role(
+                    RoleName=self._name,
+                    AssumeRolePolicyDocument=role.trust.text,
+                    Description="Read-only role that Rolecall keeps in every account of the organization",
+                    MaxSessionDuration=role.max_session,
+                    Tags=[{"Key": key, "Value": value} for key, value in sorted(role.tags.items())],
+                    **boundary,
+                )
+            case TagRole(tags):
+                self._client.tag_role(
+                    RoleName=self._name, Tags=[{"Key": key, "Value": value} for key, value in sorted(tags.items())]
+                )
+            case SetTrust(trust):
+                self._client.update_assume_role_policy(RoleName=self._name, PolicyDocument=trust.text)
+            case SetMaxSession(seconds):
+                self._client.update_role(RoleName=self._name, MaxSessionDuration=seconds)
+            case SetBoundary(None):
+                self._client.delete_role_permissions_boundary(RoleName=self._name)
+            case SetBoundary(str(boundary_arn)):
+                self._client.put_role_permissions_boundary(RoleName=self._name, PermissionsBoundary=boundary_arn)
+            case PutInlinePolicy(name, document):
+                self._client.put_role_policy(RoleName=self._name, PolicyName=name, PolicyDocument=document.text)
+            case DeleteInlinePolicy(name):
+                self._client.delete_role_policy(RoleName=self._name, PolicyName=name)
+            case AttachPolicy(policy_arn):
+                self._client.attach_role_policy(RoleName=self._name, PolicyArn=policy_arn)
+            case DetachPolicy(policy_arn):
+                self._client.detach_role_policy(RoleName=self._name, PolicyArn=policy_arn)
+
+
+def iam_document(answered: Any) -> Document:  # noqa: ANN401 - botocore's stubs and botocore differ
+    """Take a document out of IAM's answer, which botocore has decoded."""
+    return Document.of(answered)

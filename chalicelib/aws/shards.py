@@ -1,0 +1,171 @@
+"""The source policy's table: an item for each shard, one that orders placements, and the lease that only one writer holds."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from chalicelib.aws.failures import error_code
+from chalicelib.settings import Settings
+from chalicelib.source_policy import Shard
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBServiceResource
+
+# Keys that no policy can have as its name.
+_PLACEMENT = "#placement"
+_PEN = "#pen"
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All shards in their order, as they were when so many placements had been made, or later."""
+
+    placement: int
+    shards: tuple[Shard, ...]
+
+
+class ShardTable:
+    """Keeps what the shards should name and what was written of it; the adapter of one DynamoDB table."""
+
+    def __init__(self, settings: Settings, dynamodb: "DynamoDBServiceResource", table: str) -> None:
+        """Take a resource and the table's name."""
+        self._policy_name = settings.source_policy_name
+        self._client = dynamodb.meta.client
+        self._name = table
+        self._table = dynamodb.Table(table)
+
+    def load(self) -> Snapshot:
+        """Read all shards.
+
+        The count of placements is read first: a placement made while the shards are read then makes `place` fail, so no
+        decision is ever made on half of one.
+        """
+        counted: dict[str, Any] = self._table.get_item(Key={"policy_name": _PLACEMENT}, ConsistentRead=True).get(
+            "Item", {}
+        )
+        items: list[dict[str, Any]] = []
+        start: dict[str, Any] = {}
+        while True:
+            page = self._table.scan(ConsistentRead=True, **start)
+            items += page["Items"]
+            if "LastEvaluatedKey" not in page:
+                break
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+        shards = {index: _shard(item) for item in items if (index := self._index(item["policy_name"])) is not None}
+        return Snapshot(int(counted.get("version", 0)), tuple(shards[index] for index in sorted(shards)))
+
+    def place(self, seen: Snapshot, changed: Iterable[Shard]) -> bool:
+        """Store changed shards all at once, or tell by False that somebody else placed since the snapshot."""
+        counted: dict[str, Any] = {
+            "Update": {
+                "TableName": self._name,
+                "Key": {"policy_name": _PLACEMENT},
+                "UpdateExpression": "SET #version = :next",
+                "ConditionExpression": "#version = :seen" if seen.placement else "attribute_not_exists(#version)",
+                "ExpressionAttributeNames": {"#version": "version"},
+                "ExpressionAttributeValues": {":next": seen.placement + 1}
+                | ({":seen": seen.placement} if seen.placement else {}),
+            }
+        }
+        try:
+            placing: Any = [counted, *map(self._placing, changed)]
+            self._client.transact_write_items(TransactItems=placing)
+        except ClientError as error:
+            if error_code(error) in {"TransactionCanceledException", "TransactionInProgressException"}:
+                return False
+            raise
+        return True
+
+    def _placing(self, shard: Shard) -> dict[str, Any]:
+        values: dict[str, Any] = {":version": shard.version, ":frozen": shard.frozen}
+        # A set can't be empty in DynamoDB.
+        kept = {name: set(ids) for name, ids in (("accounts", shard.accounts), ("excluded", shard.excluded)) if ids}
+        sets = "".join(f", #{name} = :{name}" for name in kept)
+        removed = [f"#{name}" for name in ("accounts", "excluded") if name not in kept]
+        return {
+            "Update": {
+                "TableName": self._name,
+                "Key": {"policy_name": shard.name},
+                "UpdateExpression": f"SET #version = :version, #frozen = :frozen{sets}"
+                + (f" REMOVE {', '.join(removed)}" if removed else ""),
+                "ExpressionAttributeNames": {
+                    "#version": "version",
+                    "#frozen": "frozen",
+                    "#accounts": "accounts",
+                    "#excluded": "excluded",
+                },
+                "ExpressionAttributeValues": values | {f":{name}": ids for name, ids in kept.items()},
+            }
+        }
+
+    def mark_written(self, shard: Shard) -> None:
+        """Record what IAM was last given of a shard."""
+        values: dict[str, Any] = {":written": shard.written, ":form": shard.form}
+        attached = "REMOVE attached"
+        if shard.attached:
+            attached, values[":attached"] = ", attached = :attached", set(shard.attached)
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._table.update_item(
+                    Key={"policy_name": shard.name},
+                    UpdateExpression=f"SET written = :written, form = :form {attached}",
+                    ExpressionAttributeValues=values,
+                )
+            except ClientError as error:
+                # A placement on the same item at the same moment; DynamoDB asks for the call again.
+                if error_code(error) != "TransactionConflictException" or attempt == _ATTEMPTS - 1:
+                    raise
+            else:
+                return
+
+    def take_pen(self, owner: str, *, now: float, until: float) -> bool:
+        """Take the lease if nobody holds it, or tell by False that somebody does; times are seconds since the epoch."""
+        try:
+            self._table.update_item(
+                Key={"policy_name": _PEN},
+                UpdateExpression="SET #owner = :owner, #until = :until",
+                ConditionExpression="attribute_not_exists(#owner) OR #until < :now",
+                ExpressionAttributeNames={"#owner": "owner", "#until": "until"},
+                ExpressionAttributeValues={":owner": owner, ":now": int(now), ":until": int(until) + 1},
+            )
+        except ClientError as error:
+            if error_code(error) == "ConditionalCheckFailedException":
+                return False
+            raise
+        return True
+
+    def let_go(self, owner: str) -> None:
+        """Give the lease back, unless it is somebody else's by now."""
+        try:
+            self._table.update_item(
+                Key={"policy_name": _PEN},
+                UpdateExpression="REMOVE #owner, #until",
+                ConditionExpression="#owner = :owner",
+                ExpressionAttributeNames={"#owner": "owner", "#until": "until"},
+                ExpressionAttributeValues={":owner": owner},
+            )
+        except ClientError as error:
+            if error_code(error) != "ConditionalCheckFailedException":
+                raise
+
+    def _index(self, name: str) -> int | None:
+        if name == self._policy_name:
+            return 0
+        base, _, number = name.rpartition("-")
+        return int(number) - 1 if base == self._policy_name and number.isdigit() else None
+
+
+def _shard(item: dict[str, Any]) -> Shard:
+    return Shard(
+        name=item["policy_name"],
+        accounts=frozenset(item.get("accounts", ())),
+        excluded=frozenset(item.get("excluded", ())),
+        frozen=bool(item.get("frozen", False)),
+        version=int(item.get("version", 0)),
+        written=int(item.get("written", 0)),
+        form=item.get("form", ""),
+        attached=frozenset(item.get("attached", ())),
+    )

@@ -1,0 +1,204 @@
+"""The source policy's shards in IAM, in the source account, and the source principals that they are attached to."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from chalicelib.arns import Principal, parse_principal, policy_arn
+from chalicelib.aws.failures import error_code, translated
+from chalicelib.aws.member_roles import iam_document
+from chalicelib.aws.sessions import Sessions
+from chalicelib.documents import Document
+from chalicelib.errors import Reason, RetryableError, TerminalError
+from chalicelib.settings import Settings
+from chalicelib.source_policy import (
+    Action,
+    AttachTo,
+    CreatePolicy,
+    DetachFrom,
+    WriteVersion,
+    session_document,
+    shard_name,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_iam import IAMClient
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """A policy that IAM holds under a shard's name, and whether it is ours by its tags."""
+
+    document: Document
+    ours: bool
+
+
+class SourcePolicies:
+    """Writes shards; by the function's own role in the management account, by an access role in another source account."""
+
+    def __init__(self, settings: Settings, sessions: Sessions, client: "IAMClient") -> None:
+        """Take the client that signs for the account that the sessions have entered."""
+        self._settings = settings
+        self._sessions = sessions
+        self._client = client
+        self._session_policy = session_document(settings)
+
+    @contextmanager
+    def _entered(self, doing: str) -> Iterator[None]:
+        with self._sessions.entered(self._settings.source_account_id, self._session_policy), translated(doing):
+            yield
+
+    def find(self, name: str) -> Existing | None:
+        """Read what IAM holds under a shard's name; a TerminalError refuses what is not ours to take over."""
+        arn = self._arn(name)
+        with self._entered(f"reading {arn}"):
+            try:
+                policy = self._client.get_policy(PolicyArn=arn)["Policy"]
+            except ClientError as error:
+                if error_code(error) == "NoSuchEntity":
+                    return None
+                raise
+            ours = self._refuse_foreign(arn, {tag["Key"]: tag["Value"] for tag in policy.get("Tags", [])})
+            version = self._client.get_policy_version(PolicyArn=arn, VersionId=policy["DefaultVersionId"])[
+                "PolicyVersion"
+            ]
+            return Existing(iam_document(version["Document"]), ours)
+
+    def check_principals(self, shards: int) -> None:
+        """Refuse, with a TerminalError, source principals that don't exist or have no room for so many shards."""
+        if not self._settings.attachable_principals:
+            return
+        with self._entered(f"reading the source principals in {self._settings.source_account_id}"):
+            quotas = self._client.get_account_summary()["SummaryMap"]
+            for principal in self._settings.attachable_principals:
+                quota = quotas[
+                    "AttachedPoliciesPerRoleQuota" if principal.kind == "role" else "AttachedPoliciesPerUserQuota"
+                ]
+                others = self._attached(principal) - self._shard_arns(shards)
+                if len(others) + shards > quota:
+                    message = (
+                        f"{principal.arn} has {len(others)} other policies attached and the source policy needs {shards} shards, "
+                        f"and IAM attaches {quota}: detach some, have the quota raised, or set SourcePolicyScope=organization, "
+                        "which needs one"
+                    )
+                    raise TerminalError(Reason.QUOTA, message)
+
+    def _attached(self, principal: Principal) -> set[str]:
+        try:
+            if principal.kind == "role":
+                self._client.get_role(RoleName=principal.name)
+                roles = self._client.get_paginator("list_attached_role_policies").paginate(RoleName=principal.name)
+                return {policy["PolicyArn"] for page in roles for policy in page["AttachedPolicies"]}
+            self._client.get_user(UserName=principal.name)
+            users = self._client.get_paginator("list_attached_user_policies").paginate(UserName=principal.name)
+            return {policy["PolicyArn"] for page in users for policy in page["AttachedPolicies"]}
+        except ClientError as error:
+            if error_code(error) == "NoSuchEntity":
+                raise self._no_principal(principal) from error
+            raise
+
+    def carry_out(self, name: str, action: Action) -> None:
+        """Carry out one action on a shard; repeating any of them is harmless."""
+        with self._entered(f"{type(action).__name__} for {self._arn(name)}"):
+            match action:
+                case CreatePolicy(document):
+                    self._create(name, document)
+                case WriteVersion(document):
+                    self._write_version(self._arn(name), document)
+                case AttachTo(principal_arn):
+                    self._attach(self._arn(name), parse_principal(principal_arn))
+                case DetachFrom(principal_arn):
+                    self._detach(self._arn(name), parse_principal(principal_arn))
+
+    def _create(self, name: str, document: Document) -> None:
+        tags = self._settings.ownership_tags
+        try:
+            self._client.create_policy(
+                PolicyName=name,
+                PolicyDocument=document.text,
+                Description="Lets the source principals assume the member roles; kept by Rolecall",
+                Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
+            )
+        except ClientError as error:
+            if error_code(error) != "EntityAlreadyExists":
+                raise
+            # Made by a worker that stopped before it could say so, or by somebody else.
+            arn = self._arn(name)
+            held = {
+                tag["Key"]: tag["Value"] for tag in self._client.get_policy(PolicyArn=arn)["Policy"].get("Tags", [])
+            }
+            if not self._refuse_foreign(arn, held):
+                self._client.tag_policy(
+                    PolicyArn=arn, Tags=[{"Key": key, "Value": value} for key, value in tags.items()]
+                )
+            self._write_version(arn, document)
+
+    def _write_version(self, arn: str, document: Document) -> None:
+        try:
+            self._client.create_policy_version(PolicyArn=arn, PolicyDocument=document.text, SetAsDefault=True)
+        except ClientError as error:
+            if error_code(error) != "LimitExceeded":
+                raise
+            self._prune(arn)
+            self._client.create_policy_version(PolicyArn=arn, PolicyDocument=document.text, SetAsDefault=True)
+
+    def _prune(self, arn: str) -> None:
+        """Delete the oldest version by number; a stale list may name one that is gone, or is the default by now."""
+        pages = self._client.get_paginator("list_policy_versions").paginate(PolicyArn=arn)
+        spare = [
+            version["VersionId"] for page in pages for version in page["Versions"] if not version["IsDefaultVersion"]
+        ]
+        for version_id in sorted(spare, key=lambda each: int(each.removeprefix("v"))):
+            try:
+                self._client.delete_policy_version(PolicyArn=arn, VersionId=version_id)
+            except ClientError as error:
+                if error_code(error) not in {"NoSuchEntity", "DeleteConflict"}:
+                    raise
+            else:
+                return
+        raise RetryableError(Reason.STALE_READ, f"IAM counts five versions of {arn} and lists none that can be deleted")
+
+    def _attach(self, arn: str, principal: Principal) -> None:
+        try:
+            if principal.kind == "role":
+                self._client.attach_role_policy(RoleName=principal.name, PolicyArn=arn)
+            else:
+                self._client.attach_user_policy(UserName=principal.name, PolicyArn=arn)
+        except ClientError as error:
+            if error_code(error) == "NoSuchEntity" and "attachable" not in str(error):
+                raise self._no_principal(principal) from error
+            raise
+
+    def _detach(self, arn: str, principal: Principal) -> None:
+        try:
+            if principal.kind == "role":
+                self._client.detach_role_policy(RoleName=principal.name, PolicyArn=arn)
+            else:
+                self._client.detach_user_policy(UserName=principal.name, PolicyArn=arn)
+        except ClientError as error:
+            if error_code(error) != "NoSuchEntity":
+                raise
+
+    def _refuse_foreign(self, arn: str, tags: dict[str, str]) -> bool:
+        """Tell whether a policy is ours, or may be taken over; a TerminalError refuses it."""
+        owner = self._settings.owner(tags, arn)
+        refused = owner.why_refused(adopt=self._settings.adopt_existing_roles, renaming="SourcePolicyName")
+        if refused is not None:
+            raise TerminalError(Reason.FOREIGN_SOURCE_POLICY, refused)
+        return owner.ours
+
+    def _no_principal(self, principal: Principal) -> TerminalError:
+        return TerminalError(
+            Reason.NO_SOURCE_PRINCIPAL,
+            f"{principal.arn} does not exist, so the source policy can't be attached to it: create it, correct SourcePrincipalArns, "
+            "or set AttachSourcePolicy=false and attach the source policy yourself",
+        )
+
+    def _arn(self, name: str) -> str:
+        return policy_arn(self._settings.partition, self._settings.source_account_id, name)
+
+    def _shard_arns(self, shards: int) -> set[str]:
+        return {self._arn(shard_name(self._settings, index)) for index in range(shards)}

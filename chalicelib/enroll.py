@@ -1,0 +1,242 @@
+"""One batch off the queue: reconcile each account, then the source policy once, then the ledger."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools.metrics import MetricUnit
+
+from chalicelib.accounts import Account, Change, LedgerRow, Outcome
+from chalicelib.arns import AccountId
+from chalicelib.errors import AccountError, MessageError, Reason, RetryableError
+from chalicelib.pen import Pen, Readiness, Settled
+from chalicelib.reconcile import Move, Reconcile, Verdict
+from chalicelib.requests import Message, Trigger, read_message
+from chalicelib.source_policy import Moves
+from chalicelib.telemetry import Metric, logger, metrics
+
+if TYPE_CHECKING:
+    from chalicelib.aws.ledger import Ledger
+    from chalicelib.aws.queue import Queue
+
+_FIRST_DELAY = 30
+_LONGEST_DELAY = 900
+_BELIEVED = timedelta(minutes=15)  # how long what a listing said of an account spares a DescribeAccount
+_RESERVE = 60.0  # seconds of a function's time that are kept for the source policy and the ledger
+
+_COUNTED = {
+    Outcome.ENROLLED: Metric.ACCOUNTS_ENROLLED,
+    Outcome.SKIPPED: Metric.ACCOUNTS_SKIPPED,
+    Outcome.FAILED: Metric.ACCOUNTS_FAILED,
+    Outcome.RETIRED: Metric.ACCOUNTS_RETIRED,
+}
+
+
+@dataclass(slots=True)
+class _Job:
+    """One account of a batch, with every record that asks for it."""
+
+    message: Message
+    records: list[dict[str, Any]]
+    row: LedgerRow | None = None
+    verdict: Verdict | None = None
+    seconds: float = 0.0
+    finished: bool = False
+
+
+class Enroll:
+    """Handles a batch; one account's failure never stops another's."""
+
+    def __init__(
+        self,
+        *,
+        reconcile: Reconcile,
+        pen: Pen,
+        ledger: "Ledger",
+        queue: "Queue",
+        threads: int,
+        clock: Callable[[], float],
+    ) -> None:
+        """Take a clock in seconds since the epoch."""
+        self._reconcile = reconcile
+        self._pen = pen
+        self._ledger = ledger
+        self._queue = queue
+        self._threads = threads
+        self._clock = clock
+
+    def __call__(self, records: list[dict[str, Any]], *, owner: str, deadline: float) -> dict[str, Any]:
+        """Answer which messages are not finished; each of them has its delay set."""
+        jobs = _jobs(records)
+        try:
+            self._settle(jobs, owner, deadline)
+        except Exception:  # noqa: BLE001 - whatever it is, the messages must come back
+            # An unset delay would keep the messages away for the queue's whole visibility timeout.
+            logger.exception("batch failed")
+        finished = {id(record) for job in jobs if job.finished for record in job.records}
+        failed = [record for record in records if id(record) not in finished]
+        for record in failed:
+            self._hand_back(record)
+        metrics.add_metric(Metric.MESSAGES_RETRIED, MetricUnit.Count, len(failed))
+        return {"batchItemFailures": [{"itemIdentifier": record["messageId"]} for record in failed]}
+
+    def _settle(self, jobs: list[_Job], owner: str, deadline: float) -> None:
+        account_ids = frozenset(job.message.account_id for job in jobs)
+        rows = self._ledger.read(account_ids)
+        for job in jobs:
+            job.row = rows.get(job.message.account_id)
+        readiness = self._pen.prepare(account_ids)
+        with ThreadPoolExecutor(self._threads) as pool:
+            list(pool.map(lambda job: self._judge(job, readiness, deadline), jobs))
+        judged = [(job, job.verdict) for job in jobs if job.verdict is not None]
+        settled = self._source_policy([verdict for _, verdict in judged], owner, deadline)
+        for job, verdict in judged:
+            try:
+                self._record(job, verdict, settled)
+            except Exception:  # noqa: BLE001 - nor does one row's
+                logger.exception("account could not be recorded", account_id=verdict.account_id)
+
+    def _judge(self, job: _Job, readiness: Readiness, deadline: float) -> None:
+        started = self._clock()
+        account_id = job.message.account_id
+        if started > deadline - _RESERVE:
+            job.verdict = _unfinished(
+                account_id, Reason.OUT_OF_TIME, "the function's time ran out before this account's turn"
+            )
+            return
+        refusal = None if account_id in readiness.placed else readiness.refusal
+        try:
+            job.verdict = self._reconcile(account_id, job.row, listed=self._believed(job.message), refusal=refusal)
+        except Exception as error:  # noqa: BLE001 - one account's failure never stops another's
+            logger.exception("account failed unexpectedly", account_id=account_id)
+            job.verdict = _unfinished(account_id, Reason.UNEXPECTED, f"{type(error).__name__}: {error}")
+        job.seconds = self._clock() - started
+
+    def _believed(self, message: Message) -> Account | None:
+        if message.listed_at is None or datetime.fromtimestamp(self._clock(), UTC) - message.listed_at > _BELIEVED:
+            return None
+        return message.account
+
+    def _source_policy(self, verdicts: list[Verdict], owner: str, deadline: float) -> Settled:
+        moves = {move: frozenset(verdict.account_id for verdict in verdicts if verdict.move is move) for move in Move}
+        if not (moves[Move.JOIN] or moves[Move.LEAVE] or moves[Move.EXCLUDE]):
+            return Settled({}, {})
+        try:
+            asked = Moves(join=moves[Move.JOIN], leave=moves[Move.LEAVE], exclude=moves[Move.EXCLUDE])
+            settled = self._pen.settle(asked, owner=owner, deadline=deadline - _RESERVE / 2)
+        except AccountError as error:
+            settled = Settled({}, {"": error})
+        for verdict in verdicts:
+            unwritten = _what_failed(verdict, settled)
+            if unwritten is not None:
+                verdict.fail(unwritten)
+        return settled
+
+    def _record(self, job: _Job, verdict: Verdict, settled: Settled) -> None:
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        row = _row_after(job, verdict, settled, now)
+        untried = verdict.reason is Reason.OUT_OF_TIME
+        never_ours = verdict.reason is Reason.DEPARTED and job.row is None
+        if not (untried or never_ours or self._ledger.write(row, over=job.row)):
+            # Another worker judged this account meanwhile, maybe by an older truth: look again.
+            verdict.fail(RetryableError(Reason.OVERTAKEN, "another worker recorded this account meanwhile"))
+        job.finished = not verdict.retryable
+        _tell(job, verdict, row)
+
+    def _hand_back(self, record: dict[str, Any]) -> None:
+        received = int(record.get("attributes", {}).get("ApproximateReceiveCount", "1"))
+        seconds = min(_FIRST_DELAY * 2 ** min(received - 1, 10), _LONGEST_DELAY)
+        try:
+            self._queue.delay(record["receiptHandle"], seconds)
+        except Exception:
+            logger.exception(
+                "a message's delay could not be set: it comes back when the queue's own visibility timeout ends"
+            )
+
+
+def _jobs(records: list[dict[str, Any]]) -> list[_Job]:
+    jobs: dict[AccountId, _Job] = {}
+    for record in records:
+        try:
+            message = read_message(record["body"])
+        except MessageError as error:
+            logger.error("message refused", message_id=record["messageId"], error=str(error))
+            continue
+        jobs.setdefault(message.account_id, _Job(message, [])).records.append(record)
+    return list(jobs.values())
+
+
+def _unfinished(account_id: AccountId, reason: Reason, message: str) -> Verdict:
+    verdict = Verdict(account_id=account_id)
+    verdict.fail(RetryableError(reason, message))
+    return verdict
+
+
+def _what_failed(verdict: Verdict, settled: Settled) -> AccountError | None:
+    """Tell what kept the shard that concerns an account from being written; one that left may have been in any."""
+    if verdict.move is Move.STAY or not settled.errors:
+        return None
+    shard = settled.shards.get(verdict.account_id)
+    if verdict.move is Move.JOIN and shard is not None:
+        return settled.errors.get(shard)
+    return next(iter(settled.errors.values()))
+
+
+def _row_after(job: _Job, verdict: Verdict, settled: Settled, now: datetime) -> LedgerRow:
+    before = job.row or LedgerRow(account_id=verdict.account_id, outcome=verdict.outcome, updated_at="")
+    account = verdict.account
+    moment = now.isoformat(timespec="microseconds")
+    row = replace(
+        before,
+        outcome=verdict.outcome,
+        change=verdict.change,
+        reason=verdict.reason,
+        error=verdict.error,
+        role_arn=verdict.role_arn or before.role_arn,
+        fingerprint=verdict.fingerprint or before.fingerprint,
+        trigger=job.message.trigger,
+        access_role=verdict.access_role or before.access_role,
+        attempts=before.attempts + 1 if verdict.outcome is Outcome.FAILED else 0,
+        updated_at=moment,
+    )
+    if account is not None:
+        row = replace(row, name=account.name, joined_at=account.joined_at.isoformat() if account.joined_at else None)
+    if verdict.outcome is Outcome.ENROLLED:
+        since = before.enrolled_at if before.outcome is Outcome.ENROLLED and before.enrolled_at else moment
+        return replace(row, policy_name=settled.shards.get(verdict.account_id), enrolled_at=since)
+    # A failure takes no access away, so what was enrolled keeps its place and its date.
+    return row if verdict.outcome is Outcome.FAILED else replace(row, policy_name=None, enrolled_at=None)
+
+
+def _tell(job: _Job, verdict: Verdict, row: LedgerRow) -> None:
+    """Write the account's one canonical log line, and count it."""
+    log = logger.warning if verdict.outcome is Outcome.FAILED else logger.info
+    log(
+        "account",
+        account_id=verdict.account_id,
+        outcome=verdict.outcome,
+        change=verdict.change,
+        reason=verdict.reason,
+        error=verdict.error,
+        actions=verdict.actions,
+        trigger=job.message.trigger,
+        access_role=verdict.access_role,
+        policy_name=row.policy_name,
+        retry=verdict.retryable,
+        duration_ms=round(job.seconds * 1000),
+    )
+    metrics.add_metric(_COUNTED[verdict.outcome], MetricUnit.Count, 1)
+    if verdict.change is not Change.NONE:
+        made = Metric.ROLES_CREATED if verdict.change is Change.CREATED else Metric.ROLES_UPDATED
+        metrics.add_metric(made, MetricUnit.Count, 1)
+    joined_at = verdict.account.joined_at if verdict.account else None
+    if (
+        joined_at
+        and verdict.outcome is Outcome.ENROLLED
+        and row.enrolled_at == row.updated_at
+        and row.trigger == Trigger.EVENT
+    ):
+        waited = datetime.fromisoformat(row.updated_at) - joined_at
+        metrics.add_metric(Metric.ENROLLMENT_SECONDS, MetricUnit.Seconds, waited.total_seconds())

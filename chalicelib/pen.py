@@ -1,0 +1,182 @@
+"""One pen: many workers place accounts in the source policy, and one at a time writes it to IAM.
+
+What the shards should name is in the table, changed by one transaction a batch. Whoever holds the lease writes every shard that
+IAM is behind on, looks again, and lets go only when none is. A message is finished only when the shard that names (or no
+longer names) its account is written, so a crash anywhere leaves the message in the queue and the same road again.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from chalicelib.arns import AccountId
+from chalicelib.errors import AccountError, Reason, RetryableError, TerminalError
+from chalicelib.settings import Scope, Settings
+from chalicelib.source_policy import (
+    Moves,
+    Shard,
+    accounts_named,
+    believed_policy,
+    desired_policy,
+    form,
+    place,
+    plan,
+    shard_name,
+)
+
+if TYPE_CHECKING:
+    from chalicelib.aws.shards import ShardTable, Snapshot
+    from chalicelib.aws.source_policies import SourcePolicies
+
+LEASE_MARGIN = 60.0
+"""Seconds by which the lease outlasts its holder's function, for a call under way and clocks that differ."""
+
+_PATIENCE = 5.0  # seconds that a batch waits for another's pen before it hands its messages back
+_PAUSE = 0.2
+_PLACEMENTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Which shard names each account, and what kept a shard from being written."""
+
+    shards: Mapping[AccountId, str]
+    errors: Mapping[str, AccountError]
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """The accounts that the source policy has a place for already, and why no newcomer can have one."""
+
+    placed: frozenset[AccountId]
+    refusal: AccountError | None
+
+
+class Pen:
+    """Places accounts in shards and writes the shards, one writer at a time."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        table: "ShardTable",
+        policies: "SourcePolicies",
+        organization_id: Callable[[], str],
+        clock: Callable[[], float],
+        pause: Callable[[float], None],
+    ) -> None:
+        """Take the table, IAM in the source account, and a clock in seconds since the epoch."""
+        self._settings = settings
+        self._table = table
+        self._policies = policies
+        self._ask_organization_id = organization_id
+        self._clock = clock
+        self._pause = pause
+
+    def prepare(self, candidates: frozenset[AccountId]) -> Readiness:
+        """Find out, before anything is written, whether newcomers among the candidates could be named.
+
+        Where a first or further shard would be opened, the policies of such names that IAM holds already are refused, or what
+        they name is taken in first, so that no access is lost.
+        """
+        snapshot = self._table.load()
+        placed = frozenset[AccountId]().union(*(shard.accounts for shard in snapshot.shards))
+        try:
+            wanted = place(snapshot.shards, Moves(join=candidates), self._settings)
+            principals = {principal.arn for principal in self._settings.attachable_principals}
+            opening = len(wanted) > len(snapshot.shards)
+            if opening or any(principals - shard.attached for shard in snapshot.shards):
+                self._policies.check_principals(len(wanted))
+            if opening:
+                self._take_in(len(snapshot.shards))
+        except AccountError as error:
+            return Readiness(placed, error)
+        return Readiness(placed, None)
+
+    def _take_in(self, index: int) -> None:
+        named: set[AccountId] = set()
+        while existing := self._policies.find(name := shard_name(self._settings, index)):
+            try:
+                named |= accounts_named(existing.document, self._settings)
+            except ValueError as error:
+                if not existing.ours:
+                    message = f"the policy {name} can't be taken over, since {error}: delete it, or set another SourcePolicyName"
+                    raise TerminalError(Reason.FOREIGN_SOURCE_POLICY, message) from None
+            index += 1
+        self._place(Moves(join=frozenset(named)))
+
+    def settle(self, moves: Moves, *, owner: str, deadline: float) -> Settled:
+        """Place a batch's accounts and see to it that the shards are written; `deadline` is when the function is stopped."""
+        target = self._place(moves)
+        errors: dict[str, AccountError] = {}
+        patience = min(self._clock() + _PATIENCE, deadline)
+        current = target
+        while pending := [shard for shard in current if shard.name not in errors and self._is_pending(shard, target)]:
+            now = self._clock()
+            if now < deadline and self._table.take_pen(owner, now=now, until=deadline + LEASE_MARGIN):
+                try:
+                    errors |= self._write_all(deadline)
+                finally:
+                    self._table.let_go(owner)
+            elif now < patience:
+                self._pause(_PAUSE)
+            else:
+                errors |= {shard.name: _still_pending(shard) for shard in pending}
+            current = self._table.load().shards
+        named = {account_id: shard.name for shard in current for account_id in shard.accounts}
+        if self._settings.source_policy_scope is Scope.ORGANIZATION:
+            named = dict.fromkeys(moves.join, self._settings.source_policy_name)
+        return Settled(named, errors)
+
+    def _place(self, moves: Moves) -> tuple[Shard, ...]:
+        for _ in range(_PLACEMENTS):
+            snapshot: Snapshot = self._table.load()
+            wanted = place(snapshot.shards, moves, self._settings)
+            changed = [shard for shard in wanted if shard not in snapshot.shards]
+            if not changed or self._table.place(snapshot, changed):
+                return wanted
+        message = f"{_PLACEMENTS} placements in a row were overtaken by other workers'"
+        raise RetryableError(Reason.SOURCE_POLICY_PENDING, message)
+
+    def _is_pending(self, shard: Shard, target: tuple[Shard, ...]) -> bool:
+        """Tell whether IAM still lacks what this batch placed, or is behind on settings; others' later moves are theirs."""
+        placed = next((each.version for each in target if each.name == shard.name), 0)
+        return shard.written < placed or (shard.written == shard.version and self._is_behind(shard))
+
+    def _is_behind(self, shard: Shard) -> bool:
+        organization_id = self._organization_id()
+        believed = believed_policy(self._settings, shard, organization_id)
+        return bool(plan(believed, desired_policy(self._settings, shard, organization_id)))
+
+    def _write_all(self, deadline: float) -> dict[str, AccountError]:
+        errors: dict[str, AccountError] = {}
+        while behind := [
+            shard for shard in self._table.load().shards if shard.name not in errors and self._is_behind(shard)
+        ]:
+            for shard in behind:
+                try:
+                    if self._clock() >= deadline:
+                        raise _still_pending(shard)
+                    self._write(shard)
+                except AccountError as error:
+                    errors[shard.name] = error
+        return errors
+
+    def _write(self, shard: Shard) -> None:
+        organization_id = self._organization_id()
+        desired = desired_policy(self._settings, shard, organization_id)
+        for action in plan(believed_policy(self._settings, shard, organization_id), desired):
+            self._policies.carry_out(shard.name, action)
+        written = replace(
+            shard,
+            written=shard.version,
+            form=form(self._settings, shard, organization_id),
+            attached=desired.attached,
+        )
+        self._table.mark_written(written)
+
+    def _organization_id(self) -> str:
+        return self._ask_organization_id() if self._settings.source_policy_scope is Scope.ORGANIZATION else ""
+
+
+def _still_pending(shard: Shard) -> RetryableError:
+    return RetryableError(Reason.SOURCE_POLICY_PENDING, f"{shard.name} waits for its writer")

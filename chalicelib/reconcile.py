@@ -1,0 +1,140 @@
+"""One account: is it eligible, what is its member role, what should it be; make it so."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from chalicelib.accounts import Account, Change, LedgerRow, Outcome, eligibility
+from chalicelib.arns import AccountId
+from chalicelib.errors import AccountError, Reason, RetryableError, TerminalError
+from chalicelib.member_role import CreateRole, desired_role, fingerprint, plan, session_document, why_foreign
+from chalicelib.settings import Settings
+
+if TYPE_CHECKING:
+    from chalicelib.aws.member_roles import MemberRoles
+    from chalicelib.aws.organizations import Organization
+    from chalicelib.aws.sessions import Sessions
+
+
+class Move(StrEnum):
+    """What a verdict means for the source policy."""
+
+    JOIN = "join"
+    LEAVE = "leave"
+    EXCLUDE = "exclude"
+    STAY = "stay"
+
+
+@dataclass(kw_only=True, slots=True)
+class Verdict:
+    """Where an account stands after a pass, and what the pass did to its role; `account` is None for what is no member."""
+
+    account_id: AccountId
+    outcome: Outcome = Outcome.FAILED
+    change: Change = Change.NONE
+    reason: Reason | None = None
+    error: str | None = None
+    retryable: bool = False
+    move: Move = Move.STAY
+    account: Account | None = None
+    access_role: str | None = None
+    role_arn: str | None = None
+    fingerprint: str | None = None
+    actions: list[str] = field(default_factory=list)
+
+    def fail(self, error: AccountError) -> None:
+        """Record why the account could not be brought to where it should be; what was done to its role stays told."""
+        self.outcome = Outcome.FAILED
+        self.reason = error.reason
+        self.error = str(error)
+        self.retryable = isinstance(error, RetryableError)
+        self.move = Move.STAY
+
+
+class Reconcile:
+    """Brings one account's member role to where it should be, from whatever it is."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        organization: "Organization",
+        sessions: "Sessions",
+        roles: "MemberRoles",
+        clock: Callable[[], datetime],
+    ) -> None:
+        """Take the organization, the way into accounts, and IAM there."""
+        self._settings = settings
+        self._organization = organization
+        self._sessions = sessions
+        self._roles = roles
+        self._clock = clock
+
+    def __call__(
+        self,
+        account_id: AccountId,
+        row: LedgerRow | None,
+        *,
+        listed: Account | None = None,
+        refusal: AccountError | None = None,
+    ) -> Verdict:
+        """Reconcile an account; `refusal` is why it can't have a place in the source policy, if it needs one."""
+        verdict = Verdict(account_id=account_id, role_arn=row.role_arn if row else None)
+        try:
+            verdict.account = listed or self._organization.describe(account_id)
+            reason = self._why_ineligible(verdict.account, row)
+            if reason is not None:
+                _turn_away(verdict, reason, row)
+            elif refusal is not None:
+                raise refusal
+            else:
+                self._enroll(verdict)
+        except AccountError as error:
+            verdict.fail(self._within_grace(error, verdict.account))
+        return verdict
+
+    def _why_ineligible(self, account: Account | None, row: LedgerRow | None) -> Reason | None:
+        if account is None:
+            return Reason.DEPARTED
+        if row is not None and row.reason is Reason.RETIRED_BY_REQUEST:
+            return Reason.RETIRED_BY_REQUEST
+        return eligibility(account, self._settings)
+
+    def _enroll(self, verdict: Verdict) -> None:
+        account_id = verdict.account_id
+        desired = desired_role(self._settings, account_id)
+        with self._sessions.entered(account_id, session_document(self._settings, account_id)) as verdict.access_role:
+            observed = self._roles.observe(desired)
+            foreign = why_foreign(observed, desired, self._settings) if observed else None
+            if foreign is not None:
+                raise TerminalError(Reason.FOREIGN_ROLE, foreign)
+            for action in plan(observed, desired):
+                self._roles.carry_out(action, desired.arn)
+                verdict.actions.append(type(action).__name__)
+                verdict.change = (
+                    Change.CREATED
+                    if isinstance(action, CreateRole) or verdict.change is Change.CREATED
+                    else Change.UPDATED
+                )
+                verdict.role_arn = desired.arn
+        verdict.outcome = Outcome.ENROLLED
+        verdict.role_arn = desired.arn
+        verdict.fingerprint = fingerprint(desired)
+        verdict.move = Move.JOIN
+
+    def _within_grace(self, error: AccountError, account: Account | None) -> AccountError:
+        """Read a denial as "not ready yet" while an account is new: its access role and IAM take minutes to be there."""
+        denied = error.reason in {Reason.NO_ACCESS_ROLE, Reason.ACCESS_DENIED}
+        if not denied or account is None or account.joined_at is None:
+            return error
+        ready_by = account.joined_at + timedelta(seconds=self._settings.ready_grace_seconds)
+        return RetryableError(Reason.NOT_READY, f"not ready yet: {error}") if self._clock() < ready_by else error
+
+
+def _turn_away(verdict: Verdict, reason: Reason, row: LedgerRow | None) -> None:
+    """Take an account out of the source policy; only one that was in it is retired."""
+    was_in = row is not None and (row.policy_name is not None or row.outcome is Outcome.RETIRED)
+    verdict.outcome = Outcome.RETIRED if was_in else Outcome.SKIPPED
+    verdict.reason = reason
+    verdict.move = Move.EXCLUDE if reason in {Reason.EXCLUDED, Reason.RETIRED_BY_REQUEST} else Move.LEAVE

@@ -1,0 +1,340 @@
+"""The source policy: which accounts its shards name, what each says, and the plan that makes IAM say so."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from chalicelib.arns import AccountId, is_account_id, role_arn
+from chalicelib.documents import Document
+from chalicelib.errors import Reason, SettingsError, TerminalError
+from chalicelib.member_role import ASSUME_ACTIONS, SESSION_POLICY_LIMIT
+from chalicelib.settings import Scope, Settings
+
+POLICY_LIMIT = 6144
+"""Characters of a managed policy, not adjustable ("IAM and AWS STS quotas")."""
+
+# Stands where no account does: IAM refuses an empty list, and no account has this id.
+_NOBODY = "000000000000"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shard:
+    """One managed policy's worth of the source policy, as its item in the table holds it.
+
+    `version` counts the changes of what the shard should say, `written` is the version that IAM was last given, and `form` and
+    `attached` are the rest of what it was given then: a digest of the document without its accounts, and principals' ARNs.
+    `excluded`, on the first shard only, are the accounts that scope organization must leave out.
+    """
+
+    name: str
+    accounts: frozenset[AccountId] = frozenset()
+    excluded: frozenset[AccountId] = frozenset()
+    frozen: bool = False
+    version: int = 0
+    written: int = 0
+    form: str = ""
+    attached: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """Accounts that join the source policy, that leave it, and that leave it to be excluded in scope organization too."""
+
+    join: frozenset[AccountId] = frozenset()
+    leave: frozenset[AccountId] = frozenset()
+    exclude: frozenset[AccountId] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourcePolicy:
+    """A shard in IAM, desired or observed; a document that is None is known to be out of date."""
+
+    name: str
+    document: Document | None
+    attached: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePolicy:
+    """Create the managed policy with its first version."""
+
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class WriteVersion:
+    """Write a new default version."""
+
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class AttachTo:
+    """Attach the policy to a source principal."""
+
+    principal_arn: str
+
+
+@dataclass(frozen=True, slots=True)
+class DetachFrom:
+    """Detach the policy from what is no source principal any more."""
+
+    principal_arn: str
+
+
+Action: TypeAlias = CreatePolicy | WriteVersion | AttachTo | DetachFrom
+
+
+def shard_name(settings: Settings, index: int) -> str:
+    """Name a shard: the policy's own name first, then -2, -3, …."""
+    return settings.source_policy_name if index == 0 else f"{settings.source_policy_name}-{index + 1}"
+
+
+def capacity(settings: Settings) -> int:
+    """Compute how many account ids fit one shard, with room kept for the freeze."""
+    one = Shard(name=settings.source_policy_name, accounts=frozenset({AccountId(_NOBODY)}), frozen=True)
+    size = document(replace(settings, source_policy_scope=Scope.ACCOUNTS), one, "").size
+    each = len(f'"{_NOBODY}",')
+    return (POLICY_LIMIT - size) // each + 1
+
+
+def place(shards: tuple[Shard, ...], moves: Moves, settings: Settings) -> tuple[Shard, ...]:
+    """Say what the shards should name after some moves; an account that stays keeps its shard, and versions count the changes."""
+    gone = moves.leave | moves.exclude
+    limit = capacity(settings)
+    newcomers: list[AccountId] = []
+    if settings.source_policy_scope is Scope.ACCOUNTS:
+        newcomers = sorted(moves.join.difference(*(shard.accounts for shard in shards)), reverse=True)
+    wanted: list[Shard] = list(shards)
+    if not wanted and moves.join:
+        wanted.append(Shard(name=shard_name(settings, 0)))
+    for index, shard in enumerate(wanted):
+        stay = shard.accounts - gone
+        joined = [newcomers.pop() for _ in range(min(limit - len(stay), len(newcomers)))]
+        wanted[index] = replace(shard, accounts=stay.union(joined))
+    while newcomers:
+        joined = [newcomers.pop() for _ in range(min(limit, len(newcomers)))]
+        wanted.append(Shard(name=shard_name(settings, len(wanted)), accounts=frozenset(joined)))
+    if wanted:
+        first = wanted[0]
+        wanted[0] = replace(first, excluded=(first.excluded | moves.exclude) - moves.join - moves.leave)
+    before = {shard.name: shard for shard in shards}
+    return tuple(_counted(before.get(shard.name), shard, settings) for shard in wanted)
+
+
+def _counted(before: Shard | None, shard: Shard, settings: Settings) -> Shard:
+    same = before is not None and before.accounts == shard.accounts
+    if settings.source_policy_scope is Scope.ORGANIZATION:
+        same = before is not None and before.excluded == shard.excluded
+        if _overflows(settings, shard):
+            message = (
+                f"{len(shard.excluded)} accounts are to be left out of the organization, too many for {shard.name}: "
+                "exclude fewer, or set SourcePolicyScope=accounts"
+            )
+            raise TerminalError(Reason.QUOTA, message)
+    return shard if same else replace(shard, version=shard.version + 1)
+
+
+def _overflows(settings: Settings, shard: Shard) -> bool:
+    longest_organization_id = "o-" + 32 * "x"
+    return document(settings, replace(shard, frozen=True), longest_organization_id).size > POLICY_LIMIT
+
+
+def document(settings: Settings, shard: Shard, organization_id: str) -> Document:
+    """Write what a shard says; `organization_id` counts in scope organization only."""
+    statements = [_allow(settings, shard, organization_id)]
+    if shard.frozen:
+        statements.append(
+            {"Sid": "Frozen", "Effect": "Deny", "Action": ASSUME_ACTIONS[0], "Resource": _any_member_role(settings)}
+        )
+    return Document.of({"Version": "2012-10-17", "Statement": statements})
+
+
+def _allow(settings: Settings, shard: Shard, organization_id: str) -> dict[str, Any]:
+    named: list[str] = [*sorted(shard.accounts)] or [_NOBODY]
+    condition: dict[str, Any] = {"StringEquals": {"aws:ResourceAccount": named}}
+    if settings.source_policy_scope is Scope.ORGANIZATION:
+        condition = {"StringEquals": {"aws:ResourceAccount": [_NOBODY]}}
+        if shard.name == settings.source_policy_name:
+            left_out = sorted(shard.excluded | {AccountId(account_id) for account_id in settings.exclude_account_ids})
+            condition = {"StringEquals": {"aws:ResourceOrgID": organization_id}}
+            if left_out:
+                condition["StringNotEquals"] = {"aws:ResourceAccount": left_out}
+    return {
+        "Effect": "Allow",
+        "Action": list(ASSUME_ACTIONS),
+        "Resource": _any_member_role(settings),
+        "Condition": condition,
+    }
+
+
+def _any_member_role(settings: Settings) -> str:
+    return role_arn(settings.partition, "*", settings.member_role_name)
+
+
+def form(settings: Settings, shard: Shard, organization_id: str) -> str:
+    """Digest what a shard's document says besides the ids in its item, so that changed settings show without reading IAM."""
+    bare = replace(shard, accounts=frozenset(), excluded=frozenset(), frozen=False)
+    return hashlib.sha256(document(settings, bare, organization_id).text.encode()).hexdigest()[:16]
+
+
+def desired_policy(settings: Settings, shard: Shard, organization_id: str) -> SourcePolicy:
+    """Say what a shard should be in IAM; attachments that an operator makes are left as they are."""
+    attached = frozenset(principal.arn for principal in settings.attachable_principals)
+    return SourcePolicy(
+        name=shard.name,
+        document=document(settings, shard, organization_id),
+        attached=attached if settings.attach_source_policy else shard.attached,
+    )
+
+
+def believed_policy(settings: Settings, shard: Shard, organization_id: str) -> SourcePolicy | None:
+    """Say what a shard is in IAM by what was last written there, without reading IAM, whose reads may be stale."""
+    if shard.written == 0:
+        return None
+    current = shard.written == shard.version and shard.form == form(settings, shard, organization_id)
+    return SourcePolicy(
+        name=shard.name,
+        document=document(settings, shard, organization_id) if current else None,
+        attached=shard.attached,
+    )
+
+
+def plan(observed: SourcePolicy | None, desired: SourcePolicy) -> tuple[Action, ...]:
+    """List the actions that make a shard in IAM what it should be."""
+    return tuple(_differences(observed, desired))
+
+
+def _differences(observed: SourcePolicy | None, desired: SourcePolicy) -> Iterator[Action]:
+    attached: frozenset[str] = frozenset() if observed is None else observed.attached
+    if desired.document is None:
+        message = "a desired policy says something"
+        raise ValueError(message)
+    if observed is None:
+        yield CreatePolicy(desired.document)
+    elif observed.document != desired.document:
+        yield WriteVersion(desired.document)
+    yield from (DetachFrom(arn) for arn in sorted(attached - desired.attached))
+    yield from (AttachTo(arn) for arn in sorted(desired.attached - attached))
+
+
+def apply(policy: SourcePolicy | None, name: str, actions: Iterable[Action]) -> SourcePolicy | None:
+    """Say what a shard in IAM is after some actions; applying the plan gives the desired shard, and that is a law."""
+    for action in actions:
+        if isinstance(action, CreatePolicy):
+            policy = SourcePolicy(name=name, document=action.document, attached=frozenset())
+        elif policy is None:
+            message = f"{type(action).__name__} needs a policy"
+            raise ValueError(message)
+        else:
+            match action:
+                case WriteVersion(document=written):
+                    policy = replace(policy, document=written)
+                case AttachTo(principal_arn):
+                    policy = replace(policy, attached=policy.attached | {principal_arn})
+                case DetachFrom(principal_arn):
+                    policy = replace(policy, attached=policy.attached - {principal_arn})
+    return policy
+
+
+def accounts_named(existing: Document, settings: Settings) -> frozenset[AccountId]:
+    """List the accounts that an existing policy lets one assume the member role in; a ValueError says what it says besides."""
+    named: set[AccountId] = set()
+    content = existing.content
+    statements = content.get("Statement", [])
+    for statement in statements if isinstance(statements, list) else [statements]:
+        if statement.get("Sid") == "Frozen" and statement.get("Effect") == "Deny":
+            continue
+        named |= _named_by(statement, settings)
+    return frozenset(named - {AccountId(_NOBODY)})
+
+
+def _named_by(statement: dict[str, Any], settings: Settings) -> set[AccountId]:
+    actions = {str(action).lower() for action in _listed(statement.get("Action"))}
+    pattern = re.compile(
+        re.escape(role_arn(settings.partition, "@", settings.member_role_name)).replace("@", r"([0-9]{12}|\*)")
+    )
+    matches = [pattern.fullmatch(str(resource)) for resource in _listed(statement.get("Resource"))]
+    in_resources = {match[1] for match in matches if match}
+    conditions = statement.get("Condition", {})
+    pinned = _listed(conditions.get("StringEquals", {}).get("aws:ResourceAccount")) if conditions else []
+    only_pins = conditions == (
+        {"StringEquals": {"aws:ResourceAccount": conditions["StringEquals"]["aws:ResourceAccount"]}} if pinned else {}
+    )
+    known = (
+        statement.get("Effect") == "Allow"
+        and actions <= {action.lower() for action in ASSUME_ACTIONS}
+        and set(statement) <= {"Sid", "Effect", "Action", "Resource", "Condition"}
+        and all(matches)
+        and only_pins
+        and all(map(is_account_id, pinned))
+    )
+    if not known or ("*" in in_resources and not pinned):
+        message = "it says more than sts:AssumeRole on the member role in single accounts"
+        raise ValueError(message)
+    if pinned:
+        return {AccountId(each) for each in pinned if "*" in in_resources or each in in_resources}
+    return {AccountId(each) for each in in_resources}
+
+
+def _listed(value: Any) -> list[Any]:  # noqa: ANN401 - any JSON may stand in a policy made by hand
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def session_document(settings: Settings) -> Document:
+    """Write the session policy for the access role of a separate source account: the shards and the source principals alone."""
+    ours = f"arn:{settings.partition}:iam::{settings.source_account_id}:policy/{settings.source_policy_name}"
+    policies = [ours, f"{ours}-*"]
+    statements: list[dict[str, Any]] = [
+        {
+            "Effect": "Allow",
+            "Action": [f"iam:{verb}" for verb in _POLICY_VERBS],
+            "Resource": policies,
+        }
+    ]
+    principals = settings.attachable_principals
+    if principals:
+        arns = [principal.arn for principal in principals]
+        kinds = sorted({principal.kind.title() for principal in principals})
+        reads = [f"iam:{verb}" for kind in kinds for verb in (f"Get{kind}", f"ListAttached{kind}Policies")]
+        attach = [f"iam:Attach{kind}Policy" for kind in kinds]
+        only_ours = {"ArnLike": {"iam:PolicyARN": policies}}
+        statements += [
+            {"Effect": "Allow", "Action": "iam:GetAccountSummary", "Resource": "*"},
+            {"Effect": "Allow", "Action": reads, "Resource": arns},
+            {"Effect": "Allow", "Action": attach, "Resource": arns, "Condition": only_ours},
+            # From whatever was a source principal once.
+            {
+                "Effect": "Allow",
+                "Action": ["iam:DetachRolePolicy", "iam:DetachUserPolicy"],
+                "Resource": "*",
+                "Condition": only_ours,
+            },
+        ]
+    return Document.of({"Version": "2012-10-17", "Statement": statements})
+
+
+_POLICY_VERBS = (
+    "CreatePolicy",
+    "TagPolicy",
+    "GetPolicy",
+    "GetPolicyVersion",
+    "ListPolicyVersions",
+    "CreatePolicyVersion",
+    "DeletePolicyVersion",
+)
+
+
+def check_sizes(settings: Settings) -> None:
+    """Refuse settings that leave a shard no room, or whose session policy STS would refuse, with a SettingsError."""
+    session = session_document(settings).size
+    if settings.source_account_id != settings.management_account_id and session > SESSION_POLICY_LIMIT:
+        message = f"the session policy for the source account would take {session} characters, and STS allows {SESSION_POLICY_LIMIT}: name fewer SOURCE_PRINCIPAL_ARNS"
+        raise SettingsError(message)
+    if _overflows(settings, Shard(name=settings.source_policy_name)):
+        message = f"EXCLUDE_ACCOUNT_IDS holds {len(settings.exclude_account_ids)} accounts: too many for one policy in scope organization"
+        raise SettingsError(message)
