@@ -125,7 +125,7 @@ class Enroll:
             return Settled({}, {})
         try:
             asked = Moves(join=moves[Move.JOIN], leave=moves[Move.LEAVE], exclude=moves[Move.EXCLUDE])
-            settled = self._pen.settle(asked, owner=owner, deadline=deadline - _RESERVE / 2)
+            settled = self._pen.settle(asked, owner=owner, deadline=deadline)
         except AccountError as error:
             settled = Settled({}, {"": error})
         for verdict in verdicts:
@@ -150,7 +150,7 @@ class Enroll:
         seconds = min(_FIRST_DELAY * 2 ** min(received - 1, 10), _LONGEST_DELAY)
         try:
             self._queue.delay(record["receiptHandle"], seconds)
-        except Exception:
+        except Exception:  # noqa: BLE001 - nor one message's
             logger.exception(
                 "a message's delay could not be set: it comes back when the queue's own visibility timeout ends"
             )

@@ -33,6 +33,7 @@ LEASE_MARGIN = 60.0
 
 _PATIENCE = 5.0  # seconds that a batch waits for another's pen before it hands its messages back
 _PAUSE = 0.2
+_RESERVE = 30.0  # seconds before the function is stopped in which no write is begun: they are the ledger's
 _PLACEMENTS = 20
 
 
@@ -108,13 +109,14 @@ class Pen:
         """Place a batch's accounts and see to it that the shards are written; `deadline` is when the function is stopped."""
         target = self._place(moves)
         errors: dict[str, AccountError] = {}
-        patience = min(self._clock() + _PATIENCE, deadline)
+        last_write = deadline - _RESERVE
+        patience = min(self._clock() + _PATIENCE, last_write)
         current = target
         while pending := [shard for shard in current if shard.name not in errors and self._is_pending(shard, target)]:
             now = self._clock()
-            if now < deadline and self._table.take_pen(owner, now=now, until=deadline + LEASE_MARGIN):
+            if now < last_write and self._table.take_pen(owner, now=now, until=deadline + LEASE_MARGIN):
                 try:
-                    errors |= self._write_all(deadline)
+                    errors |= self._write_all(last_write)
                 finally:
                     self._table.let_go(owner)
             elif now < patience:
@@ -147,14 +149,14 @@ class Pen:
         believed = believed_policy(self._settings, shard, organization_id)
         return bool(plan(believed, desired_policy(self._settings, shard, organization_id)))
 
-    def _write_all(self, deadline: float) -> dict[str, AccountError]:
+    def _write_all(self, last_write: float) -> dict[str, AccountError]:
         errors: dict[str, AccountError] = {}
         while behind := [
             shard for shard in self._table.load().shards if shard.name not in errors and self._is_behind(shard)
         ]:
             for shard in behind:
                 try:
-                    if self._clock() >= deadline:
+                    if self._clock() >= last_write:
                         raise _still_pending(shard)
                     self._write(shard)
                 except AccountError as error:
