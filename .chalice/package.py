@@ -30,7 +30,14 @@ class _Dumper(yaml.SafeDumper):
 
 def _chalice(stage: str, out: str) -> None:
     command = [
-        *(str(Path(sys.executable).with_name("chalice")), "--project-dir", str(_HERE.parent), "package", "--stage", stage),
+        *(
+            str(Path(sys.executable).with_name("chalice")),
+            "--project-dir",
+            str(_HERE.parent),
+            "package",
+            "--stage",
+            stage,
+        ),
         *("--merge-template", str(_HERE / "resources.yaml"), out),
     ]
     # Chalice wants some region to look up service principals with; the template serves every region.
@@ -45,7 +52,9 @@ def finished_template(template: dict[str, Any], stage: str) -> str:
     """Settle the stage and write the template out, unless the merge left something that CloudFormation refuses."""
     doubled = sorted(_doubled_intrinsics(template))
     if doubled:
-        sys.exit(f"the merge left two intrinsics in one place (.chalice/resources.yaml must use Chalice's own): {', '.join(doubled)}")
+        sys.exit(
+            f"the merge left two intrinsics in one place (.chalice/resources.yaml must use Chalice's own): {', '.join(doubled)}"
+        )
     template["Parameters"]["Stage"]["Default"] = stage
     return yaml.dump(template, Dumper=_Dumper, sort_keys=False, width=120)
 
@@ -67,9 +76,13 @@ def finish_zip(made: Path, out: Path) -> None:
         names = sorted(name for name in source.namelist() if "__pycache__" not in name)
         compiled = [name for name in names if name.endswith((".so", ".pyd"))]
         if compiled:
-            sys.exit(f"the zip holds compiled code, which ties it to one runtime and architecture: {', '.join(compiled)}")
+            sys.exit(
+                f"the zip holds compiled code, which ties it to one runtime and architecture: {', '.join(compiled)}"
+            )
         pinned = re.findall(r"^([\w.-]+)==(\S+)", (_HERE.parent / "requirements.txt").read_text(), re.MULTILINE)
-        missing = [name for name, version in pinned if f"{name.replace('-', '_')}-{version}.dist-info/METADATA" not in names]
+        missing = [
+            name for name, version in pinned if f"{name.replace('-', '_')}-{version}.dist-info/METADATA" not in names
+        ]
         if missing:
             sys.exit(f"Chalice left out of the zip what it could not download: {', '.join(missing)}")
         for name in names:
