@@ -25,7 +25,7 @@ test: check $(LOCAL) ## the checks and every test
 check: $(APP) ## format, lint, types, layers, template, policies and the fast tests
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet || { echo "not formatted: $(BIN)/ruff format" >&2; exit 1; }
-	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/mypy --no-error-summary && $(BIN)/mypy --no-error-summary .chalice/package.py
 	@$(BIN)/lint-imports > .venv/layers.log || { cat .venv/layers.log >&2; exit 1; }
 	@$(BIN)/pytest -q tests/unit tests/deployment/test_lint.py
 
