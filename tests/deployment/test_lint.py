@@ -17,7 +17,8 @@ from deploy.intrinsics import resolve
 from tests.deployment.deployed import Deployment
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", ResourceWarning)  # It leaves the files that it reads open.
+    # It leaves the files that it reads open, and looks for them with pkg_resources.
+    warnings.simplefilter("ignore")
     import parliament
 
 _REVIEWED = {
