@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from local.organization import Credentials, Document, LocalOrganization, allowing, trusting
-from tests.local_aws.refusals import denied
+from tests.local_aws.refusals import denied, refused
 
 READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess"
 ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
@@ -163,6 +163,68 @@ def test_a_boundary_may_be_required(organization: LocalOrganization, session_of:
     organization.create_role(organization.management_account_id, "Boundless", json.loads(trust))
     with denied("iam:PutRolePolicy"):
         iam.put_role_policy(RoleName="Boundless", **inline)
+
+
+def test_a_denial_says_which_kind_of_policy_decided(organization: LocalOrganization, account: str) -> None:
+    deny = {"Effect": "Deny", "Action": "iam:ListGroups", "Resource": "*"}
+    policy = dict(allowing("iam:List*", "ssm:*"))
+    policy["Statement"] = [*policy["Statement"], deny]
+    trust = trusting(f"arn:aws:iam::{organization.management_account_id}:root")
+    arn = organization.create_role(account, "Explained", trust, inline=policy)
+    iam = organization.client("iam", account)
+    iam.put_role_permissions_boundary(RoleName="Explained", PermissionsBoundary=READ_ONLY)
+    session = organization.assume(
+        arn, Policy=json.dumps(allowing("iam:ListUsers", "iam:ListGroups", "ssm:PutParameter"))
+    )
+    asked, systems = organization.client("iam", credentials=session), organization.client("ssm", credentials=session)
+
+    assert "Users" in asked.list_users()
+    with refused("AccessDenied", r"iam:ListGroups on resource: \* with an explicit deny in an identity-based policy"):
+        asked.list_groups()
+    with refused("AccessDenied", "because no session policy allows the iam:ListRoles action"):
+        asked.list_roles()
+    with refused(
+        "AccessDenied",
+        "GetRole on resource: arn:aws:iam::[0-9]*:role/Explained because no identity-based policy allows",
+    ):
+        asked.get_role(RoleName="Explained")
+    with refused("AccessDeniedException", "because no permissions boundary allows the ssm:PutParameter action"):
+        systems.put_parameter(Name="/explained", Value="data", Type="String")
+
+
+def test_service_control_policies_bind_members_and_not_the_management_account(organization: LocalOrganization) -> None:
+    organizations = organization.client("organizations")
+    root = organizations.list_roots()["Roots"][0]["Id"]
+    unit = organizations.create_organizational_unit(ParentId=root, Name="controlled")["OrganizationalUnit"]["Id"]
+    account_id = organization.create_account("controlled")
+    organizations.move_account(AccountId=account_id, SourceParentId=root, DestinationParentId=unit)
+    session = organization.assume(f"arn:aws:iam::{account_id}:role/OrganizationAccountAccessRole")
+    trust = json.dumps(trusting(f"arn:aws:iam::{organization.management_account_id}:root"))
+    iam = organization.client("iam", credentials=session)
+    iam.create_role(RoleName="Before", AssumeRolePolicyDocument=trust)
+
+    deny = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "iam:CreateRole", "Resource": "*"}]}
+    policies = {}
+    for name, content in (("deny", deny), ("full", allowing("*"))):
+        created = organizations.create_policy(
+            Name=name, Description=name, Type="SERVICE_CONTROL_POLICY", Content=json.dumps(content)
+        )
+        policies[name] = created["Policy"]["PolicySummary"]["Id"]
+        organizations.attach_policy(PolicyId=policies[name], TargetId=unit)
+
+    with refused("AccessDenied", "with an explicit deny in a service control policy"):
+        iam.create_role(RoleName="After", AssumeRolePolicyDocument=trust)
+    assert iam.get_role(RoleName="Before")
+    organizations.detach_policy(PolicyId=policies["full"], TargetId=unit)
+    with refused("AccessDenied", "because no service control policy allows the iam:GetRole action"):
+        iam.get_role(RoleName="Before")
+    organizations.attach_policy(PolicyId=policies["deny"], TargetId=organization.management_account_id)
+    management = organization.create_role(
+        organization.management_account_id, "Uncontrolled", json.loads(trust), inline=allowing("iam:CreateRole")
+    )
+    free = organization.client("iam", credentials=organization.assume(management))
+    assert free.create_role(RoleName="Free", AssumeRolePolicyDocument=trust)["Role"]
+    organizations.detach_policy(PolicyId=policies["deny"], TargetId=organization.management_account_id)
 
 
 def test_calls_of_iam_are_authorized_on_whole_arns(organization: LocalOrganization, session_of: Session) -> None:

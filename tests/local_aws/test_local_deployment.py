@@ -19,7 +19,7 @@ import importlib.util, json, os
 def handler(event, context):
     for record in event.get("Records", [event]):
         print("heard " + str(record.get("body") or record["detail"]["eventName"]))
-    return {"environment": dict(os.environ), "chalicelib": importlib.util.find_spec("chalicelib") is not None}
+    return {"code": os.path.realpath(__file__), "environment": dict(os.environ), "chalicelib": importlib.util.find_spec("chalicelib") is not None}
 """
 LAMBDA = {
     "Version": "2012-10-17",
@@ -155,6 +155,12 @@ def test_the_same_again_changes_nothing_and_another_package_updates(
     assert organization.deploy("again", package(tmp_path), parameters) == first
     organization.deploy("again", package(tmp_path, greeting="good evening"), parameters)
     assert invoked(organization, "again")["environment"]["GREETING"] == "good evening"
+
+
+def test_what_two_functions_share_is_unpacked_once(organization: LocalOrganization, tmp_path: Path) -> None:
+    for stage in ("left", "right"):
+        organization.deploy(stage, package(tmp_path), {"Stage": stage})
+    assert invoked(organization, "left")["code"] == invoked(organization, "right")["code"]
 
 
 def test_a_queue_that_the_function_may_not_read_fails_the_deployment(
