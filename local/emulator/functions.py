@@ -1,6 +1,8 @@
-"""Lambda: where a function's code lies, and how many events it takes at once."""
+"""Lambda: where a function's code lies, and how events reach it."""
 
+import contextvars
 import hashlib
+import json
 import tempfile
 import threading
 import types
@@ -11,28 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from ministack.core import lambda_runtime
-from ministack.services import lambda_svc
+from ministack.services import eventbridge, lambda_svc
 
 _AT_ONCE = 2
 _UNPACKED = Path(tempfile.gettempdir()) / "code"
 _LOCK = threading.Lock()
 
+_queued = contextvars.ContextVar("queued", default=False)
+
 
 def mend() -> None:
-    """Let a burst neither unpack nor start more than it must: this machine is smaller than AWS."""
+    """Wrap how a function's code is unpacked, and how events are delivered to it."""
     lambda_runtime.zipfile = types.SimpleNamespace(**vars(zipfile) | {"ZipFile": _UnpackedOnce})
-    lambda_svc._execute_function_with_config_scope = _queued(lambda_svc._execute_function_with_config_scope)
-
-
-def _queued(execute: Callable[..., Any]) -> Callable[..., Any]:
-    """Let events wait, as on AWS, where Lambda queues them; else each of a burst would start a process of its own."""
-    turns: defaultdict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(_AT_ONCE))
-
-    def take_turns(function: dict[str, Any], event: Any) -> Any:
-        with turns[function["config"]["FunctionArn"]]:
-            return execute(function, event)
-
-    return take_turns
+    eventbridge._dispatch_to_lambda = _deliver
+    lambda_svc._execute_function = _in_turns(lambda_svc._execute_function)
 
 
 class _UnpackedOnce(zipfile.ZipFile):
@@ -47,3 +41,31 @@ class _UnpackedOnce(zipfile.ZipFile):
                 half.rename(place)
         Path(path).rmdir()
         Path(path).symlink_to(place)
+
+
+def _deliver(function_arn: str, payload: str) -> None:
+    """Hand an event to Lambda's queue, as AWS does: tried three times, it then goes where the function sends its failures."""
+    function, config, _ = lambda_svc._get_func_record_for_ref(function_arn)
+    if function and config:
+        _queued.set(True)
+        lambda_svc.invoke_async_with_retry(
+            lambda_svc._execution_record_for_config(function, config), json.loads(payload)
+        )
+        _queued.set(False)
+
+
+def _in_turns(execute: Callable[..., Any]) -> Callable[..., Any]:
+    """Let queued events wait for one another: each of a burst would start a process of its own."""
+    turns: defaultdict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(_AT_ONCE))
+
+    def take_turns(function: dict[str, Any], event: Any) -> Any:
+        if not _queued.get():
+            return execute(function, event)
+        with turns[function["config"]["FunctionArn"]]:
+            _queued.set(False)
+            try:
+                return execute(function, event)
+            finally:
+                _queued.set(True)
+
+    return take_turns

@@ -17,6 +17,9 @@ CODE = """
 import importlib.util, json, os
 
 def handler(event, context):
+    if "CloseAccount" in json.dumps(event):
+        print("refused")
+        raise ValueError("no closing")
     for record in event.get("Records", [event]):
         print("heard " + str(record.get("body") or record["detail"]["eventName"]))
     return {"code": os.path.realpath(__file__), "environment": dict(os.environ), "chalicelib": importlib.util.find_spec("chalicelib") is not None}
@@ -54,6 +57,10 @@ def package(directory: Path, actions: list[str] = READ_QUEUE, greeting: str = "h
             },
             "Organization": {"Type": "EventBridgeRule", "Properties": {"Pattern": {"source": ["aws.organizations"]}}},
         },
+        "EventInvokeConfig": {
+            "MaximumRetryAttempts": 1,
+            "DestinationConfig": {"OnFailure": {"Type": "SQS", "Destination": {"Fn::GetAtt": ["Failures", "Arn"]}}},
+        },
     }
     template = {
         "Transform": "AWS::Serverless-2016-10-31",
@@ -65,12 +72,13 @@ def package(directory: Path, actions: list[str] = READ_QUEUE, greeting: str = "h
         "Resources": {
             "Function": {"Type": "AWS::Serverless::Function", "Properties": function},
             "Role": {"Type": "AWS::IAM::Role", "Properties": role},
+            "Failures": {"Type": "AWS::SQS::Queue"},
             "Queue": {
                 "Type": "AWS::SQS::Queue",
                 "Properties": {"QueueName": {"Fn::Sub": "rolecall-${Stage}-messages"}},
             },
         },
-        "Outputs": {"QueueUrl": {"Value": {"Ref": "Queue"}}},
+        "Outputs": {"QueueUrl": {"Value": {"Ref": "Queue"}}, "FailuresUrl": {"Value": {"Ref": "Failures"}}},
     }
     (directory / "template.yaml").write_text(yaml.safe_dump(template))
     with zipfile.ZipFile(directory / "deployment.zip", "w") as code:
@@ -106,6 +114,22 @@ def test_an_accounts_creation_reaches_the_function(organization: LocalOrganizati
     assert queue
     organization.create_account("announced")
     until(lambda: heard(organization, "tiny", "CreateAccountResult"), "the event is logged")
+
+
+def test_an_event_that_the_function_fails_on_is_tried_again_and_then_set_aside(
+    organization: LocalOrganization, tmp_path: Path
+) -> None:
+    url = organization.deploy("failing", package(tmp_path), {"Stage": "failing"})["FailuresUrl"]
+    account_id = organization.create_account("failing")
+    organization.client("organizations").close_account(AccountId=account_id)
+
+    def set_aside() -> dict[str, Any] | None:
+        messages = organization.client("sqs").receive_message(QueueUrl=url).get("Messages", [])
+        found: list[dict[str, Any]] = [json.loads(message["Body"])["requestPayload"] for message in messages]
+        return next(iter(found), None)
+
+    assert until(set_aside, "the event is set aside")["detail"]["eventName"] in {"CloseAccount", "CloseAccountResult"}
+    until(lambda: organization.logs("rolecall-failing-listener").count("refused") == 4, "both events are tried twice")
 
 
 def test_delays_can_be_skipped(organization: LocalOrganization, queue: str) -> None:
@@ -158,8 +182,9 @@ def test_the_same_again_changes_nothing_and_another_package_updates(
 
 
 def test_what_two_functions_share_is_unpacked_once(organization: LocalOrganization, tmp_path: Path) -> None:
+    shared = package(tmp_path)
     for stage in ("left", "right"):
-        organization.deploy(stage, package(tmp_path), {"Stage": stage})
+        organization.deploy(stage, shared, {"Stage": stage})
     assert invoked(organization, "left")["code"] == invoked(organization, "right")["code"]
 
 
