@@ -6,6 +6,7 @@ Usage: python -m local up [--stage STAGE] [--reader NAME]
 import argparse
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -88,7 +89,10 @@ def main() -> None:
     parser.add_argument("--stage", default="local")
     parser.add_argument("--reader", default="Reader", help="the name of the role that may assume the member roles")
     arguments = parser.parse_args()
-    up(arguments.stage, arguments.reader)
+    try:
+        up(arguments.stage, arguments.reader)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":
