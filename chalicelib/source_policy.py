@@ -253,9 +253,8 @@ def accounts_named(existing: Document, settings: Settings) -> frozenset[AccountI
 
 def _named_by(statement: dict[str, Any], settings: Settings) -> set[AccountId]:
     actions = {str(action).lower() for action in _listed(statement.get("Action"))}
-    pattern = re.compile(
-        re.escape(role_arn(settings.partition, "@", settings.member_role_name)).replace("@", r"([0-9]{12}|\*)")
-    )
+    before, after = map(re.escape, _any_member_role(settings).split("*"))
+    pattern = re.compile(rf"{before}([0-9]{{12}}|\*){after}")
     matches = [pattern.fullmatch(str(resource)) for resource in _listed(statement.get("Resource"))]
     in_resources = {match[1] for match in matches if match}
     conditions = statement.get("Condition", {})
@@ -287,7 +286,8 @@ def _listed(value: Any) -> list[Any]:  # noqa: ANN401 - any JSON may stand in a 
 
 def session_document(settings: Settings) -> Document:
     """Write the session policy for the access role of a separate source account: the shards and the source principals alone."""
-    ours = f"arn:{settings.partition}:iam::{settings.source_account_id}:policy/{settings.source_policy_name}"
+    account = f"arn:{settings.partition}:iam::{settings.source_account_id}"
+    ours = f"{account}:policy/{settings.source_policy_name}"
     policies = [ours, f"{ours}-*"]
     statements: list[dict[str, Any]] = [
         {
@@ -297,24 +297,27 @@ def session_document(settings: Settings) -> Document:
         }
     ]
     principals = settings.attachable_principals
+    only_ours = {"ArnLike": {"iam:PolicyARN": policies}}
     if principals:
         arns = [principal.arn for principal in principals]
         kinds = sorted({principal.kind.title() for principal in principals})
         reads = [f"iam:{verb}" for kind in kinds for verb in (f"Get{kind}", f"ListAttached{kind}Policies")]
         attach = [f"iam:Attach{kind}Policy" for kind in kinds]
-        only_ours = {"ArnLike": {"iam:PolicyARN": policies}}
         statements += [
             {"Effect": "Allow", "Action": "iam:GetAccountSummary", "Resource": "*"},
             {"Effect": "Allow", "Action": reads, "Resource": arns},
             {"Effect": "Allow", "Action": attach, "Resource": arns, "Condition": only_ours},
+        ]
+    if settings.attach_source_policy:
+        statements.append(
             # From whatever was a source principal once.
             {
                 "Effect": "Allow",
                 "Action": ["iam:DetachRolePolicy", "iam:DetachUserPolicy"],
-                "Resource": "*",
+                "Resource": [f"{account}:role/*", f"{account}:user/*"],
                 "Condition": only_ours,
-            },
-        ]
+            }
+        )
     return Document.of({"Version": "2012-10-17", "Statement": statements})
 
 
