@@ -126,8 +126,6 @@ class Settings:
         partition = read.matching("PARTITION", _PARTITION, "a partition, such as aws, aws-us-gov or aws-cn")
         principals = _principals(read, partition)
         access_roles = read.each("ACCESS_ROLE_NAMES", _role_name)
-        if not access_roles:
-            raise read.wrong("ACCESS_ROLE_NAMES", "at least one role name")
         member_role = read.one("MEMBER_ROLE_NAME", _role_name)
         # IAM tells no two names apart by their case.
         if member_role.lower() in {name.lower() for name in access_roles}:
