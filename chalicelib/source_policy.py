@@ -108,7 +108,8 @@ def place(shards: tuple[Shard, ...], moves: Moves, settings: Settings) -> tuple[
     if settings.source_policy_scope is Scope.ACCOUNTS:
         newcomers = sorted(moves.join.difference(*(shard.accounts for shard in shards)), reverse=True)
     wanted: list[Shard] = list(shards)
-    if not wanted and moves.join:
+    # In scope organization an exclusion says something even where nothing is enrolled yet.
+    if not wanted and (moves.join or (moves.exclude and settings.source_policy_scope is Scope.ORGANIZATION)):
         wanted.append(Shard(name=shard_name(settings, 0)))
     for index, shard in enumerate(wanted):
         stay = shard.accounts - gone
