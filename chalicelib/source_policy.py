@@ -217,8 +217,9 @@ def _differences(observed: SourcePolicy | None, desired: SourcePolicy) -> Iterat
         yield CreatePolicy(desired.document)
     elif observed.document != desired.document:
         yield WriteVersion(desired.document)
-    yield from (DetachFrom(arn) for arn in sorted(attached - desired.attached))
+    # First to whom it should be attached: if one of them doesn't exist, nobody has lost access.
     yield from (AttachTo(arn) for arn in sorted(desired.attached - attached))
+    yield from (DetachFrom(arn) for arn in sorted(attached - desired.attached))
 
 
 def apply(policy: SourcePolicy | None, name: str, actions: Iterable[Action]) -> SourcePolicy | None:

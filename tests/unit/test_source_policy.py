@@ -234,7 +234,7 @@ BEHIND = replace(mark_written(NEW, settings()), accounts=frozenset({MEMBER, SOUR
             {"SOURCE_POLICY_SCOPE": "organization", "EXCLUDE_ACCOUNT_IDS": SOURCE},
             [WriteVersion],
         ),
-        (mark_written(NEW, settings()), {"SOURCE_PRINCIPAL_ARNS": FORMER}, [DetachFrom, AttachTo]),
+        (mark_written(NEW, settings()), {"SOURCE_PRINCIPAL_ARNS": FORMER}, [AttachTo, DetachFrom]),
         (mark_written(NEW, settings()), {"SOURCE_PRINCIPAL_ARNS": f"arn:aws:iam::{SOURCE}:root"}, [DetachFrom]),
         (mark_written(NEW, settings()), {"ATTACH_SOURCE_POLICY": "false"}, []),
         (mark_written(NEW, settings()), {"MEMBER_ROLE_MAX_SESSION": "7200", "THREADS": "3"}, []),
