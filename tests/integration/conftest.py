@@ -2,17 +2,14 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cache
 
 import boto3
 import pytest
 from botocore.loaders import JSONFileLoader
-from moto import mock_aws
 
-from chalicelib.telemetry import metrics
 from tests.integration.boundary import FUNCTION_KEYS, Boundary, watched
-from tests.integration.organization import REGION, Operator, Organization
+from tests.integration.organization import REGION, Operator, Organization, founded
 from tests.integration.permissions import denied
 
 _MANAGED_POLICIES = ("ReadOnlyAccess", "SecurityAudit", "ViewOnlyAccess")
@@ -68,19 +65,9 @@ def boundary(watch: Callable[[Boundary | None], None]) -> Iterator[Boundary]:
     assert [(call.operation, request) for call in boundary.calls for request in denied(call)] == []
 
 
-@contextmanager
-def organization_in_moto(
-    boundary: Boundary, operator: Operator, functions: dict[str, boto3.Session]
-) -> Iterator[Organization]:
-    """Found an organization, which is gone afterwards."""
-    with mock_aws(config={"iam": {"load_aws_managed_policies": True}}):
-        yield Organization(boundary, operator, functions)
-    metrics.clear_metrics()
-
-
 @pytest.fixture
 def organization(
     boundary: Boundary, operator: Operator, functions: dict[str, boto3.Session], _few_managed_policies: None
 ) -> Iterator[Organization]:
-    with organization_in_moto(boundary, operator, functions) as founded:
-        yield founded
+    with founded(boundary, operator, functions) as organization:
+        yield organization

@@ -1,15 +1,18 @@
 """An AWS organization in moto: its management account, its members, and what IAM holds in each."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import boto3
+from moto import mock_aws
 from moto.backends import get_backend
 
+from chalicelib.telemetry import metrics
 from tests.integration.boundary import Boundary
 
 if TYPE_CHECKING:
@@ -216,6 +219,14 @@ class Organization:
         """List the accounts that the source policy names."""
         policy = self.policy(name, account_id)
         return policy.accounts if policy else set()
+
+
+@contextmanager
+def founded(boundary: Boundary, operator: Operator, functions: Mapping[str, boto3.Session]) -> Iterator[Organization]:
+    """Found an organization, which is gone afterwards."""
+    with mock_aws(config={"iam": {"load_aws_managed_policies": True}}):
+        yield Organization(boundary, operator, functions)
+    metrics.clear_metrics()
 
 
 def _tag_list(tags: Mapping[str, str]) -> Any:

@@ -14,9 +14,16 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 
 from tests.integration.boundary import FUNCTION_KEYS, Boundary, Call
-from tests.integration.conftest import organization_in_moto
 from tests.integration.drifts import DRIFTS
-from tests.integration.organization import MANAGEMENT, MEMBER_ROLE, SOURCE_POLICY, Operator, Organization, by_guide
+from tests.integration.organization import (
+    MANAGEMENT,
+    MEMBER_ROLE,
+    SOURCE_POLICY,
+    Operator,
+    Organization,
+    by_guide,
+    founded,
+)
 from tests.integration.permissions import allowing, denied, listed, requests
 from tests.integration.stage import Stage
 
@@ -63,7 +70,7 @@ def tour(
     ):
         boundary = Boundary()
         watch(boundary)
-        with organization_in_moto(boundary, operator, functions) as organization:
+        with founded(boundary, operator, functions) as organization:
             for stage in travel(organization):
                 for function in FUNCTION_KEYS:
                     for statement in stage.policy_of(function):
