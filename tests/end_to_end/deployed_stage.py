@@ -1,0 +1,174 @@
+"""A deployed stage, seen from outside: what it is told, and what it has brought about."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from chalicelib.settings import Settings
+from local.organization import LocalOrganization
+from local.waiting import until
+
+_CREATED = Path(__file__).parents[1] / "events" / "create_account_result.json"
+
+PATIENCE = 60.0  # seconds: functions start slowly where cores are few
+
+
+class Deploy(Protocol):
+    """Deploys a stage, or changes one, with some Parameters."""
+
+    def __call__(self, stage: str, **parameters: str) -> "Stage": ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    organization: LocalOrganization
+    name: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that the functions run with."""
+        functions = self.organization.client("lambda")
+        configuration = functions.get_function_configuration(FunctionName=self.function("enroll"))
+        variables: dict[str, str] = configuration["Environment"]["Variables"]
+        return variables
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.from_env(self.environment)
+
+    def function(self, name: str) -> str:
+        return f"rolecall-{self.name}-{name}"
+
+    def member_role(self, account_id: str) -> str:
+        return f"arn:aws:iam::{account_id}:role/{self.settings.member_role_name}"
+
+    # What it is told.
+
+    def hear(self, account_id: str) -> None:
+        """Have this stage alone hear that an account was created, whatever is true of it."""
+        event = json.loads(_CREATED.read_text())
+        event["detail"]["serviceEventDetails"]["createAccountStatus"]["accountId"] = account_id
+        answer = self.organization.client("lambda").invoke(
+            FunctionName=self.function("on_account_event"), Payload=json.dumps(event).encode()
+        )
+        assert "FunctionError" not in answer, answer["Payload"].read()
+
+    def send(self, body: str) -> None:
+        """Put a message on the queue as an administrator could."""
+        self.organization.client("sqs").send_message(QueueUrl=self.environment["QUEUE_URL"], MessageBody=body)
+
+    def listen(self, *, enabled: bool) -> None:
+        """Have the queue invoke its function, or hold its messages back."""
+        functions = self.organization.client("lambda")
+        (source,) = functions.list_event_source_mappings(FunctionName=self.function("enroll"))["EventSourceMappings"]
+        functions.update_event_source_mapping(UUID=source["UUID"], Enabled=enabled)
+
+    # What it has brought about.
+
+    def row(self, account_id: str) -> dict[str, Any] | None:
+        return self.organization.ledger(self.name).get(account_id)
+
+    def settled(
+        self, account_id: str, outcome: str, reason: str | None = None, *, hurrying: bool = True
+    ) -> dict[str, Any]:
+        """Wait until the ledger says where an account stands; the delays of messages handed back are skipped, or waited for."""
+        handed_back = 0
+
+        def found() -> dict[str, Any] | None:
+            nonlocal handed_back
+            row = self.row(account_id)
+            if row is not None and (row["outcome"], row.get("reason")) == (outcome, reason):
+                return row
+            if hurrying:
+                handed_back = self.hurry(handed_back)
+            return None
+
+        try:
+            return until(found, f"account {account_id} is {outcome} ({reason}) in stage {self.name}", PATIENCE)
+        except TimeoutError as error:
+            raise AssertionError(f"{error}; its row: {self.row(account_id)}") from error
+
+    def hurry(self, handed_back: int) -> int:
+        """Skip the delays if messages were handed back besides so many, and tell how many were by now.
+
+        What is logged is done: no message is let come back for being worked on for long.
+        """
+        now = len([line for line in self.log() if line.get("retry") or line.get("message") == "message refused"])
+        if now > handed_back:
+            self.organization.skip_delays(f"rolecall-{self.name}-accounts")
+        return now
+
+    def heard(self, *account_ids: str) -> None:
+        """Wait until messages of all these accounts are on the queue."""
+
+        def found() -> bool:
+            lines = self.log("on_account_event")
+            return {*account_ids} <= {each for line in lines for each in line.get("accounts", [])}
+
+        until(found, f"stage {self.name} hears of {account_ids}", PATIENCE)
+
+    def passed(self, account_id: str, times: int = 1) -> list[dict[str, Any]]:
+        """Wait until so many passes over an account are in the log."""
+        passes = self.passes(account_id)
+
+        def found() -> bool:
+            passes[:] = self.passes(account_id)
+            return len(passes) >= times
+
+        until(found, f"stage {self.name} logs {times} passes over {account_id}", PATIENCE)
+        return passes
+
+    def checked_again(self, account_id: str) -> dict[str, Any]:
+        """Have an account looked at once more, and tell that pass."""
+        before = len(self.passes(account_id))
+        self.hear(account_id)
+        return self.passed(account_id, before + 1)[-1]
+
+    def waiting(self, queue: str = "accounts") -> int:
+        """Count a queue's messages, the ones that were handed back or are worked on too."""
+        sqs = self.organization.client("sqs")
+        url = sqs.get_queue_url(QueueName=f"rolecall-{self.name}-{queue}")["QueueUrl"]
+        attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        return sum(int(value) for name, value in attributes.items() if name.startswith("ApproximateNumberOf"))
+
+    def log(self, function: str = "enroll") -> list[dict[str, Any]]:
+        """Read what the application itself has logged."""
+        lines = self.organization.logs(self.function(function))
+        return [json.loads(line) for line in lines if not line.startswith(("START ", "END ", "REPORT "))]
+
+    def passes(self, account_id: str) -> list[dict[str, Any]]:
+        """Read the canonical lines of an account."""
+        lines = [line for line in self.log() if line.get("message") == "account" and line["account_id"] == account_id]
+        return sorted(lines, key=logged_at)
+
+    def versions(self) -> list[str]:
+        """Tell which versions the first shard has in IAM."""
+        iam, arn = self._source_policy()
+        return [version["VersionId"] for version in iam.list_policy_versions(PolicyArn=arn)["Versions"]]
+
+    def source_policy(self) -> dict[str, Any]:
+        """Read the first shard's default version as IAM has it."""
+        iam, arn = self._source_policy()
+        version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+        document: dict[str, Any] = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
+        return document
+
+    def named(self) -> set[str]:
+        """Tell which accounts the source policy names; none while there is no policy."""
+        iam, _ = self._source_policy()
+        try:
+            (statement,) = self.source_policy()["Statement"]
+        except iam.exceptions.NoSuchEntityException:
+            return set()
+        return set(statement["Condition"]["StringEquals"]["aws:ResourceAccount"])
+
+    def _source_policy(self) -> tuple[Any, str]:
+        settings = self.settings
+        iam = self.organization.client("iam", settings.source_account_id)
+        return iam, f"arn:aws:iam::{settings.source_account_id}:policy/{settings.source_policy_name}"
+
+
+def logged_at(line: dict[str, Any]) -> datetime:
+    return datetime.strptime(line["timestamp"], "%Y-%m-%d %H:%M:%S,%f%z")
