@@ -185,9 +185,9 @@ def test_only_the_rule_may_send_to_the_events_dead_letter_queue(deployment: Depl
 def test_what_the_function_fails_on_is_kept_too(deployment: Deployment) -> None:
     failed = deployment.only("AWS::Lambda::EventInvokeConfig")["DestinationConfig"]["OnFailure"]["Destination"]
     (policy,) = deployment["OnAccountEventRole"]["Policies"]
-    (sends,) = [each for each in policy["PolicyDocument"]["Statement"] if each["Action"] == "sqs:SendMessage"]
+    sends = [each for each in policy["PolicyDocument"]["Statement"] if each["Action"] == "sqs:SendMessage"]
     assert failed == deployment.values["EventsDeadLetterQueue.Arn"]
-    assert failed in sends["Resource"]
+    assert failed in [each["Resource"] for each in sends]
 
 
 @pytest.mark.parametrize(
