@@ -1,10 +1,11 @@
-"""Lambda: where a function's code lies, and how events reach it."""
+"""Lambda: where a function's code lies, how events reach it, and what becomes of it when the function changes."""
 
 import contextvars
 import hashlib
 import json
 import tempfile
 import threading
+import time
 import types
 import zipfile
 from collections import defaultdict
@@ -23,10 +24,11 @@ _queued = contextvars.ContextVar("queued", default=False)
 
 
 def mend() -> None:
-    """Wrap how a function's code is unpacked, and how events are delivered to it."""
+    """Wrap how a function's code is unpacked, how events are delivered to it, and how its processes are ended."""
     lambda_runtime.zipfile = types.SimpleNamespace(**vars(zipfile) | {"ZipFile": _UnpackedOnce})
     eventbridge._dispatch_to_lambda = _deliver
     lambda_svc._execute_function = _in_turns(lambda_svc._execute_function)
+    lambda_svc.invalidate_worker = _once_idle(lambda_svc.invalidate_worker)
 
 
 class _UnpackedOnce(zipfile.ZipFile):
@@ -69,3 +71,25 @@ def _in_turns(execute: Callable[..., Any]) -> Callable[..., Any]:
                 _queued.set(True)
 
     return take_turns
+
+
+def _once_idle(invalidate: Callable[..., None]) -> Callable[..., None]:
+    """On AWS, invocations that run while their function changes end as they would have."""
+
+    def end(worker: Any) -> None:
+        deadline = time.monotonic() + worker.config["Timeout"]
+        while worker.in_use and time.monotonic() < deadline:
+            time.sleep(0.05)
+        worker.kill()
+
+    def end_when_idle(function: str, *scope: Any, **named: Any) -> None:
+        with lambda_runtime._lock:
+            pools = [pool for key, pool in lambda_runtime._workers.items() if key.split(":")[-2] == function]
+            busy = [worker for pool in pools for worker in pool if worker.in_use]
+            for pool in pools:
+                pool[:] = [worker for worker in pool if worker not in busy]
+        for worker in busy:
+            threading.Thread(target=end, args=[worker], daemon=True).start()
+        invalidate(function, *scope, **named)
+
+    return end_when_idle

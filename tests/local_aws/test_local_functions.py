@@ -3,6 +3,8 @@
 import json
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +15,15 @@ from local.waiting import until
 from tests.local_aws.refusals import denied
 
 CODE = """
-import json
+import json, pathlib, time
 
 def handler(event, context):
     if event.get("fail"):
         raise ValueError("told to fail")
+    if "begin" in event:
+        pathlib.Path(event["begin"]).touch()
+        while not pathlib.Path(event["end"]).exists():
+            time.sleep(0.05)
     print("heard " + json.dumps(event))
     print(json.dumps(event.get("metrics", {})))
     return {"echo": event}
@@ -69,6 +75,22 @@ def test_an_invocation_answers_or_tells_its_error(organization: LocalOrganizatio
     assert organization.invoke(function, {"a": 1}) == {"echo": {"a": 1}}
     with pytest.raises(InvocationError, match="told to fail"):
         organization.invoke(function, {"fail": True})
+
+
+def test_an_invocation_ends_well_though_its_function_changes_meanwhile(
+    organization: LocalOrganization, function: str, tmp_path: Path
+) -> None:
+    files = {name: str(tmp_path / name) for name in ("begin", "end")}
+    with ThreadPoolExecutor() as pool:
+        invocation = pool.submit(organization.invoke, function, files)
+        try:
+            until(Path(files["begin"]).exists, "the invocation begins")
+            changed = {"Variables": {"CHANGED": "yes"}}
+            organization.client("lambda").update_function_configuration(FunctionName=function, Environment=changed)
+        finally:
+            Path(files["end"]).touch()
+        assert invocation.result() == {"echo": files}
+    assert organization.invoke(function, {}) == {"echo": {}}
 
 
 def test_a_session_invokes_with_permission(organization: LocalOrganization, function: str) -> None:
