@@ -86,10 +86,8 @@ class Reconcile:
             reason = self._why_ineligible(verdict.account, row)
             if reason is not None:
                 _turn_away(verdict, reason, row)
-            elif refusal is not None:
-                raise refusal
             else:
-                self._enroll(verdict)
+                self._enroll(verdict, refusal)
         except AccountError as error:
             verdict.fail(self._within_grace(error, verdict.account))
         return verdict
@@ -101,7 +99,7 @@ class Reconcile:
             return Reason.RETIRED_BY_REQUEST
         return eligibility(account, self._settings)
 
-    def _enroll(self, verdict: Verdict) -> None:
+    def _enroll(self, verdict: Verdict, refusal: AccountError | None) -> None:
         account_id = verdict.account_id
         desired = desired_role(self._settings, account_id)
         with self._sessions.entered(account_id, session_document(self._settings, account_id)) as verdict.access_role:
@@ -109,6 +107,8 @@ class Reconcile:
             foreign = why_foreign(observed, desired, self._settings) if observed else None
             if foreign is not None:
                 raise TerminalError(Reason.FOREIGN_ROLE, foreign)
+            if refusal is not None:
+                raise refusal
             for action in plan(observed, desired):
                 self._roles.carry_out(action, desired.arn)
                 verdict.actions.append(type(action).__name__)

@@ -57,11 +57,16 @@ def test_a_role_that_nobody_marked_is_taken_over_where_that_is_asked_for(organiz
     assert (stage.verdict(account_id), stage.row(account_id)["change"]) == (("enrolled", None), "updated")
 
 
-def test_the_second_of_two_stages_with_one_role_name_reports_a_foreign_role(organization: Organization) -> None:
+@pytest.mark.parametrize(
+    "policy", ["AnotherAccess", "CrossAccountReadOnlyAccess"], ids=["policy of its own", "same policy"]
+)
+def test_the_second_of_two_stages_with_one_role_name_reports_a_foreign_role(
+    organization: Organization, policy: str
+) -> None:
     account_id = organization.member()
     Stage(organization).enroll(account_id)
     installed = organization.role(account_id)
-    second = Stage(organization, "second", SourcePolicyName="AnotherAccess")
+    second = Stage(organization, "second", SourcePolicyName=policy)
 
     second.enroll(account_id)
 
