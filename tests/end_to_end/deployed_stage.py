@@ -48,10 +48,8 @@ class Stage:
 
     def hear(self, account_id: str) -> None:
         """Have this stage alone hear that an account was created, whatever is true of it."""
-        event = json.loads(_CREATED.read_text())
-        event["detail"]["serviceEventDetails"]["createAccountStatus"]["accountId"] = account_id
         answer = self.organization.client("lambda").invoke(
-            FunctionName=self.function("on_account_event"), Payload=json.dumps(event).encode()
+            FunctionName=self.function("on_account_event"), Payload=json.dumps(created(account_id)).encode()
         )
         assert "FunctionError" not in answer, answer["Payload"].read()
 
@@ -168,6 +166,13 @@ class Stage:
         settings = self.settings
         iam = self.organization.client("iam", settings.source_account_id)
         return iam, f"arn:aws:iam::{settings.source_account_id}:policy/{settings.source_policy_name}"
+
+
+def created(account_id: str) -> dict[str, Any]:
+    """Write the event of an account's creation."""
+    event: dict[str, Any] = json.loads(_CREATED.read_text())
+    event["detail"]["serviceEventDetails"]["createAccountStatus"]["accountId"] = account_id
+    return event
 
 
 def logged_at(line: dict[str, Any]) -> datetime:

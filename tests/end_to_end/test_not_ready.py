@@ -101,3 +101,27 @@ def test_an_access_role_that_may_do_too_little_is_told_apart(organization: Local
 
     assert "iam:CreateRole" in given_up(impatient, account_id, "access_denied")
     assert account_id not in impatient.named()
+
+
+def test_a_service_control_policy_that_denies_is_told_apart_at_once(
+    organization: LocalOrganization, patient: Stage
+) -> None:
+    organization.drop_events(dropped=True)
+    account_id = organization.create_account("controlled")
+    organization.drop_events(dropped=False)
+    organizations = organization.client("organizations")
+    deny = {"Effect": "Deny", "Action": "iam:CreateRole", "Resource": "*"}
+    policy = organizations.create_policy(
+        Name="NoRoles",
+        Description="",
+        Type="SERVICE_CONTROL_POLICY",
+        Content=json.dumps({"Version": "2012-10-17", "Statement": [deny]}),
+    )["Policy"]["PolicySummary"]["Id"]
+    organizations.attach_policy(PolicyId=policy, TargetId=account_id)
+
+    patient.hear(account_id)
+
+    assert "service control policy" in given_up(patient, account_id, "scp_denied")
+    organizations.detach_policy(PolicyId=policy, TargetId=account_id)
+    assert patient.checked_again(account_id)["outcome"] == "enrolled"
+    assert account_id in patient.named()
