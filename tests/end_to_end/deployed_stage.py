@@ -1,7 +1,7 @@
 """A deployed stage, seen from outside: what it is told, and what it has brought about."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,10 +21,11 @@ class Deploy(Protocol):
     def __call__(self, stage: str, **parameters: str) -> "Stage": ...
 
 
-@dataclass(frozen=True)
+@dataclass
 class Stage:
     organization: LocalOrganization
     name: str
+    _handed_back: int = field(default=0, init=False)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -57,12 +58,6 @@ class Stage:
         """Put a message on the queue as an administrator could."""
         self.organization.client("sqs").send_message(QueueUrl=self.environment["QUEUE_URL"], MessageBody=body)
 
-    def listen(self, *, enabled: bool) -> None:
-        """Have the queue invoke its function, or hold its messages back."""
-        functions = self.organization.client("lambda")
-        (source,) = functions.list_event_source_mappings(FunctionName=self.function("enroll"))["EventSourceMappings"]
-        functions.update_event_source_mapping(UUID=source["UUID"], Enabled=enabled)
-
     # What it has brought about.
 
     def row(self, account_id: str) -> dict[str, Any] | None:
@@ -72,15 +67,13 @@ class Stage:
         self, account_id: str, outcome: str, reason: str | None = None, *, hurrying: bool = True
     ) -> dict[str, Any]:
         """Wait until the ledger says where an account stands; the delays of messages handed back are skipped, or waited for."""
-        handed_back = 0
 
         def found() -> dict[str, Any] | None:
-            nonlocal handed_back
             row = self.row(account_id)
             if row is not None and (row["outcome"], row.get("reason")) == (outcome, reason):
                 return row
             if hurrying:
-                handed_back = self.hurry(handed_back)
+                self.hurry()
             return None
 
         try:
@@ -88,24 +81,14 @@ class Stage:
         except TimeoutError as error:
             raise AssertionError(f"{error}; its row: {self.row(account_id)}") from error
 
-    def hurry(self, handed_back: int) -> int:
-        """Skip the delays if messages were handed back besides so many, and tell how many were by now.
-
-        What is logged is done: no message is let come back for being worked on for long.
-        """
-        now = len([line for line in self.log() if line.get("retry") or line.get("message") == "message refused"])
-        if now > handed_back:
+    def hurry(self) -> None:
+        """Skip all delays if messages were handed back since the last time; those that are worked on come again, too."""
+        handed_back = len(
+            [line for line in self.log() if line.get("retry") or line.get("message") == "message refused"]
+        )
+        if handed_back > self._handed_back:
+            self._handed_back = handed_back
             self.organization.skip_delays(f"rolecall-{self.name}-accounts")
-        return now
-
-    def heard(self, *account_ids: str) -> None:
-        """Wait until messages of all these accounts are on the queue."""
-
-        def found() -> bool:
-            lines = self.log("on_account_event")
-            return {*account_ids} <= {each for line in lines for each in line.get("accounts", [])}
-
-        until(found, f"stage {self.name} hears of {account_ids}", PATIENCE)
 
     def passed(self, account_id: str, times: int = 1) -> list[dict[str, Any]]:
         """Wait until so many passes over an account are in the log."""
