@@ -25,6 +25,7 @@ from hypercorn.config import Config
 from ministack import app as ministack
 
 _CONTROL = "/_organization/"
+_IDLE = 3_600
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -77,4 +78,5 @@ async def serve(listener: int) -> None:
     config = Config()
     config.bind = [f"fd://{listener}"]
     config.loglevel = "WARNING"
+    config.keep_alive_timeout = _IDLE  # No client meets a connection that is being closed.
     await serve_asgi(_application, config)
