@@ -13,10 +13,20 @@ app.register_middleware(ConvertToMiddleware(logger.inject_lambda_context(clear_s
 app.register_middleware(ConvertToMiddleware(metrics.log_metrics))
 
 
+class AnyEvent(CloudWatchEvent):
+    """An event of whatever shape: Chalice's own class fails on one that lacks a part of the envelope."""
+
+    def _extract_attributes(self, event_dict: dict[str, Any]) -> None:
+        """Take nothing apart: what an event is about is found out in events.py."""
+
+
 @app.on_cw_event(PATTERN)
 def on_account_event(event: CloudWatchEvent) -> None:
     """Send the accounts that an Organizations or Control Tower event names to the queue."""
     application().announce(event.to_dict())
+
+
+on_account_event.event_class = AnyEvent
 
 
 # The queue's name and the batch size are settled in .chalice/resources.yaml, which is merged over these.

@@ -144,6 +144,22 @@ def test_an_event_is_counted_and_sent_on_and_one_that_names_nobody_is_counted_to
     assert _measured(capsys) == {"EventsIgnored": [1.0]}
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [{}, {"detail": None}, {"detail": "x" * 1_000_000}, {"detail": []}, [], "text", None, 7],
+    ids=lambda shape: repr(shape)[:20],
+)
+def test_an_event_of_no_known_shape_fails_nothing(
+    organization: Organization, invoke: Invoke, capsys: pytest.CaptureFixture[str], shape: Any
+) -> None:
+    stage = Stage(organization)
+
+    invoke(stage, "on_account_event", shape)
+
+    assert stage.waiting() == []
+    assert _measured(capsys) == {"EventsIgnored": [1.0]}
+
+
 def test_no_log_holds_a_credential_an_address_or_an_event(
     organization: Organization,
     boundary: Boundary,
