@@ -12,7 +12,7 @@ from chalicelib.accounts import Account, Change, LedgerRow, Outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import AccountError, MessageError, Reason, RetryableError
 from chalicelib.pen import Pen, Readiness, Settled
-from chalicelib.reconcile import Move, Reconcile, Verdict
+from chalicelib.reconcile import REMOVED, Move, Reconcile, Verdict
 from chalicelib.requests import Message, Trigger, read_message
 from chalicelib.source_policy import Moves
 from chalicelib.telemetry import Metric, logger, metrics
@@ -31,6 +31,13 @@ _COUNTED = {
     Outcome.SKIPPED: Metric.ACCOUNTS_SKIPPED,
     Outcome.FAILED: Metric.ACCOUNTS_FAILED,
     Outcome.RETIRED: Metric.ACCOUNTS_RETIRED,
+}
+
+
+_CHANGED = {
+    Change.CREATED: Metric.ROLES_CREATED,
+    Change.UPDATED: Metric.ROLES_UPDATED,
+    Change.DELETED: Metric.ROLES_DELETED,
 }
 
 
@@ -92,6 +99,8 @@ class Enroll:
             list(pool.map(lambda job: self._judge(job, readiness, deadline), jobs))
         judged = [(job, job.verdict) for job in jobs if job.verdict is not None]
         settled = self._source_policy([verdict for _, verdict in judged], owner, deadline)
+        with ThreadPoolExecutor(self._threads) as pool:
+            list(pool.map(self._remove, [verdict for _, verdict in judged]))
         for job, verdict in judged:
             try:
                 self._record(job, verdict, settled)
@@ -102,17 +111,23 @@ class Enroll:
         started = self._clock()
         account_id = job.message.account_id
         if started > deadline - _RESERVE:
-            job.verdict = _unfinished(
-                account_id, Reason.OUT_OF_TIME, "the function's time ran out before this account's turn"
-            )
+            job.verdict = _unfinished(job, Reason.OUT_OF_TIME, "the function's time ran out before this account's turn")
             return
         refusal = None if account_id in readiness.placed else readiness.refusal
         try:
-            job.verdict = self._reconcile(account_id, job.row, listed=self._believed(job.message), refusal=refusal)
+            job.verdict = self._reconcile(
+                account_id, job.row, listed=self._believed(job.message), refusal=refusal, stopped=readiness.stopped
+            )
         except Exception as error:  # noqa: BLE001 - one account's failure never stops another's
             logger.exception("account failed unexpectedly", account_id=account_id)
-            job.verdict = _unfinished(account_id, Reason.UNEXPECTED, f"{type(error).__name__}: {error}")
+            job.verdict = _unfinished(job, Reason.UNEXPECTED, f"{type(error).__name__}: {error}")
         job.seconds = self._clock() - started
+
+    def _remove(self, verdict: Verdict) -> None:
+        """Take the role away of an account that was retired by request, now that the source policy names it no longer."""
+        out = verdict.outcome is not Outcome.FAILED and verdict.reason in REMOVED
+        if out and verdict.role_arn is not None:
+            self._reconcile.remove(verdict)
 
     def _believed(self, message: Message) -> Account | None:
         if message.listed_at is None or datetime.fromtimestamp(self._clock(), UTC) - message.listed_at > _BELIEVED:
@@ -168,8 +183,8 @@ def _jobs(records: list[dict[str, Any]]) -> list[_Job]:
     return list(jobs.values())
 
 
-def _unfinished(account_id: AccountId, reason: Reason, message: str) -> Verdict:
-    verdict = Verdict(account_id=account_id)
+def _unfinished(job: _Job, reason: Reason, message: str) -> Verdict:
+    verdict = Verdict(account_id=job.message.account_id, role_arn=job.row.role_arn if job.row else None)
     verdict.fail(RetryableError(reason, message))
     return verdict
 
@@ -188,17 +203,19 @@ def _row_after(job: _Job, verdict: Verdict, settled: Settled, now: datetime) -> 
     before = job.row or LedgerRow(account_id=verdict.account_id, outcome=verdict.outcome, updated_at="")
     account = verdict.account
     moment = now.isoformat(timespec="microseconds")
+    failed = verdict.outcome is Outcome.FAILED
     row = replace(
         before,
         outcome=verdict.outcome,
         change=verdict.change,
         reason=verdict.reason,
         error=verdict.error,
-        role_arn=verdict.role_arn or before.role_arn,
+        role_arn=verdict.role_arn,
         fingerprint=verdict.fingerprint or before.fingerprint,
         trigger=job.message.trigger,
         access_role=verdict.access_role or before.access_role,
-        attempts=before.attempts + 1 if verdict.outcome is Outcome.FAILED else 0,
+        attempts=before.attempts + 1 if failed else 0,
+        failed_at=(before.failed_at or moment) if failed else None,
         updated_at=moment,
     )
     if account is not None:
@@ -206,8 +223,11 @@ def _row_after(job: _Job, verdict: Verdict, settled: Settled, now: datetime) -> 
     if verdict.outcome is Outcome.ENROLLED:
         since = before.enrolled_at if before.outcome is Outcome.ENROLLED and before.enrolled_at else moment
         return replace(row, policy_name=settled.shards.get(verdict.account_id), enrolled_at=since)
+    if failed and before.reason is Reason.RETIRED_BY_REQUEST:
+        # What an operator asked for outlives a failure to look.
+        return replace(row, outcome=before.outcome, reason=before.reason)
     # A failure takes no access away, so what was enrolled keeps its place and its date.
-    return row if verdict.outcome is Outcome.FAILED else replace(row, policy_name=None, enrolled_at=None)
+    return row if failed else replace(row, policy_name=None, enrolled_at=None)
 
 
 def _tell(job: _Job, verdict: Verdict, row: LedgerRow) -> None:
@@ -220,7 +240,7 @@ def _tell(job: _Job, verdict: Verdict, row: LedgerRow) -> None:
         change=verdict.change,
         reason=verdict.reason,
         error=verdict.error,
-        actions=verdict.actions,
+        actions=[step["action"] for step in verdict.actions],
         trigger=job.message.trigger,
         access_role=verdict.access_role,
         policy_name=row.policy_name,
@@ -228,9 +248,8 @@ def _tell(job: _Job, verdict: Verdict, row: LedgerRow) -> None:
         duration_ms=round(job.seconds * 1000),
     )
     metrics.add_metric(_COUNTED[verdict.outcome], MetricUnit.Count, 1)
-    if verdict.change is not Change.NONE:
-        made = Metric.ROLES_CREATED if verdict.change is Change.CREATED else Metric.ROLES_UPDATED
-        metrics.add_metric(made, MetricUnit.Count, 1)
+    if verdict.change in _CHANGED:
+        metrics.add_metric(_CHANGED[verdict.change], MetricUnit.Count, 1)
     joined_at = verdict.account.joined_at if verdict.account else None
     if (
         joined_at

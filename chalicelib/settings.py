@@ -56,6 +56,10 @@ class Owner:
     ours: bool
     marks: Mapping[str, str]
 
+    def contradicts(self, ours: Mapping[str, str]) -> bool:
+        """Tell whether a mark says another owner, not just too little."""
+        return any(ours[key] != value for key, value in self.marks.items())
+
     def why_refused(self, *, adopt: bool, renaming: str) -> str | None:
         """Say why it must not be changed, or None where it may; `renaming` is the parameter that gives us another name."""
         if self.ours or (adopt and not self.marks):

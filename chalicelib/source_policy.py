@@ -49,16 +49,22 @@ class Moves:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourcePolicy:
-    """A shard in IAM, desired or observed; a document that is None is known to be out of date."""
+    """A shard in IAM, desired or observed; a document that is None is known to be out of date.
+
+    `tagged` tells whether it carries the ownership tags, and `strays` are versions newer than the default one, which only
+    somebody else can have made.
+    """
 
     name: str
     document: Document | None
     attached: frozenset[str]
+    tagged: bool = True
+    strays: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CreatePolicy:
-    """Create the managed policy with its first version."""
+    """Create the managed policy with its first version and the ownership tags."""
 
     document: Document
 
@@ -68,6 +74,18 @@ class WriteVersion:
     """Write a new default version."""
 
     document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class TagPolicy:
+    """Put the ownership tags on again."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteVersion:
+    """Delete a version that somebody else made."""
+
+    version_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +102,7 @@ class DetachFrom:
     principal_arn: str
 
 
-Action: TypeAlias = CreatePolicy | WriteVersion | AttachTo | DetachFrom
+Action: TypeAlias = CreatePolicy | WriteVersion | TagPolicy | DeleteVersion | AttachTo | DetachFrom
 
 
 def shard_name(settings: Settings, index: int) -> str:
@@ -214,8 +232,12 @@ def _differences(observed: SourcePolicy | None, desired: SourcePolicy) -> Iterat
         raise ValueError(message)
     if observed is None:
         yield CreatePolicy(desired.document)
-    elif observed.document != desired.document:
-        yield WriteVersion(desired.document)
+    else:
+        if not observed.tagged:
+            yield TagPolicy()
+        yield from map(DeleteVersion, observed.strays)
+        if observed.document != desired.document:
+            yield WriteVersion(desired.document)
     yield from (DetachFrom(arn) for arn in sorted(attached - desired.attached))
     yield from (AttachTo(arn) for arn in sorted(desired.attached - attached))
 
@@ -232,6 +254,10 @@ def apply(policy: SourcePolicy | None, name: str, actions: Iterable[Action]) -> 
             match action:
                 case WriteVersion(document=written):
                     policy = replace(policy, document=written)
+                case TagPolicy():
+                    policy = replace(policy, tagged=True)
+                case DeleteVersion(version_id):
+                    policy = replace(policy, strays=tuple(each for each in policy.strays if each != version_id))
                 case AttachTo(principal_arn):
                     policy = replace(policy, attached=policy.attached | {principal_arn})
                 case DetachFrom(principal_arn):
@@ -324,8 +350,10 @@ _POLICY_VERBS = (
     "GetPolicy",
     "GetPolicyVersion",
     "ListPolicyVersions",
+    "ListEntitiesForPolicy",
     "CreatePolicyVersion",
     "DeletePolicyVersion",
+    "DeletePolicy",
 )
 
 

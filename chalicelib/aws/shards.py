@@ -16,15 +16,17 @@ if TYPE_CHECKING:
 # Keys that no policy can have as its name.
 _PLACEMENT = "#placement"
 _PEN = "#pen"
+_STOPPED = "#stopped"
 _ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All shards in their order, as they were when so many placements had been made, or later."""
+    """All shards in their order, as they were when so many placements had been made, or later; and whether enrolling is stopped."""
 
     placement: int
     shards: tuple[Shard, ...]
+    stopped: bool = False
 
 
 class ShardTable:
@@ -55,7 +57,8 @@ class ShardTable:
                 break
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
         shards = {index: _shard(item) for item in items if (index := self._index(item["policy_name"])) is not None}
-        return Snapshot(int(counted.get("version", 0)), tuple(shards[index] for index in sorted(shards)))
+        stopped = any(item["policy_name"] == _STOPPED for item in items)
+        return Snapshot(int(counted.get("version", 0)), tuple(shards[index] for index in sorted(shards)), stopped)
 
     def place(self, seen: Snapshot, changed: Iterable[Shard]) -> bool:
         """Store changed shards all at once, or tell by False that somebody else placed since the snapshot."""
@@ -100,6 +103,22 @@ class ShardTable:
                 "ExpressionAttributeValues": values | {f":{name}": ids for name, ids in kept.items()},
             }
         }
+
+    def stop(self) -> None:
+        """Have every account leave, and none enrolled, until `resume`."""
+        self._table.update_item(
+            Key={"policy_name": _STOPPED},
+            UpdateExpression="SET stopped = :true",
+            ExpressionAttributeValues={":true": True},
+        )
+
+    def resume(self) -> None:
+        """Let accounts be enrolled again."""
+        self._table.delete_item(Key={"policy_name": _STOPPED})
+
+    def forget(self, shard: Shard) -> None:
+        """Drop a shard whose policy has been deleted."""
+        self._table.delete_item(Key={"policy_name": shard.name})
 
     def mark_written(self, shard: Shard) -> None:
         """Record what IAM was last given of a shard."""
