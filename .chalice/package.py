@@ -1,0 +1,121 @@
+"""Package the app: Chalice's template and zip, made fit for CloudFormation and the same, byte for byte, from anywhere.
+
+Usage: package.py STAGE OUT
+"""
+
+import fcntl
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+_HERE = Path(__file__).parent
+_CACHE = _HERE / "deployments"
+_STAGE = re.compile(r"[a-z][a-z0-9-]{0,19}")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes everything out: CloudFormation refuses YAML aliases, which Chalice's own output holds."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the dumper's own signature
+        return True
+
+
+def _chalice(stage: str, out: str) -> None:
+    command = [
+        *(
+            str(Path(sys.executable).with_name("chalice")),
+            "--project-dir",
+            str(_HERE.parent),
+            "package",
+            "--stage",
+            stage,
+        ),
+        *("--merge-template", str(_HERE / "resources.yaml"), out),
+    ]
+    # Chalice wants some region to look up service principals with; the template serves every region.
+    ran = subprocess.run(  # noqa: S603
+        command, env=os.environ | {"AWS_DEFAULT_REGION": "us-east-1"}, text=True, capture_output=True, check=False
+    )
+    if ran.returncode:
+        sys.exit(f"chalice package failed:\n{ran.stdout}{ran.stderr}")
+
+
+def finished_template(template: dict[str, Any], stage: str) -> str:
+    """Settle the stage and write the template out, unless the merge left something that CloudFormation refuses."""
+    doubled = sorted(_doubled_intrinsics(template))
+    if doubled:
+        sys.exit(
+            f"the merge left two intrinsics in one place (.chalice/resources.yaml must use Chalice's own): {', '.join(doubled)}"
+        )
+    template["Parameters"]["Stage"]["Default"] = stage
+    return yaml.dump(template, Dumper=_Dumper, sort_keys=False, width=120)
+
+
+def _doubled_intrinsics(node: object, path: str = "") -> Iterator[str]:
+    if isinstance(node, dict):
+        if len(node) > 1 and any(key == "Ref" or str(key).startswith("Fn::") for key in node):
+            yield path
+        for key, value in node.items():
+            yield from _doubled_intrinsics(value, f"{path}/{key}")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _doubled_intrinsics(value, f"{path}/{index}")
+
+
+def finish_zip(made: Path, out: Path) -> None:
+    """Copy the zip with its entries in order, without bytecode, and refuse one that lacks a package or holds compiled code."""
+    with zipfile.ZipFile(made) as source, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as target:
+        names = sorted(name for name in source.namelist() if "__pycache__" not in name)
+        compiled = [name for name in names if name.endswith((".so", ".pyd"))]
+        if compiled:
+            sys.exit(
+                f"the zip holds compiled code, which ties it to one runtime and architecture: {', '.join(compiled)}"
+            )
+        pinned = re.findall(r"^([\w.-]+)==(\S+)", (_HERE.parent / "requirements.txt").read_text(), re.MULTILINE)
+        missing = [
+            name for name, version in pinned if f"{name.replace('-', '_')}-{version}.dist-info/METADATA" not in names
+        ]
+        if missing:
+            sys.exit(f"Chalice left out of the zip what it could not download: {', '.join(missing)}")
+        for name in names:
+            entry = zipfile.ZipInfo(name)  # Of 1980-01-01.
+            entry.external_attr = 0o100644 << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            target.writestr(entry, source.read(name))
+
+
+def package(stage: str, out: Path) -> None:
+    """Write template.yaml and deployment.zip."""
+    if not _STAGE.fullmatch(stage):
+        sys.exit(f"STAGE is {stage!r}: it must be 1 to 20 lower-case letters, digits and hyphens, a letter first")
+    _CACHE.mkdir(exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    with (_CACHE / "lock").open("w") as lock, TemporaryDirectory() as made:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # Chalice would take another's half-written zip for its own.
+        try:
+            _chalice(stage, made)
+            finish_zip(Path(made, "deployment.zip"), out / "deployment.zip")
+            template = yaml.safe_load(Path(made, "sam.yaml").read_text())
+            (out / "template.yaml").write_text(finished_template(template, stage))
+        except SystemExit:
+            _prune(keep=0)  # Chalice keeps an incomplete zip, and would take it again.
+            raise
+        _prune(keep=1)
+
+
+def _prune(keep: int) -> None:
+    kept = sorted(_CACHE.glob("*.zip"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in kept[keep:]:
+        path.unlink()
+
+
+if __name__ == "__main__":
+    package(sys.argv[1], Path(sys.argv[2]))

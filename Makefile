@@ -1,0 +1,66 @@
+# Everything one does with Rolecall. The two virtual environments are made where they are missing or out of date.
+
+PYTHON ?= $(firstword $(foreach each,python3 python3.13 python3.12 python3.11 python3.14,$(shell \
+	$(each) -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null && echo $(each))))
+APP := .venv/up-to-date
+LOCAL := .venv-local/up-to-date
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+export PARAMS
+.PHONY: help demo local test check package deploy undeploy verify clean
+
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(APP) $(LOCAL) ## show the whole road on a local AWS organization
+	@$(BIN)/python -m local.demo
+
+local: $(APP) $(LOCAL) ## leave a local AWS organization running, to try things in
+	@$(BIN)/python -m local up
+
+test: check $(LOCAL) ## the checks and every test
+	@$(BIN)/pytest -q -n 2 --dist loadfile --cov --cov-report=term
+
+check: $(APP) ## format, lint, types, layers, template, policies and the fast tests
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet || { echo "not formatted: $(BIN)/ruff format" >&2; exit 1; }
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports > .venv/layers.log || { cat .venv/layers.log >&2; exit 1; }
+	@$(BIN)/pytest -q tests/unit tests/deployment/test_lint.py
+
+package: $(APP) ## template.yaml and deployment.zip: STAGE=dev OUT=build/dev
+	$(call needs,STAGE OUT)
+	@$(BIN)/python .chalice/package.py "$(STAGE)" "$(OUT)"
+
+deploy: $(APP) ## to AWS: STAGE=dev BUCKET=artifacts PARAMS="SourcePrincipalArns=arn:... ..."
+	$(call needs,STAGE BUCKET)
+	@$(BIN)/python .chalice/package.py "$(STAGE)" "build/$(STAGE)"
+	@$(BIN)/python -m deploy.deploy "$(STAGE)" "$(BUCKET)" "build/$(STAGE)"
+
+undeploy: $(APP) ## from AWS, once nothing is enrolled: STAGE=dev
+	$(call needs,STAGE)
+	@$(BIN)/python -m deploy.undeploy "$(STAGE)"
+
+verify: ## the demo and every test, in a clean clone of what is committed
+	@clone=$$(mktemp -d) && trap 'rm -rf "$$clone"' EXIT && git clone --quiet . "$$clone" && $(MAKE) --no-print-directory -C "$$clone" demo test
+
+clean: ## remove all that was made here
+	rm -rf .venv .venv-local build .chalice/deployments .coverage .cache .*_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(APP): requirements.txt requirements-dev.txt
+	$(call environment,.venv,requirements-dev.txt)
+
+$(LOCAL): local/requirements.txt
+	$(call environment,.venv-local,local/requirements.txt)
+
+needs = $(foreach name,$(1),$(if $($(name)),,$(error say $(name)=..., as in: make $@ $(name)=...)))
+
+define environment
+	@test -n "$(PYTHON)" || { echo "Rolecall needs Python 3.11 or newer: install it, or name it with make PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "setting up $(1) ($(2)), once" >&2
+	@"$(PYTHON)" -m venv --clear $(1)
+	@$(1)/bin/python -m pip install -qq --disable-pip-version-check -r $(2)
+	@touch $@
+endef
