@@ -25,7 +25,7 @@ test: check $(LOCAL) ## the checks and every test
 check: $(APP) ## format, lint, types, layers, template, policies and the fast tests
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet || { echo "not formatted: $(BIN)/ruff format" >&2; exit 1; }
-	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/mypy --no-error-summary && $(BIN)/mypy --no-error-summary .chalice/package.py
 	@$(BIN)/lint-imports > .venv/layers.log || { cat .venv/layers.log >&2; exit 1; }
 	@$(BIN)/pytest -q tests/unit tests/deployment/test_lint.py
 
@@ -60,7 +60,7 @@ needs = $(foreach name,$(1),$(if $($(name)),,$(error say $(name)=..., as in: mak
 define environment
 	@test -n "$(PYTHON)" || { echo "Rolecall needs Python 3.11 or newer: install it, or name it with make PYTHON=/path/to/python3" >&2; exit 1; }
 	@echo "setting up $(1) ($(2)), once" >&2
-	@"$(PYTHON)" -m venv --clear $(1)
+	@"$(PYTHON)" -m venv $(1)
 	@$(1)/bin/python -m pip install -qq --disable-pip-version-check -r $(2)
 	@touch $@
 endef

@@ -43,7 +43,8 @@ def command_line(region: str) -> Aws:
         command = [program, *arguments, "--region", region, "--output", "json"]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         if ran.returncode:
-            raise CommandError(f"aws {' '.join(arguments[:2])}: {ran.stderr.strip() or ran.stdout.strip()}")
+            said = "\n".join(line for line in ran.stderr.splitlines() if line and not line.startswith("Uploading to "))
+            raise CommandError(f"aws {' '.join(arguments[:2])}: {said or ran.stdout.strip()}")
         return json.loads(ran.stdout) if ran.stdout.lstrip().startswith(("{", "[")) else None
 
     return run

@@ -1,0 +1,57 @@
+"""CloudFormation: event sources get numbers, and only where the function may read the queue."""
+
+from typing import Any
+
+from ministack.core import iam_evaluator
+from ministack.core.responses import get_account_id, get_region
+from ministack.services import lambda_svc
+from ministack.services.cloudformation import provisioners
+
+_EVENT_SOURCE = "AWS::Lambda::EventSourceMapping"
+_NEEDED = ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
+_NUMBERS = ("BatchSize", "MaximumBatchingWindowInSeconds")
+
+
+def mend() -> None:
+    """Wrap how an event source mapping is made and changed."""
+    handlers = provisioners._RESOURCE_HANDLERS[_EVENT_SOURCE]
+    create, update = handlers["create"], handlers["update"]
+
+    def checked_create(logical_id: str, props: dict[str, Any], stack_name: str) -> Any:
+        _refuse_unless_readable(props)
+        return create(logical_id, _with_numbers(props), stack_name)
+
+    def checked_update(physical_id: str, old: dict[str, Any], new: dict[str, Any], stack_name: str) -> Any:
+        _refuse_unless_readable(new)
+        return update(physical_id, _with_numbers(old), _with_numbers(new), stack_name)
+
+    handlers.update(create=checked_create, update=checked_update)
+
+
+def _with_numbers(props: dict[str, Any]) -> dict[str, Any]:
+    """CloudFormation hands a resource's numbers on as numbers, those that come from a Parameter too."""
+    numbers = {name: int(props[name]) for name in _NUMBERS if name in props}
+    if scaling := props.get("ScalingConfig"):
+        numbers["ScalingConfig"] = {name: int(value) for name, value in scaling.items()}
+    return props | numbers
+
+
+def _refuse_unless_readable(props: dict[str, Any]) -> None:
+    """Lambda refuses a queue that the function's role may not read: the event source reads with that role."""
+    queue = props.get("EventSourceArn", "")
+    function, _ = lambda_svc._resolve_name_and_qualifier(props.get("FunctionName", ""))
+    if ":sqs:" not in queue or function not in lambda_svc._functions:
+        return
+    role = lambda_svc._functions[function]["config"]["Role"].rpartition("/")[2]
+    policies = iam_evaluator._gather_role_policies(role, get_account_id())
+    for name in _NEEDED:
+        context = iam_evaluator.EvalContext(
+            principal_arn=f"arn:aws:sts::{get_account_id()}:assumed-role/{role}/{function}",
+            principal_type="AssumedRole",
+            principal_account=get_account_id(),
+            action=f"sqs:{name}",
+            resource_arn=queue,
+            region=get_region(),
+        )
+        if iam_evaluator.evaluate(context, policies).decision != "Allow":
+            raise ValueError(f"The function execution role does not have permissions to call {name} on SQS")

@@ -1,0 +1,74 @@
+"""The organization's events, as CloudTrail hands them to the management account's default bus."""
+
+import json
+import time
+from typing import Any
+
+from emulator.switches import SWITCHES
+from ministack.core.responses import request_scope
+from ministack.services import eventbridge
+
+_HIDDEN = {"accountName", "email", "name"}
+
+
+def timestamp(seconds: float) -> str:
+    """Write a time as Organizations does within its events: `Mar 5, 2026 8:26:54 AM`."""
+    at = time.gmtime(seconds)
+    hour = at.tm_hour % 12 or 12
+    return time.strftime(f"%b {at.tm_mday}, %Y {hour}:%M:%S %p", at)
+
+
+def as_recorded(value: Any, key: str = "") -> Any:
+    """Write a request or an answer as CloudTrail does: member names in camel case, times as text, names hidden."""
+    if isinstance(value, dict):
+        return {(lower := name[:1].lower() + name[1:]): as_recorded(item, lower) for name, item in value.items()}
+    if isinstance(value, list):
+        return [as_recorded(item) for item in value]
+    if key in _HIDDEN:
+        return "****"
+    return timestamp(value) if key.endswith("Timestamp") else value
+
+
+def api_call(management: str, caller: str, name: str, request: dict[str, Any], outcome: dict[str, Any]) -> None:
+    """Emit a call of the API, whether it succeeded or, with an errorCode in its outcome, failed."""
+    detail = {
+        "userIdentity": {"type": "AssumedRole", "accountId": caller},
+        "eventName": name,
+        "eventType": "AwsApiCall",
+        "requestParameters": as_recorded(request) or None,
+        "responseElements": None,
+    }
+    _emit(management, "AWS API Call via CloudTrail", detail | outcome)
+
+
+def service_event(management: str, name: str, details: dict[str, Any]) -> None:
+    """Emit what Organizations did on its own, some time after it was asked to."""
+    detail = {
+        "userIdentity": {"accountId": management, "invokedBy": "AWS Internal"},
+        "eventName": name,
+        "eventType": "AwsServiceEvent",
+        "requestParameters": None,
+        "responseElements": None,
+        "serviceEventDetails": details,
+    }
+    _emit(management, "AWS Service Event via CloudTrail", detail)
+
+
+def _emit(management: str, detail_type: str, detail: dict[str, Any]) -> None:
+    if SWITCHES.drop_events:
+        return
+    common = {
+        "eventVersion": "1.08",
+        "eventTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "eventSource": "organizations.amazonaws.com",
+        "awsRegion": "us-east-1",
+        "sourceIPAddress": "AWS Internal",
+        "userAgent": "AWS Internal",
+        "readOnly": False,
+        "managementEvent": True,
+        "recipientAccountId": management,
+        "eventCategory": "Management",
+    }
+    entry = {"Source": "aws.organizations", "DetailType": detail_type, "Detail": json.dumps(common | detail)}
+    with request_scope(management, "us-east-1"):
+        eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)

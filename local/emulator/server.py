@@ -1,0 +1,58 @@
+"""Mended ministack, and the switches that tests turn, behind one listener."""
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from emulator import cloudformation, conditions, denials, functions, iam, organizations, resources, sqs, sts
+from emulator.switches import SWITCHES
+from hypercorn.asyncio import serve as serve_asgi
+from hypercorn.config import Config
+from ministack import app as ministack
+
+_CONTROL = "/_organization/"
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+def _switch(**values: float) -> None:
+    for name, value in values.items():
+        setattr(SWITCHES, name, value)
+    organizations.hasten()
+
+
+_CONTROLS: dict[str, Callable[..., None]] = {
+    "switch": _switch,
+    "set_account_state": organizations.set_account_state,
+    "skip_delays": sqs.skip_delays,
+}
+
+
+async def _application(scope: Message, receive: Receive, send: Send) -> None:
+    if scope["type"] != "http" or not scope["path"].startswith(_CONTROL):
+        await ministack.app(scope, receive, send)
+        return
+    body = b""
+    while (message := await receive())["type"] == "http.request":
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    status, answer = 200, ""
+    try:
+        _CONTROLS[scope["path"].removeprefix(_CONTROL)](**json.loads(body))
+    except (KeyError, ValueError) as error:
+        status, answer = 400, repr(error)
+    await send({"type": "http.response.start", "status": status, "headers": []})
+    await send({"type": "http.response.body", "body": answer.encode()})
+
+
+async def serve(listener: int) -> None:
+    """Serve on a bound socket until this process is told to stop."""
+    for area in (resources, conditions, denials, iam, sts, sqs, organizations, functions, cloudformation):
+        area.mend()
+    config = Config()
+    config.bind = [f"fd://{listener}"]
+    config.loglevel = "WARNING"
+    await serve_asgi(_application, config)

@@ -1,0 +1,70 @@
+"""A stage as CloudFormation would see it in one partition."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from samtranslator.translator.transform import transform
+
+from deploy.aws import EVENT_REGIONS, Place
+from deploy.intrinsics import resolve
+from deploy.parameters import known_values, settle
+
+MANAGEMENT_ACCOUNT = "111122223333"
+
+_ARNS = {
+    "AWS::DynamoDB::Table": "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/${TableName}",
+    "AWS::Events::Rule": "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule/${Name}",
+    "AWS::IAM::Role": "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/of-a-function",
+    "AWS::Lambda::Function": "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:${FunctionName}",
+    "AWS::Logs::LogGroup": "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:${LogGroupName}:*",
+    "AWS::SQS::Queue": "arn:${AWS::Partition}:sqs:${AWS::Region}:${AWS::AccountId}:${QueueName}",
+}
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What a stage is in one partition: the template after SAM's transform, and what its intrinsics stand for."""
+
+    place: Place
+    values: Mapping[str, str]
+    expanded: Mapping[str, Any]
+
+    def __getitem__(self, logical_id: str) -> Any:
+        return resolve(self.expanded["Resources"][logical_id]["Properties"], self.values)
+
+    def of_type(self, *kinds: str) -> dict[str, Any]:
+        return {name: self[name] for name, each in self.expanded["Resources"].items() if each["Type"] in kinds}
+
+    def only(self, kind: str) -> Any:
+        (found,) = self.of_type(kind).values()
+        return found
+
+
+class _NoManagedPolicies:
+    def load(self) -> dict[str, str]:
+        return {}
+
+
+def deployed(template: Mapping[str, Any], partition: str) -> Deployment:
+    """Deploy a stage with its defaults, as far as that can be done on paper."""
+    place = Place(partition, MANAGEMENT_ACCOUNT, EVENT_REGIONS[partition])
+    account = f"arn:{place.partition}:iam::{MANAGEMENT_ACCOUNT}"
+    given = {"SourcePrincipalArns": f"{account}:role/Reader,{account}:user/reader"}
+    uploaded = copy.deepcopy(template)
+    for resource in uploaded["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            resource["Properties"]["CodeUri"] = {"Bucket": "artifacts", "Key": "deployment.zip"}
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_DEFAULT_REGION", place.region)
+        expanded = transform(uploaded, {}, _NoManagedPolicies())
+    values = known_values(template, settle(template["Parameters"], given, {}), place) | {"AWS::NoValue": ""}
+    for name, resource in expanded["Resources"].items():
+        properties = resource["Properties"]
+        names = {key: resolve(value, values) for key, value in properties.items() if key.endswith("Name")}
+        values.setdefault(name, names.get("FunctionName", name))
+        if resource["Type"] in _ARNS:
+            values[f"{name}.Arn"] = resolve({"Fn::Sub": _ARNS[resource["Type"]]}, {**values, **names})
+    return Deployment(place, values, expanded)

@@ -1,0 +1,84 @@
+"""The template and every policy, as cfn-lint and parliament judge them."""
+
+import json
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cfnlint.api import lint
+from cfnlint.config import ManualArgs
+
+from chalicelib import member_role, source_policy
+from chalicelib.arns import AccountId
+from chalicelib.settings import Scope, Settings
+from deploy.intrinsics import resolve
+from tests.deployment.deployed import Deployment
+
+with warnings.catch_warnings():
+    # It leaves the files that it reads open, and looks for them with pkg_resources.
+    warnings.simplefilter("ignore")
+    import parliament
+
+_REVIEWED = {
+    # From whatever was a source principal once; only the source policy, by iam:PolicyARN.
+    "RESOURCE_STAR ['iam:DetachRolePolicy', 'iam:DetachUserPolicy']",
+}
+
+
+def _template_findings(text: str, region: str) -> list[str]:
+    return [str(match) for match in lint(text, config=ManualArgs(regions=[region]))]
+
+
+def _policy_findings(document: dict[str, Any]) -> list[str]:
+    found = (f"{each.issue} {each.detail}" for each in parliament.analyze_policy_string(json.dumps(document)).findings)
+    return [finding for finding in found if finding not in _REVIEWED]
+
+
+def test_the_packaged_template_is_clean(packaged: Path, deployment: Deployment) -> None:
+    assert _template_findings((packaged / "template.yaml").read_text(), deployment.place.region) == []
+
+
+def test_the_expanded_template_is_clean(deployment: Deployment) -> None:
+    assert _template_findings(json.dumps(deployment.expanded), deployment.place.region) == []
+
+
+def test_the_functions_policies_are_clean(deployment: Deployment) -> None:
+    documents = [
+        policy["PolicyDocument"]
+        for role in deployment.of_type("AWS::IAM::Role").values()
+        for policy in role["Policies"]
+    ]
+    assert len(documents) == 2
+    assert [_policy_findings(document) for document in documents] == [[], []]
+
+
+def test_the_documents_that_the_code_writes_are_clean(template: dict[str, Any], deployment: Deployment) -> None:
+    environment = resolve(template["Globals"]["Function"]["Environment"]["Variables"], deployment.values)
+    boundary = f"arn:{deployment.place.partition}:iam::{{account_id}}:policy/Boundary"
+    settings = replace(Settings.from_env(environment), permissions_boundary_arn=boundary)
+    account = AccountId("444455556666")
+    shard = source_policy.Shard(name=settings.source_policy_name, accounts=frozenset({account}))
+    written = [
+        member_role.deny_document(),
+        member_role.session_document(settings, account),
+        source_policy.session_document(settings),
+        *(
+            source_policy.document(replace(settings, source_policy_scope=scope), shard, "o-abcdefghij")
+            for scope in Scope
+        ),
+    ]
+    assert [_policy_findings(document.content) for document in written] == [[]] * len(written)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        {"Action": "iam:GetRoles", "Resource": "*"},
+        {"Action": "sqs:SendMessage", "Resource": "arn:*:dynamodb:*:*:table/x"},
+        {"Action": "sts:AssumeRole", "Resource": "*", "Condition": {"StringEquals": {"iam:PolicyARN": "x"}}},
+    ],
+)
+def test_the_lint_finds_a_planted_mistake(statement: dict[str, Any]) -> None:
+    assert _policy_findings({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **statement}]})

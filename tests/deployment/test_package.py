@@ -1,0 +1,95 @@
+"""The package is the same from anywhere, and what CloudFormation would refuse is refused when it is made."""
+
+import runpy
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+_PACKAGE = runpy.run_path(str(ROOT / ".chalice" / "package.py"))
+
+
+def test_a_copy_elsewhere_gives_the_same_bytes(packaged: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    for part in ("app.py", "requirements.txt"):
+        copy.mkdir(exist_ok=True)
+        (copy / part).write_bytes((ROOT / part).read_bytes())
+    shutil.copytree(ROOT / ".chalice", copy / ".chalice", ignore=shutil.ignore_patterns("deployments"))
+    shutil.copytree(ROOT / "chalicelib", copy / "chalicelib", ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "chalicelib" / "__pycache__").mkdir()
+    (copy / "chalicelib" / "__pycache__" / "settings.cpython-311.pyc").write_bytes(b"another machine's")
+    (copy / "app.py").chmod(0o600)
+    subprocess.run([sys.executable, copy / ".chalice" / "package.py", "dev", tmp_path / "out"], check=True)
+    for name in ("template.yaml", "deployment.zip"):
+        assert (tmp_path / "out" / name).read_bytes() == (packaged / name).read_bytes()
+
+
+def test_the_zip_holds_the_app_and_its_packages_alone(packaged: Path) -> None:
+    with zipfile.ZipFile(packaged / "deployment.zip") as archive:
+        tops = {name.partition("/")[0] for name in archive.namelist()}
+        modes = {entry.external_attr >> 16 for entry in archive.infolist()}
+    assert {"app.py", "chalicelib", "chalice", "boto3", "botocore", "aws_lambda_powertools"} <= tops
+    assert not {"tests", "deploy", "local", "rolecall", "moto", "pytest", "yaml"} & tops
+    assert modes == {0o100644}
+
+
+def test_the_template_has_no_alias(packaged: Path) -> None:
+    tokens = yaml.scan((packaged / "template.yaml").read_text())
+    assert not [token for token in tokens if isinstance(token, yaml.AliasToken | yaml.AnchorToken)]
+
+
+def test_only_the_stage_differs_between_stages(packaged: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, ROOT / ".chalice" / "package.py", "prod", tmp_path], check=True)
+    dev, prod = (yaml.safe_load((out / "template.yaml").read_text()) for out in (packaged, tmp_path))
+    assert prod["Parameters"].pop("Stage")["Default"] == "prod"
+    assert dev["Parameters"].pop("Stage")["Default"] == "dev"
+    assert prod["Parameters"] == dev["Parameters"]
+    assert prod["Outputs"] == dev["Outputs"]
+    assert (tmp_path / "deployment.zip").read_bytes() == (packaged / "deployment.zip").read_bytes()
+
+
+@pytest.mark.parametrize("stage", ["", "Dev", "1dev", "dev_1", "a" * 21, "dev\n"])
+def test_a_stage_that_names_nothing_well_is_refused(stage: str, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="STAGE is"):
+        _PACKAGE["package"](stage, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_intrinsics_in_one_place_are_refused() -> None:
+    queue = {"Fn::Sub": "arn:${AWS::Partition}:sqs:x", "Fn::GetAtt": ["AccountsQueue", "Arn"]}
+    with pytest.raises(SystemExit, match="/Resources/Enroll/0/Queue"):
+        _PACKAGE["finished_template"]({"Resources": {"Enroll": [{"Queue": queue}]}, "Parameters": {"Stage": {}}}, "dev")
+
+
+def test_what_python_shares_is_written_out_twice() -> None:
+    trust = {"Service": "lambda.amazonaws.com"}
+    template = {"Resources": {"A": trust, "B": trust}, "Parameters": {"Stage": {}}}
+    written = _PACKAGE["finished_template"](template, "dev")
+    assert yaml.safe_load(written)["Resources"] == {"A": trust, "B": trust}
+    assert "&" not in written
+
+
+@pytest.mark.parametrize(
+    ("names", "refusal"),
+    [
+        (["app.py", "boto3-1.44.5.dist-info/METADATA"], "left out .*aws-lambda-powertools"),
+        (["app.py", "_yaml.cpython-313-x86_64-linux-gnu.so"], "compiled code.*_yaml"),
+    ],
+)
+def test_a_zip_that_would_fail_in_lambda_is_refused(names: list[str], refusal: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "made.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, "")
+    with pytest.raises(SystemExit, match=refusal):
+        _PACKAGE["finish_zip"](tmp_path / "made.zip", tmp_path / "out.zip")
+
+
+def test_nothing_is_written_for_one_partition(packaged: Path) -> None:
+    written = [packaged / "template.yaml", ROOT / "app.py", *(ROOT / ".chalice").glob("*.*")]
+    written += [*(ROOT / "chalicelib").rglob("*.py"), *(ROOT / "deploy").rglob("*.py")]
+    assert [path for path in written if "arn:" + "aws:" in path.read_text()] == []

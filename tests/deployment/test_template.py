@@ -1,0 +1,249 @@
+"""What the template promises, in each partition: settings that arrive, work that is not lost, data that is kept."""
+
+import json
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from chalicelib.events import PATTERN
+from chalicelib.settings import Settings
+from deploy.intrinsics import resolve
+from deploy.parameters import settle
+from tests.deployment.deployed import Deployment
+
+_GIVEN = {
+    "SourcePrincipalArns": "arn:aws-cn:iam::444455556666:role/path/Reader",
+    "MemberRoleName": "Audit",
+    "MemberRolePolicyArns": "arn:{partition}:iam::aws:policy/SecurityAudit,arn:{partition}:iam::{account_id}:policy/More",
+    "DenyDataReads": "false",
+    "MemberRoleMaxSession": "7200",
+    "PermissionsBoundaryArn": "arn:{partition}:iam::{account_id}:policy/Boundary",
+    "ExternalId": "secret-handshake",
+    "MemberRoleTags": "team=audit,cost=a=b",
+    "AttachSourcePolicy": "false",
+    "SourcePolicyName": "ReadAll",
+    "SourcePolicyScope": "organization",
+    "AccessRoleNames": "Narrow,AWSControlTowerExecution",
+    "IncludeOuIds": "ou-ab12-11111111",
+    "ExcludeOuIds": "ou-ab12-22222222,ou-ab12-33333333",
+    "ExcludeAccountIds": "777788889999",
+    "IncludeManagementAccount": "false",
+    "AdoptExistingRoles": "true",
+    "ReadyGraceSeconds": "60",
+    "MaxRetiredPercent": "5",
+    "Threads": "3",
+}
+
+
+def _environment(template: dict[str, Any], values: dict[str, str]) -> dict[str, str]:
+    resolved: dict[str, str] = resolve(template["Globals"]["Function"]["Environment"]["Variables"], values)
+    return resolved
+
+
+def _known(deployment: Deployment, template: dict[str, Any], given: dict[str, str]) -> dict[str, str]:
+    return {**deployment.values, **settle(template["Parameters"], given, {})}
+
+
+def test_every_setting_given_as_a_parameter_arrives(template: dict[str, Any], deployment: Deployment) -> None:
+    given = _GIVEN | {"SourcePrincipalArns": f"arn:{deployment.place.partition}:iam::444455556666:role/path/Reader"}
+    arrived = Settings.from_env(_environment(template, _known(deployment, template, given)))
+    default = Settings.from_env(_environment(template, dict(deployment.values)))
+    where = {"stage", "partition", "management_account_id"}
+    assert [each.name for each in fields(Settings) if getattr(arrived, each.name) == getattr(default, each.name)] == [
+        each.name for each in fields(Settings) if each.name in where
+    ]
+    assert arrived.member_role_tags == {"team": "audit", "cost": "a=b"}
+    assert arrived.access_role_names == ("Narrow", "AWSControlTowerExecution")
+    assert arrived.source_principals[0].path == "/path/"
+
+
+def test_the_template_and_the_code_have_the_same_defaults(template: dict[str, Any], deployment: Deployment) -> None:
+    environment = _environment(template, dict(deployment.values))
+    bare = ("STAGE", "PARTITION", "MANAGEMENT_ACCOUNT_ID", "SOURCE_PRINCIPAL_ARNS")
+    assert Settings.from_env(environment) == Settings.from_env({name: environment[name] for name in bare})
+
+
+def test_where_it_stands_comes_from_aws(template: dict[str, Any], deployment: Deployment) -> None:
+    settings = Settings.from_env(_environment(template, dict(deployment.values)))
+    place = deployment.place
+    assert (settings.stage, settings.partition, settings.management_account_id) == (
+        "dev",
+        place.partition,
+        place.account_id,
+    )
+
+
+def test_every_parameter_is_described_and_grouped(template: dict[str, Any]) -> None:
+    groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    grouped = [name for group in groups for name in group["Parameters"]]
+    assert sorted(grouped) == sorted(template["Parameters"])
+    for name, told in template["Parameters"].items():
+        assert told["Description"], name
+        assert {"AllowedPattern", "AllowedValues", "MaxValue"} & told.keys(), name
+        assert "AllowedPattern" not in told or told["ConstraintDescription"], name
+        assert "Default" in told or name == "SourcePrincipalArns"
+
+
+def test_every_arn_is_of_the_partition(deployment: Deployment) -> None:
+    resolved = json.dumps([deployment[name] for name in deployment.expanded["Resources"]])
+    partitions = {text.partition(":")[0] for text in resolved.split("arn:")[1:]}
+    # Of managed policies "{partition}" is filled in by the code; of access roles no delimiter of Join can be.
+    assert partitions == {deployment.place.partition, "{partition}", "*"}
+
+
+def test_functions_are_named_and_run_as_the_contract_says(deployment: Deployment) -> None:
+    functions = deployment.of_type("AWS::Lambda::Function").values()
+    assert {each["FunctionName"] for each in functions} == {"rolecall-dev-on_account_event", "rolecall-dev-enroll"}
+    assert {each["Runtime"] for each in functions} == {"python3.13"}
+
+
+def test_every_function_logs_where_logs_are_kept_as_long_as_asked(deployment: Deployment) -> None:
+    groups = deployment.of_type("AWS::Logs::LogGroup")
+    for function in deployment.of_type("AWS::Lambda::Function").values():
+        group = groups[function["LoggingConfig"]["LogGroup"]]
+        assert group["LogGroupName"] == f"/aws/lambda/{function['FunctionName']}"
+        assert group["RetentionInDays"] == "90"
+
+
+def test_each_function_has_a_role_of_its_own(deployment: Deployment) -> None:
+    roles = [
+        each["Properties"]["Role"] for each in deployment.expanded["Resources"].values() if "Role" in each["Properties"]
+    ]
+    assert roles == [{"Fn::GetAtt": ["EnrollRole", "Arn"]}, {"Fn::GetAtt": ["OnAccountEventRole", "Arn"]}]
+
+
+def test_a_batch_is_handed_back_in_part_and_taken_up_again(deployment: Deployment) -> None:
+    source, queue, function = (
+        deployment.only("AWS::Lambda::EventSourceMapping"),
+        deployment["AccountsQueue"],
+        deployment["Enroll"],
+    )
+    assert source["EventSourceArn"] == deployment.values["AccountsQueue.Arn"]
+    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert 2 <= int(source["ScalingConfig"]["MaximumConcurrency"]) <= 1000
+    assert queue["VisibilityTimeout"] >= 6 * function["Timeout"]
+
+
+def test_receives_outlast_the_longest_grace(template: dict[str, Any], deployment: Deployment) -> None:
+    redrive = deployment["AccountsQueue"]["RedrivePolicy"]
+    delays = [min(30 * 2**attempt, 900) for attempt in range(redrive["maxReceiveCount"] - 1)]
+    assert sum(delays) > template["Parameters"]["ReadyGraceSeconds"]["MaxValue"]
+
+
+def test_work_that_never_finished_is_kept_longer_than_it_was_tried(deployment: Deployment) -> None:
+    queue, dead = deployment["AccountsQueue"], deployment["AccountsDeadLetterQueue"]
+    assert queue["RedrivePolicy"]["deadLetterTargetArn"] == deployment.values["AccountsDeadLetterQueue.Arn"]
+    assert dead["RedriveAllowPolicy"] == {
+        "redrivePermission": "byQueue",
+        "sourceQueueArns": [deployment.values["AccountsQueue.Arn"]],
+    }
+    assert (
+        dead["MessageRetentionPeriod"]
+        > queue["MessageRetentionPeriod"]
+        > queue["RedrivePolicy"]["maxReceiveCount"] * 900
+    )
+
+
+def test_queues_are_encrypted_and_refuse_plain_http(deployment: Deployment) -> None:
+    queues = deployment.of_type("AWS::SQS::Queue")
+    assert sorted(each["QueueName"] for each in queues.values()) == [
+        "rolecall-dev-accounts",
+        "rolecall-dev-accounts-dlq",
+        "rolecall-dev-events-dlq",
+    ]
+    assert all(each["SqsManagedSseEnabled"] for each in queues.values())
+    refusing = set()
+    for policy in deployment.of_type("AWS::SQS::QueuePolicy").values():
+        for statement in policy["PolicyDocument"]["Statement"]:
+            if statement["Effect"] == "Deny" and statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}:
+                refusing |= set(policy["Queues"])
+    assert refusing == {deployment.values[name] for name in queues}
+
+
+def test_the_rule_hears_the_events_and_loses_none(deployment: Deployment) -> None:
+    rule = deployment.only("AWS::Events::Rule")
+    (target,) = rule["Targets"]
+    assert rule["EventPattern"] == PATTERN
+    assert target["Arn"] == deployment.values["OnAccountEvent.Arn"]
+    assert target["DeadLetterConfig"]["Arn"] == deployment.values["EventsDeadLetterQueue.Arn"]
+    assert target["RetryPolicy"] == {"MaximumEventAgeInSeconds": 86400, "MaximumRetryAttempts": 185}
+    permission = deployment.only("AWS::Lambda::Permission")
+    assert permission["SourceArn"] == deployment.values["OnAccountEventOnAccountEventEvent.Arn"]
+
+
+def test_only_the_rule_may_send_to_the_events_dead_letter_queue(deployment: Deployment) -> None:
+    statements = deployment["EventsDeadLetterQueuePolicy"]["PolicyDocument"]["Statement"]
+    (allow,) = [statement for statement in statements if statement["Effect"] == "Allow"]
+    assert allow["Principal"] == {"Service": "events.amazonaws.com"}
+    assert (allow["Action"], allow["Resource"]) == ("sqs:SendMessage", deployment.values["EventsDeadLetterQueue.Arn"])
+    assert allow["Condition"] == {
+        "ArnEquals": {"aws:SourceArn": deployment.values["OnAccountEventOnAccountEventEvent.Arn"]}
+    }
+
+
+def test_what_the_function_fails_on_is_kept_too(deployment: Deployment) -> None:
+    failed = deployment.only("AWS::Lambda::EventInvokeConfig")["DestinationConfig"]["OnFailure"]["Destination"]
+    (policy,) = deployment["OnAccountEventRole"]["Policies"]
+    (sends,) = [each for each in policy["PolicyDocument"]["Statement"] if each["Action"] == "sqs:SendMessage"]
+    assert failed == deployment.values["EventsDeadLetterQueue.Arn"]
+    assert failed in sends["Resource"]
+
+
+@pytest.mark.parametrize(
+    ("logical_id", "name", "key"),
+    [
+        ("LedgerTable", "rolecall-dev-ledger", "account_id"),
+        ("SourcePolicyTable", "rolecall-dev-source-policy", "policy_name"),
+    ],
+)
+def test_tables_outlive_the_stack(logical_id: str, name: str, key: str, deployment: Deployment) -> None:
+    resource, table = deployment.expanded["Resources"][logical_id], deployment[logical_id]
+    assert resource["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert resource["UpdateReplacePolicy"] == "Retain"
+    assert (table["TableName"], table["KeySchema"]) == (name, [{"AttributeName": key, "KeyType": "HASH"}])
+    assert table["BillingMode"] == "PAY_PER_REQUEST"
+    assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert table["SSESpecification"] == {"SSEEnabled": True}
+
+
+def test_everything_says_whose_it_is(deployment: Deployment) -> None:
+    kinds = (
+        "AWS::DynamoDB::Table",
+        "AWS::IAM::Role",
+        "AWS::Lambda::Function",
+        "AWS::Logs::LogGroup",
+        "AWS::SQS::Queue",
+    )
+    tagged = deployment.of_type(*kinds)
+    assert len(tagged) == 11
+    for name, properties in tagged.items():
+        tags = {tag["Key"]: tag["Value"] for tag in properties["Tags"]}
+        assert (tags["managed-by"], tags["rolecall-stage"]) == ("rolecall", "dev"), name
+
+
+def test_access_roles_are_assumed_by_name_and_in_this_organization_alone(deployment: Deployment) -> None:
+    (policy,) = deployment["EnrollRole"]["Policies"]
+    (assume,) = [each for each in policy["PolicyDocument"]["Statement"] if each["Action"] == "sts:AssumeRole"]
+    assert assume["Resource"] == [
+        "arn:*:iam::*:role/OrganizationAccountAccessRole",
+        "arn:*:iam::*:role/AWSControlTowerExecution",
+    ]
+    assert assume["Condition"] == {"StringEquals": {"aws:ResourceOrgID": "${aws:PrincipalOrgID}"}}
+
+
+def test_only_configured_policies_may_be_attached(template: dict[str, Any], deployment: Deployment) -> None:
+    values = _known(deployment, template, _GIVEN | {"SourcePrincipalArns": deployment.values["SourcePrincipalArns"]})
+    account = f"arn:{deployment.place.partition}:iam::{deployment.place.account_id}"
+    (policy,) = resolve(deployment.expanded["Resources"]["EnrollRole"]["Properties"]["Policies"], values)
+    attaching = [each for each in policy["PolicyDocument"]["Statement"] if "iam:AttachRolePolicy" in each["Action"]]
+    assert [(each["Resource"], each["Condition"]) for each in attaching] == [
+        (
+            f"{account}:role/Audit",
+            {"ArnLike": {"iam:PolicyARN": ["arn:*:iam::aws:policy/SecurityAudit", "arn:*:iam::*:policy/More"]}},
+        ),
+        (
+            [f"{account}:role/Reader", f"{account}:user/reader"],
+            {"ArnLike": {"iam:PolicyARN": [f"{account}:policy/ReadAll", f"{account}:policy/ReadAll-*"]}},
+        ),
+    ]
