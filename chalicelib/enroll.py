@@ -25,6 +25,7 @@ _FIRST_DELAY = 30
 _LONGEST_DELAY = 900
 _BELIEVED = timedelta(minutes=15)  # how long what a listing said of an account spares a DescribeAccount
 _RESERVE = 60.0  # seconds of a function's time that are kept for the source policy and the ledger
+_NEW = timedelta(days=1)  # an account that an event names later has not waited since it joined: it was moved, or let in
 
 _COUNTED = {
     Outcome.ENROLLED: Metric.ACCOUNTS_ENROLLED,
@@ -248,6 +249,8 @@ def _tell(job: _Job, verdict: Verdict, row: LedgerRow) -> None:
         duration_ms=round(job.seconds * 1000),
     )
     metrics.add_metric(_COUNTED[verdict.outcome], MetricUnit.Count, 1)
+    if verdict.reason is Reason.SOURCE_POLICY_PENDING:
+        metrics.add_metric(Metric.SOURCE_POLICY_PENDING, MetricUnit.Seconds, _waited(job, row))
     if verdict.change in _CHANGED:
         metrics.add_metric(_CHANGED[verdict.change], MetricUnit.Count, 1)
     joined_at = verdict.account.joined_at if verdict.account else None
@@ -258,4 +261,12 @@ def _tell(job: _Job, verdict: Verdict, row: LedgerRow) -> None:
         and row.trigger == Trigger.EVENT
     ):
         waited = datetime.fromisoformat(row.updated_at) - joined_at
-        metrics.add_metric(Metric.ENROLLMENT_SECONDS, MetricUnit.Seconds, waited.total_seconds())
+        if waited < _NEW:
+            metrics.add_metric(Metric.ENROLLMENT_SECONDS, MetricUnit.Seconds, waited.total_seconds())
+
+
+def _waited(job: _Job, row: LedgerRow) -> float:
+    """Tell for how many seconds an account has been on the queue."""
+    now = datetime.fromisoformat(row.updated_at).timestamp()
+    sent = [record.get("attributes", {}).get("SentTimestamp") for record in job.records]
+    return max((now - int(milliseconds) / 1000 for milliseconds in sent if milliseconds), default=0.0)

@@ -21,7 +21,7 @@ class Metric(StrEnum):
     ROLES_CREATED = "RolesCreated"
     ROLES_UPDATED = "RolesUpdated"
     ROLES_DELETED = "RolesDeleted"
-    SOURCE_POLICY_PENDING = "SourcePolicyPending"
+    SOURCE_POLICY_PENDING = "SourcePolicyPendingSeconds"
     ELIGIBLE = "Eligible"
     ENROLLED = "Enrolled"
     SKIPPED = "Skipped"
