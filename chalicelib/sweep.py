@@ -13,7 +13,7 @@ from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
 from chalicelib.accounts import Account, LedgerRow, Outcome
 from chalicelib.arns import AccountId
-from chalicelib.errors import AccountError, Reason, RequestError
+from chalicelib.errors import AccountError, Reason, RequestError, RetryableError
 from chalicelib.pen import Pen
 from chalicelib.reconcile import REMOVED, Move, Reconcile, Verdict, why_ineligible
 from chalicelib.requests import Message, Request, Selection, Trigger, write_request
@@ -61,6 +61,7 @@ class _Tally:
     eligible: int = 0
     enrolled: int = 0
     missed: int = 0
+    given_up: int = 0
     skipped: Counter[Reason] = field(default_factory=Counter)
     failing: Counter[Reason] = field(default_factory=Counter)
     oldest_failure: datetime | None = None
@@ -79,6 +80,7 @@ class _Tally:
             self.enrolled += 1
         elif row.outcome is Outcome.FAILED:
             self.failing[row.reason or Reason.UNEXPECTED] += 1
+            self.given_up += not _is_on_its_way(row, now)
             since = datetime.fromisoformat(row.failed_at or row.updated_at)
             self.oldest_failure = min(self.oldest_failure or since, since)
 
@@ -132,6 +134,10 @@ class Sweep:
 
     def rerun(self, request: Request, *, deadline: float) -> dict[str, Any]:
         """Have the dead-letter queue's messages moved back, and send failed accounts again."""
+        if request.ous:
+            raise RequestError("rerun knows no OUs: the ledger doesn't keep them; name the accounts, or their reasons")
+        if not isinstance(request.accounts, tuple):
+            request = replace(request, accounts=Selection.FAILED)  # Whatever is asked for, only what failed is rerun.
         if request.dry_run:
             return self._preview(request, deadline)
         redriven = self._queue.redrive()
@@ -156,11 +162,15 @@ class Sweep:
         tally = self._sweep(request, Trigger.RESYNC)
         repairs: list[dict[str, Any]] = []
         if request.accounts is Selection.ALL:
+            verified = True
             try:
                 repairs = self._pen.repair(owner=owner, deadline=deadline)
             except AccountError as error:
                 logger.error("source policy could not be verified", reason=error.reason, error=str(error))
                 repairs = [{"error": str(error), "reason": error.reason}]
+                verified = isinstance(error, RetryableError)
+            # The heartbeat: of full passes, and of those that somebody must mend before they are full, none.
+            metrics.add_metric(Metric.RESYNCS, MetricUnit.Count, int(verified))
         self._gauge(tally)
         logger.info("resync", selection=request.accounts, repairs=repairs, **tally.counts())
         return {**_answer(tally.counts()), "source_policy": repairs}
@@ -311,11 +321,11 @@ class Sweep:
         oldest = (now - tally.oldest_failure).total_seconds() if tally.oldest_failure else 0
         coverage = 100 * tally.enrolled / tally.eligible if tally.eligible else 100
         for name, unit, value in (
-            (Metric.RESYNCS, MetricUnit.Count, 1),
             (Metric.ELIGIBLE, MetricUnit.Count, tally.eligible),
             (Metric.ENROLLED, MetricUnit.Count, tally.enrolled),
             (Metric.SKIPPED, MetricUnit.Count, sum(tally.skipped.values())),
             (Metric.FAILING, MetricUnit.Count, failing),
+            (Metric.NEEDING_ATTENTION, MetricUnit.Count, tally.given_up + tally.held_back),
             (Metric.COVERAGE, MetricUnit.Percent, coverage),
             (Metric.OLDEST_FAILURE, MetricUnit.Seconds, oldest),
             (Metric.EVENTS_MISSED, MetricUnit.Count, tally.missed),
@@ -361,6 +371,8 @@ def _is_selected(account: Account, row: LedgerRow | None, ineligible: Reason | N
         return False  # Nothing is left to do for it.
     if request.accounts is Selection.ALL:
         return True
+    if request.accounts is Selection.FAILED:
+        return row is not None and row.outcome is Outcome.FAILED
     if row is None:
         return True
     if ineligible is None:
@@ -375,11 +387,15 @@ def _is_due(row: LedgerRow, request: Request, now: datetime) -> bool:
     """
     if row.outcome is not Outcome.FAILED or (request.reasons and row.reason not in request.reasons):
         return False
-    since = now - datetime.fromisoformat(row.updated_at)
     if row.reason in _RETRIED:
-        return since > _LONGEST_RETRY
+        return not _is_on_its_way(row, now)
     spacing = min(_FIRST_SPACING * 2 ** min(row.attempts - 1, 10), _LONGEST_SPACING)
-    return not request.scheduled or since >= spacing
+    return not request.scheduled or now - datetime.fromisoformat(row.updated_at) >= spacing
+
+
+def _is_on_its_way(row: LedgerRow, now: datetime) -> bool:
+    """Tell whether a failed account is still being tried again with nobody doing anything."""
+    return row.reason in _RETRIED and now - datetime.fromisoformat(row.updated_at) <= _LONGEST_RETRY
 
 
 def _told(verdict: Verdict) -> dict[str, Any]:

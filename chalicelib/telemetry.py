@@ -26,6 +26,7 @@ class Metric(StrEnum):
     ENROLLED = "Enrolled"
     SKIPPED = "Skipped"
     FAILING = "Failing"
+    NEEDING_ATTENTION = "AccountsNeedingAttention"
     COVERAGE = "CoveragePercent"
     OLDEST_FAILURE = "OldestFailureSeconds"
     SOURCE_POLICY_FILL = "SourcePolicyFillPercent"
