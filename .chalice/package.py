@@ -4,6 +4,7 @@ Usage: package.py STAGE OUT
 """
 
 import fcntl
+import json
 import os
 import re
 import subprocess
@@ -46,6 +47,25 @@ def _chalice(stage: str, out: str) -> None:
     )
     if ran.returncode:
         sys.exit(f"chalice package failed:\n{ran.stdout}{ran.stderr}")
+
+
+def spell_out(template: dict[str, Any], shared: dict[str, dict[str, Any]]) -> None:
+    """Put the statements that several functions share in the places where their policies name them."""
+    for role_name, role in template["Resources"].items():
+        for policy in role["Properties"].get("Policies", []) if role["Type"] == "AWS::IAM::Role" else []:
+            document = policy["PolicyDocument"]
+            unknown = [each for each in document["Statement"] if isinstance(each, str) and each not in shared]
+            if unknown:
+                sys.exit(f"the policy of {role_name} names what statements.json has not: {', '.join(unknown)}")
+            document["Statement"] = [
+                {"Sid": each, **shared[each]} if isinstance(each, str) else each for each in document["Statement"]
+            ]
+
+
+def dashboard_body() -> dict[str, str]:
+    """Write the dashboard as JSON, in which a parameter that stands alone for a number is one."""
+    body = json.dumps(yaml.safe_load((_HERE / "dashboard.yaml").read_text()))
+    return {"Fn::Sub": re.sub(r'"(\$\{\w+\})"', r"\1", body)}
 
 
 def finished_template(template: dict[str, Any], stage: str) -> str:
@@ -104,6 +124,8 @@ def package(stage: str, out: Path) -> None:
             _chalice(stage, made)
             finish_zip(Path(made, "deployment.zip"), out / "deployment.zip")
             template = yaml.safe_load(Path(made, "sam.yaml").read_text())
+            template["Resources"]["Dashboard"]["Properties"]["DashboardBody"] = dashboard_body()
+            spell_out(template, json.loads((_HERE / "statements.json").read_text()))
             (out / "template.yaml").write_text(finished_template(template, stage))
         except SystemExit:
             _prune(keep=0)  # Chalice keeps an incomplete zip, and would take it again.
