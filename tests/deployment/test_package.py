@@ -74,6 +74,19 @@ def test_what_python_shares_is_written_out_twice() -> None:
     assert "&" not in written
 
 
+def test_shared_statements_are_spelled_out_and_unknown_ones_refused() -> None:
+    role = {
+        "Type": "AWS::IAM::Role",
+        "Properties": {"Policies": [{"PolicyDocument": {"Statement": ["Read", {"Sid": "Own"}]}}]},
+    }
+    template = {"Resources": {"TheRole": role}}
+    with pytest.raises(SystemExit, match=r"TheRole names .*: Read"):
+        _PACKAGE["spell_out"](template, {"Write": {"Effect": "Allow"}})
+    _PACKAGE["spell_out"](template, {"Read": {"Effect": "Allow"}})
+    document = role["Properties"]["Policies"][0]["PolicyDocument"]  # type: ignore[index]
+    assert document == {"Statement": [{"Sid": "Read", "Effect": "Allow"}, {"Sid": "Own"}]}
+
+
 @pytest.mark.parametrize(
     ("names", "refusal"),
     [
