@@ -315,12 +315,20 @@ def session_document(settings: Settings) -> Document:
     """Write the session policy for the access role of a separate source account: the shards and the source principals alone."""
     ours = f"arn:{settings.partition}:iam::{settings.source_account_id}:policy/{settings.source_policy_name}"
     policies = [ours, f"{ours}-*"]
+    only_ours = {"ArnLike": {"iam:PolicyARN": policies}}
     statements: list[dict[str, Any]] = [
         {
             "Effect": "Allow",
             "Action": [f"iam:{verb}" for verb in _POLICY_VERBS],
             "Resource": policies,
-        }
+        },
+        # From whatever was a source principal once, and, when everything is uninstalled, from what the operator attached it to.
+        {
+            "Effect": "Allow",
+            "Action": ["iam:DetachRolePolicy", "iam:DetachUserPolicy"],
+            "Resource": "*",
+            "Condition": only_ours,
+        },
     ]
     principals = settings.attachable_principals
     if principals:
@@ -328,18 +336,10 @@ def session_document(settings: Settings) -> Document:
         kinds = sorted({principal.kind.title() for principal in principals})
         reads = [f"iam:{verb}" for kind in kinds for verb in (f"Get{kind}", f"ListAttached{kind}Policies")]
         attach = [f"iam:Attach{kind}Policy" for kind in kinds]
-        only_ours = {"ArnLike": {"iam:PolicyARN": policies}}
         statements += [
             {"Effect": "Allow", "Action": "iam:GetAccountSummary", "Resource": "*"},
             {"Effect": "Allow", "Action": reads, "Resource": arns},
             {"Effect": "Allow", "Action": attach, "Resource": arns, "Condition": only_ours},
-            # From whatever was a source principal once.
-            {
-                "Effect": "Allow",
-                "Action": ["iam:DetachRolePolicy", "iam:DetachUserPolicy"],
-                "Resource": "*",
-                "Condition": only_ours,
-            },
         ]
     return Document.of({"Version": "2012-10-17", "Statement": statements})
 
