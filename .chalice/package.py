@@ -58,8 +58,15 @@ def spell_out(template: dict[str, Any], shared: dict[str, dict[str, Any]]) -> No
             if unknown:
                 sys.exit(f"the policy of {role_name} names what statements.json has not: {', '.join(unknown)}")
             document["Statement"] = [
-                {"Sid": each, **shared[each]} if isinstance(each, str) else each for each in document["Statement"]
+                _conditional({"Sid": each, **shared[each]} if isinstance(each, str) else each)
+                for each in document["Statement"]
             ]
+
+
+def _conditional(statement: dict[str, Any]) -> dict[str, Any]:
+    """Leave a statement out where the template's condition that it names in OnlyIf doesn't hold."""
+    told = {key: value for key, value in statement.items() if key != "OnlyIf"}
+    return {"Fn::If": [statement["OnlyIf"], told, {"Ref": "AWS::NoValue"}]} if "OnlyIf" in statement else told
 
 
 def dashboard_body() -> dict[str, str]:

@@ -58,11 +58,12 @@ def parse_principal(arn: str) -> Principal:
         message = "is a session's ARN; name the role that the session is of (arn:…:iam::…:role/…)"
         raise ValueError(message)
     found = _PRINCIPAL.fullmatch(arn)
-    if found is None or (found["kind"] == "root") != (found["path"] is None and not found["name"]):
+    if found is None or (found["kind"] == "root") != (found["path"] is None) or (not found["path"] and found["name"]):
         message = "is not the ARN of an IAM role, a user or an account's root"
         raise ValueError(message)
     path, name = found["path"] or "", found["name"]
-    if "*" in arn and not _RESERVED_SSO.fullmatch(path + name):
+    # A path may hold "?" and "$", which mean something else in the conditions that the ARN is written in.
+    if re.search(r"[*?$]", arn) and not _RESERVED_SSO.fullmatch(path + name):
         message = "holds a wildcard, which only the hash at the end of an AWSReservedSSO role's name may be"
         raise ValueError(message)
     if found["kind"] != "root" and not name:

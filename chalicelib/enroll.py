@@ -1,7 +1,7 @@
 """One batch off the queue: reconcile each account, then the source policy once, then the ledger."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _FIRST_DELAY = 30
 _LONGEST_DELAY = 900
 _BELIEVED = timedelta(minutes=15)  # how long what a listing said of an account spares a DescribeAccount
+_CLOCKS_DIFFER = timedelta(minutes=1)  # at most, between the functions that list and that record
 _RESERVE = 60.0  # seconds of a function's time that are kept for the source policy and the ledger
 _NEW = timedelta(days=1)  # an account that an event names later has not waited since it joined: it was moved, or let in
 
@@ -66,14 +67,16 @@ class Enroll:
         queue: "Queue",
         threads: int,
         clock: Callable[[], float],
+        pool: Callable[[int], Executor] = ThreadPoolExecutor,
     ) -> None:
-        """Take a clock in seconds since the epoch."""
+        """Take a clock in seconds since the epoch, and what opens a batch's pool of so many threads."""
         self._reconcile = reconcile
         self._pen = pen
         self._ledger = ledger
         self._queue = queue
         self._threads = threads
         self._clock = clock
+        self._pool = pool
 
     def __call__(self, records: list[dict[str, Any]], *, owner: str, deadline: float) -> dict[str, Any]:
         """Answer which messages are not finished; each of them has its delay set."""
@@ -96,7 +99,7 @@ class Enroll:
         for job in jobs:
             job.row = rows.get(job.message.account_id)
         readiness = self._pen.prepare(account_ids)
-        with ThreadPoolExecutor(self._threads) as pool:
+        with self._pool(self._threads) as pool:
             list(pool.map(lambda job: self._judge(job, readiness, deadline), jobs))
         judged = [(job, job.verdict) for job in jobs if job.verdict is not None]
         settled = self._source_policy([verdict for _, verdict in judged], owner, deadline)
@@ -117,8 +120,11 @@ class Enroll:
         refusal = None if account_id in readiness.placed else readiness.refusal
         try:
             job.verdict = self._reconcile(
-                account_id, job.row, listed=self._believed(job.message), refusal=refusal, stopped=readiness.stopped
+                account_id, job.row, listed=self._believed(job), refusal=refusal, stopped=readiness.stopped
             )
+            if isinstance(refusal, RetryableError) and job.verdict.move is not Move.STAY:
+                # A policy that was there before and isn't taken in yet may name an account that no shard names.
+                job.verdict.fail(refusal)
         except Exception as error:  # noqa: BLE001 - one account's failure never stops another's
             logger.exception("account failed unexpectedly", account_id=account_id)
             job.verdict = _unfinished(job, Reason.UNEXPECTED, f"{type(error).__name__}: {error}")
@@ -130,10 +136,13 @@ class Enroll:
         if out and verdict.role_arn is not None:
             self._reconcile.remove(verdict)
 
-    def _believed(self, message: Message) -> Account | None:
-        if message.listed_at is None or datetime.fromtimestamp(self._clock(), UTC) - message.listed_at > _BELIEVED:
+    def _believed(self, job: _Job) -> Account | None:
+        """Take a listing's word for an account, unless it is old or the account was recorded since: that was by a later truth."""
+        listed_at = job.message.listed_at
+        if listed_at is None or datetime.fromtimestamp(self._clock(), UTC) - listed_at > _BELIEVED:
             return None
-        return message.account
+        recorded_since = job.row is not None and job.row.updated_at > _moment(listed_at - _CLOCKS_DIFFER)
+        return None if recorded_since else job.message.account
 
     def _source_policy(self, verdicts: list[Verdict], owner: str, deadline: float) -> Settled:
         moves = {move: frozenset(verdict.account_id for verdict in verdicts if verdict.move is move) for move in Move}
@@ -203,7 +212,7 @@ def _what_failed(verdict: Verdict, settled: Settled) -> AccountError | None:
 def _row_after(job: _Job, verdict: Verdict, settled: Settled, now: datetime) -> LedgerRow:
     before = job.row or LedgerRow(account_id=verdict.account_id, outcome=verdict.outcome, updated_at="")
     account = verdict.account
-    moment = now.isoformat(timespec="microseconds")
+    moment = _moment(now)
     failed = verdict.outcome is Outcome.FAILED
     row = replace(
         before,
@@ -229,6 +238,11 @@ def _row_after(job: _Job, verdict: Verdict, settled: Settled, now: datetime) -> 
         return replace(row, outcome=before.outcome, reason=before.reason)
     # A failure takes no access away, so what was enrolled keeps its place and its date.
     return row if failed else replace(row, policy_name=None, enrolled_at=None)
+
+
+def _moment(time: datetime) -> str:
+    """Write a time as rows hold it, so that text sorts as time does."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def _tell(job: _Job, verdict: Verdict, row: LedgerRow) -> None:

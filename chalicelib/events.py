@@ -69,12 +69,12 @@ def _anywhere(detail: dict[str, Any]) -> Iterator[Any]:
 
     AccountJoinedOrganization and AccountDepartedOrganization are documented by name; where they carry the id is not.
     """
-    pending: list[Any] = [value for key, value in detail.items() if key != "userIdentity"]
+    pending: list[Any] = [detail]
     for _ in range(_SEARCH_LIMIT):
         if not pending:
             return
         value = pending.pop()
-        node = _mapping(value)
+        node = {key: each for key, each in _mapping(value).items() if key != "userIdentity"}
         yield from (each for key, each in node.items() if key.lower() == "accountid")
         pending.extend(node.values())
         if isinstance(value, list):

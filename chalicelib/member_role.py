@@ -135,6 +135,7 @@ def desired_role(settings: Settings, account_id: str) -> MemberRole:
 def plan(observed: MemberRole | None, desired: MemberRole) -> tuple[Action, ...]:
     """List the actions that make the observed role the desired one, what narrows it before what widens it.
 
+    So whatever stops the plan half-way, nobody who is let in by it finds more than the desired role allows.
     Tags that others put on the role stay: tag policies and cost tools would only put them on again.
     """
     if observed is None:
@@ -148,17 +149,19 @@ def _differences(observed: MemberRole, desired: MemberRole) -> Iterator[Action]:
     tags = {key: value for key, value in desired.tags.items() if observed.tags.get(key) != value}
     if tags:
         yield TagRole(tags)
-    if observed.trust != desired.trust:
-        yield SetTrust(desired.trust)
-    if observed.boundary != desired.boundary:
-        yield SetBoundary(desired.boundary)
     for name, document in sorted(desired.inline.items()):
         if observed.inline.get(name) != document:
             yield PutInlinePolicy(name, document)
+    if desired.boundary is not None and observed.boundary != desired.boundary:
+        yield SetBoundary(desired.boundary)
     for arn in sorted(observed.attached - desired.attached):
         yield DetachPolicy(arn)
     for name in sorted(observed.inline.keys() - desired.inline.keys()):
         yield DeleteInlinePolicy(name)
+    if observed.trust != desired.trust:
+        yield SetTrust(desired.trust)
+    if desired.boundary is None and observed.boundary is not None:
+        yield SetBoundary(None)
     for arn in sorted(desired.attached - observed.attached):
         yield AttachPolicy(arn)
     if observed.max_session != desired.max_session:

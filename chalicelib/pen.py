@@ -85,33 +85,47 @@ class Pen:
         Where a first or further shard would be opened, the policies of such names that IAM holds already are refused, or what
         they name is taken in first, so that no access is lost.
         """
-        snapshot = self._table.load()
-        if snapshot.stopped:
-            return Readiness(frozenset(), None, stopped=True)
-        placed = frozenset[AccountId]().union(*(shard.accounts for shard in snapshot.shards))
-        try:
-            wanted = place(snapshot.shards, Moves(join=candidates), self._settings)
-            principals = {principal.arn for principal in self._settings.attachable_principals}
-            opening = len(wanted) > len(snapshot.shards)
-            if opening or any(principals - shard.attached for shard in snapshot.shards):
-                self._policies.check_principals(len(wanted))
-            if opening:
-                self._take_in(len(snapshot.shards))
-        except AccountError as error:
-            return Readiness(placed, error)
-        return Readiness(placed, None)
+        for _ in range(_PLACEMENTS):
+            snapshot = self._table.load()
+            if snapshot.stopped:
+                return Readiness(frozenset(), None, stopped=True)
+            placed = frozenset[AccountId]().union(*(shard.accounts for shard in snapshot.shards))
+            try:
+                if self._has_room(snapshot, candidates):
+                    return Readiness(placed, None)
+            except AccountError as error:
+                return Readiness(placed, error)
+        return Readiness(placed, _overtaken())
 
-    def _take_in(self, index: int) -> None:
+    def _has_room(self, snapshot: "Snapshot", candidates: frozenset[AccountId]) -> bool:
+        """Check that candidates could be named, or tell by False that others placed accounts meanwhile."""
+        wanted = place(snapshot.shards, Moves(join=candidates), self._settings)
+        principals = {principal.arn for principal in self._settings.attachable_principals}
+        opening = len(wanted) > len(snapshot.shards)
+        if opening or any(principals - shard.attached for shard in snapshot.shards):
+            self._policies.check_principals(len(wanted))
+        return not opening or self._take_in(snapshot)
+
+    def _take_in(self, snapshot: "Snapshot") -> bool:
+        """Place what the policies of the next names let one in to already; they become shards, even where they stay empty.
+
+        That counts only if nobody placed anything since the snapshot: such a policy may be a shard by now, of which IAM tells
+        an older truth.
+        """
+        found: list[Shard] = []
         named: set[AccountId] = set()
-        while existing := self._policies.find(name := shard_name(self._settings, index)):
+        while existing := self._policies.find(name := shard_name(self._settings, len(snapshot.shards) + len(found))):
             try:
                 named |= accounts_named(existing.document, self._settings)
             except ValueError as error:
                 if not existing.ours:
                     message = f"the policy {name} can't be taken over, since {error}: delete it, or set another SourcePolicyName"
                     raise TerminalError(Reason.FOREIGN_SOURCE_POLICY, message) from None
-            index += 1
-        self._place(Moves(join=frozenset(named)))
+            found.append(Shard(name=name, version=1))
+        if not found:
+            return True
+        wanted = place((*snapshot.shards, *found), Moves(join=frozenset(named)), self._settings)
+        return self._table.place(snapshot, [shard for shard in wanted if shard not in snapshot.shards])
 
     def settle(self, moves: Moves, *, owner: str, deadline: float) -> Settled:
         """Place a batch's accounts and see to it that the shards are written; `deadline` is when the function is stopped."""
@@ -214,8 +228,7 @@ class Pen:
             changed = [shard for shard in wanted if shard not in snapshot.shards]
             if not changed or self._table.place(snapshot, changed):
                 return wanted
-        message = f"{_PLACEMENTS} placements in a row were overtaken by other workers'"
-        raise RetryableError(Reason.SOURCE_POLICY_PENDING, message)
+        raise _overtaken()
 
     def _is_pending(self, shard: Shard, target: tuple[Shard, ...]) -> bool:
         """Tell whether IAM still lacks what this batch placed, or is behind on settings; others' later moves are theirs."""
@@ -265,3 +278,8 @@ class Pen:
 
 def _still_pending(shard: Shard) -> RetryableError:
     return RetryableError(Reason.SOURCE_POLICY_PENDING, f"{shard.name} waits for its writer")
+
+
+def _overtaken() -> RetryableError:
+    message = f"{_PLACEMENTS} placements in a row were overtaken by other workers'"
+    return RetryableError(Reason.SOURCE_POLICY_PENDING, message)

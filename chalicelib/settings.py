@@ -130,10 +130,9 @@ class Settings:
         partition = read.matching("PARTITION", _PARTITION, "a partition, such as aws, aws-us-gov or aws-cn")
         principals = _principals(read, partition)
         access_roles = read.each("ACCESS_ROLE_NAMES", _role_name)
-        if not access_roles:
-            raise read.wrong("ACCESS_ROLE_NAMES", "at least one role name")
         member_role = read.one("MEMBER_ROLE_NAME", _role_name)
-        if member_role in access_roles:
+        # IAM tells no two names apart by their case.
+        if member_role.lower() in {name.lower() for name in access_roles}:
             raise read.wrong("MEMBER_ROLE_NAME", "a role name that is not one of ACCESS_ROLE_NAMES")
         attach = read.boolean("ATTACH_SOURCE_POLICY")
         if attach and any(principal.is_reserved for principal in principals):
@@ -267,7 +266,7 @@ def _tags(read: _Reader) -> dict[str, str]:
     tags: dict[str, str] = {}
     for pair in read.each(name, _tag):
         key, _, value = pair.partition("=")
-        if key in tags:
+        if key.lower() in map(str.lower, tags):
             message = f"{name} holds {pair!r}: the key {key!r} stands there twice"
             raise SettingsError(message)
         tags[key] = value
@@ -283,7 +282,7 @@ def _tag(value: str) -> str | None:
     fits = 1 <= len(key) <= 128 and len(text) <= 256 and _TAG_TEXT.fullmatch(value)  # noqa: PLR2004 - IAM's tag quotas
     if not (equals and fits) or key.lower().startswith("aws:"):
         return "key=value, of the characters that IAM allows in tags"
-    if key in {MANAGED_BY_TAG, STAGE_TAG}:
+    if key.lower() in {MANAGED_BY_TAG, STAGE_TAG}:  # IAM tells no two keys apart by their case
         return f"a tag other than {MANAGED_BY_TAG} and {STAGE_TAG}, which mark what Rolecall owns"
     return None
 

@@ -126,7 +126,8 @@ def place(shards: tuple[Shard, ...], moves: Moves, settings: Settings) -> tuple[
     if settings.source_policy_scope is Scope.ACCOUNTS:
         newcomers = sorted(moves.join.difference(*(shard.accounts for shard in shards)), reverse=True)
     wanted: list[Shard] = list(shards)
-    if not wanted and moves.join:
+    # In scope organization an exclusion says something even where nothing is enrolled yet.
+    if not wanted and (moves.join or (moves.exclude and settings.source_policy_scope is Scope.ORGANIZATION)):
         wanted.append(Shard(name=shard_name(settings, 0)))
     for index, shard in enumerate(wanted):
         stay = shard.accounts - gone
@@ -238,8 +239,9 @@ def _differences(observed: SourcePolicy | None, desired: SourcePolicy) -> Iterat
         yield from map(DeleteVersion, observed.strays)
         if observed.document != desired.document:
             yield WriteVersion(desired.document)
-    yield from (DetachFrom(arn) for arn in sorted(attached - desired.attached))
+    # First to whom it should be attached: if one of them doesn't exist, nobody has lost access.
     yield from (AttachTo(arn) for arn in sorted(desired.attached - attached))
+    yield from (DetachFrom(arn) for arn in sorted(attached - desired.attached))
 
 
 def apply(policy: SourcePolicy | None, name: str, actions: Iterable[Action]) -> SourcePolicy | None:
@@ -279,9 +281,8 @@ def accounts_named(existing: Document, settings: Settings) -> frozenset[AccountI
 
 def _named_by(statement: dict[str, Any], settings: Settings) -> set[AccountId]:
     actions = {str(action).lower() for action in _listed(statement.get("Action"))}
-    pattern = re.compile(
-        re.escape(role_arn(settings.partition, "@", settings.member_role_name)).replace("@", r"([0-9]{12}|\*)")
-    )
+    before, after = map(re.escape, _any_member_role(settings).split("*"))
+    pattern = re.compile(rf"{before}([0-9]{{12}}|\*){after}")
     matches = [pattern.fullmatch(str(resource)) for resource in _listed(statement.get("Resource"))]
     in_resources = {match[1] for match in matches if match}
     conditions = statement.get("Condition", {})
@@ -313,24 +314,18 @@ def _listed(value: Any) -> list[Any]:  # noqa: ANN401 - any JSON may stand in a 
 
 def session_document(settings: Settings) -> Document:
     """Write the session policy for the access role of a separate source account: the shards and the source principals alone."""
-    ours = f"arn:{settings.partition}:iam::{settings.source_account_id}:policy/{settings.source_policy_name}"
+    account = f"arn:{settings.partition}:iam::{settings.source_account_id}"
+    ours = f"{account}:policy/{settings.source_policy_name}"
     policies = [ours, f"{ours}-*"]
-    only_ours = {"ArnLike": {"iam:PolicyARN": policies}}
     statements: list[dict[str, Any]] = [
         {
             "Effect": "Allow",
             "Action": [f"iam:{verb}" for verb in _POLICY_VERBS],
             "Resource": policies,
-        },
-        # From whatever was a source principal once, and, when everything is uninstalled, from what the operator attached it to.
-        {
-            "Effect": "Allow",
-            "Action": ["iam:DetachRolePolicy", "iam:DetachUserPolicy"],
-            "Resource": "*",
-            "Condition": only_ours,
-        },
+        }
     ]
     principals = settings.attachable_principals
+    only_ours = {"ArnLike": {"iam:PolicyARN": policies}}
     if principals:
         arns = [principal.arn for principal in principals]
         kinds = sorted({principal.kind.title() for principal in principals})
@@ -341,6 +336,16 @@ def session_document(settings: Settings) -> Document:
             {"Effect": "Allow", "Action": reads, "Resource": arns},
             {"Effect": "Allow", "Action": attach, "Resource": arns, "Condition": only_ours},
         ]
+    if settings.attach_source_policy:
+        statements.append(
+            # From whatever was a source principal once.
+            {
+                "Effect": "Allow",
+                "Action": ["iam:DetachRolePolicy", "iam:DetachUserPolicy"],
+                "Resource": [f"{account}:role/*", f"{account}:user/*"],
+                "Condition": only_ours,
+            }
+        )
     return Document.of({"Version": "2012-10-17", "Statement": statements})
 
 

@@ -5,9 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def resolve(node: Any, values: Mapping[str, str]) -> Any:  # noqa: ANN401 - any part of a template
-    """Resolve every intrinsic in a part of a template; `values` holds what `Ref` and `${…}` name, `Name.Attribute` too."""
+def resolve(node: Any, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any part of a template
+    """Resolve every intrinsic in a part of a template; None stands for no value, and is left out of lists and mappings.
+
+    `values` holds what `Ref` and `${…}` name, `Name.Attribute` for attributes, and whether each condition holds.
+    """
     match node:
+        case {"Ref": "AWS::NoValue"}:
+            return None
         case {"Ref": name}:
             return values[name]
         case {"Fn::GetAtt": [name, attribute]}:
@@ -20,8 +25,17 @@ def resolve(node: Any, values: Mapping[str, str]) -> Any:  # noqa: ANN401 - any 
             return delimiter.join(resolve(parts, values))
         case {"Fn::Split": [delimiter, text]}:
             return resolve(text, values).split(delimiter)
+        case {"Fn::Select": [index, parts]}:
+            return resolve(parts, values)[int(index)]
+        case {"Fn::Equals": [one, other]}:
+            return resolve(one, values) == resolve(other, values)
+        case {"Fn::Not": [condition]}:
+            return not resolve(condition, values)
+        case {"Fn::If": [condition, then, otherwise]}:
+            return resolve(then if values[condition] else otherwise, values)
         case dict():
-            return {key: resolve(value, values) for key, value in node.items()}
+            resolved = {key: resolve(value, values) for key, value in node.items()}
+            return {key: value for key, value in resolved.items() if value is not None}
         case list():
-            return [resolve(value, values) for value in node]
+            return [value for each in node if (value := resolve(each, values)) is not None]
     return node

@@ -59,14 +59,15 @@ def _fitting(name: str, value: str | None, told: Mapping[str, Any]) -> str:
     return value
 
 
-def known_values(template: Mapping[str, Any], parameters: Mapping[str, str], here: Place) -> dict[str, str]:
-    """Tell what `Ref` stands for, as far as that is known before anything is deployed."""
-    values = {
+def known_values(template: Mapping[str, Any], parameters: Mapping[str, str], here: Place) -> dict[str, Any]:
+    """Tell what `Ref` stands for, and which conditions hold, as far as that is known before anything is deployed."""
+    values: dict[str, Any] = {
         **parameters,
         "AWS::Partition": here.partition,
         "AWS::AccountId": here.account_id,
         "AWS::Region": here.region,
     }
+    values |= {name: resolve(condition, values) for name, condition in template.get("Conditions", {}).items()}
     for name, resource in template["Resources"].items():
         properties = resource.get("Properties", {})
         if "TableName" in properties:

@@ -6,9 +6,12 @@ Usage: python -m deploy.undeploy STAGE
 import sys
 from typing import Any
 
+from chalicelib.errors import Reason
 from deploy.aws import Aws, DeployError, command_line, configured_region, delete_stack, place, stack, table_exists
 
 _SHOWN = 20
+# A role in an account that is gone or closed can't be reached any more, and nobody can assume it.
+_OUT_OF_REACH = {Reason.DEPARTED, Reason.CLOSED, Reason.PENDING_CLOSURE, Reason.SUSPENDED}
 
 
 def undeploy(stage: str, *, aws: Aws, region: str) -> str:
@@ -33,8 +36,8 @@ The source policy, where it was made, stays where it is attached and names no ac
 def _refuse_while_in_use(ledger: str, aws: Aws) -> None:
     answer = aws(
         *("dynamodb", "scan", "--consistent-read", "--table-name", ledger),
-        *("--projection-expression", "#id, #outcome, #role", "--expression-attribute-names"),
-        '{"#id": "account_id", "#outcome": "outcome", "#role": "role_arn"}',
+        *("--projection-expression", "#id, #outcome, #role, #reason", "--expression-attribute-names"),
+        '{"#id": "account_id", "#outcome": "outcome", "#role": "role_arn", "#reason": "reason"}',
     )
     in_use = sorted(filter(None, map(_use, answer["Items"])))
     if in_use:
@@ -48,8 +51,13 @@ def _refuse_while_in_use(ledger: str, aws: Aws) -> None:
 
 def _use(item: dict[str, Any]) -> str | None:
     """Tell what an account's row says is still there, if anything."""
-    account_id, outcome, role = (item.get(key, {}).get("S", "") for key in ("account_id", "outcome", "role_arn"))
-    return f"{account_id} {outcome} {role}".rstrip() if outcome == "enrolled" or role else None
+    told = {key: item.get(key, {}).get("S", "") for key in ("account_id", "outcome", "role_arn", "reason")}
+    left = told["role_arn"] and told["reason"] not in _OUT_OF_REACH
+    return (
+        f"{told['account_id']} {told['outcome']} {told['role_arn']}".rstrip()
+        if told["outcome"] == "enrolled" or left
+        else None
+    )
 
 
 def main() -> None:

@@ -154,8 +154,12 @@ class LocalOrganization:
 
     def logs(self, function: str) -> list[str]:
         """Read what a function has logged, line by line."""
-        pages = self.client("logs").get_paginator("filter_log_events").paginate(logGroupName=f"/aws/lambda/{function}")
-        return [event["message"].rstrip("\n") for page in pages for event in page["events"]]
+        logs = self.client("logs")
+        pages = logs.get_paginator("filter_log_events").paginate(logGroupName=f"/aws/lambda/{function}")
+        try:
+            return [event["message"].rstrip("\n") for page in pages for event in page["events"]]
+        except logs.exceptions.ResourceNotFoundException:  # until it is called for the first time
+            return []
 
     def server_log(self) -> str:
         """Read what the server itself has logged."""
@@ -170,7 +174,9 @@ def trusting(
     return {"Version": "2012-10-17", "Statement": [statement | ({"Condition": condition} if condition else {})]}
 
 
-def allowing(*actions: str, resource: str | Sequence[str] = "*", condition: Document | None = None) -> Document:
+def allowing(
+    *actions: str, resource: str | Sequence[str] | Document = "*", condition: Document | None = None
+) -> Document:
     """Write an identity policy of one statement."""
     statement = {"Effect": "Allow", "Action": list(actions), "Resource": resource}
     return {"Version": "2012-10-17", "Statement": [statement | ({"Condition": condition} if condition else {})]}

@@ -67,8 +67,13 @@ class Server:
             "HOME": str(self._directory),
             "TMPDIR": str(self._directory),
         }
+        python = _ROOT / ".venv-local/bin/python"
+        if not python.exists():
+            raise RuntimeError(
+                f"there is no {python} to run the local AWS organization on: make .venv-local/up-to-date makes it"
+            )
         command = [
-            str(_ROOT / ".venv-local/bin/python"),
+            str(python),
             str(_ROOT / "local/emulator"),
             management_account_id,
             str(self._directory),

@@ -60,8 +60,9 @@ class Ledger:
     def write(self, row: LedgerRow, *, over: LedgerRow | None) -> bool:
         """Write a row over the one that was read, or tell by False that somebody else wrote one meanwhile."""
         item = {name: value for name, value in asdict(row).items() if value is not None}
-        condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(account_id)"}
-        if over is not None:
+        # Also true where there is no row at all.
+        condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(updated_at)"}
+        if over is not None and over.updated_at:
             condition = {
                 "ConditionExpression": "updated_at = :read",
                 "ExpressionAttributeValues": {":read": over.updated_at},
@@ -78,12 +79,12 @@ class Ledger:
 def _row(item: dict[str, Any]) -> LedgerRow:
     """Read an item, of an earlier or later release too: what it lacks is not known, and what we don't know is passed over."""
     known = {name: value for name, value in item.items() if name in _KNOWN}
-    reason = known.get("reason")
+    outcome, change, reason = (known.get(name) for name in ("outcome", "change", "reason"))
     return LedgerRow(
         **{
             **known,
-            "outcome": Outcome(known["outcome"]),
-            "change": Change(known.get("change", Change.NONE)),
+            "outcome": Outcome(outcome) if outcome in set(Outcome) else Outcome.FAILED,
+            "change": Change(change) if change in set(Change) else Change.NONE,
             "reason": Reason(reason) if reason in set(Reason) else None,
             "attempts": int(known.get("attempts", 0)),
             "updated_at": known.get("updated_at", ""),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -126,27 +127,31 @@ class ShardTable:
         attached = "REMOVE attached"
         if shard.attached:
             attached, values[":attached"] = ", attached = :attached", set(shard.attached)
-        for attempt in range(_ATTEMPTS):
+        mark = partial(
+            self._table.update_item,
+            Key={"policy_name": shard.name},
+            UpdateExpression=f"SET written = :written, form = :form {attached}",
+            ExpressionAttributeValues=values,
+        )
+        for _ in range(_ATTEMPTS - 1):
             try:
-                self._table.update_item(
-                    Key={"policy_name": shard.name},
-                    UpdateExpression=f"SET written = :written, form = :form {attached}",
-                    ExpressionAttributeValues=values,
-                )
+                mark()
             except ClientError as error:
                 # A placement on the same item at the same moment; DynamoDB asks for the call again.
-                if error_code(error) != "TransactionConflictException" or attempt == _ATTEMPTS - 1:
+                if error_code(error) != "TransactionConflictException":
                     raise
             else:
                 return
+        mark()
 
     def take_pen(self, owner: str, *, now: float, until: float) -> bool:
-        """Take the lease if nobody holds it, or tell by False that somebody does; times are seconds since the epoch."""
+        """Take the lease if nobody else holds it, or tell by False that somebody does; times are seconds since the epoch."""
         try:
             self._table.update_item(
                 Key={"policy_name": _PEN},
                 UpdateExpression="SET #owner = :owner, #until = :until",
-                ConditionExpression="attribute_not_exists(#owner) OR #until < :now",
+                # Its own it holds where the answer was lost and botocore asks again.
+                ConditionExpression="attribute_not_exists(#owner) OR #owner = :owner OR #until < :now",
                 ExpressionAttributeNames={"#owner": "owner", "#until": "until"},
                 ExpressionAttributeValues={":owner": owner, ":now": int(now), ":until": int(until) + 1},
             )

@@ -105,6 +105,9 @@ class SourcePolicies:
         observed = self.observe(name)
         if observed is None:
             return
+        if observed.attached and not self._settings.attach_source_policy:
+            message = f"{arn} is attached to {', '.join(sorted(observed.attached))}: detach it there, where AttachSourcePolicy=false leaves attaching to you, and ask again"
+            raise TerminalError(Reason.REJECTED, message)
         with self._entered(f"deleting {arn}"):
             for principal_arn in sorted(observed.attached):
                 self._detach(arn, parse_principal(principal_arn))

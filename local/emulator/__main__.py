@@ -7,6 +7,7 @@ Everything it writes stays in DIRECTORY; the file `endpoint` there holds its add
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -41,6 +42,13 @@ def _stop_when_the_owner_is_gone() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _leave_nothing(directory: Path) -> None:
+    """Do what the owner does, in case it is gone: end the functions, and remove the directory."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.killpg(os.getpgrp(), signal.SIGTERM)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
 def main() -> None:
     """Bind a port first, so that nothing else can take it, and tell where once everything is mended."""
     management_account_id, directory = sys.argv[1], Path(sys.argv[2])
@@ -55,7 +63,10 @@ def main() -> None:
         announced = directory / "endpoint.new"
         announced.write_text(f"http://127.0.0.1:{port}")
         announced.rename(directory / "endpoint")
-        asyncio.run(server.serve(listener.fileno()))
+        try:
+            asyncio.run(server.serve(listener.fileno()))
+        finally:
+            _leave_nothing(directory)
 
 
 main()

@@ -1,11 +1,11 @@
-"""CloudFormation: event sources get numbers, and only where the function may read the queue."""
+"""CloudFormation: conditions resolve, and event sources get numbers, and only where the function may read the queue."""
 
 from typing import Any
 
 from ministack.core import iam_evaluator
 from ministack.core.responses import get_account_id, get_region
 from ministack.services import lambda_svc
-from ministack.services.cloudformation import provisioners
+from ministack.services.cloudformation import changesets, engine, handlers, provisioners, stacks
 
 _EVENT_SOURCE = "AWS::Lambda::EventSourceMapping"
 _NEEDED = ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
@@ -13,9 +13,16 @@ _NUMBERS = ("BatchSize", "MaximumBatchingWindowInSeconds")
 
 
 def mend() -> None:
-    """Wrap how an event source mapping is made and changed."""
-    handlers = provisioners._RESOURCE_HANDLERS[_EVENT_SOURCE]
-    create, update = handlers["create"], handlers["update"]
+    """Wrap how conditions are evaluated, and how an event source mapping is made and changed."""
+    evaluate = engine._evaluate_conditions
+
+    def evaluate_resolved(template: dict[str, Any], params: dict[str, Any]) -> dict[str, bool]:
+        return evaluate(template | {"Conditions": _resolved(template.get("Conditions", {}), params)}, params)
+
+    for module in (engine, changesets, handlers, stacks):
+        module._evaluate_conditions = evaluate_resolved
+    mapping = provisioners._RESOURCE_HANDLERS[_EVENT_SOURCE]
+    create, update = mapping["create"], mapping["update"]
 
     def checked_create(logical_id: str, props: dict[str, Any], stack_name: str) -> Any:
         _refuse_unless_readable(props)
@@ -25,7 +32,19 @@ def mend() -> None:
         _refuse_unless_readable(new)
         return update(physical_id, _with_numbers(old), _with_numbers(new), stack_name)
 
-    handlers.update(create=checked_create, update=checked_update)
+    mapping.update(create=checked_create, update=checked_update)
+
+
+def _resolved(node: Any, params: dict[str, Any]) -> Any:
+    """CloudFormation resolves Fn::Select, Fn::Split and the pseudo parameters in what a condition compares."""
+    match node:
+        case {"Fn::Equals": compared}:
+            return {"Fn::Equals": engine._resolve_refs(compared, {}, params, {}, {}, "", "")}
+        case dict():
+            return {key: _resolved(value, params) for key, value in node.items()}
+        case list():
+            return [_resolved(value, params) for value in node]
+    return node
 
 
 def _with_numbers(props: dict[str, Any]) -> dict[str, Any]:

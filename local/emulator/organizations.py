@@ -130,12 +130,17 @@ def _public_account(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _path_to(record: dict[str, Any]) -> str:
-    steps = [record["Id"]]
-    parent = record["_ParentId"]
-    while parent in ministack._ous:
-        steps.append(parent)
-        parent = ministack._ous[parent]["_ParentId"]
-    return "/".join([ministack._orgs["self"]["Id"], parent, *reversed(steps)]) + "/"
+    return "/".join([ministack._orgs["self"]["Id"], *levels_above(record["Id"])]) + "/"
+
+
+def levels_above(account_id: str) -> list[str]:
+    """List the root, the organizational units and the account that an account is under; nothing outside the organization."""
+    levels = []
+    level = account_id
+    while record := ministack._accounts.get(level) or ministack._ous.get(level):
+        levels.append(level)
+        level = record["_ParentId"]
+    return [level, *reversed(levels)] if levels else []
 
 
 def _paged(list_all: Operation, member: str) -> Operation:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from emulator import cloudformation, conditions, denials, functions, iam, organizations, resources, sqs, sts
+from emulator import cloudformation, conditions, functions, iam, limits, organizations, resources, sqs, sts
 from emulator.switches import SWITCHES
 from hypercorn.asyncio import serve as serve_asgi
 from hypercorn.config import Config
@@ -50,7 +50,7 @@ async def _application(scope: Message, receive: Receive, send: Send) -> None:
 
 async def serve(listener: int) -> None:
     """Serve on a bound socket until this process is told to stop."""
-    for area in (resources, conditions, denials, iam, sts, sqs, organizations, functions, cloudformation):
+    for area in (resources, conditions, limits, iam, sts, sqs, organizations, functions, cloudformation):
         area.mend()
     config = Config()
     config.bind = [f"fd://{listener}"]

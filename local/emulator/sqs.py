@@ -5,6 +5,7 @@ from typing import Any
 
 from emulator.organizations import MANAGEMENT
 from ministack.core import iam_actions
+from ministack.core.concurrency import esm_wake
 from ministack.core.responses import request_scope
 from ministack.services import sqs as ministack
 
@@ -25,3 +26,4 @@ def skip_delays(queue: str) -> None:
     with request_scope(MANAGEMENT, "us-east-1"):
         for message in ministack._queues[ministack._queue_url(queue)]["messages"]:
             message["visible_at"] = min(message["visible_at"], time.time())
+    esm_wake.set()

@@ -50,11 +50,11 @@ class _NoManagedPolicies:
         return {}
 
 
-def deployed(template: Mapping[str, Any], partition: str) -> Deployment:
-    """Deploy a stage with its defaults, as far as that can be done on paper."""
+def deployed(template: Mapping[str, Any], partition: str, **parameters: str) -> Deployment:
+    """Deploy a stage with its defaults but for some parameters, as far as that can be done on paper."""
     place = Place(partition, MANAGEMENT_ACCOUNT, EVENT_REGIONS[partition])
     account = f"arn:{place.partition}:iam::{MANAGEMENT_ACCOUNT}"
-    given = {"SourcePrincipalArns": f"{account}:role/Reader,{account}:user/reader"}
+    given = {"SourcePrincipalArns": f"{account}:role/Reader,{account}:user/reader"} | parameters
     uploaded = copy.deepcopy(template)
     for resource in uploaded["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
@@ -62,7 +62,7 @@ def deployed(template: Mapping[str, Any], partition: str) -> Deployment:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("AWS_DEFAULT_REGION", place.region)
         expanded = transform(uploaded, {}, _NoManagedPolicies())
-    values = known_values(template, settle(template["Parameters"], given, {}), place) | {"AWS::NoValue": ""}
+    values = known_values(template, settle(template["Parameters"], given, {}), place)
     for name, resource in expanded["Resources"].items():
         properties = resource["Properties"]
         names = {key: resolve(value, values) for key, value in properties.items() if key.endswith("Name")}

@@ -82,9 +82,10 @@ def test_shared_statements_are_spelled_out_and_unknown_ones_refused() -> None:
     template = {"Resources": {"TheRole": role}}
     with pytest.raises(SystemExit, match=r"TheRole names .*: Read"):
         _PACKAGE["spell_out"](template, {"Write": {"Effect": "Allow"}})
-    _PACKAGE["spell_out"](template, {"Read": {"Effect": "Allow"}})
+    _PACKAGE["spell_out"](template, {"Read": {"OnlyIf": "Asked", "Effect": "Allow"}})
     document = role["Properties"]["Policies"][0]["PolicyDocument"]  # type: ignore[index]
-    assert document == {"Statement": [{"Sid": "Read", "Effect": "Allow"}, {"Sid": "Own"}]}
+    conditional = {"Fn::If": ["Asked", {"Sid": "Read", "Effect": "Allow"}, {"Ref": "AWS::NoValue"}]}
+    assert document == {"Statement": [conditional, {"Sid": "Own"}]}
 
 
 @pytest.mark.parametrize(

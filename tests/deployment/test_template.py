@@ -12,7 +12,7 @@ from chalicelib.requests import Selection, read_request
 from chalicelib.settings import Settings
 from deploy.intrinsics import resolve
 from deploy.parameters import settle
-from tests.deployment.deployed import Deployment
+from tests.deployment.deployed import Deployment, deployed
 
 _GIVEN = {
     "SourcePrincipalArns": "arn:aws-cn:iam::444455556666:role/path/Reader",
@@ -319,3 +319,24 @@ def test_only_configured_policies_may_be_attached(template: dict[str, Any], depl
             {"ArnLike": {"iam:PolicyARN": [f"{account}:policy/ReadAll", f"{account}:policy/ReadAll-*"]}},
         ),
     ]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "left"),
+    [
+        ({}, {"member role", "source policy", "access roles"}),
+        ({"IncludeManagementAccount": "false"}, {"source policy", "access roles"}),
+        ({"SourcePrincipalArns": "arn:aws:iam::444455556666:role/Reader"}, {"member role", "access roles"}),
+    ],
+)
+def test_enroll_may_change_in_its_own_account_only_what_is_there_to_change(
+    template: dict[str, Any], parameters: dict[str, str], left: set[str]
+) -> None:
+    (policy,) = deployed(template, "aws", **parameters)["EnrollRole"]["Policies"]
+    actions = {action for each in policy["PolicyDocument"]["Statement"] for action in _listed(each["Action"])}
+    told = {"iam:CreateRole": "member role", "iam:CreatePolicy": "source policy", "sts:AssumeRole": "access roles"}
+    assert {told[action] for action in actions & set(told)} == left
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    return value if isinstance(value, list) else [value]
