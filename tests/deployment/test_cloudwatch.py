@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from chalicelib.errors import Reason
+from chalicelib.sweep import _RETRIED
 from chalicelib.telemetry import Metric
 from tests.deployment.conftest import ROOT
 from tests.deployment.deployed import Deployment
@@ -92,6 +93,14 @@ def test_every_alarm_says_what_happened_and_where_to_read_on(deployment: Deploym
 def test_every_reason_has_its_page() -> None:
     sections = _sections("docs/runbook.md")
     assert {reason for reason in Reason if not sections.get(reason)} == set()
+
+
+def test_every_reason_is_said_to_be_tried_again_or_not() -> None:
+    rows = re.findall(r"^\| should (.+?) \| (.+) \|$", (ROOT / "docs/failures.md").read_text(), flags=re.MULTILINE)
+    told = {kind: {Reason(word) for word in re.findall(r"\[(\w+)\]", reasons)} for kind, reasons in rows}
+    assert told["be enrolled and isn't; retried"] == _RETRIED
+    assert set().union(*told.values()) == set(Reason)
+    assert sum(map(len, told.values())) == len(Reason)
 
 
 def test_every_link_within_the_documents_leads_somewhere() -> None:
