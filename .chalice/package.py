@@ -49,18 +49,12 @@ def _chalice(stage: str, out: str) -> None:
         sys.exit(f"chalice package failed:\n{ran.stdout}{ran.stderr}")
 
 
-def spell_out(template: dict[str, Any], shared: dict[str, dict[str, Any]]) -> None:
-    """Put the statements that several functions share in the places where their policies name them."""
-    for role_name, role in template["Resources"].items():
-        for policy in role["Properties"].get("Policies", []) if role["Type"] == "AWS::IAM::Role" else []:
-            document = policy["PolicyDocument"]
-            unknown = [each for each in document["Statement"] if isinstance(each, str) and each not in shared]
-            if unknown:
-                sys.exit(f"the policy of {role_name} names what statements.json has not: {', '.join(unknown)}")
-            document["Statement"] = [
-                _conditional({"Sid": each, **shared[each]} if isinstance(each, str) else each)
-                for each in document["Statement"]
-            ]
+def spelled_out(statements: list[Any], shared: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put the statements that several functions share in the places where a policy names them."""
+    unknown = [each for each in statements if isinstance(each, str) and each not in shared]
+    if unknown:
+        sys.exit(f"a policy names what statements.json has not: {', '.join(unknown)}")
+    return [_conditional({"Sid": each, **shared[each]} if isinstance(each, str) else each) for each in statements]
 
 
 def _conditional(statement: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +126,11 @@ def package(stage: str, out: Path) -> None:
             finish_zip(Path(made, "deployment.zip"), out / "deployment.zip")
             template = yaml.safe_load(Path(made, "sam.yaml").read_text())
             template["Resources"]["Dashboard"]["Properties"]["DashboardBody"] = dashboard_body()
-            spell_out(template, json.loads((_HERE / "statements.json").read_text()))
+            shared = json.loads((_HERE / "statements.json").read_text())
+            for role in template["Resources"].values():
+                for policy in role["Properties"].get("Policies", []) if role["Type"] == "AWS::IAM::Role" else []:
+                    document = policy["PolicyDocument"]
+                    document["Statement"] = spelled_out(document["Statement"], shared)
             (out / "template.yaml").write_text(finished_template(template, stage))
         except SystemExit:
             _prune(keep=0)  # Chalice keeps an incomplete zip, and would take it again.

@@ -1,6 +1,6 @@
 """Member roles in IAM, in whichever account has been entered."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 from botocore.exceptions import ClientError
 
@@ -99,10 +99,8 @@ class MemberRoles:
                 self._client.update_assume_role_policy(RoleName=self._name, PolicyDocument=trust.text)
             case SetMaxSession(seconds):
                 self._client.update_role(RoleName=self._name, MaxSessionDuration=seconds)
-            case SetBoundary(None):
-                self._client.delete_role_permissions_boundary(RoleName=self._name)
-            case SetBoundary(str(boundary_arn)):
-                self._client.put_role_permissions_boundary(RoleName=self._name, PermissionsBoundary=boundary_arn)
+            case SetBoundary(boundary_arn):
+                self._set_boundary(boundary_arn)
             case PutInlinePolicy(name, document):
                 self._client.put_role_policy(RoleName=self._name, PolicyName=name, PolicyDocument=document.text)
             case DeleteInlinePolicy(name):
@@ -113,6 +111,14 @@ class MemberRoles:
                 self._client.detach_role_policy(RoleName=self._name, PolicyArn=policy_arn)
             case DeleteRole():
                 self._client.delete_role(RoleName=self._name)
+            case _:
+                assert_never(action)
+
+    def _set_boundary(self, boundary_arn: str | None) -> None:
+        if boundary_arn is None:
+            self._client.delete_role_permissions_boundary(RoleName=self._name)
+        else:
+            self._client.put_role_permissions_boundary(RoleName=self._name, PermissionsBoundary=boundary_arn)
 
 
 def iam_document(answered: Any) -> Document:  # noqa: ANN401 - botocore's stubs and botocore differ

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from botocore.exceptions import ClientError
 
@@ -192,6 +192,8 @@ class SourcePolicies:
                     self._attach(self._arn(name), parse_principal(principal_arn))
                 case DetachFrom(principal_arn):
                     self._detach(self._arn(name), parse_principal(principal_arn))
+                case _:
+                    assert_never(action)
 
     def _create(self, name: str, document: Document) -> None:
         tags = self._settings.ownership_tags

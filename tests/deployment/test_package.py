@@ -75,17 +75,13 @@ def test_what_python_shares_is_written_out_twice() -> None:
 
 
 def test_shared_statements_are_spelled_out_and_unknown_ones_refused() -> None:
-    role = {
-        "Type": "AWS::IAM::Role",
-        "Properties": {"Policies": [{"PolicyDocument": {"Statement": ["Read", {"Sid": "Own"}]}}]},
-    }
-    template = {"Resources": {"TheRole": role}}
-    with pytest.raises(SystemExit, match=r"TheRole names .*: Read"):
-        _PACKAGE["spell_out"](template, {"Write": {"Effect": "Allow"}})
-    _PACKAGE["spell_out"](template, {"Read": {"OnlyIf": "Asked", "Effect": "Allow"}})
-    document = role["Properties"]["Policies"][0]["PolicyDocument"]  # type: ignore[index]
-    conditional = {"Fn::If": ["Asked", {"Sid": "Read", "Effect": "Allow"}, {"Ref": "AWS::NoValue"}]}
-    assert document == {"Statement": [conditional, {"Sid": "Own"}]}
+    spelled_out = _PACKAGE["spelled_out"]
+    assert spelled_out(["Read", {"Sid": "Own"}], {"Read": {"OnlyIf": "Asked", "Effect": "Allow"}}) == [
+        {"Fn::If": ["Asked", {"Sid": "Read", "Effect": "Allow"}, {"Ref": "AWS::NoValue"}]},
+        {"Sid": "Own"},
+    ]
+    with pytest.raises(SystemExit, match=r"has not: Reed"):
+        spelled_out(["Reed"], {"Read": {"Effect": "Allow"}})
 
 
 @pytest.mark.parametrize(

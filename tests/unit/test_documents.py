@@ -124,6 +124,12 @@ def test_documents_that_differ_in_any_one_meaning_are_not_equal(
         ({"Statement": {"Sid": "a"}}, {"Statement": {"Sid": "A"}}),
         ({"Statement": {"Action": "s3:*"}}, {"Statement": {"NotAction": "s3:*"}}),
         ({"Statement": {"Resource": "a"}}, {"Statement": {"NotResource": "a"}}),
+        ({"Statement": {"Resource": "role/A"}}, {"Statement": {"Resource": "role/a"}}),
+        ({"Statement": {"Principal": {"AWS": "role/A"}}}, {"Statement": {"Principal": {"AWS": "role/a"}}}),
+        (
+            {"Statement": {"Condition": {"StringEquals": {"a": "A"}}}},
+            {"Statement": {"Condition": {"StringEquals": {"a": "a"}}}},
+        ),
         ({"Statement": {"Principal": "*"}}, {"Statement": {"NotPrincipal": "*"}}),
         ({"Statement": {"Principal": {"AWS": "1"}}}, {"Statement": {"Principal": {"Service": "1"}}}),
         (

@@ -99,6 +99,27 @@ def test_a_call_that_failed_is_about_nothing(name: str) -> None:
     assert account_ids(event | {"detail": event["detail"] | {"errorCode": "AccessDenied"}}) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("create_account_result.json", ["serviceEventDetails", "createAccountStatus"]),
+        ("close_account_result.json", ["serviceEventDetails", "closeAccountStatus"]),
+        ("create_managed_account.json", ["serviceEventDetails", "createManagedAccountStatus"]),
+        ("accept_handshake.json", ["responseElements", "handshake"]),
+    ],
+)
+@pytest.mark.parametrize("state", ["IN_PROGRESS", "FAILED", "DECLINED", None])
+def test_what_has_not_come_to_pass_is_about_nothing(name: str, path: list[str], state: str | None) -> None:
+    event = json.loads(json.dumps(PAYLOADS[name]))
+    node = event["detail"]
+    for key in path:
+        node = node[key]
+
+    node["state"] = state
+
+    assert account_ids(event) == []
+
+
 @pytest.mark.parametrize("name", ELSEWHERE)
 @pytest.mark.parametrize("key", ["accountId", "AccountId", "accountid"])
 @given(path=st.lists(st.sampled_from(["account", "serviceEventDetails", "requestParameters", 0]), max_size=8))

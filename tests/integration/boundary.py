@@ -1,0 +1,191 @@
+"""The botocore boundary: the calls that Rolecall makes are seen here, and can be answered in AWS's place."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from botocore.exceptions import ClientError
+from botocore.handlers import BUILTIN_HANDLERS, REGISTER_FIRST
+
+FUNCTION_KEYS = {"on_account_event": "AKIAONACCOUNTEVENTXX", "enroll": "AKIAENROLLXXXXXXXXXX"}
+"""The access key of each function's role, by which a call shows whose it is."""
+
+_ACCESS_KEY = re.compile(r"Credential=(\w+)/")
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Whose credentials sign: a function's own role, or an access role within a session policy; and what these allow."""
+
+    name: str
+    account_id: str
+    policy: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request that was signed and would have left for AWS."""
+
+    signer: Signer
+    operation: str
+    params: Mapping[str, Any]
+    role_arn: str | None
+
+    @property
+    def account_id(self) -> str:
+        return self.signer.account_id
+
+    @property
+    def is_write(self) -> bool:
+        return not re.fullmatch(r"\w+:(Get|List|Describe|BatchGet|Scan|Assume)\w*", self.operation)
+
+
+@dataclass
+class _Fault:
+    operation: str
+    error: Exception
+    account_id: str | None
+    left: int
+
+    def meets(self, call: Call) -> bool:
+        account_id = call.account_id
+        if call.operation == "sts:AssumeRole":
+            account_id = call.params["RoleArn"].split(":")[4]
+        mine = fnmatchcase(call.operation, self.operation) and self.account_id in {None, account_id}
+        if not (mine and self.left):
+            return False
+        self.left -= 1
+        return True
+
+
+def _no_role(account_id: str, name: str) -> str | None:  # noqa: ARG001
+    return None
+
+
+@dataclass
+class Boundary:
+    """What was called, by whose credentials, and what is to be answered otherwise than moto would."""
+
+    calls: list[Call] = field(default_factory=list)
+    clients: list[str] = field(default_factory=list)
+    own: dict[str, Signer] = field(default_factory=dict)
+    find_role: Callable[[str, str], str | None] = _no_role
+    _entered: dict[str, Signer] = field(default_factory=dict)
+    _faults: list[_Fault] = field(default_factory=list)
+    _edits: dict[str, Callable[[dict[str, Any]], object]] = field(default_factory=dict)
+    _params: Mapping[str, Any] = field(default_factory=dict)
+    _current: Call | None = None
+
+    def fail(
+        self,
+        operation: str,
+        code: str = "AccessDenied",
+        message: str = "no",
+        *,
+        status: int = 403,
+        account_id: str | None = None,
+        times: int = 1_000_000,
+    ) -> None:
+        """Answer an operation (`iam:*` for all of a service) by an error; AWS never sees the call."""
+        answer: Any = {
+            "Error": {"Code": code, "Message": message},
+            "ResponseMetadata": {"HTTPStatusCode": status},
+        }
+        self.break_off(operation, ClientError(answer, operation.split(":")[1]), account_id=account_id, times=times)
+
+    def break_off(
+        self, operation: str, error: Exception, *, account_id: str | None = None, times: int = 1_000_000
+    ) -> None:
+        """Have an operation end in an error of botocore's."""
+        self._faults.append(_Fault(operation, error, account_id, times))
+
+    def edit(self, operation: str, change: Callable[[dict[str, Any]], object]) -> None:
+        """Change an operation's answers, or do something between the call and its answer."""
+        self._edits[operation] = change
+
+    def mend(self) -> None:
+        """Let moto answer everything again."""
+        self._faults.clear()
+        self._edits.clear()
+
+    @contextmanager
+    def watching(self) -> Iterator[list[Call]]:
+        """Collect the calls that are made within."""
+        seen: list[Call] = []
+        start = len(self.calls)
+        yield seen
+        seen += self.calls[start:]
+
+    def on_client(self, event_name: str, **_: Any) -> None:
+        self.clients.append(event_name.removeprefix("creating-client-class."))
+
+    def on_params(self, params: Mapping[str, Any], **_: Any) -> None:
+        self._params = params
+
+    def on_send(self, request: Any, event_name: str, **_: Any) -> None:
+        """Raise in AWS's place what is to go wrong; botocore hands it to the caller as it is."""
+        service, operation = event_name.split(".")[1:]
+        authorization = request.headers.get("Authorization", "")
+        key = _ACCESS_KEY.search(authorization if isinstance(authorization, str) else authorization.decode())
+        signer = (self.own | self._entered).get(key[1]) if key else None
+        self._current = None
+        if signer is None:
+            return
+        role_name = self._params.get("RoleName")
+        role_arn = self.find_role(signer.account_id, role_name) if role_name else None
+        call = self._current = Call(signer, f"{service}:{operation}", self._params, role_arn)
+        self.calls.append(call)
+        for fault in self._faults:
+            if fault.meets(call):
+                raise fault.error
+        if call.operation == "sts:AssumeRole":
+            self._refuse_unknown_role(call.params["RoleArn"])
+
+    def on_answer(self, parsed: dict[str, Any], **_: Any) -> None:
+        call = self._current
+        if call is None:
+            return
+        if call.operation == "sts:AssumeRole":
+            arn = call.params["RoleArn"]
+            statements = tuple(json.loads(call.params["Policy"])["Statement"])
+            self._entered[parsed["Credentials"]["AccessKeyId"]] = Signer(arn, arn.split(":")[4], statements)
+        if call.operation in self._edits:
+            self._edits[call.operation](parsed)
+
+    def _refuse_unknown_role(self, arn: str) -> None:
+        """Deny what STS denies and moto allows: assuming a role that doesn't exist."""
+        account_id, name = arn.split(":")[4], arn.rpartition("/")[2]
+        if self.find_role(account_id, name) != arn:
+            message = f"User: rolecall is not authorized to perform: sts:AssumeRole on resource: {arn}"
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": message}}, "AssumeRole")
+
+
+@contextmanager
+def watched() -> Iterator[Callable[[Boundary | None], None]]:
+    """See every client that is made from here on, in whatever session; the boundary in force is set by the test."""
+    current: list[Boundary] = []
+
+    def switch(boundary: Boundary | None) -> None:
+        current[:] = [boundary] if boundary else []
+
+    def passing(handler: str) -> Callable[..., None]:
+        def handle(**given: Any) -> None:
+            for boundary in current:
+                getattr(boundary, handler)(**given)
+
+        return handle
+
+    handlers = [
+        ("creating-client-class", passing("on_client")),
+        ("provide-client-params", passing("on_params")),
+        ("before-send", passing("on_send"), REGISTER_FIRST),
+        ("after-call", passing("on_answer")),
+    ]
+    BUILTIN_HANDLERS.extend(handlers)
+    yield switch
+    for handler in handlers:
+        BUILTIN_HANDLERS.remove(handler)

@@ -1,0 +1,252 @@
+"""A stage of Rolecall in an organization: the template's own queue, tables, environment and policies, and the two functions."""
+
+import json
+import runpy
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from moto.backends import get_backend
+from samtranslator.yaml_helper import yaml_parse
+
+from chalicelib.bootstrap import Application
+from deploy.aws import Place
+from deploy.intrinsics import resolve
+from deploy.parameters import known_values, settle
+from tests.integration.boundary import FUNCTION_KEYS, Signer
+from tests.integration.organization import MANAGEMENT, READER, REGION, Organization
+
+_DEPLOYMENT = Path(__file__).parents[2] / ".chalice"
+_PACKAGE = runpy.run_path(str(_DEPLOYMENT / "package.py"))
+_ARNS = {
+    "AWS::DynamoDB::Table": ("dynamodb", "table/{TableName}"),
+    "AWS::SQS::Queue": ("sqs", "{QueueName}"),
+    "AWS::Logs::LogGroup": ("logs", "log-group:{LogGroupName}:*"),
+}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What Lambda tells a function about its invocation."""
+
+    seconds: float = 600.0
+    aws_request_id: str = "11111111-2222-3333-4444-555555555555"
+    function_name: str = "rolecall-test-function"
+    memory_limit_in_mb: int = 512
+    invoked_function_arn: str = f"arn:aws:lambda:{REGION}:{MANAGEMENT}:function:rolecall-test-function"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(self.seconds * 1000)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What became of a batch: the accounts (or bodies) that were finished, and the delay of each that came back."""
+
+    finished: list[str] = field(default_factory=list)
+    delays: dict[str, int] = field(default_factory=dict)
+
+
+class Stage:
+    """A stage with some parameters; made again with others, it is the same stage with changed settings."""
+
+    def __init__(self, organization: Organization, stage: str = "test", **parameters: str) -> None:
+        self._organization = organization
+        template = _template()
+        # moto is not thread-safe.
+        given = {"SourcePrincipalArns": READER, "Threads": "1", **parameters, "Stage": stage}
+        self._values = known_values(
+            template, settle(template["Parameters"], given, {}), Place("aws", MANAGEMENT, REGION)
+        )
+        for name, resource in template["Resources"].items():
+            if resource.get("Type") in _ARNS:
+                service, path = _ARNS[resource["Type"]]
+                properties = resource["Properties"]
+                names = {key: resolve(properties[key], self._values) for key in properties if key.endswith("Name")}
+                self._values[f"{name}.Arn"] = f"arn:aws:{service}:{REGION}:{MANAGEMENT}:{path.format(**names)}"
+        self.environ: dict[str, str] = resolve(
+            template["Globals"]["Function"]["Environment"]["Variables"], self._values
+        )
+        self._sqs = organization.operator.sqs
+        self._dynamodb = organization.operator.dynamodb
+        for name in ("AccountsDeadLetterQueue", "AccountsQueue"):
+            self._make_queue(template["Resources"][name]["Properties"])
+        for name in ("LedgerTable", "SourcePolicyTable"):
+            self._make_table(template["Resources"][name]["Properties"])
+        self.ledger = self._dynamodb.Table(self.environ["LEDGER_TABLE"])
+        self.shards = self._dynamodb.Table(self.environ["SOURCE_POLICY_TABLE"])
+        self._applications = {
+            name: Application(self.environ, session) for name, session in organization.functions.items()
+        }
+
+    def _make_queue(self, properties: Mapping[str, Any]) -> None:
+        told = resolve(properties, self._values)
+        attributes: Any = {"VisibilityTimeout": str(told.get("VisibilityTimeout", 30))}
+        if "RedrivePolicy" in told:
+            attributes["RedrivePolicy"] = json.dumps(told["RedrivePolicy"])
+        self._sqs.create_queue(QueueName=told["QueueName"], Attributes=attributes)
+
+    def _make_table(self, properties: Mapping[str, Any]) -> None:
+        told = resolve(properties, self._values)
+        client = self._dynamodb.meta.client
+        if told["TableName"] not in client.list_tables()["TableNames"]:
+            kept = ("TableName", "BillingMode", "AttributeDefinitions", "KeySchema")
+            client.create_table(**{key: told[key] for key in kept})
+
+    def policy_of(self, function: str) -> tuple[dict[str, Any], ...]:
+        """Tell what a function's role allows in this stage."""
+        written, shared = (
+            json.loads((_DEPLOYMENT / f"{name}.json").read_text()) for name in (f"policy-{function}", "statements")
+        )
+        return tuple(resolve(_PACKAGE["spelled_out"](written["Statement"], shared), self._values))
+
+    def sign(self) -> None:
+        """Let each function's calls be known as this stage's, and be held against its policy."""
+        self._organization.boundary.own = {
+            key: Signer(function, MANAGEMENT, self.policy_of(function)) for function, key in FUNCTION_KEYS.items()
+        }
+
+    def announce(self, name: str, account_id: str) -> None:
+        """Let EventBridge deliver an event that names an account."""
+        self.sign()
+        self._applications["on_account_event"].announce(event(name, account_id))
+
+    def send(self, body: str) -> None:
+        """Put a message on the queue by hand."""
+        self._sqs.send_message(QueueUrl=self.environ["QUEUE_URL"], MessageBody=body)
+
+    def ask(self, *account_ids: str) -> None:
+        """Put a message for each account on the queue."""
+        for account_id in account_ids:
+            self.send(json.dumps({"account_id": account_id, "trigger": "event"}))
+
+    def deliver(self, seconds: float = 600.0) -> Delivery:
+        """Let Lambda take one batch off the queue and give it to `enroll`, which has so many seconds."""
+        self.sign()
+        records = self.receive()
+        return self.settle(records, self._applications["enroll"].enroll(records, Context(seconds)))
+
+    def enroll(self, *account_ids: str, seconds: float = 600.0) -> Delivery:
+        """Ask for some accounts and deliver them as one batch."""
+        self.ask(*account_ids)
+        return self.deliver(seconds)
+
+    def receive(self) -> list[dict[str, Any]]:
+        """Take one batch off the queue, as Lambda shapes it."""
+        received = self._sqs.receive_message(
+            QueueUrl=self.environ["QUEUE_URL"], MaxNumberOfMessages=10, MessageSystemAttributeNames=["All"]
+        ).get("Messages", [])
+        return [
+            {
+                "messageId": message["MessageId"],
+                "receiptHandle": message["ReceiptHandle"],
+                "body": message["Body"],
+                "attributes": message["Attributes"],
+                "messageAttributes": {},
+                "eventSource": "aws:sqs",
+                "eventSourceARN": self._values["AccountsQueue.Arn"],
+                "awsRegion": REGION,
+            }
+            for message in received
+        ]
+
+    def settle(self, records: Sequence[Mapping[str, Any]], answer: Mapping[str, Any]) -> Delivery:
+        """Delete what was finished, as Lambda does with a partial batch response."""
+        failed = {each["itemIdentifier"] for each in answer["batchItemFailures"]}
+        delivery = Delivery()
+        for record in records:
+            about = _about(record["body"])
+            if record["messageId"] in failed:
+                delivery.delays[about] = self._delay(record["messageId"])
+            else:
+                self._sqs.delete_message(QueueUrl=self.environ["QUEUE_URL"], ReceiptHandle=record["receiptHandle"])
+                delivery.finished.append(about)
+        return delivery
+
+    def let_delays_pass(self) -> None:
+        for message in self._messages("AccountsQueue"):
+            message.visible_at = 0
+
+    def waiting(self, queue: str = "AccountsQueue") -> list[str]:
+        """List the bodies of the messages that a queue holds, visible or not."""
+        return [message.body for message in self._messages(queue)]
+
+    def _messages(self, queue: str) -> list[Any]:
+        name = self._values[queue].rpartition("/")[2]
+        messages: list[Any] = get_backend("sqs")[MANAGEMENT][REGION].queues[name]._messages
+        return messages
+
+    def _delay(self, message_id: str) -> int:
+        (message,) = (each for each in self._messages("AccountsQueue") if each.id == message_id)
+        seconds: float = message.visible_at / 1000 - time.time()
+        return round(seconds)
+
+    def row(self, account_id: str) -> dict[str, Any]:
+        """Look at an account's row of the ledger; empty where there is none."""
+        row: dict[str, Any] = self.ledger.get_item(Key={"account_id": account_id}).get("Item", {})
+        return row
+
+    def verdict(self, account_id: str) -> tuple[str | None, str | None]:
+        """Look at where an account stands by the ledger, and why."""
+        row = self.row(account_id)
+        return row.get("outcome"), row.get("reason")
+
+    def shard(self, name: str) -> dict[str, Any]:
+        """Look at a shard's item."""
+        item: dict[str, Any] = self.shards.get_item(Key={"policy_name": name}).get("Item", {})
+        return item
+
+    def fill(self, name: str, account_ids: Sequence[str]) -> None:
+        """Have a shard's item name just these accounts, as if they had been placed and written long ago."""
+        self.shards.update_item(
+            Key={"policy_name": name},
+            UpdateExpression="SET accounts = :accounts",
+            ExpressionAttributeValues={":accounts": set(account_ids)},
+        )
+
+
+@cache
+def _template() -> dict[str, Any]:
+    template: Any = yaml_parse((_DEPLOYMENT / "resources.yaml").read_text())
+    return dict(template)
+
+
+def event(name: str, account_id: str) -> dict[str, Any]:
+    """Make the event that tells of an account; what else such events look like is the events' own tests' concern."""
+    where: dict[str, dict[str, Any]] = {
+        "CreateAccountResult": {
+            "serviceEventDetails": {"createAccountStatus": {"state": "SUCCEEDED", "accountId": account_id}}
+        },
+        "CloseAccountResult": {
+            "serviceEventDetails": {"closeAccountStatus": {"state": "SUCCEEDED", "accountId": account_id}}
+        },
+        "AccountJoinedOrganization": {"serviceEventDetails": {"accountId": account_id, "joinedMethod": "INVITED"}},
+        "AccountDepartedOrganization": {"serviceEventDetails": {"accountId": account_id, "departureMethod": "LEFT"}},
+        "MoveAccount": {"requestParameters": {"accountId": account_id}},
+    }
+    return {
+        "version": "0",
+        "id": "68679d28-343e-d8ec-4a8c-cdd430223a5d",
+        "time": "2026-03-15T08:27:14Z",
+        "resources": [],
+        "source": "aws.organizations",
+        "account": MANAGEMENT,
+        "detail-type": "AWS Service Event via CloudTrail",
+        "region": REGION,
+        "detail": {
+            "eventName": name,
+            "recipientAccountId": MANAGEMENT,
+            "userIdentity": {"accountId": MANAGEMENT, "arn": f"arn:aws:iam::{MANAGEMENT}:user/secretary"},
+            **where[name],
+        },
+    }
+
+
+def _about(body: str) -> str:
+    try:
+        return str(json.loads(body)["account_id"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return body

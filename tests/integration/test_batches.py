@@ -1,0 +1,203 @@
+"""What becomes of a batch's messages and rows where a table, a message or the time fails."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.integration.boundary import Boundary
+from tests.integration.organization import Organization
+from tests.integration.stage import Stage
+
+GARBAGE = [
+    "not JSON",
+    "[]",
+    '"123456789012"',
+    "{}",
+    '{"account_id": "12345", "trigger": "event"}',
+    '{"account_id": 123456789012, "trigger": "event"}',
+    '{"account_id": "111122223333", "trigger": "whim"}',
+    "[" * 5_000,
+]
+
+
+def test_garbage_comes_back_with_a_delay_and_ends_in_the_dead_letter_queue(organization: Organization) -> None:
+    account_id = organization.member()
+    stage = Stage(organization)
+    for body in GARBAGE:
+        stage.send(body)
+    stage.ask(account_id)
+
+    delivery = stage.deliver()
+
+    assert delivery.finished == [account_id]
+    assert sorted(delivery.delays.values()) == [30] * len(GARBAGE)
+
+    for _ in range(20):
+        stage.let_delays_pass()
+        stage.deliver()
+    assert stage.waiting() == []
+    assert sorted(stage.waiting("AccountsDeadLetterQueue")) == sorted(GARBAGE)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        "dynamodb:BatchGetItem",
+        "dynamodb:GetItem",
+        "dynamodb:Scan",
+        "dynamodb:TransactWriteItems",
+        "dynamodb:UpdateItem",
+        "dynamodb:PutItem",
+    ],
+)
+def test_every_message_comes_back_with_a_delay_when_a_table_fails_and_nothing_is_lost(
+    organization: Organization, boundary: Boundary, operation: str
+) -> None:
+    accounts = {organization.member("One"), organization.member("Two")}
+    stage = Stage(organization)
+    boundary.fail(operation, "InternalServerError", status=500)
+
+    delivery = stage.enroll(*accounts)
+
+    assert delivery.delays == dict.fromkeys(accounts, 30)
+    assert [stage.row(account_id) for account_id in accounts] == [{}, {}]
+
+    boundary.mend()
+    # As the lease runs out, where its holder could not give it back.
+    stage.shards.delete_item(Key={"policy_name": "#pen"})
+    stage.let_delays_pass()
+    assert set(stage.deliver().finished) == accounts
+    assert organization.named() == accounts
+    assert {stage.verdict(account_id) for account_id in accounts} == {("enrolled", None)}
+
+
+def test_keys_that_dynamodb_leaves_unread_are_asked_for_again(organization: Organization, boundary: Boundary) -> None:
+    account_id = organization.member()
+    stage = Stage(organization)
+    stage.enroll(account_id)
+    since = stage.row(account_id)["enrolled_at"]
+    left = [True]
+
+    def leave_unread(answer: dict[str, Any]) -> None:
+        if left:
+            left.clear()
+            keys = [{"account_id": account_id}]
+            answer["Responses"] = {}
+            answer["UnprocessedKeys"] = {stage.ledger.name: {"Keys": keys, "ConsistentRead": True}}
+
+    boundary.edit("dynamodb:BatchGetItem", leave_unread)
+
+    assert stage.enroll(account_id).finished == [account_id]
+
+    assert stage.row(account_id)["enrolled_at"] == since
+
+
+def test_a_batch_comes_back_when_dynamodb_leaves_its_keys_unread_for_good(
+    organization: Organization, boundary: Boundary
+) -> None:
+    account_id = organization.member()
+    stage = Stage(organization)
+    boundary.edit(
+        "dynamodb:BatchGetItem",
+        lambda answer: answer.update(
+            Responses={}, UnprocessedKeys={stage.ledger.name: {"Keys": [{"account_id": account_id}]}}
+        ),
+    )
+
+    assert stage.enroll(account_id).delays == {account_id: 30}
+
+    assert organization.role(account_id) is None
+
+
+def test_a_delay_that_can_not_be_set_keeps_no_other_from_being_set(
+    organization: Organization, boundary: Boundary
+) -> None:
+    stage = Stage(organization)
+    for body in GARBAGE[:3]:
+        stage.send(body)
+    boundary.fail("sqs:ChangeMessageVisibility", "InternalError", times=1)
+
+    delivery = stage.deliver()
+
+    assert sorted(delivery.delays.values()) == [30, 30, 3600]
+
+
+def test_accounts_whose_turn_comes_too_late_are_handed_back_untouched(
+    organization: Organization, boundary: Boundary
+) -> None:
+    account_id = organization.member()
+    stage = Stage(organization)
+
+    delivery = stage.enroll(account_id, seconds=59)
+
+    assert delivery.delays == {account_id: 30}
+    assert stage.row(account_id) == {}
+    assert account_id not in {call.account_id for call in boundary.calls}
+
+
+def test_a_row_that_another_worker_wrote_meanwhile_is_left_and_looked_at_again(
+    organization: Organization, boundary: Boundary
+) -> None:
+    account_id = organization.member()
+    stage = Stage(organization)
+    theirs = {
+        "account_id": account_id,
+        "outcome": "retired",
+        "reason": "closed",
+        "updated_at": "2026-01-01T00:00:00.000000+00:00",
+    }
+    boundary.edit("organizations:DescribeAccount", lambda _: stage.ledger.put_item(Item=theirs))
+
+    delivery = stage.enroll(account_id)
+
+    assert delivery.delays == {account_id: 30}
+    assert stage.row(account_id) == theirs
+
+    boundary.mend()
+    stage.let_delays_pass()
+    assert stage.deliver().finished == [account_id]
+    assert stage.verdict(account_id) == ("enrolled", None)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"outcome": "enrolled", "updated_at": "2020-01-01T00:00:00+00:00"},
+        {
+            "outcome": "failed",
+            "reason": "of_a_later_release",
+            "updated_at": "2030-01-01T00:00:00+00:00",
+            "shade": "blue",
+        },
+        {"outcome": "of_a_later_release", "change": "of_a_later_release", "updated_at": "2030-01-01T00:00:00+00:00"},
+        {"outcome": "enrolled"},
+        {},
+    ],
+    ids=["earlier", "later reason", "later outcome", "without its time", "bare"],
+)
+def test_rows_of_earlier_and_later_releases_are_read_and_written_over(
+    organization: Organization, row: dict[str, str]
+) -> None:
+    account_id, bystander = organization.member(), organization.member("Bystander")
+    stage = Stage(organization)
+    stage.ledger.put_item(Item={"account_id": account_id, **row})
+
+    delivery = stage.enroll(account_id, bystander)
+
+    assert sorted(delivery.finished) == sorted([account_id, bystander])
+    assert stage.verdict(account_id) == stage.verdict(bystander) == ("enrolled", None)
+
+
+def test_more_messages_than_a_batch_holds_are_all_sent_and_an_unsent_one_is_told(
+    organization: Organization, boundary: Boundary
+) -> None:
+    account_id = organization.member()
+    stage = Stage(organization)
+    refusal = {"Id": "0", "SenderFault": False, "Code": "InternalError"}
+    boundary.edit("sqs:SendMessageBatch", lambda answer: answer.update(Failed=[refusal]))
+
+    with pytest.raises(Exception, match=rf"{account_id} \(InternalError\)"):
+        stage.announce("CreateAccountResult", account_id)
+
+    assert json.loads(stage.waiting()[0])["account_id"] == account_id

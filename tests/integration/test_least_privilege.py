@@ -1,0 +1,191 @@
+"""The policies allow what the functions call and nothing besides.
+
+That every call is allowed is asserted after every test of this directory (conftest.py). Here a tour makes every call that
+there is to make, and what is allowed but was not called must stand, with its reason, in the tables of what AWS itself needs.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ReadTimeoutError
+
+from tests.integration.boundary import FUNCTION_KEYS, Boundary, Call
+from tests.integration.conftest import organization_in_moto
+from tests.integration.drifts import BOUNDARY, DRIFTS
+from tests.integration.organization import MANAGEMENT, MEMBER_ROLE, SOURCE_POLICY, Operator, Organization
+from tests.integration.permissions import allowing, denied, listed, requests
+from tests.integration.stage import Stage
+
+Permission = tuple[str, str]
+
+NEEDED_BY_AWS: dict[str, dict[Permission, str]] = {
+    "on_account_event": {
+        ("WriteItsLog", "logs:CreateLogStream"): "Lambda writes what the function prints",
+        ("WriteItsLog", "logs:PutLogEvents"): "Lambda writes what the function prints",
+        ("SetAsideWhatFailed", "sqs:SendMessage"): "Lambda sends events that the function failed on, in its name",
+    },
+    "enroll": {
+        ("WriteItsLog", "logs:CreateLogStream"): "Lambda writes what the function prints",
+        ("WriteItsLog", "logs:PutLogEvents"): "Lambda writes what the function prints",
+        ("TakeFromTheQueueAndHandBack", "sqs:ReceiveMessage"): "Lambda's poller takes batches in the function's name",
+        ("TakeFromTheQueueAndHandBack", "sqs:DeleteMessage"): "Lambda's poller deletes what was finished",
+        ("TakeFromTheQueueAndHandBack", "sqs:GetQueueAttributes"): "Lambda's poller looks at the queue",
+    },
+}
+
+
+@dataclass
+class Tour:
+    """What a tour of every road called, and the policies that the functions had on the way."""
+
+    calls: list[Call] = field(default_factory=list)
+    allowed: dict[str, set[Permission]] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def tour(
+    watch: Callable[[Boundary | None], None],
+    operator: Operator,
+    functions: dict[str, boto3.Session],
+    _few_managed_policies: None,
+) -> Tour:
+    made = Tour()
+    for travel in (
+        _repair_everything,
+        _write_many_versions,
+        _follow_the_readers,
+        _work_in_a_source_account,
+        _ask_around,
+    ):
+        boundary = Boundary()
+        watch(boundary)
+        with organization_in_moto(boundary, operator, functions) as organization:
+            for stage in travel(organization):
+                for function in FUNCTION_KEYS:
+                    for statement in stage.policy_of(function):
+                        made.allowed.setdefault(function, set()).update(
+                            (statement["Sid"], action) for action in listed(statement["Action"])
+                        )
+        made.calls += boundary.calls
+        watch(None)
+    return made
+
+
+def _repair_everything(organization: Organization) -> Iterator[Stage]:
+    """Make and mend the member role, here and in a member account, with a permissions boundary and without."""
+    accounts = [organization.member(), MANAGEMENT]
+    for with_boundary in ({"PermissionsBoundaryArn": BOUNDARY}, {}):
+        stage = Stage(organization, MemberRoleTags="team=security", **with_boundary)
+        stage.announce("CreateAccountResult", accounts[0])
+        stage.enroll(*accounts)
+        for account_id in accounts:
+            for drift in DRIFTS.values():
+                if with_boundary or "PermissionsBoundaryArn" not in drift.parameters:
+                    drift.make(organization.iam(account_id))
+        stage.enroll(*accounts)
+        yield stage
+    for account_id in (organization.member("WithAPath"), MANAGEMENT):
+        organization.lose_role(account_id, MEMBER_ROLE)
+        organization.make_role(f"arn:aws:iam::{account_id}:role/team/{MEMBER_ROLE}")
+        stage.enroll(account_id)
+
+
+def _by_hand(member_role: str) -> dict[str, Any]:
+    resource = f"arn:aws:iam::111122223333:role/{member_role}"
+    return {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": resource}],
+    }
+
+
+def _write_many_versions(organization: Organization) -> Iterator[Stage]:
+    """Take an existing policy over, and write it until versions must go."""
+    organization.make_policy(SOURCE_POLICY, document=_by_hand(MEMBER_ROLE))
+    stage = Stage(organization, AdoptExistingRoles="true")
+    for number in range(6):
+        stage.enroll(organization.member(f"Workload{number}"))
+    yield stage
+
+
+def _follow_the_readers(organization: Organization, account_id: str = MANAGEMENT) -> Iterator[Stage]:
+    """Attach to a role and a user, and to others in their place."""
+    member = organization.member()
+    organization.iam(account_id).create_user(UserName="reader")
+    organization.make_role(f"arn:aws:iam::{account_id}:role/Another")
+    former = ",".join(f"arn:aws:iam::{account_id}:{each}" for each in ("role/Reader", "user/reader"))
+    for principals in (former, f"arn:aws:iam::{account_id}:role/Another", former):
+        stage = Stage(organization, SourcePrincipalArns=principals)
+        stage.enroll(member)
+        yield stage
+
+
+def _work_in_a_source_account(organization: Organization) -> Iterator[Stage]:
+    """Do in another account all that is done here where the readers are here."""
+    source = organization.member("Source")
+    organization.make_role(f"arn:aws:iam::{source}:role/Reader")
+    yield from _follow_the_readers(organization, source)
+    parameters = {"SourcePrincipalArns": f"arn:aws:iam::{source}:role/Reader", "AdoptExistingRoles": "true"}
+    organization.make_policy("Adopted", account_id=source, document=_by_hand("Adopted"))
+    stage = Stage(organization, "adopting", SourcePolicyName="Adopted", MemberRoleName="Adopted", **parameters)
+    for number in range(6):
+        stage.enroll(organization.member(f"Workload{number}"))
+    yield stage
+
+
+def _ask_around(organization: Organization) -> Iterator[Stage]:
+    """Ask Organizations for whatever it is asked for, and lose an answer, so that a message is handed back."""
+
+    def lose(_: dict[str, Any]) -> None:
+        raise ReadTimeoutError(endpoint_url="https://iam.amazonaws.com")
+
+    unit = organization.unit()
+    member = organization.member()
+    organization.move(member, organization.unit(unit))
+    stage = Stage(organization, IncludeOuIds=unit, SourcePolicyScope="organization")
+    organization.boundary.edit("iam:CreatePolicy", lose)
+    stage.enroll(member)
+    yield stage
+
+
+def _used(calls: list[Call]) -> set[Permission]:
+    return {
+        (statement["Sid"], request.action)
+        for call in calls
+        for request in requests(call)
+        for statement in allowing(request, call.signer.policy)
+    }
+
+
+@pytest.mark.parametrize("function", FUNCTION_KEYS)
+def test_a_functions_policy_allows_what_it_calls_and_what_aws_needs_and_nothing_besides(
+    tour: Tour, function: str
+) -> None:
+    own = [call for call in tour.calls if call.signer.name == function]
+
+    assert [call for call in own if denied(call)] == []
+    assert tour.allowed[function] - _used(own) == set(NEEDED_BY_AWS[function])
+    assert _used(own).isdisjoint(NEEDED_BY_AWS[function])
+
+
+def test_every_session_in_an_account_allows_what_is_called_there_and_nothing_besides(tour: Tour) -> None:
+    """Session policies differ by account and settings: what counts is that each thing that one allows is called by some."""
+    entered = [call for call in tour.calls if call.signer.name not in FUNCTION_KEYS]
+    kinds: dict[str, set[str]] = {"member role": set(), "source policy": set()}
+    for call in tour.calls:
+        if call.operation == "sts:AssumeRole":
+            statements = json.loads(call.params["Policy"])["Statement"]
+            kinds[_kind(statements)] |= {action for each in statements for action in listed(each["Action"])}
+
+    assert [call for call in entered if denied(call)] == []
+    for kind, allowed in kinds.items():
+        used = {request.action for call in entered if _kind(call.signer.policy) == kind for request in requests(call)}
+        assert allowed == used
+
+
+def _kind(statements: Any) -> str:
+    actions = {action for statement in statements for action in listed(statement["Action"])}
+    return "source policy" if "iam:CreatePolicy" in actions else "member role"

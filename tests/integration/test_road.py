@@ -1,0 +1,393 @@
+"""From the event to the source policy: what becomes of accounts that are created, join, move, close and leave."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from chalicelib.accounts import Account
+from chalicelib.arns import AccountId
+from chalicelib.member_role import DENIED_DATA_READS
+from chalicelib.requests import Message, Trigger, write_message
+from tests.integration.boundary import Boundary
+from tests.integration.organization import (
+    ACCESS_ROLE,
+    MANAGEMENT,
+    MEMBER_ROLE,
+    OURS,
+    READ_ONLY,
+    READER,
+    SOURCE_POLICY,
+    Organization,
+    Policy,
+    Role,
+)
+from tests.integration.stage import Stage
+
+ASSUME = ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"]
+NOBODY = "000000000000"
+
+
+def test_a_created_account_gets_its_role_its_place_in_the_source_policy_and_its_row(organization: Organization) -> None:
+    account_id = organization.member("Payments")
+    stage = Stage(organization)
+
+    stage.announce("CreateAccountResult", account_id)
+    delivery = stage.deliver()
+
+    assert delivery.finished == [account_id]
+    assert organization.role(account_id) == Role(
+        trust={
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Effect": "Allow",
+                    "Principal": {"AWS": f"arn:aws:iam::{MANAGEMENT}:root"},
+                    "Action": ASSUME,
+                    "Condition": {"ArnEquals": {"aws:PrincipalArn": [READER]}},
+                }
+            ],
+        },
+        tags=OURS,
+        attached={READ_ONLY},
+        inline={
+            "DenyDataReads": {
+                "Version": "2012-10-17",
+                "Statement": [
+                    {"Sid": "DenyDataReads", "Effect": "Deny", "Action": list(DENIED_DATA_READS), "Resource": "*"}
+                ],
+            }
+        },
+        boundary=None,
+        max_session=3600,
+    )
+    assert organization.policy() == Policy(
+        document={
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Effect": "Allow",
+                    "Action": ASSUME,
+                    "Resource": f"arn:aws:iam::*:role/{MEMBER_ROLE}",
+                    "Condition": {"StringEquals": {"aws:ResourceAccount": [account_id]}},
+                }
+            ],
+        },
+        versions=["v1"],
+        tags=OURS,
+        attached={"Reader"},
+    )
+    row = stage.row(account_id)
+    assert {
+        key: row.pop(key) for key in ("outcome", "change", "policy_name", "access_role", "trigger", "attempts")
+    } == {
+        "outcome": "enrolled",
+        "change": "created",
+        "policy_name": SOURCE_POLICY,
+        "access_role": ACCESS_ROLE,
+        "trigger": "event",
+        "attempts": 0,
+    }
+    assert (row["name"], row["role_arn"]) == ("Payments", f"arn:aws:iam::{account_id}:role/{MEMBER_ROLE}")
+    assert row["joined_at"] < row["enrolled_at"] == row["updated_at"]
+    assert {"reason", "error"}.isdisjoint(row)
+
+
+def test_the_same_event_five_times_writes_nothing_more_to_iam(organization: Organization, boundary: Boundary) -> None:
+    account_id = organization.member()
+    stage = Stage(organization)
+    stage.announce("CreateAccountResult", account_id)
+    stage.deliver()
+    since = stage.row(account_id)["enrolled_at"]
+
+    with boundary.watching() as calls:
+        for _ in range(4):
+            stage.announce("CreateAccountResult", account_id)
+            assert stage.deliver().finished == [account_id]
+
+    assert [call.operation for call in calls if call.is_write and call.operation.startswith("iam:")] == []
+    policy = organization.policy()
+    assert policy is not None
+    assert policy.versions == ["v1"]
+    row = stage.row(account_id)
+    assert (row["outcome"], row["change"], row["enrolled_at"]) == ("enrolled", "none", since)
+
+
+def test_the_same_account_twice_in_a_batch_is_looked_at_once(organization: Organization, boundary: Boundary) -> None:
+    account_id = organization.member()
+    stage = Stage(organization)
+
+    with boundary.watching() as calls:
+        delivery = stage.enroll(account_id, account_id)
+
+    assert delivery.finished == [account_id, account_id]
+    assert [call.operation for call in calls].count("sts:AssumeRole") == 1
+
+
+def test_accounts_of_one_batch_share_one_policy_version(organization: Organization) -> None:
+    first, *others = [organization.member(f"Workload{number}") for number in range(4)]
+    stage = Stage(organization)
+    stage.enroll(first)
+
+    stage.enroll(*others)
+
+    policy = organization.policy()
+    assert policy is not None
+    assert (policy.accounts, policy.versions) == ({first, *others}, ["v1", "v2"])
+
+
+def test_an_account_that_joined_by_invitation_is_enrolled(organization: Organization) -> None:
+    account_id = organization.member()
+    stage = Stage(organization)
+
+    stage.announce("AccountJoinedOrganization", account_id)
+    stage.deliver()
+
+    assert stage.verdict(account_id) == ("enrolled", None)
+    assert organization.named() == {account_id}
+
+
+def _close(organization: Organization, account_id: str) -> str:
+    organization.organizations.close_account(AccountId=account_id)
+    return "CloseAccountResult"
+
+
+def _remove(organization: Organization, account_id: str) -> str:
+    organization.depart(account_id)
+    return "AccountDepartedOrganization"
+
+
+def _state(state: str) -> Callable[[Organization, str], str]:
+    def leave(organization: Organization, account_id: str) -> str:
+        organization.alter(account_id, state=state)
+        return "CloseAccountResult"
+
+    return leave
+
+
+@pytest.mark.parametrize(
+    ("leave", "reason"),
+    [
+        (_close, "suspended"),
+        (_remove, "departed"),
+        (_state("PENDING_CLOSURE"), "pending_closure"),
+        (_state("CLOSED"), "closed"),
+    ],
+    ids=["closed by call", "departed", "pending closure", "closed"],
+)
+def test_an_account_that_is_gone_leaves_the_source_policy_and_keeps_its_row(
+    organization: Organization, leave: Callable[[Organization, str], str], reason: str
+) -> None:
+    stays, goes = organization.member("Stays"), organization.member("Goes")
+    stage = Stage(organization)
+    stage.enroll(stays, goes)
+    installed = organization.role(goes)
+
+    stage.announce(leave(organization, goes), goes)
+    delivery = stage.deliver()
+
+    assert delivery.finished == [goes]
+    assert organization.named() == {stays}
+    assert stage.verdict(goes) == ("retired", reason)
+    assert {"policy_name", "enrolled_at"}.isdisjoint(stage.row(goes))
+    assert organization.role(goes) == installed
+
+
+def test_a_source_policy_that_names_nobody_any_more_opens_nothing(organization: Organization) -> None:
+    account_id = organization.member()
+    stage = Stage(organization)
+    stage.enroll(account_id)
+
+    stage.announce(_close(organization, account_id), account_id)
+    stage.deliver()
+
+    assert organization.named() == {NOBODY}
+
+
+def test_an_account_moved_below_an_excluded_unit_leaves_and_comes_back_when_moved_out(
+    organization: Organization,
+) -> None:
+    account_id = organization.member()
+    excluded, allowed = organization.unit(), organization.unit()
+    below = organization.unit(excluded)
+    stage = Stage(organization, ExcludeOuIds=excluded)
+    stage.enroll(account_id)
+
+    organization.move(account_id, below)
+    stage.announce("MoveAccount", account_id)
+    stage.deliver()
+
+    assert stage.verdict(account_id) == ("retired", "excluded")
+    assert organization.named() == {NOBODY}
+
+    organization.move(account_id, allowed)
+    stage.announce("MoveAccount", account_id)
+    stage.deliver()
+
+    assert stage.verdict(account_id) == ("enrolled", None)
+    assert organization.named() == {account_id}
+
+
+def test_an_account_outside_the_included_units_is_skipped_and_never_entered(
+    organization: Organization, boundary: Boundary
+) -> None:
+    inside, outside = organization.member("Inside"), organization.member("Outside")
+    unit = organization.unit()
+    organization.move(inside, unit)
+    stage = Stage(organization, IncludeOuIds=unit)
+
+    stage.enroll(inside, outside)
+
+    assert stage.verdict(outside) == ("skipped", "excluded")
+    assert organization.role(outside) is None
+    assert organization.named() == {inside}
+    assert outside not in {call.account_id for call in boundary.calls}
+
+
+def test_the_paths_that_organizations_tells_spare_asking_for_parents(
+    organization: Organization, boundary: Boundary
+) -> None:
+    account_id = organization.member()
+    unit = organization.unit()
+    path = f"{organization.id}/r-ab12/{unit}/ou-ab12-11111111/{account_id}/"
+    boundary.edit("organizations:DescribeAccount", lambda answer: answer["Account"].update(Paths=[path]))
+    stage = Stage(organization, ExcludeOuIds=unit)
+
+    stage.enroll(account_id)
+
+    assert stage.verdict(account_id) == ("skipped", "excluded")
+    assert "organizations:ListParents" not in {call.operation for call in boundary.calls}
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"State": "SUSPENDED", "Status": "ACTIVE"}, ("skipped", "suspended")),
+        ({"State": "ACTIVE", "Status": "SUSPENDED"}, ("enrolled", None)),
+        ({"State": "PENDING_ACTIVATION", "Status": "ACTIVE"}, ("skipped", "pending_activation")),
+        ({"Status": "SUSPENDED"}, ("skipped", "suspended")),
+        ({"Status": "ACTIVE"}, ("enrolled", None)),
+        ({}, ("enrolled", None)),
+    ],
+    ids=str,
+)
+def test_an_accounts_state_is_read_first_and_its_status_only_where_state_is_missing(
+    organization: Organization, boundary: Boundary, told: dict[str, str], expected: tuple[str, str | None]
+) -> None:
+    def tell(answer: dict[str, Any]) -> None:
+        del answer["Account"]["State"], answer["Account"]["Status"]
+        answer["Account"].update(told)
+
+    account_id = organization.member()
+    boundary.edit("organizations:DescribeAccount", tell)
+    stage = Stage(organization)
+
+    stage.enroll(account_id)
+
+    assert stage.verdict(account_id) == expected
+
+
+def test_the_management_account_is_enrolled_with_the_functions_own_credentials(
+    organization: Organization, boundary: Boundary
+) -> None:
+    stage = Stage(organization)
+
+    stage.enroll(MANAGEMENT)
+
+    assert stage.verdict(MANAGEMENT) == ("enrolled", None)
+    assert organization.named() == {MANAGEMENT}
+    assert organization.role(MANAGEMENT) is not None
+    assert "access_role" not in stage.row(MANAGEMENT)
+    assert "sts:AssumeRole" not in {call.operation for call in boundary.calls}
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"IncludeManagementAccount": "false"}, {"ExcludeAccountIds": f"111122223333,{MANAGEMENT}"}],
+    ids=lambda parameters: next(iter(parameters)),
+)
+def test_the_management_account_is_left_alone_where_it_is_excluded(
+    organization: Organization, parameters: dict[str, str]
+) -> None:
+    stage = Stage(organization, **parameters)
+
+    stage.enroll(MANAGEMENT)
+
+    assert stage.verdict(MANAGEMENT) == ("skipped", "excluded")
+    assert organization.role(MANAGEMENT) is None
+
+
+def test_an_id_that_was_never_of_the_organization_gets_no_row(organization: Organization) -> None:
+    stage = Stage(organization)
+
+    delivery = stage.enroll("999988887777")
+
+    assert delivery.finished == ["999988887777"]
+    assert stage.row("999988887777") == {}
+
+
+def test_an_account_retired_by_request_stays_retired_whatever_events_say(organization: Organization) -> None:
+    account_id = organization.member()
+    stage = Stage(organization)
+    stage.ledger.put_item(
+        Item={
+            "account_id": account_id,
+            "outcome": "retired",
+            "reason": "retired_by_request",
+            "updated_at": "2026-01-01T00:00:00.000000+00:00",
+        }
+    )
+
+    stage.announce("CreateAccountResult", account_id)
+    stage.deliver()
+
+    assert stage.verdict(account_id) == ("retired", "retired_by_request")
+    assert organization.role(account_id) is None
+
+
+@pytest.mark.parametrize(("minutes", "outcome"), [(14, "skipped"), (16, "enrolled")])
+def test_a_listing_is_believed_for_fifteen_minutes_and_spares_describing_the_account(
+    organization: Organization, boundary: Boundary, minutes: int, outcome: str
+) -> None:
+    # GIVEN an account that was suspended when it was listed, and isn't any more
+    account_id = organization.member()
+    listed = Account(id=AccountId(account_id), name="Listed", state="SUSPENDED", joined_at=datetime.now(UTC))
+    listed_at = datetime.now(UTC) - timedelta(minutes=minutes)
+    message = Message(account_id=listed.id, trigger=Trigger.RESYNC, account=listed, listed_at=listed_at)
+    stage = Stage(organization)
+
+    stage.send(write_message(message))
+    stage.deliver()
+
+    assert stage.row(account_id)["outcome"] == outcome
+    described = "organizations:DescribeAccount" in {call.operation for call in boundary.calls}
+    assert described == (outcome == "enrolled")
+
+
+def test_a_message_of_a_later_release_is_read_as_far_as_it_is_known(organization: Organization) -> None:
+    account_id = organization.member()
+    stage = Stage(organization)
+
+    stage.send(json.dumps({"account_id": account_id, "trigger": "event", "shade": "blue", "listed_at": 7}))
+    stage.deliver()
+
+    assert stage.verdict(account_id) == ("enrolled", None)
+
+
+def test_two_stages_with_names_of_their_own_live_side_by_side(organization: Organization) -> None:
+    account_id = organization.member()
+    first = Stage(organization)
+    second = Stage(organization, "second", MemberRoleName="Auditor", SourcePolicyName="AuditorAccess")
+
+    first.enroll(account_id)
+    second.enroll(account_id)
+    first.enroll(account_id)
+
+    assert (first.row(account_id)["outcome"], first.row(account_id)["change"]) == ("enrolled", "none")
+    assert second.verdict(account_id) == ("enrolled", None)
+    assert organization.named() == organization.named("AuditorAccess") == {account_id}
+    role = organization.role(account_id, "Auditor")
+    assert role is not None
+    assert role.tags == {"managed-by": "rolecall", "rolecall-stage": "second"}

@@ -1,0 +1,40 @@
+"""The pen in every order of events that the seeds come upon.
+
+ROLECALL_SEEDS runs so many of them; ROLECALL_SEED replays one.
+"""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import pytest
+
+from tests.pen.planted_bugs import PLANTED
+from tests.pen.simulation import Parts, first_broken
+
+SEEDS = int(os.environ.get("ROLECALL_SEEDS", "10000"))
+SEED = os.environ.get("ROLECALL_SEED")
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[ProcessPoolExecutor]:
+    """A process of its own, since the tracing of coverage can't follow greenlets and takes most of the time."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        yield pool
+
+
+def test_whatever_happens_in_whatever_order_no_rule_is_broken(process: ProcessPoolExecutor) -> None:
+    seeds = range(SEEDS) if SEED is None else [int(SEED)]
+
+    broken = process.submit(first_broken, seeds).result()
+
+    if broken is not None:
+        pytest.fail(broken, pytrace=False)
+
+
+@pytest.mark.parametrize(("parts", "rule"), PLANTED.values(), ids=PLANTED.keys())
+def test_a_planted_bug_is_noticed(process: ProcessPoolExecutor, parts: Parts, rule: str) -> None:
+    broken = process.submit(first_broken, range(5000), parts, rule).result()
+
+    assert broken is not None, f"no seed broke the rule: {rule}"
