@@ -194,9 +194,9 @@ def test_only_the_rule_may_send_to_the_events_dead_letter_queue(deployment: Depl
 def test_what_the_function_fails_on_is_kept_too(deployment: Deployment) -> None:
     failed = deployment["OnAccountEventEventInvokeConfig"]["DestinationConfig"]["OnFailure"]["Destination"]
     (policy,) = deployment["OnAccountEventRole"]["Policies"]
-    (sends,) = [each for each in policy["PolicyDocument"]["Statement"] if each["Action"] == "sqs:SendMessage"]
+    sends = [each for each in policy["PolicyDocument"]["Statement"] if each["Action"] == "sqs:SendMessage"]
     assert failed == deployment.values["EventsDeadLetterQueue.Arn"]
-    assert failed in sends["Resource"]
+    assert failed in [each["Resource"] for each in sends]
 
 
 def test_what_is_asked_for_by_hand_or_on_a_schedule_is_not_started_again_by_lambda(deployment: Deployment) -> None:
