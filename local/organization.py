@@ -3,7 +3,8 @@
 import json
 import secrets
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +21,12 @@ Credentials = Mapping[str, str]
 
 REGION = "us-east-1"
 _CONFIG = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 2})
+_LONGEST_INVOCATION = 900
+_LAMBDA_CONFIG = _CONFIG.merge(Config(read_timeout=_LONGEST_INVOCATION, retries={"total_max_attempts": 1}))
+
+
+class InvocationError(Exception):
+    """A function ended with an error, whose message this is."""
 
 
 class LocalOrganization:
@@ -55,7 +62,7 @@ class LocalOrganization:
                 aws_access_key_id=keys["AccessKeyId"],
                 aws_secret_access_key=keys["SecretAccessKey"],
                 aws_session_token=keys.get("SessionToken"),
-                config=_CONFIG,
+                config=_LAMBDA_CONFIG if service == "lambda" else _CONFIG,
             )
         return self._clients[known]
 
@@ -72,15 +79,20 @@ class LocalOrganization:
         request = {"AccountName": name, "Email": f"{name}-{secrets.token_hex(4)}@example.com"}
         asked = organizations.create_account(**request | ({"RoleName": role_name} if role_name else {}))
         request_id = str(asked["CreateAccountStatus"]["Id"])
-        if not wait:
-            return request_id
+        return self._created(request_id) if wait else request_id
 
-        def finished() -> str | None:
-            answer = organizations.describe_create_account_status(CreateAccountRequestId=request_id)
-            account_id: str | None = answer["CreateAccountStatus"].get("AccountId")
-            return account_id
+    def create_accounts(self, count: int) -> list[str]:
+        """Have Organizations create many accounts at the same time, and tell their ids."""
+        request_ids = [self.create_account(f"account-{number}", wait=False) for number in range(1, count + 1)]
+        return [self._created(request_id) for request_id in request_ids]
 
-        return until(finished, f"account {name} is created")
+    def _created(self, request_id: str) -> str:
+        def account_id() -> str | None:
+            answer = self.client("organizations").describe_create_account_status(CreateAccountRequestId=request_id)
+            found: str | None = answer["CreateAccountStatus"].get("AccountId")
+            return found
+
+        return until(account_id, f"the account of {request_id} is created")
 
     def invite_account(self, account_id: str | None = None) -> str:
         """Have an account outside the organization join it by invitation: it has no access role."""
@@ -131,6 +143,18 @@ class LocalOrganization:
         """Lose, or no longer lose, every event of Organizations."""
         self._server.control("switch", drop_events=dropped)
 
+    def hide_accounts(self, account_ids: Iterable[str]) -> None:
+        """Leave accounts out of every listing from now on, and no others; DescribeAccount still knows them."""
+        self._server.control("switch", hidden_accounts=list(account_ids))
+
+    def set_move_delay(self, seconds: float) -> None:
+        """Let message move tasks that are started from now on take so long."""
+        self._server.control("switch", move_seconds=seconds)
+
+    def fire(self, rule: str) -> None:
+        """Fire a scheduled rule now; a ValueError tells that it isn't there, isn't scheduled or is disabled."""
+        self._server.control("fire", rule=rule)
+
     def skip_delays(self, queue: str) -> None:
         """Let every message of a queue be received now, whatever its delay or visibility timeout."""
         self._server.control("skip_delays", queue=queue)
@@ -140,6 +164,38 @@ class LocalOrganization:
         return deploy_stack(
             self.client("s3"), self.client("cloudformation"), f"rolecall-{stage}", package_dir, parameters
         )
+
+    def invoke(self, function: str, payload: object, credentials: Credentials | None = None) -> Any:
+        """Invoke a function, and wait for its answer; an InvocationError tells how it ended otherwise."""
+        client = self.client("lambda", credentials=credentials)
+        answered = client.invoke(FunctionName=function, Payload=json.dumps(payload).encode())
+        answer = json.loads(answered["Payload"].read())
+        if "FunctionError" in answered:
+            raise InvocationError(answer["errorMessage"])
+        return answer
+
+    def metric(self, name: str, statistic: str = "Sum", namespace: str = "Rolecall", **dimensions: str) -> list[float]:
+        """Read what a metric of exactly these dimensions measured, second by second, of the last day."""
+        now = datetime.now(UTC)
+        points = self.client("cloudwatch").get_metric_statistics(
+            Namespace=namespace,
+            MetricName=name,
+            Dimensions=[{"Name": key, "Value": value} for key, value in dimensions.items()],
+            StartTime=now - timedelta(days=1),
+            EndTime=now + timedelta(minutes=1),
+            Period=1,
+            Statistics=[statistic],
+        )["Datapoints"]
+        return [point[statistic] for point in sorted(points, key=lambda point: point["Timestamp"])]
+
+    def age_metrics(self, seconds: float) -> None:
+        """Let everything that was measured so far have been measured so much earlier: for alarms, time passes."""
+        self._server.control("age_metrics", seconds=seconds)
+
+    def alarm_states(self) -> dict[str, str]:
+        """Evaluate every alarm, and tell the states by the alarms' names."""
+        pages = self.client("cloudwatch").get_paginator("describe_alarms").paginate()
+        return {alarm["AlarmName"]: alarm["StateValue"] for page in pages for alarm in page["MetricAlarms"]}
 
     def ledger(self, stage: str) -> dict[str, dict[str, Any]]:
         """Read the ledger's rows, by account id."""

@@ -1,5 +1,6 @@
-"""CloudFormation: conditions resolve, and event sources get numbers, and only where the function may read the queue."""
+"""CloudFormation: conditions resolve, event sources get numbers, and only where the function may read the queue; dashboards are JSON."""
 
+import json
 from typing import Any
 
 from ministack.core import iam_evaluator
@@ -13,7 +14,7 @@ _NUMBERS = ("BatchSize", "MaximumBatchingWindowInSeconds")
 
 
 def mend() -> None:
-    """Wrap how conditions are evaluated, and how an event source mapping is made and changed."""
+    """Wrap how conditions are evaluated, how an event source mapping is made and changed, and what a dashboard holds."""
     evaluate = engine._evaluate_conditions
 
     def evaluate_resolved(template: dict[str, Any], params: dict[str, Any]) -> dict[str, bool]:
@@ -33,6 +34,15 @@ def mend() -> None:
         return update(physical_id, _with_numbers(old), _with_numbers(new), stack_name)
 
     mapping.update(create=checked_create, update=checked_update)
+    dashboard_body = provisioners._cw_dashboard_body
+
+    def parsed_body(props: dict[str, Any]) -> Any:
+        """CloudWatch refuses a dashboard that is no JSON."""
+        body = dashboard_body(props)
+        json.loads(body)
+        return body
+
+    provisioners._cw_dashboard_body = parsed_body
 
 
 def _resolved(node: Any, params: dict[str, Any]) -> Any:

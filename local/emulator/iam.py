@@ -4,10 +4,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from emulator.authorization import denied
 from ministack.app import _routing_params
-from ministack.core import iam_actions, iam_evaluator
-from ministack.core.responses import get_account_id, get_region, new_uuid
-from ministack.core.router import extract_access_key_id
+from ministack.core import iam_actions
+from ministack.core.responses import get_account_id, get_region
 from ministack.services import iam as ministack
 
 Params = dict[str, Any]
@@ -46,23 +46,8 @@ def _with_tags_authorized(handle_request: Callable[..., Any]) -> Callable[..., A
             request = (method, path, headers, body, params, get_region(), get_account_id())
             arn = iam_actions.extract_resource_arn("iam", *request)
             keys = iam_actions.request_tag_context("iam", f"iam:{name}", body, params)
-            denied = iam_evaluator.enforce(
-                extract_access_key_id(headers, query),
-                action,
-                "iam",
-                get_region(),
-                resource_arn=arn,
-                service_context=keys,
-            )
-            if denied:
-                return iam_actions.access_denied_response(
-                    "iam",
-                    action,
-                    denied.principal_arn,
-                    new_uuid(),
-                    resource_arn=arn,
-                    explicit_deny=denied.decision == "Deny",
-                )
+            if refused := denied(headers, query, action, arn, keys):
+                return refused
         return await handle_request(method, path, headers, body, query)
 
     return handle

@@ -144,7 +144,7 @@ def levels_above(account_id: str) -> list[str]:
 
 
 def _paged(list_all: Operation, member: str) -> Operation:
-    """AWS lists 20 at a time, and an answer may be empty and yet have a NextToken."""
+    """AWS lists 20 at a time, and an answer may be empty and yet have a NextToken; here it may leave accounts out, too."""
 
     def list_page(request: dict[str, Any]) -> Answer:
         status, headers, body = list_all(request)
@@ -155,7 +155,7 @@ def _paged(list_all: Operation, member: str) -> Operation:
         if kind not in {"page", "empty"} or not offset.isdigit():
             return error_response_json("InvalidInputException", "You specified an invalid value for nextToken.", 400)
         start, size = int(offset), min(request.get("MaxResults", _PAGE), _PAGE)
-        everything = json.loads(body)[member]
+        everything = [each for each in json.loads(body)[member] if each["Id"] not in SWITCHES.hidden_accounts]
         if kind == "empty":
             return ministack._json(200, {member: [], "NextToken": f"page-{start}"})
         page: dict[str, Any] = {member: everything[start : start + size]}

@@ -19,6 +19,8 @@ def mend() -> None:
             arn = _iam_arn(params, account_id=where[1])
         elif service == "organizations":
             arn = _organizations_arn(body)
+        elif service == "sqs":
+            arn = iam_actions._safe_json_field(body, "SourceArn")  # of a message move task
         return arn or str(extract_resource_arn(service, method, path, headers, body, params, *where))
 
     def context(service: str, iam_action: str, body: bytes, params: Any) -> dict[str, Any]:

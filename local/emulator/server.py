@@ -4,7 +4,21 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from emulator import cloudformation, conditions, functions, iam, limits, organizations, resources, sqs, sts
+from emulator import (
+    alarms,
+    cloudformation,
+    conditions,
+    functions,
+    iam,
+    limits,
+    metrics,
+    move_tasks,
+    organizations,
+    resources,
+    schedules,
+    sqs,
+    sts,
+)
 from emulator.switches import SWITCHES
 from hypercorn.asyncio import serve as serve_asgi
 from hypercorn.config import Config
@@ -17,7 +31,13 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
-def _switch(**values: float) -> None:
+_AREAS = (
+    *(resources, conditions, limits, iam, sts, sqs, move_tasks, organizations),
+    *(functions, schedules, metrics, alarms, cloudformation),
+)
+
+
+def _switch(**values: Any) -> None:
     for name, value in values.items():
         setattr(SWITCHES, name, value)
     organizations.hasten()
@@ -27,6 +47,8 @@ _CONTROLS: dict[str, Callable[..., None]] = {
     "switch": _switch,
     "set_account_state": organizations.set_account_state,
     "skip_delays": sqs.skip_delays,
+    "age_metrics": metrics.age_metrics,
+    "fire": schedules.fire,
 }
 
 
@@ -50,7 +72,7 @@ async def _application(scope: Message, receive: Receive, send: Send) -> None:
 
 async def serve(listener: int) -> None:
     """Serve on a bound socket until this process is told to stop."""
-    for area in (resources, conditions, limits, iam, sts, sqs, organizations, functions, cloudformation):
+    for area in _AREAS:
         area.mend()
     config = Config()
     config.bind = [f"fd://{listener}"]

@@ -1,6 +1,6 @@
 """What tests turn at run time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -10,6 +10,8 @@ class Switches:
     creation_seconds: float = 0.1
     ready_delay: float = 0.0
     drop_events: bool = False
+    hidden_accounts: list[str] = field(default_factory=list)
+    move_seconds: float = 0.1
 
 
 SWITCHES = Switches()

@@ -40,6 +40,13 @@ class Call:
         return self.signer.account_id
 
     @property
+    def about(self) -> str:
+        """The account that the call enters, describes or acts in."""
+        if self.operation == "sts:AssumeRole":
+            return str(self.params["RoleArn"].split(":")[4])
+        return str(self.params.get("AccountId", self.account_id))
+
+    @property
     def is_write(self) -> bool:
         return not re.fullmatch(r"\w+:(Get|List|Describe|BatchGet|Scan|Assume)\w*", self.operation)
 
@@ -52,10 +59,7 @@ class _Fault:
     left: int
 
     def meets(self, call: Call) -> bool:
-        account_id = call.account_id
-        if call.operation == "sts:AssumeRole":
-            account_id = call.params["RoleArn"].split(":")[4]
-        mine = fnmatchcase(call.operation, self.operation) and self.account_id in {None, account_id}
+        mine = fnmatchcase(call.operation, self.operation) and self.account_id in {None, call.about}
         if not (mine and self.left):
             return False
         self.left -= 1

@@ -1,8 +1,8 @@
-"""What others may do to a member role, and the one call that mends each."""
+"""What others may do to a member role, under some parameters of the stage's, and the one call that mends each."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.integration.organization import MEMBER_ROLE, READ_ONLY
@@ -22,60 +22,59 @@ ANOTHER_TRUST = json.dumps(
 
 @dataclass(frozen=True)
 class Drift:
-    """A change behind Rolecall's back, under some parameters of the stage's."""
+    """A change behind Rolecall's back, and what mends it."""
 
     make: "Callable[[IAMClient], object]"
     mended_by: str
-    parameters: dict[str, str] = field(default_factory=dict)
 
 
-DRIFTS = {
-    "trust": Drift(
+WITH_DEFAULTS = {
+    "Trust": Drift(
         lambda iam: iam.update_assume_role_policy(RoleName=MEMBER_ROLE, PolicyDocument=ANOTHER_TRUST),
         "iam:UpdateAssumeRolePolicy",
     ),
-    "a policy attached": Drift(
+    "PolicyAttached": Drift(
         lambda iam: iam.attach_role_policy(RoleName=MEMBER_ROLE, PolicyArn=ANOTHER_POLICY), "iam:DetachRolePolicy"
     ),
-    "a policy detached": Drift(
+    "PolicyDetached": Drift(
         lambda iam: iam.detach_role_policy(RoleName=MEMBER_ROLE, PolicyArn=READ_ONLY), "iam:AttachRolePolicy"
     ),
-    "a stray inline policy": Drift(
+    "StrayInlinePolicy": Drift(
         lambda iam: iam.put_role_policy(RoleName=MEMBER_ROLE, PolicyName="Stray", PolicyDocument=HARMLESS),
         "iam:DeleteRolePolicy",
     ),
-    "the deny weakened": Drift(
+    "DenyWeakened": Drift(
         lambda iam: iam.put_role_policy(RoleName=MEMBER_ROLE, PolicyName="DenyDataReads", PolicyDocument=HARMLESS),
         "iam:PutRolePolicy",
     ),
-    "the deny deleted": Drift(
+    "DenyDeleted": Drift(
         lambda iam: iam.delete_role_policy(RoleName=MEMBER_ROLE, PolicyName="DenyDataReads"), "iam:PutRolePolicy"
     ),
-    "a tag changed": Drift(
-        lambda iam: iam.tag_role(RoleName=MEMBER_ROLE, Tags=[{"Key": "team", "Value": "another"}]),
-        "iam:TagRole",
-        {"MemberRoleTags": "team=security"},
-    ),
-    "a tag removed": Drift(
-        lambda iam: iam.untag_role(RoleName=MEMBER_ROLE, TagKeys=["team"]),
-        "iam:TagRole",
-        {"MemberRoleTags": "team=security"},
-    ),
-    "a longer session": Drift(
+    "LongerSession": Drift(
         lambda iam: iam.update_role(RoleName=MEMBER_ROLE, MaxSessionDuration=43200), "iam:UpdateRole"
     ),
-    "a boundary set": Drift(
+    "BoundarySet": Drift(
         lambda iam: iam.put_role_permissions_boundary(RoleName=MEMBER_ROLE, PermissionsBoundary=BOUNDARY),
         "iam:DeleteRolePermissionsBoundary",
     ),
-    "the boundary removed": Drift(
-        lambda iam: iam.delete_role_permissions_boundary(RoleName=MEMBER_ROLE),
-        "iam:PutRolePermissionsBoundary",
-        {"PermissionsBoundaryArn": BOUNDARY},
+}
+
+WITH_TAGS_AND_BOUNDARY = {
+    "TagChanged": Drift(
+        lambda iam: iam.tag_role(RoleName=MEMBER_ROLE, Tags=[{"Key": "team", "Value": "another"}]), "iam:TagRole"
     ),
-    "the boundary changed": Drift(
+    "TagRemoved": Drift(lambda iam: iam.untag_role(RoleName=MEMBER_ROLE, TagKeys=["team"]), "iam:TagRole"),
+    "BoundaryChanged": Drift(
         lambda iam: iam.put_role_permissions_boundary(RoleName=MEMBER_ROLE, PermissionsBoundary=ANOTHER_POLICY),
         "iam:PutRolePermissionsBoundary",
-        {"PermissionsBoundaryArn": BOUNDARY},
+    ),
+    "BoundaryRemoved": Drift(
+        lambda iam: iam.delete_role_permissions_boundary(RoleName=MEMBER_ROLE), "iam:PutRolePermissionsBoundary"
     ),
 }
+
+DRIFTS: tuple[tuple[Mapping[str, str], Mapping[str, Drift]], ...] = (
+    ({}, WITH_DEFAULTS),
+    ({"MemberRoleTags": "team=security", "PermissionsBoundaryArn": BOUNDARY}, WITH_TAGS_AND_BOUNDARY),
+)
+"""The drifts that there can be, by the parameters under which there can be."""

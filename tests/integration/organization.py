@@ -166,6 +166,16 @@ class Organization:
         )
         return made["Policy"]["Arn"]
 
+    def write_by_hand(self, versions: int, *, name: str = SOURCE_POLICY, account_id: str = MANAGEMENT) -> None:
+        """Write further versions of a policy that say the same, and make none of them the default one."""
+        iam, arn = self.iam(account_id), f"arn:aws:iam::{account_id}:policy/{name}"
+        policy = self.policy(name, account_id)
+        if policy is None:
+            message = f"{arn} has no versions yet"
+            raise ValueError(message)
+        for _ in range(versions):
+            iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(policy.document))
+
     def role(self, account_id: str, name: str = MEMBER_ROLE) -> Role | None:
         """Look at a role, the member role if no other is named."""
         if self.find_role(account_id, name) is None:

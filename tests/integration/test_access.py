@@ -113,9 +113,7 @@ def test_an_unchanged_role_costs_four_reads(organization: Organization, boundary
 
 def _calls_for(account_id: str, calls: list[Call]) -> list[str]:
     return [
-        call.operation
-        for call in calls
-        if call.account_id == account_id or call.params.get("RoleArn", "").split(":")[4:5] == [account_id]
+        call.operation for call in calls if call.about == account_id and not call.operation.startswith("organizations:")
     ]
 
 

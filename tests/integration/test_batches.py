@@ -160,33 +160,23 @@ def test_a_row_that_another_worker_wrote_meanwhile_is_left_and_looked_at_again(
     assert stage.verdict(account_id) == ("enrolled", None)
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
+def test_rows_of_earlier_and_later_releases_are_read_and_written_over(organization: Organization) -> None:
+    rows: list[dict[str, str]] = [
         {"outcome": "enrolled", "updated_at": "2020-01-01T00:00:00+00:00"},
-        {
-            "outcome": "failed",
-            "reason": "of_a_later_release",
-            "updated_at": "2030-01-01T00:00:00+00:00",
-            "shade": "blue",
-        },
-        {"outcome": "of_a_later_release", "change": "of_a_later_release", "updated_at": "2030-01-01T00:00:00+00:00"},
+        {"outcome": "failed", "reason": "of_a_later_one", "updated_at": "2030-01-01T00:00:00+00:00", "shade": "blue"},
+        {"outcome": "of_a_later_one", "change": "of_a_later_one", "updated_at": "2030-01-01T00:00:00+00:00"},
         {"outcome": "enrolled"},
         {},
-    ],
-    ids=["earlier", "later reason", "later outcome", "without its time", "bare"],
-)
-def test_rows_of_earlier_and_later_releases_are_read_and_written_over(
-    organization: Organization, row: dict[str, str]
-) -> None:
-    account_id, bystander = organization.member(), organization.member("Bystander")
+    ]
+    accounts = [organization.member(f"Workload{number}") for number in range(len(rows))]
     stage = Stage(organization)
-    stage.ledger.put_item(Item={"account_id": account_id, **row})
+    for account_id, row in zip(accounts, rows, strict=True):
+        stage.ledger.put_item(Item={"account_id": account_id, **row})
 
-    delivery = stage.enroll(account_id, bystander)
+    delivery = stage.enroll(*accounts)
 
-    assert sorted(delivery.finished) == sorted([account_id, bystander])
-    assert stage.verdict(account_id) == stage.verdict(bystander) == ("enrolled", None)
+    assert sorted(delivery.finished) == sorted(accounts)
+    assert [stage.verdict(account_id) for account_id in accounts] == [("enrolled", None)] * len(rows)
 
 
 def test_more_messages_than_a_batch_holds_are_all_sent_and_an_unsent_one_is_told(

@@ -8,27 +8,33 @@ from tests.integration.organization import MANAGEMENT, MEMBER_ROLE, OURS, Organi
 from tests.integration.stage import Stage
 
 
-@pytest.mark.parametrize("drift", DRIFTS.values(), ids=list(DRIFTS))
+@pytest.mark.parametrize(("parameters", "drifts"), DRIFTS, ids=["defaults", "tags and boundary"])
 def test_drift_is_mended_by_exactly_the_change_it_takes(
-    organization: Organization, boundary: Boundary, drift: Drift
+    organization: Organization, boundary: Boundary, parameters: dict[str, str], drifts: dict[str, Drift]
 ) -> None:
-    accounts = [organization.member(), MANAGEMENT]
-    stage = Stage(organization, **drift.parameters)
-    stage.enroll(*accounts)
-    pristine = organization.role(accounts[0])
-    for account_id in accounts:
+    # GIVEN an account for each drift, and the management account with all of them
+    drifted = {organization.member(name): drift for name, drift in drifts.items()}
+    stage = Stage(organization, **parameters)
+    stage.enroll(*drifted, MANAGEMENT)
+    pristine = organization.role(MANAGEMENT)
+    for account_id, drift in drifted.items():
         drift.make(organization.iam(account_id))
-    assert organization.role(accounts[0]) != pristine
+        drift.make(organization.iam(MANAGEMENT))
+        assert organization.role(account_id) != pristine
 
     with boundary.watching() as calls:
-        stage.enroll(*accounts)
+        stage.enroll(*drifted, MANAGEMENT)
 
-    for account_id in accounts:
+    for account_id in (*drifted, MANAGEMENT):
         assert organization.role(account_id) == pristine
         assert (stage.verdict(account_id), stage.row(account_id)["change"]) == (("enrolled", None), "updated")
-    assert [call.operation for call in calls if call.is_write and call.operation.startswith("iam:")] == [
-        drift.mended_by
-    ] * 2
+    writes = [(call.about, call.operation) for call in calls if call.is_write and call.operation.startswith("iam:")]
+    assert sorted(write for write in writes if write[0] != MANAGEMENT) == sorted(
+        (account_id, drift.mended_by) for account_id, drift in drifted.items()
+    )
+    assert sorted(write for write in writes if write[0] == MANAGEMENT) == sorted(
+        {(MANAGEMENT, drift.mended_by) for drift in drifts.values()}
+    )
 
 
 def test_tags_that_others_put_on_the_role_stay_and_are_no_drift(organization: Organization, boundary: Boundary) -> None:

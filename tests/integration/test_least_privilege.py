@@ -15,7 +15,7 @@ from botocore.exceptions import ReadTimeoutError
 
 from tests.integration.boundary import FUNCTION_KEYS, Boundary, Call
 from tests.integration.conftest import organization_in_moto
-from tests.integration.drifts import BOUNDARY, DRIFTS
+from tests.integration.drifts import DRIFTS
 from tests.integration.organization import MANAGEMENT, MEMBER_ROLE, SOURCE_POLICY, Operator, Organization
 from tests.integration.permissions import allowing, denied, listed, requests
 from tests.integration.stage import Stage
@@ -56,7 +56,7 @@ def tour(
     made = Tour()
     for travel in (
         _repair_everything,
-        _write_many_versions,
+        _take_a_policy_over,
         _follow_the_readers,
         _work_in_a_source_account,
         _ask_around,
@@ -78,14 +78,13 @@ def tour(
 def _repair_everything(organization: Organization) -> Iterator[Stage]:
     """Make and mend the member role, here and in a member account, with a permissions boundary and without."""
     accounts = [organization.member(), MANAGEMENT]
-    for with_boundary in ({"PermissionsBoundaryArn": BOUNDARY}, {}):
-        stage = Stage(organization, MemberRoleTags="team=security", **with_boundary)
+    for parameters, drifts in DRIFTS:
+        stage = Stage(organization, **parameters)
         stage.announce("CreateAccountResult", accounts[0])
         stage.enroll(*accounts)
         for account_id in accounts:
-            for drift in DRIFTS.values():
-                if with_boundary or "PermissionsBoundaryArn" not in drift.parameters:
-                    drift.make(organization.iam(account_id))
+            for drift in drifts.values():
+                drift.make(organization.iam(account_id))
         stage.enroll(*accounts)
         yield stage
     for account_id in (organization.member("WithAPath"), MANAGEMENT):
@@ -102,12 +101,12 @@ def _by_hand(member_role: str) -> dict[str, Any]:
     }
 
 
-def _write_many_versions(organization: Organization) -> Iterator[Stage]:
-    """Take an existing policy over, and write it until versions must go."""
+def _take_a_policy_over(organization: Organization) -> Iterator[Stage]:
+    """Take over an existing policy, of which a version must go first."""
     organization.make_policy(SOURCE_POLICY, document=_by_hand(MEMBER_ROLE))
+    organization.write_by_hand(4)
     stage = Stage(organization, AdoptExistingRoles="true")
-    for number in range(6):
-        stage.enroll(organization.member(f"Workload{number}"))
+    stage.enroll(organization.member())
     yield stage
 
 
@@ -131,8 +130,8 @@ def _work_in_a_source_account(organization: Organization) -> Iterator[Stage]:
     parameters = {"SourcePrincipalArns": f"arn:aws:iam::{source}:role/Reader", "AdoptExistingRoles": "true"}
     organization.make_policy("Adopted", account_id=source, document=_by_hand("Adopted"))
     stage = Stage(organization, "adopting", SourcePolicyName="Adopted", MemberRoleName="Adopted", **parameters)
-    for number in range(6):
-        stage.enroll(organization.member(f"Workload{number}"))
+    organization.write_by_hand(4, name="Adopted", account_id=source)
+    stage.enroll(organization.member())
     yield stage
 
 

@@ -1,7 +1,6 @@
 """From the event to the source policy: what becomes of accounts that are created, join, move, close and leave."""
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -149,50 +148,28 @@ def test_an_account_that_joined_by_invitation_is_enrolled(organization: Organiza
     assert organization.named() == {account_id}
 
 
-def _close(organization: Organization, account_id: str) -> str:
-    organization.organizations.close_account(AccountId=account_id)
-    return "CloseAccountResult"
-
-
-def _remove(organization: Organization, account_id: str) -> str:
-    organization.depart(account_id)
-    return "AccountDepartedOrganization"
-
-
-def _state(state: str) -> Callable[[Organization, str], str]:
-    def leave(organization: Organization, account_id: str) -> str:
-        organization.alter(account_id, state=state)
-        return "CloseAccountResult"
-
-    return leave
-
-
-@pytest.mark.parametrize(
-    ("leave", "reason"),
-    [
-        (_close, "suspended"),
-        (_remove, "departed"),
-        (_state("PENDING_CLOSURE"), "pending_closure"),
-        (_state("CLOSED"), "closed"),
-    ],
-    ids=["closed by call", "departed", "pending closure", "closed"],
-)
-def test_an_account_that_is_gone_leaves_the_source_policy_and_keeps_its_row(
-    organization: Organization, leave: Callable[[Organization, str], str], reason: str
-) -> None:
-    stays, goes = organization.member("Stays"), organization.member("Goes")
+def test_accounts_that_are_gone_leave_the_source_policy_and_keep_their_rows(organization: Organization) -> None:
+    reasons = ("suspended", "pending_closure", "closed", "departed")
+    stays, *gone = [organization.member(name) for name in ("Stays", *reasons)]
     stage = Stage(organization)
-    stage.enroll(stays, goes)
-    installed = organization.role(goes)
+    stage.enroll(stays, *gone)
+    installed = organization.role(gone[0])
 
-    stage.announce(leave(organization, goes), goes)
+    organization.organizations.close_account(AccountId=gone[0])
+    organization.alter(gone[1], state="PENDING_CLOSURE")
+    organization.alter(gone[2], state="CLOSED")
+    organization.depart(gone[3])
+    for account_id in gone[:3]:
+        stage.announce("CloseAccountResult", account_id)
+    stage.announce("AccountDepartedOrganization", gone[3])
     delivery = stage.deliver()
 
-    assert delivery.finished == [goes]
+    assert sorted(delivery.finished) == sorted(gone)
     assert organization.named() == {stays}
-    assert stage.verdict(goes) == ("retired", reason)
-    assert {"policy_name", "enrolled_at"}.isdisjoint(stage.row(goes))
-    assert organization.role(goes) == installed
+    assert [stage.verdict(account_id) for account_id in gone] == [("retired", reason) for reason in reasons]
+    for account_id in gone:
+        assert {"policy_name", "enrolled_at"}.isdisjoint(stage.row(account_id))
+        assert organization.role(account_id) == installed
 
 
 def test_a_source_policy_that_names_nobody_any_more_opens_nothing(organization: Organization) -> None:
@@ -200,7 +177,8 @@ def test_a_source_policy_that_names_nobody_any_more_opens_nothing(organization: 
     stage = Stage(organization)
     stage.enroll(account_id)
 
-    stage.announce(_close(organization, account_id), account_id)
+    organization.organizations.close_account(AccountId=account_id)
+    stage.announce("CloseAccountResult", account_id)
     stage.deliver()
 
     assert organization.named() == {NOBODY}
@@ -261,32 +239,30 @@ def test_the_paths_that_organizations_tells_spare_asking_for_parents(
     assert "organizations:ListParents" not in {call.operation for call in boundary.calls}
 
 
-@pytest.mark.parametrize(
-    ("told", "expected"),
-    [
+def test_an_accounts_state_is_read_first_and_its_status_only_where_state_is_missing(
+    organization: Organization, boundary: Boundary
+) -> None:
+    cases: list[tuple[dict[str, str], tuple[str, str | None]]] = [
         ({"State": "SUSPENDED", "Status": "ACTIVE"}, ("skipped", "suspended")),
         ({"State": "ACTIVE", "Status": "SUSPENDED"}, ("enrolled", None)),
         ({"State": "PENDING_ACTIVATION", "Status": "ACTIVE"}, ("skipped", "pending_activation")),
         ({"Status": "SUSPENDED"}, ("skipped", "suspended")),
         ({"Status": "ACTIVE"}, ("enrolled", None)),
         ({}, ("enrolled", None)),
-    ],
-    ids=str,
-)
-def test_an_accounts_state_is_read_first_and_its_status_only_where_state_is_missing(
-    organization: Organization, boundary: Boundary, told: dict[str, str], expected: tuple[str, str | None]
-) -> None:
-    def tell(answer: dict[str, Any]) -> None:
-        del answer["Account"]["State"], answer["Account"]["Status"]
-        answer["Account"].update(told)
+    ]
+    accounts = {organization.member(f"Workload{number}"): case for number, case in enumerate(cases)}
 
-    account_id = organization.member()
+    def tell(answer: dict[str, Any]) -> None:
+        account = answer["Account"]
+        del account["State"], account["Status"]
+        account.update(accounts[account["Id"]][0])
+
     boundary.edit("organizations:DescribeAccount", tell)
     stage = Stage(organization)
 
-    stage.enroll(account_id)
+    stage.enroll(*accounts)
 
-    assert stage.verdict(account_id) == expected
+    assert [stage.verdict(account_id) for account_id in accounts] == [expected for _, expected in cases]
 
 
 def test_the_management_account_is_enrolled_with_the_functions_own_credentials(

@@ -136,72 +136,73 @@ def test_too_many_exclusions_for_one_policy_are_a_quota_and_not_a_wider_policy(o
 
 
 def test_versions_are_pruned_oldest_first_by_number(organization: Organization) -> None:
-    accounts = [organization.member(f"Workload{number}") for number in range(12)]
+    accounts = [organization.member(f"Workload{number}") for number in range(8)]
     stage = Stage(organization)
+    stage.enroll(accounts[0])
+    organization.write_by_hand(4)
 
-    for account_id in accounts:
+    for account_id in accounts[1:]:
         stage.enroll(account_id)
 
     assert _policy(organization).versions == ["v8", "v9", "v10", "v11", "v12"]
     assert organization.named() == set(accounts)
 
 
-def test_pruning_passes_over_the_default_version(organization: Organization, boundary: Boundary) -> None:
-    *accounts, last = [organization.member(f"Workload{number}") for number in range(6)]
+def test_pruning_passes_over_the_default_version_and_what_is_gone(
+    organization: Organization, boundary: Boundary
+) -> None:
+    first, second = organization.member("First"), organization.member("Second")
     stage = Stage(organization)
-    for account_id in accounts:
-        stage.enroll(account_id)
-    # GIVEN that an operator went back to the first version, and that somebody deletes the one to be pruned first
-    arn = f"arn:aws:iam::{MANAGEMENT}:policy/{SOURCE_POLICY}"
-    organization.iam(MANAGEMENT).set_default_policy_version(PolicyArn=arn, VersionId="v1")
+    stage.enroll(first)
+    organization.write_by_hand(4)
     boundary.fail("iam:DeletePolicyVersion", "NoSuchEntity", status=404, times=1)
 
-    stage.enroll(last)
+    stage.enroll(second)
 
     assert _policy(organization).versions == ["v1", "v2", "v4", "v5", "v6"]
-    assert organization.named() == {*accounts, last}
+    assert organization.named() == {first, second}
 
 
 def test_versions_that_are_counted_but_not_listed_are_waited_for(
     organization: Organization, boundary: Boundary
 ) -> None:
-    *accounts, last = [organization.member(f"Workload{number}") for number in range(6)]
+    first, second = organization.member("First"), organization.member("Second")
     stage = Stage(organization)
-    for account_id in accounts:
-        stage.enroll(account_id)
+    stage.enroll(first)
+    organization.write_by_hand(4)
     boundary.edit("iam:ListPolicyVersions", lambda answer: answer.update(Versions=[]))
 
-    assert stage.enroll(last).delays == {last: 30}
-    assert stage.verdict(last) == ("failed", "stale_read")
+    assert stage.enroll(second).delays == {second: 30}
+    assert stage.verdict(second) == ("failed", "stale_read")
 
     boundary.mend()
     stage.let_delays_pass()
     stage.deliver()
-    assert organization.named() == {*accounts, last}
+    assert organization.named() == {first, second}
 
 
 @pytest.mark.parametrize("operation", ["iam:DeletePolicyVersion", "iam:CreatePolicyVersion"])
 def test_a_shard_that_can_not_be_written_fails_those_who_came_or_left_and_is_written_later(
     organization: Organization, boundary: Boundary, operation: str
 ) -> None:
-    *accounts, last = [organization.member(f"Workload{number}") for number in range(6)]
+    stays, comes, goes = (organization.member(name) for name in ("Stays", "Comes", "Goes"))
+    for account_id in (stays, comes, goes):
+        organization.grow_old(account_id)
     stage = Stage(organization)
-    for account_id in accounts:
-        stage.enroll(account_id)
+    stage.enroll(stays, goes)
+    organization.write_by_hand(4)
     boundary.fail(operation)
-    closed = organization.member("Closed")
-    organization.organizations.close_account(AccountId=closed)
+    organization.organizations.close_account(AccountId=goes)
 
-    stage.enroll(last, closed)
+    stage.enroll(comes, goes)
 
-    assert stage.verdict(last) == stage.verdict(closed) == ("failed", "access_denied")
-    assert organization.named() == set(accounts)
+    assert stage.verdict(comes) == stage.verdict(goes) == ("failed", "access_denied")
+    assert organization.named() == {stays, goes}
 
     boundary.mend()
-    stage.let_delays_pass()
-    stage.enroll(last)
-    assert organization.named() == {*accounts, last}
-    assert stage.verdict(last) == ("enrolled", None)
+    stage.enroll(comes, goes)
+    assert organization.named() == {stays, comes}
+    assert (stage.verdict(comes), stage.verdict(goes)) == (("enrolled", None), ("retired", "suspended"))
 
 
 # --- Source principals ------------------------------------------------------------------------------------------------

@@ -237,7 +237,7 @@ def test_members_may_ask_which_organization_they_are_in_and_no_more(
 
 def test_listings_come_in_pages_of_twenty_of_which_one_is_empty(organization: LocalOrganization) -> None:
     organizations = organization.client("organizations")
-    created = {organization.create_account(f"page-{number}") for number in range(21)}
+    created = set(organization.create_accounts(21))
 
     pages = list(organizations.get_paginator("list_accounts").paginate())
 
@@ -248,3 +248,24 @@ def test_listings_come_in_pages_of_twenty_of_which_one_is_empty(organization: Lo
     ids = [account["Id"] for page in pages for account in page["Accounts"]]
     assert created <= set(ids)
     assert len(ids) == len(set(ids))
+
+
+def test_many_accounts_are_created_at_the_same_time(organization: LocalOrganization) -> None:
+    created = organization.create_accounts(5)
+    assert len(set(created)) == 5
+    assert {described(organization, account_id)["State"] for account_id in created} == {"ACTIVE"}
+    assert organization.assume(access_role(created[-1]))
+
+
+def test_a_listing_may_leave_accounts_out(organization: LocalOrganization) -> None:
+    hidden, shown = organization.create_accounts(2)
+
+    def listed() -> set[str]:
+        pages = organization.client("organizations").get_paginator("list_accounts").paginate()
+        return {account["Id"] for page in pages for account in page["Accounts"]}
+
+    organization.hide_accounts([hidden])
+    assert {hidden, shown} & listed() == {shown}
+    assert described(organization, hidden)["State"] == "ACTIVE"
+    organization.hide_accounts([])
+    assert {hidden, shown} <= listed()
