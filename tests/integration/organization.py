@@ -220,3 +220,10 @@ class Organization:
 
 def _tag_list(tags: Mapping[str, str]) -> Any:
     return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def by_guide(*account_ids: str, role_name: str = MEMBER_ROLE, **more: Any) -> dict[str, Any]:
+    """Say what somebody who followed AWS's guides wrote by hand."""
+    resources = [f"arn:aws:iam::{account_id}:role/{role_name}" for account_id in account_ids]
+    statement = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": resources, **more}
+    return {"Version": "2012-10-17", "Statement": [statement]}

@@ -16,7 +16,7 @@ from botocore.exceptions import ReadTimeoutError
 from tests.integration.boundary import FUNCTION_KEYS, Boundary, Call
 from tests.integration.conftest import organization_in_moto
 from tests.integration.drifts import DRIFTS
-from tests.integration.organization import MANAGEMENT, MEMBER_ROLE, SOURCE_POLICY, Operator, Organization
+from tests.integration.organization import MANAGEMENT, MEMBER_ROLE, SOURCE_POLICY, Operator, Organization, by_guide
 from tests.integration.permissions import allowing, denied, listed, requests
 from tests.integration.stage import Stage
 
@@ -93,17 +93,9 @@ def _repair_everything(organization: Organization) -> Iterator[Stage]:
         stage.enroll(account_id)
 
 
-def _by_hand(member_role: str) -> dict[str, Any]:
-    resource = f"arn:aws:iam::111122223333:role/{member_role}"
-    return {
-        "Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": resource}],
-    }
-
-
 def _take_a_policy_over(organization: Organization) -> Iterator[Stage]:
     """Take over an existing policy, of which a version must go first."""
-    organization.make_policy(SOURCE_POLICY, document=_by_hand(MEMBER_ROLE))
+    organization.make_policy(SOURCE_POLICY, document=by_guide("111122223333"))
     organization.write_by_hand(4)
     stage = Stage(organization, AdoptExistingRoles="true")
     stage.enroll(organization.member())
@@ -128,7 +120,7 @@ def _work_in_a_source_account(organization: Organization) -> Iterator[Stage]:
     organization.make_role(f"arn:aws:iam::{source}:role/Reader")
     yield from _follow_the_readers(organization, source)
     parameters = {"SourcePrincipalArns": f"arn:aws:iam::{source}:role/Reader", "AdoptExistingRoles": "true"}
-    organization.make_policy("Adopted", account_id=source, document=_by_hand("Adopted"))
+    organization.make_policy("Adopted", account_id=source, document=by_guide("111122223333", role_name="Adopted"))
     stage = Stage(organization, "adopting", SourcePolicyName="Adopted", MemberRoleName="Adopted", **parameters)
     organization.write_by_hand(4, name="Adopted", account_id=source)
     stage.enroll(organization.member())

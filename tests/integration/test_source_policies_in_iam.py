@@ -10,12 +10,12 @@ from chalicelib.source_policy import POLICY_LIMIT, capacity
 from tests.integration.boundary import Boundary
 from tests.integration.organization import (
     MANAGEMENT,
-    MEMBER_ROLE,
     OURS,
     READER,
     SOURCE_POLICY,
     Organization,
     Policy,
+    by_guide,
 )
 from tests.integration.stage import Stage
 
@@ -73,6 +73,26 @@ def test_a_full_shard_fits_a_policy_and_one_out_and_one_in_rewrites_it_alone(org
     assert _policy(organization).versions == ["v1", "v2"]
     assert (organization.named(SECOND), _policy(organization, SECOND).versions) == ({other}, ["v1"])
     assert stage.row(comes)["policy_name"] == SOURCE_POLICY
+
+
+def test_shards_that_come_in_pages_are_all_read(organization: Organization, boundary: Boundary) -> None:
+    accounts = [organization.member(f"Workload{number}") for number in range(3)]
+    stage = Stage(organization)
+    stage.enroll(accounts[0])
+    stage.fill(SOURCE_POLICY, _full(stage, accounts[0]))
+    stage.enroll(accounts[1])
+
+    def cut(answer: dict[str, Any]) -> None:
+        if "ExclusiveStartKey" not in boundary.calls[-1].params:
+            answer["Items"] = answer["Items"][:1]
+            answer["LastEvaluatedKey"] = {"policy_name": answer["Items"][0]["policy_name"]}
+
+    boundary.edit("dynamodb:Scan", cut)
+
+    stage.enroll(*accounts)
+
+    assert organization.named(SECOND) == set(accounts[1:])
+    assert [stage.row(account_id)["policy_name"] for account_id in accounts] == [SOURCE_POLICY, SECOND, SECOND]
 
 
 def test_the_organizations_scope_is_one_statement_that_leaves_out_who_is_excluded(
@@ -419,13 +439,6 @@ def test_a_source_account_that_can_not_be_entered_fails_newcomers_before_any_wri
 # --- Whose it is ------------------------------------------------------------------------------------------------------
 
 
-def _by_guide(*account_ids: str, **more: Any) -> dict[str, Any]:
-    """Say what somebody who followed AWS's guides wrote by hand."""
-    resources = [f"arn:aws:iam::{account_id}:role/{MEMBER_ROLE}" for account_id in account_ids]
-    statement = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": resources, **more}
-    return {"Version": "2012-10-17", "Statement": statement}
-
-
 @pytest.mark.parametrize(
     ("tags", "adopting", "document"),
     [
@@ -433,8 +446,8 @@ def _by_guide(*account_ids: str, **more: Any) -> dict[str, Any]:
         ({"managed-by": "terraform"}, "true", None),
         ({**OURS, "rolecall-stage": "other"}, "true", None),
         ({}, "true", {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}}),
-        ({}, "true", _by_guide("*")),
-        ({}, "true", _by_guide("111122223333", Condition={"Bool": {"aws:MultiFactorAuthPresent": "true"}})),
+        ({}, "true", by_guide("*")),
+        ({}, "true", by_guide("111122223333", Condition={"Bool": {"aws:MultiFactorAuthPresent": "true"}})),
     ],
     ids=["nobody's", "another tool's", "another stage's", "says more", "says every account", "says it on a condition"],
 )
@@ -456,8 +469,8 @@ def test_a_policy_that_is_not_ours_is_refused_and_left_as_it_is(
 
 def test_an_adopted_policy_goes_on_naming_the_accounts_it_names(organization: Organization) -> None:
     account_id = organization.member()
-    organization.make_policy(SOURCE_POLICY, document=_by_guide("111122223333", "444455556666"))
-    organization.make_policy(SECOND, document=_by_guide("777788889999"))
+    organization.make_policy(SOURCE_POLICY, document=by_guide("111122223333", "444455556666"))
+    organization.make_policy(SECOND, document=by_guide("777788889999"))
     stage = Stage(organization, AdoptExistingRoles="true")
 
     stage.enroll(account_id)
@@ -518,7 +531,7 @@ def test_nobody_leaves_before_a_policy_that_may_name_them_is_taken_in(
     organization: Organization, boundary: Boundary
 ) -> None:
     closed, newcomer = organization.member("Closed"), organization.member("Newcomer")
-    organization.make_policy(SOURCE_POLICY, document=_by_guide(closed), tags=OURS)
+    organization.make_policy(SOURCE_POLICY, document=by_guide(closed), tags=OURS)
     organization.organizations.close_account(AccountId=closed)
     stage = Stage(organization)
     boundary.fail("iam:GetPolicy", "Throttling")
@@ -541,135 +554,3 @@ def test_our_own_policy_that_says_something_else_is_written_anew(organization: O
 
     assert organization.named() == {account_id}
     assert stage.verdict(account_id) == ("enrolled", None)
-
-
-# --- The pen ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_worker_waits_for_the_pen_that_another_holds(organization: Organization, boundary: Boundary) -> None:
-    account_id = organization.member()
-    stage = Stage(organization)
-    stage.shards.put_item(Item={"policy_name": "#pen", "owner": "another", "until": 9_999_999_999})
-    refused = []
-
-    def let_go(answer: dict[str, Any]) -> None:
-        if answer.get("Error", {}).get("Code") == "ConditionalCheckFailedException":
-            refused.append(stage.shard(SOURCE_POLICY)["accounts"])
-            stage.shards.delete_item(Key={"policy_name": "#pen"})
-
-    boundary.edit("dynamodb:UpdateItem", let_go)
-
-    stage.enroll(account_id)
-
-    assert refused == [{account_id}]
-    assert stage.verdict(account_id) == ("enrolled", None)
-    assert organization.named() == {account_id}
-
-
-def test_a_lost_lease_is_not_given_back_in_anothers_name(organization: Organization, boundary: Boundary) -> None:
-    account_id = organization.member()
-    stage = Stage(organization)
-    theirs: Any = {"policy_name": "#pen", "owner": "another", "until": 9_999_999_999}
-    boundary.edit("iam:CreatePolicy", lambda _: stage.shards.put_item(Item=theirs))
-
-    stage.enroll(account_id)
-
-    assert stage.shard("#pen") == theirs
-    assert stage.verdict(account_id) == ("enrolled", None)
-
-
-def test_a_placement_that_another_worker_made_meanwhile_is_computed_again(
-    organization: Organization, boundary: Boundary
-) -> None:
-    account_id = organization.member()
-    stage = Stage(organization)
-    boundary.fail("dynamodb:TransactWriteItems", "TransactionCanceledException", status=400, times=1)
-
-    stage.enroll(account_id)
-
-    assert organization.named() == {account_id}
-
-
-@pytest.mark.parametrize("taking_in", [False, True], ids=["placing", "taking a policy in"])
-def test_placements_that_are_overtaken_for_good_hand_the_messages_back(
-    organization: Organization, boundary: Boundary, taking_in: bool
-) -> None:
-    account_id = organization.member()
-    if taking_in:
-        organization.make_policy(SOURCE_POLICY, document=_by_guide("111122223333"), tags=OURS)
-    stage = Stage(organization)
-    boundary.fail("dynamodb:TransactWriteItems", "TransactionCanceledException", status=400)
-
-    delivery = stage.enroll(account_id)
-
-    assert delivery.delays == {account_id: 30}
-    assert stage.verdict(account_id) == ("failed", "source_policy_pending")
-
-
-@pytest.mark.parametrize(
-    ("code", "times", "retried"),
-    [
-        ("TransactionConflictException", 4, False),
-        ("TransactionConflictException", 5, True),
-        ("InternalServerError", 1, True),
-    ],
-)
-def test_a_mark_that_meets_a_placement_on_its_item_is_made_again(
-    organization: Organization, boundary: Boundary, code: str, times: int, retried: bool
-) -> None:
-    account_id = organization.member()
-    stage = Stage(organization)
-    boundary.edit("iam:CreatePolicy", lambda _: boundary.fail("dynamodb:UpdateItem", code, status=400, times=times))
-
-    delivery = stage.enroll(account_id)
-
-    assert (delivery.delays == {account_id: 30}) == retried
-
-    boundary.mend()
-    stage.shards.delete_item(Key={"policy_name": "#pen"})
-    stage.let_delays_pass()
-    stage.deliver()
-    item = stage.shard(SOURCE_POLICY)
-    assert item["written"] == item["version"]
-    assert stage.verdict(account_id) == ("enrolled", None)
-    assert organization.named() == {account_id}
-
-
-def test_a_lease_that_could_not_be_given_back_is_its_holders_still(
-    organization: Organization, boundary: Boundary
-) -> None:
-    account_id = organization.member()
-    stage = Stage(organization)
-
-    def fail_after_the_mark(_: dict[str, Any]) -> None:
-        if ":written" in boundary.calls[-1].params["ExpressionAttributeValues"]:
-            boundary.fail("dynamodb:UpdateItem", "InternalServerError", status=500, times=1)
-
-    boundary.edit("dynamodb:UpdateItem", fail_after_the_mark)
-
-    assert stage.enroll(account_id).delays == {account_id: 30}
-
-    boundary.mend()
-    stage.let_delays_pass()
-    stage.deliver()
-    assert stage.verdict(account_id) == ("enrolled", None)
-
-
-def test_shards_that_come_in_pages_are_all_read(organization: Organization, boundary: Boundary) -> None:
-    accounts = [organization.member(f"Workload{number}") for number in range(3)]
-    stage = Stage(organization)
-    stage.enroll(accounts[0])
-    stage.fill(SOURCE_POLICY, _full(stage, accounts[0]))
-    stage.enroll(accounts[1])
-
-    def cut(answer: dict[str, Any]) -> None:
-        if "ExclusiveStartKey" not in boundary.calls[-1].params:
-            answer["Items"] = answer["Items"][:1]
-            answer["LastEvaluatedKey"] = {"policy_name": answer["Items"][0]["policy_name"]}
-
-    boundary.edit("dynamodb:Scan", cut)
-
-    stage.enroll(*accounts)
-
-    assert organization.named(SECOND) == set(accounts[1:])
-    assert [stage.row(account_id)["policy_name"] for account_id in accounts] == [SOURCE_POLICY, SECOND, SECOND]

@@ -34,6 +34,7 @@ def queue() -> MemoryQueue:
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
+    logger.clear_state()  # Whatever an invocation in the same process has left in it.
     written = io.StringIO()
     handler = logging.StreamHandler(written)
     handler.setFormatter(logger.registered_formatter)
