@@ -21,6 +21,7 @@ from chalicelib.source_policy import (
     capacity,
     desired_policy,
     form,
+    is_frozen,
     place,
     plan,
     shard_name,
@@ -121,7 +122,9 @@ class Pen:
                 if not existing.ours:
                     message = f"the policy {name} can't be taken over, since {error}: delete it, or set another SourcePolicyName"
                     raise TerminalError(Reason.FOREIGN_SOURCE_POLICY, message) from None
-            found.append(Shard(name=name, version=1))
+            # A frozen policy stays so, whoever reads it in.
+            first = not snapshot.shards and not found
+            found.append(Shard(name=name, version=1, frozen=first and is_frozen(existing.document)))
         if not found:
             return True
         wanted = place((*snapshot.shards, *found), Moves(join=frozenset(named)), self._settings)

@@ -267,15 +267,25 @@ def apply(policy: SourcePolicy | None, name: str, actions: Iterable[Action]) -> 
     return policy
 
 
+def is_frozen(existing: Document) -> bool:
+    """Tell whether an existing policy carries the freeze's denial."""
+    return any(_is_freeze(statement) for statement in _statements(existing))
+
+
+def _statements(existing: Document) -> list[dict[str, Any]]:
+    return _listed(existing.content.get("Statement"))
+
+
+def _is_freeze(statement: dict[str, Any]) -> bool:
+    return statement.get("Sid") == "Frozen" and statement.get("Effect") == "Deny"
+
+
 def accounts_named(existing: Document, settings: Settings) -> frozenset[AccountId]:
     """List the accounts that an existing policy lets one assume the member role in; a ValueError says what it says besides."""
     named: set[AccountId] = set()
-    content = existing.content
-    statements = content.get("Statement", [])
-    for statement in statements if isinstance(statements, list) else [statements]:
-        if statement.get("Sid") == "Frozen" and statement.get("Effect") == "Deny":
-            continue
-        named |= _named_by(statement, settings)
+    for statement in _statements(existing):
+        if not _is_freeze(statement):
+            named |= _named_by(statement, settings)
     return frozenset(named - {AccountId(_NOBODY)})
 
 

@@ -47,6 +47,9 @@ _RETRIED = frozenset(
 _LONGEST_RETRY = timedelta(hours=6)  # the queue's receives at their longest delays end before this
 _FIRST_SPACING = timedelta(hours=1)
 _LONGEST_SPACING = timedelta(days=7)
+# A role that nobody can reach any more is nothing that is left to do.
+OUT_OF_REACH = frozenset({Reason.DEPARTED, Reason.CLOSED, Reason.PENDING_CLOSURE, Reason.SUSPENDED})
+
 _UNHEARD = timedelta(minutes=15)  # by when an event would have told of an account
 _LATELY = timedelta(days=2)  # older accounts may be older than the deployment
 
@@ -173,7 +176,9 @@ class Sweep:
             metrics.add_metric(Metric.RESYNCS, MetricUnit.Count, int(verified))
         self._gauge(tally)
         logger.info("resync", selection=request.accounts, repairs=repairs, **tally.counts())
-        return {**_answer(tally.counts()), "source_policy": repairs}
+        standing = self._pen.standing()
+        frozen = any(shard.frozen for shard in standing.shards)
+        return {**_answer(tally.counts() | {"frozen": frozen, "stopped": standing.stopped}), "source_policy": repairs}
 
     def _sweep(self, request: Request, trigger: Trigger) -> _Tally:
         now = self._now()
@@ -195,12 +200,16 @@ class Sweep:
                     (retiring if would_retire else sending).append(message)
             self._queue.send(sending)
             tally.sent += len(sending)
+        whole = not (request.ous or request.reasons or request.accounts is Selection.FAILED)
+        unheard: list[Message] = []
         in_policy = 0
         for row in self._ledger.rows():
             in_policy += _is_in(row)
-            gone = int(row.account_id) not in seen and not request.ous and row.reason is not Reason.DEPARTED
+            gone = whole and int(row.account_id) not in seen and row.reason is not Reason.DEPARTED
             if gone and row.reason not in REMOVED:
-                retiring.append(Message(account_id=row.account_id, trigger=trigger))
+                (retiring if _is_in(row) else unheard).append(Message(account_id=row.account_id, trigger=trigger))
+        self._queue.send(unheard)
+        tally.sent += len(unheard)
         self._retire(retiring, in_policy, tally, force=request.force)
         return tally
 
@@ -233,6 +242,27 @@ class Sweep:
     def preview_retirement(self, request: Request, *, deadline: float) -> dict[str, Any]:
         """Tell what retiring accounts would take away."""
         return self._preview(request, deadline, retiring=True)
+
+    def leftovers(self, after: str, *, deadline: float) -> tuple[list[dict[str, Any]], str]:
+        """Look, in every account that the ledger knows and that can be reached, for a role that is ours.
+
+        Answer what was found, or could not be looked at, and the account id to go on after if the time was too short.
+        """
+        reachable = (row for row in self._ledger.rows() if row.reason not in OUT_OF_REACH)
+        pending = sorted(row.account_id for row in reachable if row.account_id > after)
+        found: list[dict[str, Any]] = []
+
+        def look(account_id: AccountId) -> Verdict:
+            verdict = Verdict(account_id=account_id, outcome=Outcome.RETIRED)
+            self._reconcile.remove(verdict, dry_run=True)
+            return verdict
+
+        with ThreadPoolExecutor(self._settings.threads) as pool:
+            for chunk in _chunks(pending, self._settings.threads * 2):
+                found += [_told(verdict) for verdict in pool.map(look, chunk) if verdict.actions or verdict.error]
+                if chunk[-1] != pending[-1] and self._clock() > deadline - _RESERVE:
+                    return found, chunk[-1]
+        return found, ""
 
     def _preview(self, request: Request, deadline: float, *, retiring: bool = False) -> dict[str, Any]:
         """Tell, for each selected account by its id, what would change and why, by the plan that would be applied."""

@@ -12,15 +12,12 @@ from chalicelib.arns import AccountId
 from chalicelib.errors import Reason, RequestError
 from chalicelib.pen import Pen
 from chalicelib.requests import Message, Request, Selection, Trigger
-from chalicelib.sweep import Sweep
+from chalicelib.sweep import OUT_OF_REACH, Sweep
 from chalicelib.telemetry import Metric, logger, metrics
 
 if TYPE_CHECKING:
     from chalicelib.aws.ledger import Ledger
     from chalicelib.aws.queue import Queue
-
-# A role that nobody can reach any more is nothing that is left to do.
-_OUT_OF_REACH = frozenset({Reason.DEPARTED, Reason.CLOSED, Reason.PENDING_CLOSURE, Reason.SUSPENDED})
 
 
 class Withdraw:
@@ -44,7 +41,8 @@ class Withdraw:
         if request.accounts is not Selection.ALL or request.ous or request.reasons:
             raise RequestError("retire takes a list of account ids, or all for everything to be uninstalled")
         if request.dry_run:
-            return self._uninstalled(sorted(row.account_id for row in self._ledger.rows() if _is_left(row)))
+            left = sorted(row.account_id for row in self._ledger.rows() if _is_left(row))
+            return self._uninstalled([{"account_id": account_id} for account_id in left])
         if not request.force:
             raise RequestError(
                 'retiring all accounts uninstalls everything: say so with {"accounts": "all", "force": true}'
@@ -52,11 +50,14 @@ class Withdraw:
         self._pen.stop()
         left = [row.account_id for row in self._ledger.rows() if _is_left(row)]
         self._queue.send(Message(account_id=account_id, trigger=Trigger.RETIRE) for account_id in left)
+        after = ""
+        told: list[dict[str, Any]] = [{"account_id": account_id} for account_id in left]
         if not left:
             self._pen.remove(owner=owner, deadline=deadline)
+            told, after = self._sweep.leftovers(request.after, deadline=deadline)
         metrics.add_metric(Metric.ACCOUNTS_SENT, MetricUnit.Count, len(left))
         logger.info("uninstall", left=len(left))
-        return self._uninstalled(left)
+        return self._uninstalled(told, after)
 
     def _retire(self, request: Request, account_ids: tuple[AccountId, ...], deadline: float) -> dict[str, Any]:
         rows = self._ledger.read(account_ids)
@@ -74,12 +75,14 @@ class Withdraw:
         metrics.add_metric(Metric.ACCOUNTS_SENT, MetricUnit.Count, len(account_ids))
         return {"counts": {"sent": len(account_ids)}, "accounts": [], "source_policy": [], "next": None}
 
-    def _uninstalled(self, left: list[AccountId]) -> dict[str, Any]:
+    def _uninstalled(self, left: list[dict[str, Any]], after: str = "") -> dict[str, Any]:
         shards = [{"policy_name": shard.name, "accounts": len(shard.accounts)} for shard in self._pen.standing().shards]
-        following = {"accounts": "all", "force": True} if left or shards else None
+        following: dict[str, Any] | None = {"accounts": "all", "force": True} if left or shards or after else None
+        if following is not None and after:
+            following["after"] = after
         return {
             "counts": {"left": len(left), "shards_left": len(shards)},
-            "accounts": [{"account_id": account_id} for account_id in left],
+            "accounts": left,
             "source_policy": shards,
             "next": following,
         }
@@ -95,4 +98,4 @@ class Withdraw:
 
 
 def _is_left(row: LedgerRow) -> bool:
-    return row.policy_name is not None or (row.role_arn is not None and row.reason not in _OUT_OF_REACH)
+    return row.policy_name is not None or (row.role_arn is not None and row.reason not in OUT_OF_REACH)
