@@ -1,11 +1,14 @@
 """The logger and the metrics that every function shares, and the metrics' names."""
 
+import warnings
 from enum import StrEnum
 
 from aws_lambda_powertools import Logger, Metrics
 
 logger = Logger()
 metrics = Metrics()
+# A run that measures nothing, as one whose request is refused, is nothing to warn of.
+warnings.filterwarnings("ignore", "No application metrics to publish", UserWarning)
 
 
 class Metric(StrEnum):
