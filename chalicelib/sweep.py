@@ -125,7 +125,7 @@ class Sweep:
     def backfill(self, request: Request, *, deadline: float) -> dict[str, Any]:
         """Send every selected account to the queue, or tell what would become of it."""
         if request.dry_run:
-            return self._preview(request, deadline)
+            return self._preview(request, self._chosen(request, stopped=False), deadline, stopped=False)
         self._pen.resume()
         if isinstance(request.accounts, tuple):
             self._readmit(request.accounts)
@@ -142,15 +142,10 @@ class Sweep:
         if not isinstance(request.accounts, tuple):
             request = replace(request, accounts=Selection.FAILED)  # Whatever is asked for, only what failed is rerun.
         if request.dry_run:
-            return self._preview(request, deadline)
+            return self._preview(request, ((account_id, None) for account_id in self._due(request)), deadline)
         redriven = self._queue.redrive()
-        now = self._now()
-        if isinstance(request.accounts, tuple):
-            again: Iterable[AccountId] = request.accounts
-        else:
-            again = [row.account_id for row in self._ledger.rows() if _is_due(row, request, now)]
         sent = 0
-        for chunk in _chunks(again):
+        for chunk in _chunks(list(self._due(request))):
             self._queue.send(Message(account_id=each, trigger=Trigger.RERUN) for each in chunk)
             sent += len(chunk)
         metrics.add_metric(Metric.ACCOUNTS_RERUN, MetricUnit.Count, sent)
@@ -158,10 +153,11 @@ class Sweep:
 
     def resync(self, request: Request, *, owner: str, deadline: float) -> dict[str, Any]:
         """Verify the organization: send accounts, mend the source policy where it was edited, and tell how things stand."""
-        if request.dry_run:
-            return self._preview(request, deadline)
         if isinstance(request.accounts, tuple):
             raise RequestError("resync sweeps the organization: name single accounts to backfill or rerun")
+        if request.dry_run:
+            stopped = self._pen.standing().stopped
+            return self._preview(request, self._chosen(request, stopped=stopped), deadline, stopped=stopped)
         tally = self._sweep(request, Trigger.RESYNC)
         repairs: list[dict[str, Any]] = []
         if request.accounts is Selection.ALL:
@@ -200,13 +196,11 @@ class Sweep:
                     (retiring if would_retire else sending).append(message)
             self._queue.send(sending)
             tally.sent += len(sending)
-        whole = not (request.ous or request.reasons or request.accounts is Selection.FAILED)
         unheard: list[Message] = []
         in_policy = 0
         for row in self._ledger.rows():
             in_policy += _is_in(row)
-            gone = whole and int(row.account_id) not in seen and row.reason is not Reason.DEPARTED
-            if gone and row.reason not in REMOVED:
+            if _is_gone(row, seen, request):
                 (retiring if _is_in(row) else unheard).append(Message(account_id=row.account_id, trigger=trigger))
         self._queue.send(unheard)
         tally.sent += len(unheard)
@@ -241,7 +235,7 @@ class Sweep:
 
     def preview_retirement(self, request: Request, *, deadline: float) -> dict[str, Any]:
         """Tell what retiring accounts would take away."""
-        return self._preview(request, deadline, retiring=True)
+        return self._preview(request, self._chosen(request, stopped=False), deadline, retiring=True)
 
     def leftovers(self, after: str, *, deadline: float) -> tuple[list[dict[str, Any]], str]:
         """Look, in every account that the ledger knows and that can be reached, for a role that is ours.
@@ -264,11 +258,18 @@ class Sweep:
                     return found, chunk[-1]
         return found, ""
 
-    def _preview(self, request: Request, deadline: float, *, retiring: bool = False) -> dict[str, Any]:
+    def _preview(
+        self,
+        request: Request,
+        selected: Iterable[tuple[AccountId, Account | None]],
+        deadline: float,
+        *,
+        stopped: bool = False,
+        retiring: bool = False,
+    ) -> dict[str, Any]:
         """Tell, for each selected account by its id, what would change and why, by the plan that would be applied."""
-        chosen = sorted(self._chosen(request), key=lambda pair: pair[0])
+        chosen = sorted(selected, key=lambda pair: pair[0])
         pending = [pair for pair in chosen if pair[0] > request.after]
-        stopped = self._pen.standing().stopped
         told: list[dict[str, Any]] = []
         moves: dict[Move, set[AccountId]] = {move: set() for move in Move}
         size = 0
@@ -302,16 +303,20 @@ class Sweep:
             "next": following,
         }
 
-    def _chosen(self, request: Request) -> Iterator[tuple[AccountId, Account | None]]:
+    def _due(self, request: Request) -> Iterator[AccountId]:
+        """List the failed accounts that a rerun is about."""
+        rows: Iterable[LedgerRow] = self._ledger.rows()
+        if isinstance(request.accounts, tuple):
+            rows = self._ledger.read(request.accounts).values()
+        now = self._now()
+        return (row.account_id for row in rows if _is_due(row, request, now))
+
+    def _chosen(self, request: Request, *, stopped: bool) -> Iterator[tuple[AccountId, Account | None]]:
+        """List the accounts that a backfill or resync is about."""
         if isinstance(request.accounts, tuple):
             yield from ((account_id, None) for account_id in request.accounts)
             return
-        if request.accounts is Selection.FAILED:
-            now = self._now()
-            yield from ((row.account_id, None) for row in self._ledger.rows() if _is_due(row, request, now))
-            return
         seen: set[int] = set()
-        stopped = self._pen.standing().stopped
         for chunk in _chunks(self._organization.accounts(by_ou=bool(request.ous))):
             rows = self._ledger.read(account.id for account in chunk)
             for account in chunk:
@@ -320,10 +325,7 @@ class Sweep:
                 ineligible = why_ineligible(account, row, self._settings, stopped=stopped)
                 if _is_selected(account, row, ineligible, request):
                     yield account.id, account
-        if not request.ous:
-            for row in self._ledger.rows():
-                if int(row.account_id) not in seen and row.reason not in {Reason.DEPARTED, *REMOVED}:
-                    yield row.account_id, None
+        yield from ((row.account_id, None) for row in self._ledger.rows() if _is_gone(row, seen, request))
 
     def _shards_after(self, moves: dict[Move, set[AccountId]]) -> list[dict[str, Any]]:
         before = self._pen.standing().shards
@@ -408,6 +410,12 @@ def _is_selected(account: Account, row: LedgerRow | None, ineligible: Reason | N
     if ineligible is None:
         return row.outcome in {Outcome.SKIPPED, Outcome.RETIRED}
     return row.outcome in {Outcome.ENROLLED, Outcome.FAILED} or row.reason is not ineligible
+
+
+def _is_gone(row: LedgerRow, seen: set[int], request: Request) -> bool:
+    """Tell whether a listing of everyone lacks an account that was a member when it was recorded."""
+    whole = not (request.ous or request.reasons or request.accounts is Selection.FAILED)
+    return whole and int(row.account_id) not in seen and row.reason not in {Reason.DEPARTED, *REMOVED}
 
 
 def _is_due(row: LedgerRow, request: Request, now: datetime) -> bool:
