@@ -68,9 +68,9 @@ class Application:
 
     def retire(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
         """Take accounts out for good."""
-        if not event.get("accounts"):
-            raise RequestError("retire needs the accounts that it is to retire")
         request = read_request(event, Selection.ALL)
+        if "accounts" not in event:
+            raise RequestError("retire needs the accounts that it is to retire")
         return self._withdraw.retire(request, owner=context.aws_request_id, deadline=_deadline(context))
 
     def freeze(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
