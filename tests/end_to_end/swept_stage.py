@@ -16,7 +16,7 @@ POLICY = "CrossAccountReadOnlyAccess"
 DAY = 86_400.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class SweptStage(Stage):
     def ask(self, function: str, **request: Any) -> dict[str, Any]:
         """Invoke a function as an operator does, and tell its answer."""
@@ -25,33 +25,27 @@ class SweptStage(Stage):
 
     def sweep(self, function: str, **request: Any) -> dict[str, Any]:
         """Ask for a sweep, and wait until nothing is left on the queue."""
-        before = self.handed_back()
         answer = self.ask(function, **request)
-        self.idle(before)
+        self.idle()
         return answer
 
     def fire(self, rule: str, function: str) -> None:
         """Let a schedule be due, and wait until nothing is left on the queue."""
-        before, ran = self.handed_back(), len(self.runs(function))
+        ran = len(self.runs(function))
         self.organization.fire(f"rolecall-{self.name}-{rule}")
         until(lambda: len(self.runs(function)) > ran, f"{rule} runs in stage {self.name}", PATIENCE)
-        self.idle(before)
+        self.idle()
 
     def runs(self, function: str) -> list[str]:
         return [line for line in self.organization.logs(self.function(function)) if line.startswith("REPORT ")]
 
-    def handed_back(self) -> int:
-        """Count how often messages were handed back so far."""
-        return sum(line["retry"] for line in self.all_passes())
-
-    def idle(self, handed_back: int) -> None:
-        """Wait until every message is finished or given up; the delays of those handed back since so many are skipped."""
+    def idle(self) -> None:
+        """Wait until every message is finished or given up; the delays of those handed back are skipped."""
 
         def found() -> bool:
-            nonlocal handed_back
             if self.waiting() == 0:
                 return True
-            handed_back = self.hurry(handed_back)
+            self.hurry()
             return False
 
         until(found, f"the queue of stage {self.name} is empty", PATIENCE)

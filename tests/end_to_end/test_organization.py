@@ -335,22 +335,20 @@ def test_messages_come_back_from_the_dead_letter_queue_by_a_rerun(
     organization: LocalOrganization, backfilled: Backfilled
 ) -> None:
     stage = backfilled.stage
-    before = stage.handed_back()
     organization.set_ready_delay(3600)
     account_id = organization.create_account("late")
     stage.settled(account_id, "failed", "not_ready", hurrying=False)
-    stage.idle(before)
+    stage.idle()
     assert stage.waiting("accounts-dlq") == 1
     assert stage.alarm("dead-letters") == "ALARM"
 
-    before = stage.handed_back()
     organization.set_ready_delay(0)
     answer = stage.ask("rerun", reasons=["not_ready"])
 
     # Its message is on the way again, so the ledger's row is no reason to send another.
     assert answer["counts"] == {"sent": 0, "redrive_started": True}
     stage.settled(account_id, "enrolled", hurrying=False)
-    stage.idle(before)
+    stage.idle()
     assert backfilled.reads(account_id)
     assert stage.waiting("accounts-dlq") == 0
     organization.age_metrics(600)
