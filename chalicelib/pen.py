@@ -15,7 +15,6 @@ from chalicelib.settings import Scope, Settings
 from chalicelib.source_policy import (
     Moves,
     Shard,
-    SourcePolicy,
     accounts_named,
     believed_policy,
     capacity,
@@ -159,7 +158,7 @@ class Pen:
         for _ in range(_PLACEMENTS):
             snapshot = self._table.load()
             first = next(iter(snapshot.shards), None)
-            if first is None or not (first.attached or self._settings.attach_source_policy is False):
+            if first is None or (self._settings.attachable_principals and not first.attached):
                 raise RequestError(
                     "the source policy is attached to nothing yet, so freezing it would deny nobody anything"
                 )
@@ -184,14 +183,15 @@ class Pen:
     def _repair(self, shard: Shard) -> Iterator[dict[str, Any]]:
         organization_id = self._organization_id()
         observed = self._policies.observe(shard.name)
-        for action in plan(observed, desired_policy(self._settings, self._seen(shard, observed), organization_id)):
+        desired = desired_policy(self._settings, shard, organization_id)
+        if not self._settings.attachable_principals:
+            # Where the operator attaches, only what earlier settings had us attach goes.
+            theirs = observed.attached if observed else frozenset()
+            desired = replace(desired, attached=theirs - (shard.attached - desired.attached))
+        for action in plan(observed, desired):
             self._policies.carry_out(shard.name, action)
             yield {"policy_name": shard.name, "action": type(action).__name__}
         self._mark(shard, organization_id)
-
-    def _seen(self, shard: Shard, observed: SourcePolicy | None) -> Shard:
-        """Take the attachments from IAM where the operator makes them."""
-        return replace(shard, attached=observed.attached if observed else frozenset())
 
     def remove(self, *, owner: str, deadline: float) -> None:
         """Delete every shard from IAM, then from the table; a RetryableError where another worker has the pen."""

@@ -73,7 +73,8 @@ def organization_in_moto(
     boundary: Boundary, operator: Operator, functions: dict[str, boto3.Session]
 ) -> Iterator[Organization]:
     """Found an organization, which is gone afterwards."""
-    with mock_aws(config={"iam": {"load_aws_managed_policies": True}}):
+    with pytest.MonkeyPatch.context() as patch, mock_aws(config={"iam": {"load_aws_managed_policies": True}}):
+        patch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Rolecall")
         yield Organization(boundary, operator, functions)
     metrics.clear_metrics()
 
