@@ -57,8 +57,8 @@ class Owner:
     marks: Mapping[str, str]
 
     def contradicts(self, ours: Mapping[str, str]) -> bool:
-        """Tell whether a mark says another owner, not just too little."""
-        return any(ours[key] != value for key, value in self.marks.items())
+        """Tell whether the marks name another stage; anything less is ours with its tags edited."""
+        return self.marks.get(STAGE_TAG, ours[STAGE_TAG]) != ours[STAGE_TAG]
 
     def why_refused(self, *, adopt: bool, renaming: str) -> str | None:
         """Say why it must not be changed, or None where it may; `renaming` is the parameter that gives us another name."""
