@@ -216,6 +216,11 @@ class Pen:
         taken = sum(len(shard.accounts) for shard in shards)
         return 100 * taken / (capacity(self._settings) * max(self._policies.room(), 1))
 
+    @property
+    def names_everyone(self) -> bool:
+        """Tell whether the source policy lets one into the whole organization, but for who is left out."""
+        return self._settings.source_policy_scope is Scope.ORGANIZATION
+
     def stop(self) -> None:
         """Have every account leave the source policy, and none join, until `resume`."""
         self._table.stop()
@@ -227,6 +232,8 @@ class Pen:
     def _place(self, moves: Moves) -> tuple[Shard, ...]:
         for _ in range(_PLACEMENTS):
             snapshot: Snapshot = self._table.load()
+            if snapshot.stopped and not snapshot.shards:
+                return ()  # What was uninstalled is not opened again, not even to leave an account out.
             wanted = place(snapshot.shards, moves, self._settings)
             changed = [shard for shard in wanted if shard not in snapshot.shards]
             if not changed or self._table.place(snapshot, changed):

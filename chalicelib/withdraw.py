@@ -48,6 +48,9 @@ class Withdraw:
                 'retiring all accounts uninstalls everything: say so with {"accounts": "all", "force": true}'
             )
         self._pen.stop()
+        if self._pen.names_everyone:
+            # No policy has room to leave out a whole organization, account by account: it goes first.
+            self._pen.remove(owner=owner, deadline=deadline)
         left = [row.account_id for row in self._ledger.rows() if _is_left(row)]
         self._queue.send(Message(account_id=account_id, trigger=Trigger.RETIRE) for account_id in left)
         after = ""
