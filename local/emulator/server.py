@@ -47,6 +47,7 @@ def _switch(**values: Any) -> None:
 _CONTROLS: dict[str, Callable[..., None]] = {
     "switch": _switch,
     "set_account_state": organizations.set_account_state,
+    "age_account": organizations.age_account,
     "skip_delays": sqs.skip_delays,
     "age_metrics": metrics.age_metrics,
     "fire": schedules.fire,

@@ -52,7 +52,7 @@ class Policy:
     @property
     def accounts(self) -> set[str]:
         """The accounts that the source policy names."""
-        (statement,) = self.document["Statement"]
+        (statement,) = (each for each in self.document["Statement"] if each["Effect"] == "Allow")
         return set(statement["Condition"]["StringEquals"]["aws:ResourceAccount"])
 
 
