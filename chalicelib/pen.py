@@ -227,7 +227,8 @@ class Pen:
 
     def resume(self) -> None:
         """Let accounts be enrolled again."""
-        self._table.resume()
+        if self._table.load().stopped:
+            self._table.resume()
 
     def _place(self, moves: Moves) -> tuple[Shard, ...]:
         for _ in range(_PLACEMENTS):

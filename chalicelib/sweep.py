@@ -143,6 +143,7 @@ class Sweep:
             request = replace(request, accounts=Selection.FAILED)  # Whatever is asked for, only what failed is rerun.
         if request.dry_run:
             return self._preview(request, ((account_id, None) for account_id in self._due(request)), deadline)
+        self._pen.standing()  # Refuses settings under which the workers would have to refuse every message.
         redriven = self._queue.redrive()
         sent = 0
         for chunk in _chunks(list(self._due(request))):

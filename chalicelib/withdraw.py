@@ -36,6 +36,7 @@ class Withdraw:
 
         Asking for the same again goes on where it stopped, and tells what is left.
         """
+        self._pen.standing()  # Refuses settings under which what is there would not be found.
         if isinstance(request.accounts, tuple):
             return self._retire(request, request.accounts, deadline)
         if request.accounts is not Selection.ALL or request.ous or request.reasons:

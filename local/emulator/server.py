@@ -8,6 +8,7 @@ from emulator import (
     alarms,
     cloudformation,
     conditions,
+    function_logs,
     functions,
     iam,
     limits,
@@ -34,7 +35,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 _AREAS = (
     *(resources, conditions, limits, iam, sts, sqs, move_tasks, organizations),
-    *(functions, schedules, metrics, alarms, cloudformation),
+    *(functions, function_logs, schedules, metrics, alarms, cloudformation),
 )
 
 

@@ -210,8 +210,8 @@ def test_what_no_event_told_of_is_healed_by_the_next_discovery(
     with events_dropped(organization):
         move(organization, moved, backfilled.outside)
         organization.client("organizations").remove_account_from_organization(AccountId=departed)
-    organization.set_account_state(closed, "CLOSED")
-    stage.sweep("resync", accounts="failed")  # which is about others
+        organization.set_account_state(closed, "CLOSED")
+        stage.sweep("resync", accounts="failed")  # which is about others, but takes longer than any event
     assert stage.with_outcome("enrolled") >= {moved, closed, departed}
     count = len(stage.all_passes())
     stage.fire("discovery", "resync")

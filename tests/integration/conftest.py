@@ -69,6 +69,5 @@ def boundary(watch: Callable[[Boundary | None], None]) -> Iterator[Boundary]:
 def organization(
     boundary: Boundary, operator: Operator, functions: dict[str, boto3.Session], _few_managed_policies: None
 ) -> Iterator[Organization]:
-    with pytest.MonkeyPatch.context() as patch, founded(boundary, operator, functions) as organization:
-        patch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Rolecall")  # as every function has it
+    with founded(boundary, operator, functions) as organization:
         yield organization

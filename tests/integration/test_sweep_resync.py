@@ -150,8 +150,7 @@ def _add_versions(organization: Organization) -> None:
 
 
 def _delete(organization: Organization) -> None:
-    _detach(organization)
-    organization.iam(MANAGEMENT).delete_policy(PolicyArn=POLICY_ARN)
+    organization.lose_policy()
 
 
 EDITS: list[tuple[Callable[[Organization], None], list[str]]] = [

@@ -293,13 +293,7 @@ def test_a_source_policy_that_somebody_deleted_already_is_nothing_to_stumble_ove
     backfilled(organization, stage, 1)
     stage.run("retire", UNINSTALL)
     stage.work()
-    arn = f"arn:aws:iam::{MANAGEMENT}:policy/{SOURCE_POLICY}"
-    iam = organization.iam(MANAGEMENT)
-    iam.detach_role_policy(RoleName="Reader", PolicyArn=arn)
-    for version in iam.list_policy_versions(PolicyArn=arn)["Versions"]:
-        if not version["IsDefaultVersion"]:
-            iam.delete_policy_version(PolicyArn=arn, VersionId=version["VersionId"])
-    iam.delete_policy(PolicyArn=arn)
+    organization.lose_policy()
 
     assert uninstalled(stage)[-1]["next"] is None
     assert stage.shard(SOURCE_POLICY) == {}
