@@ -129,9 +129,8 @@ class Demo:
         self._enrolled(account_id)
         waited = time.monotonic() - started
         line = self._log_line(account_id)
-        told = ("outcome", "change", "actions", "access_role", "policy_name", "duration_ms")
-        self._tell("worker", " ".join(f"{key}={_plain(line[key])}" for key in told))
-        self._tell("ledger", f"{account_id} enrolled, {waited:.1f} s after CreateAccount was called")
+        told = " ".join(f"{key}={_plain(line[key])}" for key in ("outcome", "change", "actions", "access_role"))
+        self._tell("worker", f"{told}; in the ledger {waited:.1f} s after CreateAccount was called")
         return account_id
 
     def _listen(self) -> str:
