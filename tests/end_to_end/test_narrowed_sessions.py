@@ -179,11 +179,20 @@ def test_the_session_in_the_source_account_may_do_nothing_else(
     asked.is_denied(organization, source_session, "session policy", account=source_account)
 
 
+@pytest.fixture(scope="module")
+def unheard(organization: LocalOrganization) -> str:
+    """Name an account that no stage has heard of, so that no role is there yet, whatever was deployed before."""
+    organization.drop_events(True)
+    account_id = organization.create_account("unheard")
+    organization.drop_events(False)
+    return account_id
+
+
 @pytest.mark.parametrize("asked", BOUNDED, ids=str)
 def test_the_session_sets_no_boundary_but_the_configured_one(
-    organization: LocalOrganization, bounded: Stage, account: str, asked: Call
+    organization: LocalOrganization, bounded: Stage, unheard: str, asked: Call
 ) -> None:
-    session = entered(organization, account, member_role.session_document(bounded.settings, account))
+    session = entered(organization, unheard, member_role.session_document(bounded.settings, unheard))
     asked.is_denied(organization, session, "session policy")
 
 
