@@ -34,3 +34,33 @@ on_account_event.event_class = AnyEvent
 def enroll(event: SQSEvent) -> dict[str, Any]:
     """Bring each account of a batch, and the source policy, to where they should be."""
     return application().enroll(event.to_dict()["Records"], event.context)
+
+
+@app.lambda_function()
+def backfill(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Send the accounts that are older than the deployment to the queue, or plan them."""
+    return application().backfill(event, context)
+
+
+@app.lambda_function()
+def rerun(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Send failed accounts again, and have the dead-letter queue redriven."""
+    return application().rerun(event, context)
+
+
+@app.lambda_function()
+def resync(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Verify the whole organization and the source policy, and tell how they stand."""
+    return application().resync(event, context)
+
+
+@app.lambda_function()
+def retire(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Take accounts out of the source policy and their roles away."""
+    return application().retire(event, context)
+
+
+@app.lambda_function()
+def freeze(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Deny the readers everything, or no longer."""
+    return application().freeze(event, context)

@@ -4,6 +4,7 @@ Usage: package.py STAGE OUT
 """
 
 import fcntl
+import json
 import os
 import re
 import subprocess
@@ -46,6 +47,26 @@ def _chalice(stage: str, out: str) -> None:
     )
     if ran.returncode:
         sys.exit(f"chalice package failed:\n{ran.stdout}{ran.stderr}")
+
+
+def spelled_out(statements: list[Any], shared: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put the statements that several functions share in the places where a policy names them."""
+    unknown = [each for each in statements if isinstance(each, str) and each not in shared]
+    if unknown:
+        sys.exit(f"a policy names what statements.json has not: {', '.join(unknown)}")
+    return [_conditional({"Sid": each, **shared[each]} if isinstance(each, str) else each) for each in statements]
+
+
+def _conditional(statement: dict[str, Any]) -> dict[str, Any]:
+    """Leave a statement out where the template's condition that it names in OnlyIf doesn't hold."""
+    told = {key: value for key, value in statement.items() if key != "OnlyIf"}
+    return {"Fn::If": [statement["OnlyIf"], told, {"Ref": "AWS::NoValue"}]} if "OnlyIf" in statement else told
+
+
+def dashboard_body() -> dict[str, str]:
+    """Write the dashboard as JSON, in which a parameter that stands alone for a number is one."""
+    body = json.dumps(yaml.safe_load((_HERE / "dashboard.yaml").read_text()))
+    return {"Fn::Sub": re.sub(r'"(\$\{\w+\})"', r"\1", body)}
 
 
 def finished_template(template: dict[str, Any], stage: str) -> str:
@@ -104,6 +125,12 @@ def package(stage: str, out: Path) -> None:
             _chalice(stage, made)
             finish_zip(Path(made, "deployment.zip"), out / "deployment.zip")
             template = yaml.safe_load(Path(made, "sam.yaml").read_text())
+            template["Resources"]["Dashboard"]["Properties"]["DashboardBody"] = dashboard_body()
+            shared = json.loads((_HERE / "statements.json").read_text())
+            for role in template["Resources"].values():
+                for policy in role["Properties"].get("Policies", []) if role["Type"] == "AWS::IAM::Role" else []:
+                    document = policy["PolicyDocument"]
+                    document["Statement"] = spelled_out(document["Statement"], shared)
             (out / "template.yaml").write_text(finished_template(template, stage))
         except SystemExit:
             _prune(keep=0)  # Chalice keeps an incomplete zip, and would take it again.

@@ -46,7 +46,7 @@ class LedgerRow:
     """What the ledger keeps of one account; times are ISO 8601 in UTC.
 
     `policy_name` is the shard of the source policy that names the account, and `attempts` counts the failures since it was
-    last where it should be.
+    last where it should be, the first of them at `failed_at`.
     """
 
     account_id: AccountId
@@ -61,6 +61,7 @@ class LedgerRow:
     trigger: str | None = None
     access_role: str | None = None
     attempts: int = 0
+    failed_at: str | None = None
     joined_at: str | None = None
     enrolled_at: str | None = None
     updated_at: str

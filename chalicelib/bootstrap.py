@@ -19,9 +19,13 @@ from chalicelib.aws.sessions import Sessions, account_client, client_config
 from chalicelib.aws.shards import ShardTable
 from chalicelib.aws.source_policies import SourcePolicies
 from chalicelib.enroll import Enroll
+from chalicelib.errors import RequestError
 from chalicelib.pen import Pen
 from chalicelib.reconcile import Reconcile
+from chalicelib.requests import Selection, read_freeze, read_request
 from chalicelib.settings import Settings
+from chalicelib.sweep import Sweep
+from chalicelib.withdraw import Withdraw
 
 
 def checked_settings(environ: Mapping[str, str]) -> Settings:
@@ -45,42 +49,100 @@ class Application:
         """Send an event's accounts to the queue."""
         announce(event, self._queue)
 
-    def enroll(self, records: list[dict[str, Any]], context: Any) -> dict[str, Any]:  # noqa: ANN401 - Lambda's context
+    def enroll(self, records: list[dict[str, Any]], context: Any) -> dict[str, Any]:
         """Handle a batch off the queue within the function's remaining time."""
-        deadline = time.time() + context.get_remaining_time_in_millis() / 1000
-        return self._enroll(records, owner=context.aws_request_id, deadline=deadline)
+        return self._enroll(records, owner=context.aws_request_id, deadline=_deadline(context))
+
+    def backfill(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
+        """Send the organization's accounts to the queue, or plan them."""
+        return self._sweep.backfill(read_request(event, Selection.ALL), deadline=_deadline(context))
+
+    def rerun(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
+        """Send failed accounts again."""
+        return self._sweep.rerun(read_request(event, Selection.FAILED), deadline=_deadline(context))
+
+    def resync(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
+        """Verify the organization and the source policy."""
+        request = read_request(event, Selection.ALL)
+        return self._sweep.resync(request, owner=context.aws_request_id, deadline=_deadline(context))
+
+    def retire(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
+        """Take accounts out for good."""
+        request = read_request(event, Selection.ALL)
+        if "accounts" not in event:
+            raise RequestError("retire needs the accounts that it is to retire")
+        return self._withdraw.retire(request, owner=context.aws_request_id, deadline=_deadline(context))
+
+    def freeze(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
+        """Freeze or unfreeze the source policy."""
+        frozen = read_freeze(event)
+        return self._withdraw.freeze(frozen=frozen, owner=context.aws_request_id, deadline=_deadline(context))
 
     @cached_property
     def _queue(self) -> Queue:
-        return Queue(self._session.client("sqs", config=self._config), self._environ["QUEUE_URL"])
+        client = self._session.client("sqs", config=self._config)
+        return Queue(client, self._environ["QUEUE_URL"], self._environ["DEAD_LETTER_QUEUE_ARN"])
 
     @cached_property
     def _enroll(self) -> Enroll:
-        settings = self._settings
-        dynamodb = self._session.resource("dynamodb", config=self._config)
-        organization = Organization(settings, self._session.client("organizations", config=self._config))
-        sessions = Sessions(settings, self._session.client("sts", config=self._config))
-        iam = account_client(self._session, "iam", self._config)
         return Enroll(
-            reconcile=Reconcile(
-                settings, organization, sessions, MemberRoles(iam, settings.member_role_name), lambda: datetime.now(UTC)
-            ),
-            pen=Pen(
-                settings,
-                ShardTable(settings, dynamodb, self._environ["SOURCE_POLICY_TABLE"]),
-                SourcePolicies(settings, sessions, iam),
-                organization.organization_id,
-                time.time,
-                time.sleep,
-            ),
-            ledger=Ledger(dynamodb, self._environ["LEDGER_TABLE"]),
+            reconcile=self._reconcile,
+            pen=self._pen,
+            ledger=self._ledger,
             queue=self._queue,
-            threads=settings.threads,
+            threads=self._settings.threads,
             clock=time.time,
         )
 
     @cached_property
-    def _config(self) -> Any:  # noqa: ANN401 - botocore's Config, which only aws/ imports
+    def _sweep(self) -> Sweep:
+        return Sweep(
+            self._settings,
+            self._organization,
+            self._ledger,
+            self._queue,
+            self._pen,
+            self._reconcile,
+            time.time,
+        )
+
+    @cached_property
+    def _withdraw(self) -> Withdraw:
+        return Withdraw(self._ledger, self._queue, self._pen, self._sweep, time.time)
+
+    @cached_property
+    def _reconcile(self) -> Reconcile:
+        roles = MemberRoles(self._iam, self._settings.member_role_name)
+        return Reconcile(self._settings, self._organization, self._sessions, roles, lambda: datetime.now(UTC))
+
+    @cached_property
+    def _pen(self) -> Pen:
+        table = ShardTable(self._settings, self._dynamodb, self._environ["SOURCE_POLICY_TABLE"])
+        policies = SourcePolicies(self._settings, self._sessions, self._iam)
+        return Pen(self._settings, table, policies, self._organization.organization_id, time.time, time.sleep)
+
+    @cached_property
+    def _ledger(self) -> Ledger:
+        return Ledger(self._dynamodb, self._environ["LEDGER_TABLE"])
+
+    @cached_property
+    def _organization(self) -> Organization:
+        return Organization(self._settings, self._session.client("organizations", config=self._config))
+
+    @cached_property
+    def _sessions(self) -> Sessions:
+        return Sessions(self._settings, self._session.client("sts", config=self._config))
+
+    @cached_property
+    def _iam(self) -> Any:
+        return account_client(self._session, "iam", self._config)
+
+    @cached_property
+    def _dynamodb(self) -> Any:
+        return self._session.resource("dynamodb", config=self._config)
+
+    @cached_property
+    def _config(self) -> Any:
         return client_config(self._settings.threads)
 
 
@@ -88,3 +150,7 @@ class Application:
 def application() -> Application:
     """Put the application together once a process, from its environment."""
     return Application(os.environ, boto3.Session())
+
+
+def _deadline(context: Any) -> float:
+    return time.time() + float(context.get_remaining_time_in_millis()) / 1000

@@ -12,7 +12,7 @@ from chalicelib.accounts import Account, Change, LedgerRow, Outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import AccountError, MessageError, Reason, RetryableError
 from chalicelib.pen import Pen, Readiness, Settled
-from chalicelib.reconcile import Move, Reconcile, Verdict
+from chalicelib.reconcile import REMOVED, Move, Reconcile, Verdict
 from chalicelib.requests import Message, Trigger, read_message
 from chalicelib.source_policy import Moves
 from chalicelib.telemetry import Metric, logger, metrics
@@ -26,12 +26,20 @@ _LONGEST_DELAY = 900
 _BELIEVED = timedelta(minutes=15)  # how long what a listing said of an account spares a DescribeAccount
 _CLOCKS_DIFFER = timedelta(minutes=1)  # at most, between the functions that list and that record
 _RESERVE = 60.0  # seconds of a function's time that are kept for the source policy and the ledger
+_NEW = timedelta(days=1)  # an account that an event names later has not waited since it joined: it was moved, or let in
 
 _COUNTED = {
     Outcome.ENROLLED: Metric.ACCOUNTS_ENROLLED,
     Outcome.SKIPPED: Metric.ACCOUNTS_SKIPPED,
     Outcome.FAILED: Metric.ACCOUNTS_FAILED,
     Outcome.RETIRED: Metric.ACCOUNTS_RETIRED,
+}
+
+
+_CHANGED = {
+    Change.CREATED: Metric.ROLES_CREATED,
+    Change.UPDATED: Metric.ROLES_UPDATED,
+    Change.DELETED: Metric.ROLES_DELETED,
 }
 
 
@@ -95,6 +103,8 @@ class Enroll:
             list(pool.map(lambda job: self._judge(job, readiness, deadline), jobs))
         judged = [(job, job.verdict) for job in jobs if job.verdict is not None]
         settled = self._source_policy([verdict for _, verdict in judged], owner, deadline)
+        with ThreadPoolExecutor(self._threads) as pool:
+            list(pool.map(self._remove, [verdict for _, verdict in judged]))
         for job, verdict in judged:
             try:
                 self._record(job, verdict, settled)
@@ -105,20 +115,26 @@ class Enroll:
         started = self._clock()
         account_id = job.message.account_id
         if started > deadline - _RESERVE:
-            job.verdict = _unfinished(
-                account_id, Reason.OUT_OF_TIME, "the function's time ran out before this account's turn"
-            )
+            job.verdict = _unfinished(job, Reason.OUT_OF_TIME, "the function's time ran out before this account's turn")
             return
         refusal = None if account_id in readiness.placed else readiness.refusal
         try:
-            job.verdict = self._reconcile(account_id, job.row, listed=self._believed(job), refusal=refusal)
+            job.verdict = self._reconcile(
+                account_id, job.row, listed=self._believed(job), refusal=refusal, stopped=readiness.stopped
+            )
             if isinstance(refusal, RetryableError) and job.verdict.move is not Move.STAY:
                 # A policy that was there before and isn't taken in yet may name an account that no shard names.
                 job.verdict.fail(refusal)
         except Exception as error:  # noqa: BLE001 - one account's failure never stops another's
             logger.exception("account failed unexpectedly", account_id=account_id)
-            job.verdict = _unfinished(account_id, Reason.UNEXPECTED, f"{type(error).__name__}: {error}")
+            job.verdict = _unfinished(job, Reason.UNEXPECTED, f"{type(error).__name__}: {error}")
         job.seconds = self._clock() - started
+
+    def _remove(self, verdict: Verdict) -> None:
+        """Take the role away of an account that was retired by request, now that the source policy names it no longer."""
+        out = verdict.outcome is not Outcome.FAILED and verdict.reason in REMOVED
+        if out and verdict.role_arn is not None:
+            self._reconcile.remove(verdict)
 
     def _believed(self, job: _Job) -> Account | None:
         """Take a listing's word for an account, unless it is old or the account was recorded since: that was by a later truth."""
@@ -177,8 +193,8 @@ def _jobs(records: list[dict[str, Any]]) -> list[_Job]:
     return list(jobs.values())
 
 
-def _unfinished(account_id: AccountId, reason: Reason, message: str) -> Verdict:
-    verdict = Verdict(account_id=account_id)
+def _unfinished(job: _Job, reason: Reason, message: str) -> Verdict:
+    verdict = Verdict(account_id=job.message.account_id, role_arn=job.row.role_arn if job.row else None)
     verdict.fail(RetryableError(reason, message))
     return verdict
 
@@ -197,17 +213,19 @@ def _row_after(job: _Job, verdict: Verdict, settled: Settled, now: datetime) -> 
     before = job.row or LedgerRow(account_id=verdict.account_id, outcome=verdict.outcome, updated_at="")
     account = verdict.account
     moment = _moment(now)
+    failed = verdict.outcome is Outcome.FAILED
     row = replace(
         before,
         outcome=verdict.outcome,
         change=verdict.change,
         reason=verdict.reason,
         error=verdict.error,
-        role_arn=verdict.role_arn or before.role_arn,
+        role_arn=verdict.role_arn,
         fingerprint=verdict.fingerprint or before.fingerprint,
         trigger=job.message.trigger,
         access_role=verdict.access_role or before.access_role,
-        attempts=before.attempts + 1 if verdict.outcome is Outcome.FAILED else 0,
+        attempts=before.attempts + 1 if failed else 0,
+        failed_at=(before.failed_at or moment) if failed else None,
         updated_at=moment,
     )
     if account is not None:
@@ -215,8 +233,11 @@ def _row_after(job: _Job, verdict: Verdict, settled: Settled, now: datetime) -> 
     if verdict.outcome is Outcome.ENROLLED:
         since = before.enrolled_at if before.outcome is Outcome.ENROLLED and before.enrolled_at else moment
         return replace(row, policy_name=settled.shards.get(verdict.account_id), enrolled_at=since)
+    if failed and before.reason is Reason.RETIRED_BY_REQUEST:
+        # What an operator asked for outlives a failure to look.
+        return replace(row, outcome=before.outcome, reason=before.reason)
     # A failure takes no access away, so what was enrolled keeps its place and its date.
-    return row if verdict.outcome is Outcome.FAILED else replace(row, policy_name=None, enrolled_at=None)
+    return row if failed else replace(row, policy_name=None, enrolled_at=None)
 
 
 def _moment(time: datetime) -> str:
@@ -234,7 +255,7 @@ def _tell(job: _Job, verdict: Verdict, row: LedgerRow) -> None:
         change=verdict.change,
         reason=verdict.reason,
         error=verdict.error,
-        actions=verdict.actions,
+        actions=[step["action"] for step in verdict.actions],
         trigger=job.message.trigger,
         access_role=verdict.access_role,
         policy_name=row.policy_name,
@@ -242,9 +263,10 @@ def _tell(job: _Job, verdict: Verdict, row: LedgerRow) -> None:
         duration_ms=round(job.seconds * 1000),
     )
     metrics.add_metric(_COUNTED[verdict.outcome], MetricUnit.Count, 1)
-    if verdict.change is not Change.NONE:
-        made = Metric.ROLES_CREATED if verdict.change is Change.CREATED else Metric.ROLES_UPDATED
-        metrics.add_metric(made, MetricUnit.Count, 1)
+    if verdict.reason is Reason.SOURCE_POLICY_PENDING:
+        metrics.add_metric(Metric.SOURCE_POLICY_PENDING, MetricUnit.Seconds, _waited(job, row))
+    if verdict.change in _CHANGED:
+        metrics.add_metric(_CHANGED[verdict.change], MetricUnit.Count, 1)
     joined_at = verdict.account.joined_at if verdict.account else None
     if (
         joined_at
@@ -253,4 +275,12 @@ def _tell(job: _Job, verdict: Verdict, row: LedgerRow) -> None:
         and row.trigger == Trigger.EVENT
     ):
         waited = datetime.fromisoformat(row.updated_at) - joined_at
-        metrics.add_metric(Metric.ENROLLMENT_SECONDS, MetricUnit.Seconds, waited.total_seconds())
+        if waited < _NEW:
+            metrics.add_metric(Metric.ENROLLMENT_SECONDS, MetricUnit.Seconds, waited.total_seconds())
+
+
+def _waited(job: _Job, row: LedgerRow) -> float:
+    """Tell for how many seconds an account has been on the queue."""
+    now = datetime.fromisoformat(row.updated_at).timestamp()
+    sent = [record.get("attributes", {}).get("SentTimestamp") for record in job.records]
+    return max((now - int(milliseconds) / 1000 for milliseconds in sent if milliseconds), default=0.0)

@@ -2,6 +2,7 @@
 
 RolecallError
 ├── SettingsError         the deployment's settings are wrong: nothing is done until they are mended
+├── RequestError          what an operator asked for is malformed or refused: nothing is done
 ├── MessageError          a queue message can't be read: handed back, and to the dead-letter queue in the end
 └── AccountError          one account (or its source policy) can't be brought to where it should be
     ├── RetryableError    may pass by itself: the message goes back to the queue with a growing delay
@@ -22,6 +23,7 @@ class Reason(StrEnum):
     CLOSED = "closed"
     DEPARTED = "departed"
     RETIRED_BY_REQUEST = "retired_by_request"
+    STOPPED = "stopped"
 
     # Failed: it should be enrolled, and isn't (or could not be verified).
     NOT_READY = "not_ready"
@@ -50,6 +52,10 @@ class RolecallError(Exception):
 
 class SettingsError(RolecallError):
     """A setting is missing or malformed; the message names it, what it holds and what it may hold."""
+
+
+class RequestError(RolecallError):
+    """A request is malformed, or asks for what must not be done; the message says which and what to do."""
 
 
 class MessageError(RolecallError):

@@ -99,6 +99,11 @@ class DetachPolicy:
     arn: str
 
 
+@dataclass(frozen=True, slots=True)
+class DeleteRole:
+    """Delete the role, which carries no policy any more."""
+
+
 Action: TypeAlias = (
     CreateRole
     | TagRole
@@ -109,6 +114,7 @@ Action: TypeAlias = (
     | DeleteInlinePolicy
     | AttachPolicy
     | DetachPolicy
+    | DeleteRole
 )
 
 
@@ -162,6 +168,51 @@ def _differences(observed: MemberRole, desired: MemberRole) -> Iterator[Action]:
         yield SetMaxSession(desired.max_session)
 
 
+def removal(observed: MemberRole) -> tuple[Action, ...]:
+    """List the actions that take the role away, policies first as IAM demands."""
+    return (
+        *(DetachPolicy(arn) for arn in sorted(observed.attached)),
+        *(DeleteInlinePolicy(name) for name in sorted(observed.inline)),
+        DeleteRole(),
+    )
+
+
+def describe(action: Action, observed: MemberRole | None) -> dict[str, Any]:
+    """Tell an action to a person: its name, what is there before it and what after it."""
+    before: Any = None
+    after: Any = None
+    match action:
+        case CreateRole(role):
+            after = {
+                "arn": role.arn,
+                "trust": role.trust.content,
+                "max_session": role.max_session,
+                "boundary": role.boundary,
+                "tags": dict(role.tags),
+            }
+        case TagRole(tags):
+            before = {key: observed.tags[key] for key in tags if observed and key in observed.tags}
+            after = dict(tags)
+        case SetTrust(trust):
+            before, after = observed and observed.trust.content, trust.content
+        case SetMaxSession(seconds):
+            before, after = observed and observed.max_session, seconds
+        case SetBoundary(boundary):
+            before, after = observed and observed.boundary, boundary
+        case PutInlinePolicy(name, document):
+            held = observed.inline.get(name) if observed else None
+            before, after = held and held.content, document.content
+        case DeleteInlinePolicy(name):
+            before = name
+        case AttachPolicy(arn):
+            after = arn
+        case DetachPolicy(arn):
+            before = arn
+        case DeleteRole():
+            before = observed and observed.arn
+    return {"action": type(action).__name__, "before": before, "after": after}
+
+
 def apply(role: MemberRole | None, actions: tuple[Action, ...]) -> MemberRole | None:
     """Say what a role is after some actions; applying the plan gives the desired role (with others' tags), and that is a law."""
     for action in actions:
@@ -169,7 +220,7 @@ def apply(role: MemberRole | None, actions: tuple[Action, ...]) -> MemberRole | 
     return role
 
 
-def _after(role: MemberRole | None, action: Action) -> MemberRole:
+def _after(role: MemberRole | None, action: Action) -> MemberRole | None:
     if isinstance(action, CreateRole):
         return action.role
     if role is None:
@@ -192,6 +243,8 @@ def _after(role: MemberRole | None, action: Action) -> MemberRole:
             return replace(role, attached=role.attached | {arn})
         case DetachPolicy(arn):
             return replace(role, attached=role.attached - {arn})
+        case DeleteRole():
+            return None
 
 
 def why_foreign(observed: MemberRole, desired: MemberRole, settings: Settings) -> str | None:
@@ -276,6 +329,26 @@ _ROLE_ACTIONS = (
     "iam:DeleteRolePolicy",
     "iam:DetachRolePolicy",
 )
+
+
+def looking_document(settings: Settings, account_id: str) -> Document:
+    """Write the session policy for a dry run: reads of the member role alone."""
+    role = role_arn(settings.partition, account_id, settings.member_role_name)
+    with_path = role_arn(settings.partition, account_id, f"*/{settings.member_role_name}")
+    return _policy(
+        {"Effect": "Allow", "Action": "iam:GetRole", "Resource": [role, with_path]},
+        {"Effect": "Allow", "Action": list(_ROLE_READS), "Resource": role},
+    )
+
+
+def removing_document(settings: Settings, account_id: str) -> Document:
+    """Write the session policy for retiring: only what takes the member role away."""
+    role = role_arn(settings.partition, account_id, settings.member_role_name)
+    actions = ("iam:GetRole", *_ROLE_READS, "iam:DetachRolePolicy", "iam:DeleteRolePolicy", "iam:DeleteRole")
+    return _policy({"Effect": "Allow", "Action": list(actions), "Resource": role})
+
+
+_ROLE_READS = ("iam:ListAttachedRolePolicies", "iam:ListRolePolicies", "iam:GetRolePolicy")
 
 
 def _boundary_statements(role: str, boundary: str | None) -> Iterator[dict[str, Any]]:

@@ -5,20 +5,22 @@ IAM is behind on, looks again, and lets go only when none is. A message is finis
 longer names) its account is written, so a crash anywhere leaves the message in the queue and the same road again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chalicelib.arns import AccountId
-from chalicelib.errors import AccountError, Reason, RetryableError, TerminalError
+from chalicelib.errors import AccountError, Reason, RequestError, RetryableError, TerminalError
 from chalicelib.settings import Scope, Settings
 from chalicelib.source_policy import (
     Moves,
     Shard,
     accounts_named,
     believed_policy,
+    capacity,
     desired_policy,
     form,
+    is_frozen,
     place,
     plan,
     shard_name,
@@ -47,10 +49,14 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """The accounts that the source policy has a place for already, and why no newcomer can have one."""
+    """The accounts that the source policy has a place for already, and why no newcomer can have one.
+
+    `stopped` tells that everything is being uninstalled: every account leaves.
+    """
 
     placed: frozenset[AccountId]
     refusal: AccountError | None
+    stopped: bool = False
 
 
 class Pen:
@@ -81,6 +87,8 @@ class Pen:
         """
         for _ in range(_PLACEMENTS):
             snapshot = self._table.load()
+            if snapshot.stopped:
+                return Readiness(frozenset(), None, stopped=True)
             placed = frozenset[AccountId]().union(*(shard.accounts for shard in snapshot.shards))
             try:
                 if self._has_room(snapshot, candidates):
@@ -113,7 +121,9 @@ class Pen:
                 if not existing.ours:
                     message = f"the policy {name} can't be taken over, since {error}: delete it, or set another SourcePolicyName"
                     raise TerminalError(Reason.FOREIGN_SOURCE_POLICY, message) from None
-            found.append(Shard(name=name, version=1))
+            # A frozen policy stays so, whoever reads it in.
+            first = not snapshot.shards and not found
+            found.append(Shard(name=name, version=1, frozen=first and is_frozen(existing.document)))
         if not found:
             return True
         wanted = place((*snapshot.shards, *found), Moves(join=frozenset(named)), self._settings)
@@ -143,9 +153,88 @@ class Pen:
             named = dict.fromkeys(moves.join, self._settings.source_policy_name)
         return Settled(named, errors)
 
+    def freeze(self, *, frozen: bool, owner: str, deadline: float) -> Mapping[str, AccountError]:
+        """Deny everything, or no longer; a RequestError where the denial would be attached to nothing."""
+        for _ in range(_PLACEMENTS):
+            snapshot = self._table.load()
+            first = next(iter(snapshot.shards), None)
+            if first is None or (self._settings.attachable_principals and not first.attached):
+                raise RequestError(
+                    "the source policy is attached to nothing yet, so freezing it would deny nobody anything"
+                )
+            if first.frozen == frozen or self._table.place(
+                snapshot, [replace(first, frozen=frozen, version=first.version + 1)]
+            ):
+                return self.settle(Moves(), owner=owner, deadline=deadline).errors
+        raise RetryableError(Reason.SOURCE_POLICY_PENDING, f"{_PLACEMENTS} tries to freeze were overtaken by workers'")
+
+    def repair(self, *, owner: str, deadline: float) -> list[dict[str, Any]]:
+        """Read what IAM has of every shard and make it what it should be; tell what had to be done."""
+        now = self._clock()
+        if not self._table.take_pen(owner, now=now, until=deadline + LEASE_MARGIN):
+            raise RetryableError(Reason.SOURCE_POLICY_PENDING, "another worker writes the source policy just now")
+        try:
+            done = [step for shard in self._table.load().shards for step in self._repair(shard)]
+            self._write_all(deadline - _RESERVE)
+        finally:
+            self._table.let_go(owner)
+        return done
+
+    def _repair(self, shard: Shard) -> Iterator[dict[str, Any]]:
+        organization_id = self._organization_id()
+        observed = self._policies.observe(shard.name)
+        desired = desired_policy(self._settings, shard, organization_id)
+        if not self._settings.attachable_principals:
+            # Where the operator attaches, only what earlier settings had us attach goes.
+            theirs = observed.attached if observed else frozenset()
+            desired = replace(desired, attached=theirs - (shard.attached - desired.attached))
+        for action in plan(observed, desired):
+            self._policies.carry_out(shard.name, action)
+            yield {"policy_name": shard.name, "action": type(action).__name__}
+        self._mark(shard, organization_id)
+
+    def remove(self, *, owner: str, deadline: float) -> None:
+        """Delete every shard from IAM, then from the table; a RetryableError where another worker has the pen."""
+        if not self._table.take_pen(owner, now=self._clock(), until=deadline + LEASE_MARGIN):
+            raise RetryableError(Reason.SOURCE_POLICY_PENDING, "another worker writes the source policy just now")
+        try:
+            for shard in reversed(self._table.load().shards):
+                self._policies.remove(shard.name)
+                self._table.forget(shard)
+        finally:
+            self._table.let_go(owner)
+
+    def standing(self) -> "Snapshot":
+        """Read what the shards name, whether they are frozen, and whether enrolling is stopped."""
+        return self._table.load()
+
+    def fill_percent(self) -> float:
+        """Say how much of the room for accounts is taken, over all the shards that could be attached."""
+        shards = self._table.load().shards
+        if self._settings.source_policy_scope is Scope.ORGANIZATION:
+            return 100 * sum(len(shard.excluded) for shard in shards) / capacity(self._settings)
+        taken = sum(len(shard.accounts) for shard in shards)
+        return 100 * taken / (capacity(self._settings) * max(self._policies.room(), 1))
+
+    @property
+    def names_everyone(self) -> bool:
+        """Tell whether the source policy lets one into the whole organization, but for who is left out."""
+        return self._settings.source_policy_scope is Scope.ORGANIZATION
+
+    def stop(self) -> None:
+        """Have every account leave the source policy, and none join, until `resume`."""
+        self._table.stop()
+
+    def resume(self) -> None:
+        """Let accounts be enrolled again."""
+        if self._table.load().stopped:
+            self._table.resume()
+
     def _place(self, moves: Moves) -> tuple[Shard, ...]:
         for _ in range(_PLACEMENTS):
             snapshot: Snapshot = self._table.load()
+            if snapshot.stopped and not snapshot.shards:
+                return ()  # What was uninstalled is not opened again, not even to leave an account out.
             wanted = place(snapshot.shards, moves, self._settings)
             changed = [shard for shard in wanted if shard not in snapshot.shards]
             if not changed or self._table.place(snapshot, changed):
@@ -181,13 +270,18 @@ class Pen:
         desired = desired_policy(self._settings, shard, organization_id)
         for action in plan(believed_policy(self._settings, shard, organization_id), desired):
             self._policies.carry_out(shard.name, action)
-        written = replace(
-            shard,
-            written=shard.version,
-            form=form(self._settings, shard, organization_id),
-            attached=desired.attached,
+        self._mark(shard, organization_id)
+
+    def _mark(self, shard: Shard, organization_id: str) -> None:
+        desired = desired_policy(self._settings, shard, organization_id)
+        self._table.mark_written(
+            replace(
+                shard,
+                written=shard.version,
+                form=form(self._settings, shard, organization_id),
+                attached=desired.attached,
+            )
         )
-        self._table.mark_written(written)
 
     def _organization_id(self) -> str:
         return self._ask_organization_id() if self._settings.source_policy_scope is Scope.ORGANIZATION else ""

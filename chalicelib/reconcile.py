@@ -4,18 +4,34 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chalicelib.accounts import Account, Change, LedgerRow, Outcome, eligibility
 from chalicelib.arns import AccountId
 from chalicelib.errors import AccountError, Reason, RetryableError, TerminalError
-from chalicelib.member_role import CreateRole, desired_role, fingerprint, plan, session_document, why_foreign
+from chalicelib.member_role import (
+    CreateRole,
+    DeleteRole,
+    describe,
+    desired_role,
+    fingerprint,
+    looking_document,
+    plan,
+    removal,
+    removing_document,
+    session_document,
+    why_foreign,
+)
 from chalicelib.settings import Settings
 
 if TYPE_CHECKING:
     from chalicelib.aws.member_roles import MemberRoles
     from chalicelib.aws.organizations import Organization
     from chalicelib.aws.sessions import Sessions
+
+
+REMOVED = frozenset({Reason.RETIRED_BY_REQUEST, Reason.STOPPED})
+"""The reasons for which the member role is taken away too, once the source policy no longer names the account."""
 
 
 class Move(StrEnum):
@@ -42,7 +58,7 @@ class Verdict:
     access_role: str | None = None
     role_arn: str | None = None
     fingerprint: str | None = None
-    actions: list[str] = field(default_factory=list)
+    actions: list[dict[str, Any]] = field(default_factory=list)
 
     def fail(self, error: AccountError) -> None:
         """Record why the account could not be brought to where it should be; what was done to its role stays told."""
@@ -78,31 +94,30 @@ class Reconcile:
         *,
         listed: Account | None = None,
         refusal: AccountError | None = None,
+        stopped: bool = False,
+        dry_run: bool = False,
     ) -> Verdict:
-        """Reconcile an account; `refusal` is why it can't have a place in the source policy, if it needs one."""
+        """Reconcile an account; a dry run plans the same and changes nothing.
+
+        `refusal` is why it can't have a place in the source policy, and `stopped` that no account may have one.
+        """
         verdict = Verdict(account_id=account_id, role_arn=row.role_arn if row else None)
         try:
             verdict.account = listed or self._organization.describe(account_id)
-            reason = self._why_ineligible(verdict.account, row)
+            reason = why_ineligible(verdict.account, row, self._settings, stopped=stopped)
             if reason is not None:
                 _turn_away(verdict, reason, row)
             else:
-                self._enroll(verdict, refusal)
+                self._enroll(verdict, refusal, dry_run=dry_run)
         except AccountError as error:
             verdict.fail(self._within_grace(error, verdict.account))
         return verdict
 
-    def _why_ineligible(self, account: Account | None, row: LedgerRow | None) -> Reason | None:
-        if account is None:
-            return Reason.DEPARTED
-        if row is not None and row.reason is Reason.RETIRED_BY_REQUEST:
-            return Reason.RETIRED_BY_REQUEST
-        return eligibility(account, self._settings)
-
-    def _enroll(self, verdict: Verdict, refusal: AccountError | None) -> None:
+    def _enroll(self, verdict: Verdict, refusal: AccountError | None, *, dry_run: bool) -> None:
         account_id = verdict.account_id
         desired = desired_role(self._settings, account_id)
-        with self._sessions.entered(account_id, session_document(self._settings, account_id)) as verdict.access_role:
+        session_policy = (looking_document if dry_run else session_document)(self._settings, account_id)
+        with self._sessions.entered(account_id, session_policy) as verdict.access_role:
             observed = self._roles.observe(desired)
             foreign = why_foreign(observed, desired, self._settings) if observed else None
             if foreign is not None:
@@ -110,8 +125,9 @@ class Reconcile:
             if refusal is not None:
                 raise refusal
             for action in plan(observed, desired):
-                self._roles.carry_out(action, desired.arn)
-                verdict.actions.append(type(action).__name__)
+                if not dry_run:
+                    self._roles.carry_out(action, desired.arn)
+                verdict.actions.append(describe(action, observed))
                 verdict.change = (
                     Change.CREATED
                     if isinstance(action, CreateRole) or verdict.change is Change.CREATED
@@ -123,6 +139,24 @@ class Reconcile:
         verdict.fingerprint = fingerprint(desired)
         verdict.move = Move.JOIN
 
+    def remove(self, verdict: Verdict, *, dry_run: bool = False) -> None:
+        """Take the member role of a retired account away, if it is ours; a failure leaves the account retired all the same."""
+        desired = desired_role(self._settings, verdict.account_id)
+        session_policy = (looking_document if dry_run else removing_document)(self._settings, verdict.account_id)
+        try:
+            with self._sessions.entered(verdict.account_id, session_policy) as verdict.access_role:
+                observed = self._roles.observe(desired)
+                ours = observed is not None and self._settings.owner(observed.tags, observed.arn).ours
+                for action in removal(observed) if observed is not None and ours else ():
+                    if not dry_run:
+                        self._roles.carry_out(action, desired.arn)
+                    verdict.actions.append(describe(action, observed))
+                    verdict.change = Change.DELETED if isinstance(action, DeleteRole) else Change.UPDATED
+                verdict.role_arn = verdict.role_arn if dry_run else None
+        except AccountError as error:
+            verdict.error = str(error)
+            verdict.retryable = isinstance(error, RetryableError)
+
     def _within_grace(self, error: AccountError, account: Account | None) -> AccountError:
         """Read a denial as "not ready yet" while an account is new: its access role and IAM take minutes to be there."""
         denied = error.reason in {Reason.NO_ACCESS_ROLE, Reason.ACCESS_DENIED}
@@ -132,9 +166,20 @@ class Reconcile:
         return RetryableError(Reason.NOT_READY, f"not ready yet: {error}") if self._clock() < ready_by else error
 
 
+def why_ineligible(
+    account: Account | None, row: LedgerRow | None, settings: Settings, *, stopped: bool = False
+) -> Reason | None:
+    """Tell why an account should not be enrolled now, or None where it should; `account` is None for no member."""
+    if account is None:
+        return Reason.DEPARTED
+    if row is not None and row.reason is Reason.RETIRED_BY_REQUEST:
+        return Reason.RETIRED_BY_REQUEST
+    return Reason.STOPPED if stopped else eligibility(account, settings)
+
+
 def _turn_away(verdict: Verdict, reason: Reason, row: LedgerRow | None) -> None:
     """Take an account out of the source policy; only one that was in it is retired."""
     was_in = row is not None and (row.policy_name is not None or row.outcome is Outcome.RETIRED)
     verdict.outcome = Outcome.RETIRED if was_in else Outcome.SKIPPED
     verdict.reason = reason
-    verdict.move = Move.EXCLUDE if reason in {Reason.EXCLUDED, Reason.RETIRED_BY_REQUEST} else Move.LEAVE
+    verdict.move = Move.EXCLUDE if reason in {Reason.EXCLUDED, *REMOVED} else Move.LEAVE

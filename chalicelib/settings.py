@@ -56,6 +56,10 @@ class Owner:
     ours: bool
     marks: Mapping[str, str]
 
+    def contradicts(self, ours: Mapping[str, str]) -> bool:
+        """Tell whether the marks name another stage; anything less is ours with its tags edited."""
+        return self.marks.get(STAGE_TAG, ours[STAGE_TAG]) != ours[STAGE_TAG]
+
     def why_refused(self, *, adopt: bool, renaming: str) -> str | None:
         """Say why it must not be changed, or None where it may; `renaming` is the parameter that gives us another name."""
         if self.ours or (adopt and not self.marks):

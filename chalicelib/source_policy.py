@@ -49,16 +49,22 @@ class Moves:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourcePolicy:
-    """A shard in IAM, desired or observed; a document that is None is known to be out of date."""
+    """A shard in IAM, desired or observed; a document that is None is known to be out of date.
+
+    `tagged` tells whether it carries the ownership tags, and `strays` are versions newer than the default one, which only
+    somebody else can have made.
+    """
 
     name: str
     document: Document | None
     attached: frozenset[str]
+    tagged: bool = True
+    strays: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CreatePolicy:
-    """Create the managed policy with its first version."""
+    """Create the managed policy with its first version and the ownership tags."""
 
     document: Document
 
@@ -68,6 +74,18 @@ class WriteVersion:
     """Write a new default version."""
 
     document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class TagPolicy:
+    """Put the ownership tags on again."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteVersion:
+    """Delete a version that somebody else made."""
+
+    version_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +102,7 @@ class DetachFrom:
     principal_arn: str
 
 
-Action: TypeAlias = CreatePolicy | WriteVersion | AttachTo | DetachFrom
+Action: TypeAlias = CreatePolicy | WriteVersion | TagPolicy | DeleteVersion | AttachTo | DetachFrom
 
 
 def shard_name(settings: Settings, index: int) -> str:
@@ -215,8 +233,12 @@ def _differences(observed: SourcePolicy | None, desired: SourcePolicy) -> Iterat
         raise ValueError(message)
     if observed is None:
         yield CreatePolicy(desired.document)
-    elif observed.document != desired.document:
-        yield WriteVersion(desired.document)
+    else:
+        if not observed.tagged:
+            yield TagPolicy()
+        yield from map(DeleteVersion, observed.strays)
+        if observed.document != desired.document:
+            yield WriteVersion(desired.document)
     # First to whom it should be attached: if one of them doesn't exist, nobody has lost access.
     yield from (AttachTo(arn) for arn in sorted(desired.attached - attached))
     yield from (DetachFrom(arn) for arn in sorted(attached - desired.attached))
@@ -234,6 +256,10 @@ def apply(policy: SourcePolicy | None, name: str, actions: Iterable[Action]) -> 
             match action:
                 case WriteVersion(document=written):
                     policy = replace(policy, document=written)
+                case TagPolicy():
+                    policy = replace(policy, tagged=True)
+                case DeleteVersion(version_id):
+                    policy = replace(policy, strays=tuple(each for each in policy.strays if each != version_id))
                 case AttachTo(principal_arn):
                     policy = replace(policy, attached=policy.attached | {principal_arn})
                 case DetachFrom(principal_arn):
@@ -241,15 +267,25 @@ def apply(policy: SourcePolicy | None, name: str, actions: Iterable[Action]) -> 
     return policy
 
 
+def is_frozen(existing: Document) -> bool:
+    """Tell whether an existing policy carries the freeze's denial."""
+    return any(_is_freeze(statement) for statement in _statements(existing))
+
+
+def _statements(existing: Document) -> list[dict[str, Any]]:
+    return _listed(existing.content.get("Statement"))
+
+
+def _is_freeze(statement: dict[str, Any]) -> bool:
+    return statement.get("Sid") == "Frozen" and statement.get("Effect") == "Deny"
+
+
 def accounts_named(existing: Document, settings: Settings) -> frozenset[AccountId]:
     """List the accounts that an existing policy lets one assume the member role in; a ValueError says what it says besides."""
     named: set[AccountId] = set()
-    content = existing.content
-    statements = content.get("Statement", [])
-    for statement in statements if isinstance(statements, list) else [statements]:
-        if statement.get("Sid") == "Frozen" and statement.get("Effect") == "Deny":
-            continue
-        named |= _named_by(statement, settings)
+    for statement in _statements(existing):
+        if not _is_freeze(statement):
+            named |= _named_by(statement, settings)
     return frozenset(named - {AccountId(_NOBODY)})
 
 
@@ -329,8 +365,10 @@ _POLICY_VERBS = (
     "GetPolicy",
     "GetPolicyVersion",
     "ListPolicyVersions",
+    "ListEntitiesForPolicy",
     "CreatePolicyVersion",
     "DeletePolicyVersion",
+    "DeletePolicy",
 )
 
 

@@ -1,11 +1,14 @@
 """The logger and the metrics that every function shares, and the metrics' names."""
 
+import warnings
 from enum import StrEnum
 
 from aws_lambda_powertools import Logger, Metrics
 
 logger = Logger()
 metrics = Metrics()
+# A run that measures nothing, as one whose request is refused, is nothing to warn of.
+warnings.filterwarnings("ignore", "No application metrics to publish", UserWarning)
 
 
 class Metric(StrEnum):
@@ -20,4 +23,22 @@ class Metric(StrEnum):
     MESSAGES_RETRIED = "MessagesRetried"
     ROLES_CREATED = "RolesCreated"
     ROLES_UPDATED = "RolesUpdated"
+    ROLES_DELETED = "RolesDeleted"
+    SOURCE_POLICY_PENDING = "SourcePolicyPendingSeconds"
+    ELIGIBLE = "Eligible"
+    ENROLLED = "Enrolled"
+    SKIPPED = "Skipped"
+    FAILING = "Failing"
+    NEEDING_ATTENTION = "AccountsNeedingAttention"
+    COVERAGE = "CoveragePercent"
+    OLDEST_FAILURE = "OldestFailureSeconds"
+    SOURCE_POLICY_FILL = "SourcePolicyFillPercent"
+    EVENTS_MISSED = "EventsMissed"
+    RETIREMENTS_HELD_BACK = "RetirementsHeldBack"
+    FROZEN = "Frozen"
+    RESYNCS = "Resyncs"
+    ACCOUNTS_RERUN = "AccountsRerun"
+    ACCOUNTS_SENT = "AccountsSent"
+    SKIPPED_FOR = "SkippedForReason"
+    FAILING_FOR = "FailingForReason"
     ENROLLMENT_SECONDS = "EnrollmentSeconds"

@@ -124,11 +124,13 @@ Stage {stage} is deployed: stack rolecall-{stage} in {here.region} of account {h
 
 1. Events reach it through CloudTrail alone. Confirm that one trail logs the write management events of {here.region}:
      {aws} cloudtrail describe-trails --query 'trailList[].[Name, HomeRegion, IsMultiRegionTrail]' --output table
-2. Create a test account, or wait for the next one. It takes some minutes to be ready; until then it is tried again.
+2. Have the organization verified once; until then an alarm says that no resync did. To look first, add "dry_run": true.
+     echo '{{"accounts": "all"}}' | {aws} lambda invoke --function-name rolecall-{stage}-resync --payload fileb:///dev/stdin /dev/stdout
+3. Create a test account, or wait for the next one. It takes some minutes to be ready; until then it is tried again.
      {aws} organizations create-account --account-name rolecall-test --email YOUR-ADDRESS
-3. See where each account stands, and why. The log group /aws/lambda/rolecall-{stage}-enroll has a line for each pass:
+4. See where each account stands, and why. The log group /aws/lambda/rolecall-{stage}-enroll has a line for each pass:
      {aws} dynamodb scan --table-name {values["LedgerTable"]} --output table
-4. Work that never finished ends in the queue rolecall-{stage}-accounts-dlq, unheard events in rolecall-{stage}-events-dlq.
+5. Subscribe to the topic rolecall-{stage}-alarms, or set AlarmEmail. docs/runbook.md says what each alarm means.
 
 The same command with other PARAMS changes settings; those not named stay as they are."""
 

@@ -76,6 +76,7 @@ def known_values(template: Mapping[str, Any], parameters: Mapping[str, str], her
             queue = resolve(properties["QueueName"], values)
             suffix = "amazonaws.com.cn" if here.partition == "aws-cn" else "amazonaws.com"
             values[name] = f"https://sqs.{here.region}.{suffix}/{here.account_id}/{queue}"
+            values[f"{name}.Arn"] = f"arn:{here.partition}:sqs:{here.region}:{here.account_id}:{queue}"
     return values
 
 

@@ -30,7 +30,7 @@ Stack {name} is deleted. What it knew is kept in two tables, which the next `mak
 To forget it for good:
   aws --region {region} dynamodb delete-table --table-name {ledger}
   aws --region {region} dynamodb delete-table --table-name {name}-source-policy
-The source policy, where it was made, stays where it is attached and names no account; detach and delete it by hand."""
+A source policy that was not uninstalled stays where it is attached and names no account; detach and delete it by hand."""
 
 
 def _refuse_while_in_use(ledger: str, aws: Aws) -> None:
@@ -45,7 +45,7 @@ def _refuse_while_in_use(ledger: str, aws: Aws) -> None:
         listed = "\n  ".join(in_use[:_SHOWN] + more)
         raise DeployError(
             f"accounts that are enrolled, or have a role left: {len(in_use)}\n  {listed}\n"
-            f"First delete these roles, take the accounts out of the source policy, and delete their rows from {ledger}."
+            f"First have all of it taken away (docs/offboarding.md, Uninstall), by the function {ledger.removesuffix('ledger')}retire."
         )
 
 

@@ -54,21 +54,69 @@ class Demo:
         with TemporaryDirectory() as package:
             _package(Path(package))
             started = time.monotonic()
-            self._organization.deploy(STAGE, Path(package), {"SourcePrincipalArns": reader, "BatchingWindow": "1"})
+            parameters = {"SourcePrincipalArns": reader, "ExcludeAccountIds": sandbox, "BatchingWindow": "1"}
+            self._organization.deploy(STAGE, Path(package), parameters)
         self._say(
             f"deployed stage {STAGE} by CloudFormation in {time.monotonic() - started:.1f} s; source principal {reader}"
         )
-        self._move(old)
-        self._enrolled(old)
+        self._backfill({self._management: "management", old: "billing", legacy: "legacy", sandbox: "sandbox"})
         self._policy("before")
         created = self._create("payments")
         self._show_role(created)
         self._policy("after")
+        lost = self._lose("analytics")
         self._heading("the proof: each call, and AWS's answer")
         self._prove(created, sandbox, reader, stranger)
+        healed = f"arn:aws:iam::{lost}:role/{_ROLE}"
+        self._allowed(f"Reader: sts:AssumeRole {healed} (analytics)", lambda: self._session(healed, reader))
         self._prove_foreign(legacy, anyone)
         self._prove_closed(created, reader)
         self._end()
+
+    def _backfill(self, names: dict[str, str]) -> None:
+        """Enroll the accounts that are older than the deployment, after a look at what that would do."""
+        self._heading("backfill: the accounts that are older than the deployment")
+        previewed = self._invoke("backfill", dry_run=True)["accounts"]
+        planned = {each["account_id"]: _standing(each) for each in previewed}
+        self._tell("dry run", "; ".join(f"{name} {planned[account_id]}" for account_id, name in names.items()))
+        started = time.monotonic()
+        counts = self._invoke("backfill")["counts"]
+
+        def done() -> bool:
+            rows = self._organization.ledger(STAGE)
+            return {account_id: _standing(row) for account_id, row in rows.items()} == planned
+
+        until(done, f"the ledger says {planned}")
+        self._held(
+            f"each is in the ledger as the dry run told, {time.monotonic() - started:.1f} s after backfill was invoked",
+            held=planned.keys() == names.keys(),
+            answer=f"listed={counts['listed']} sent={counts['sent']} eligible={counts['eligible']}",
+        )
+
+    def _lose(self, name: str) -> str:
+        """Create an account whose event is lost, and let the resync that runs every hour be due now."""
+        self._heading(f"organizations:CreateAccount {name}, and its event is lost")
+        self._organization.drop_events(dropped=True)
+        account_id = self._organization.create_account(name)
+        self._organization.drop_events(dropped=False)
+        unknown = account_id not in self._organization.ledger(STAGE)
+        self._organization.fire(f"rolecall-{STAGE}-discovery")
+        self._enrolled(account_id)
+        row = self._organization.ledger(STAGE)[account_id]
+        self._held(
+            f"the ledger did not know {account_id}; after the next resync: {row['outcome']}",
+            held=unknown and row["trigger"] == "resync",
+            answer=f"change={row['change']} trigger={row['trigger']} policy_name={row['policy_name']}",
+        )
+        return account_id
+
+    def _invoke(self, function: str, **request: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = self._organization.invoke(f"rolecall-{STAGE}-{function}", request)
+        return answer
+
+    def _session(self, role: str, reader: str) -> str:
+        session: Any = self._organization.assume(role, self._organization.as_role(reader))
+        return f"session until {session['Expiration']:%H:%M:%S}"
 
     def _create(self, name: str) -> str:
         self._heading(f"organizations:CreateAccount {name}")
@@ -81,9 +129,8 @@ class Demo:
         self._enrolled(account_id)
         waited = time.monotonic() - started
         line = self._log_line(account_id)
-        told = ("outcome", "change", "actions", "access_role", "policy_name", "duration_ms")
-        self._tell("worker", " ".join(f"{key}={_plain(line[key])}" for key in told))
-        self._tell("ledger", f"{account_id} enrolled, {waited:.1f} s after CreateAccount was called")
+        told = " ".join(f"{key}={_plain(line[key])}" for key in ("outcome", "change", "actions", "access_role"))
+        self._tell("worker", f"{told}; in the ledger {waited:.1f} s after CreateAccount was called")
         return account_id
 
     def _listen(self) -> str:
@@ -105,13 +152,6 @@ class Demo:
             return None
 
         return until(found, f"an event tells of account {account_id}")
-
-    def _move(self, account_id: str) -> None:
-        """Let an account that is older than the deployment be heard of."""
-        organizations = self._organization.client("organizations")
-        root = organizations.list_roots()["Roots"][0]["Id"]
-        unit = organizations.create_organizational_unit(ParentId=root, Name="Finance")["OrganizationalUnit"]["Id"]
-        organizations.move_account(AccountId=account_id, SourceParentId=root, DestinationParentId=unit)
 
     def _enrolled(self, account_id: str) -> None:
         self._settled(account_id, "enrolled")
@@ -204,7 +244,6 @@ class Demo:
         return self._organization.assume(access_role, Policy=policy.text)
 
     def _prove_foreign(self, account_id: str, trust: Any) -> None:
-        self._move_back_and_forth(account_id)
         row = self._settled(account_id, "failed")
         iam = self._organization.client("iam", account_id)
         role = iam.get_role(RoleName=_ROLE)["Role"]
@@ -215,12 +254,6 @@ class Demo:
             held=untouched and row["reason"] == "foreign_role",
             answer="trust, tags and policies unchanged",
         )
-
-    def _move_back_and_forth(self, account_id: str) -> None:
-        organizations = self._organization.client("organizations")
-        root = organizations.list_roots()["Roots"][0]["Id"]
-        unit = organizations.list_organizational_units_for_parent(ParentId=root)["OrganizationalUnits"][0]["Id"]
-        organizations.move_account(AccountId=account_id, SourceParentId=root, DestinationParentId=unit)
 
     def _prove_closed(self, account_id: str, reader: str) -> None:
         self._organization.client("organizations").close_account(AccountId=account_id)
@@ -269,6 +302,11 @@ class Demo:
             self._console.print(f"[bold red]{self.failed} of the proofs did not hold[/]")
         else:
             self._console.print("[bold green]every proof held[/]")
+
+
+def _standing(account: dict[str, Any]) -> str:
+    """Say where an account stands, in a dry run's answer or in the ledger."""
+    return f"{account['outcome']} ({account.get('reason') or account['change']})"
 
 
 def _plain(value: object) -> str:

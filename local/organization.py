@@ -135,6 +135,10 @@ class LocalOrganization:
         """Bring an account into PENDING_ACTIVATION, ACTIVE, SUSPENDED, PENDING_CLOSURE or CLOSED, without an event."""
         self._server.control("set_account_state", account_id=account_id, state=state)
 
+    def age_account(self, account_id: str, seconds: float) -> None:
+        """Let an account have joined so much earlier."""
+        self._server.control("age_account", account_id=account_id, seconds=seconds)
+
     def set_ready_delay(self, seconds: float) -> None:
         """Let access roles be assumable so long after their account is created; no account waits for longer from now on."""
         self._server.control("switch", ready_delay=seconds)

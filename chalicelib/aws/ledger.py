@@ -1,6 +1,6 @@
 """The ledger: one row of one table for each account, saying where it stands and why."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,16 @@ class Ledger:
                 message = f"DynamoDB left keys of {self._name} unread {_ASKS} times in a row"
                 raise RolecallError(message)
         return rows
+
+    def rows(self) -> Iterator[LedgerRow]:
+        """Read every row, page by page."""
+        start: dict[str, Any] = {}
+        while True:
+            page = self._table.scan(ConsistentRead=True, **start)
+            yield from map(_row, page["Items"])
+            if "LastEvaluatedKey" not in page:
+                return
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
     def write(self, row: LedgerRow, *, over: LedgerRow | None) -> bool:
         """Write a row over the one that was read, or tell by False that somebody else wrote one meanwhile."""

@@ -11,6 +11,7 @@ from chalicelib.member_role import (
     AttachPolicy,
     CreateRole,
     DeleteInlinePolicy,
+    DeleteRole,
     DetachPolicy,
     MemberRole,
     PutInlinePolicy,
@@ -108,6 +109,8 @@ class MemberRoles:
                 self._client.attach_role_policy(RoleName=self._name, PolicyArn=policy_arn)
             case DetachPolicy(policy_arn):
                 self._client.detach_role_policy(RoleName=self._name, PolicyArn=policy_arn)
+            case DeleteRole():
+                self._client.delete_role(RoleName=self._name)
             case _:
                 assert_never(action)
 

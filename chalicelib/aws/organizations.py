@@ -1,5 +1,7 @@
 """What Organizations knows of an account."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
@@ -35,6 +37,32 @@ class Organization:
                 raise account_error(error, doing) from error
             return self._account(answer["Account"])
 
+    def accounts(self, *, by_ou: bool) -> Iterator[Account]:
+        """List every account, page by page, with the OUs above it where they are asked for."""
+        by_ou = by_ou or self._by_ou
+        walked: dict[str, tuple[str, ...]] | None = None
+        with translated("listing the organization's accounts"):
+            for page in self._client.get_paginator("list_accounts").paginate():
+                for told in page["Accounts"]:
+                    account = self._account(told, walk=False)
+                    if by_ou and not told.get("Paths"):
+                        walked = walked if walked is not None else dict(self._walk())
+                        account = replace(account, ou_ids=walked.get(account.id, ()))
+                    elif by_ou:
+                        account = replace(account, ou_ids=_ou_ids_of(told["Paths"]))
+                    yield account
+
+    def _walk(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Go through the OUs once, where a listing doesn't tell each account's path."""
+        roots = self._client.get_paginator("list_roots").paginate()
+        pending: list[tuple[str, tuple[str, ...]]] = [(root["Id"], ()) for page in roots for root in page["Roots"]]
+        while pending:
+            parent, above = pending.pop()
+            for accounts in self._client.get_paginator("list_accounts_for_parent").paginate(ParentId=parent):
+                yield from ((account["Id"], above) for account in accounts["Accounts"])
+            for units in self._client.get_paginator("list_organizational_units_for_parent").paginate(ParentId=parent):
+                pending += [(unit["Id"], (*above, unit["Id"])) for unit in units["OrganizationalUnits"]]
+
     def organization_id(self) -> str:
         """Tell the organization's id; asked once, since Organizations answers this one call a second."""
         if self._id is None:
@@ -42,7 +70,7 @@ class Organization:
                 self._id = self._client.describe_organization()["Organization"]["Id"]
         return self._id
 
-    def _account(self, told: "AccountTypeDef") -> Account:
+    def _account(self, told: "AccountTypeDef", *, walk: bool = True) -> Account:
         account_id = AccountId(told["Id"])
         return Account(
             id=account_id,
@@ -50,12 +78,12 @@ class Organization:
             # Status is what State replaces; it was to be retired in September 2026.
             state=told.get("State") or told.get("Status", "ACTIVE"),
             joined_at=told.get("JoinedTimestamp"),
-            ou_ids=self._ou_ids(account_id, told.get("Paths", [])) if self._by_ou else (),
+            ou_ids=self._ou_ids(account_id, told.get("Paths", [])) if self._by_ou and walk else (),
         )
 
     def _ou_ids(self, account_id: AccountId, paths: list[str]) -> tuple[str, ...]:
         if paths:
-            return tuple(part for path in paths for part in path.split("/") if part.startswith("ou-"))
+            return _ou_ids_of(paths)
         found: list[str] = []
         child: str = account_id
         while True:
@@ -64,3 +92,7 @@ class Organization:
                 return tuple(reversed(found))
             child = parent["Id"]
             found.append(child)
+
+
+def _ou_ids_of(paths: list[str]) -> tuple[str, ...]:
+    return tuple(part for path in paths for part in path.split("/") if part.startswith("ou-"))

@@ -15,10 +15,11 @@ _BATCH = 10  # entries of one SendMessageBatch ("Amazon SQS message quotas")
 class Queue:
     """Sends accounts to the queue and hands failed messages back to it."""
 
-    def __init__(self, client: "SQSClient", url: str) -> None:
-        """Take a client and the queue's URL."""
+    def __init__(self, client: "SQSClient", url: str, dead_letter_arn: str) -> None:
+        """Take a client, the queue's URL, and its dead-letter queue's ARN."""
         self._client = client
         self._url = url
+        self._dead_letter_arn = dead_letter_arn
 
     def send(self, messages: Iterable[Message]) -> None:
         """Send messages; a RolecallError tells of any that SQS did not take."""
@@ -35,6 +36,17 @@ class Queue:
             if refused:
                 message = f"SQS did not take the messages of {', '.join(refused)}"
                 raise RolecallError(message)
+
+    def redrive(self) -> bool:
+        """Start moving the dead-letter queue's messages back, or tell by False that a move is under way already.
+
+        SQS moves them itself, one task a queue at a time (StartMessageMoveTask in the "Amazon SQS API Reference").
+        """
+        running = self._client.list_message_move_tasks(SourceArn=self._dead_letter_arn, MaxResults=1).get("Results", [])
+        if any(task.get("Status") == "RUNNING" for task in running):
+            return False
+        self._client.start_message_move_task(SourceArn=self._dead_letter_arn)
+        return True
 
     def delay(self, receipt_handle: str, seconds: int) -> None:
         """Keep a message that was received from coming back before some seconds have passed."""

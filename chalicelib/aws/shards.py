@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from chalicelib.aws.failures import error_code
+from chalicelib.errors import SettingsError
 from chalicelib.settings import Settings
 from chalicelib.source_policy import Shard
 
@@ -17,15 +18,17 @@ if TYPE_CHECKING:
 # Keys that no policy can have as its name.
 _PLACEMENT = "#placement"
 _PEN = "#pen"
+_STOPPED = "#stopped"
 _ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All shards in their order, as they were when so many placements had been made, or later."""
+    """All shards in their order, as they were when so many placements had been made, or later; and whether enrolling is stopped."""
 
     placement: int
     shards: tuple[Shard, ...]
+    stopped: bool = False
 
 
 class ShardTable:
@@ -34,12 +37,17 @@ class ShardTable:
     def __init__(self, settings: Settings, dynamodb: "DynamoDBServiceResource", table: str) -> None:
         """Take a resource and the table's name."""
         self._policy_name = settings.source_policy_name
+        self._made_for = {
+            "MEMBER_ROLE_NAME": settings.member_role_name,
+            "SOURCE_POLICY_NAME": settings.source_policy_name,
+            "SOURCE_PRINCIPAL_ARNS' account": settings.source_account_id,
+        }
         self._client = dynamodb.meta.client
         self._name = table
         self._table = dynamodb.Table(table)
 
     def load(self) -> Snapshot:
-        """Read all shards.
+        """Read all shards; a SettingsError refuses settings that would leave what is there to nobody.
 
         The count of placements is read first: a placement made while the shards are read then makes `place` fail, so no
         decision is ever made on half of one.
@@ -55,8 +63,11 @@ class ShardTable:
             if "LastEvaluatedKey" not in page:
                 break
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+        if any(not item["policy_name"].startswith("#") for item in items):
+            self._refuse_other_names(counted.get("made_for", self._made_for))
         shards = {index: _shard(item) for item in items if (index := self._index(item["policy_name"])) is not None}
-        return Snapshot(int(counted.get("version", 0)), tuple(shards[index] for index in sorted(shards)))
+        stopped = any(item["policy_name"] == _STOPPED for item in items)
+        return Snapshot(int(counted.get("version", 0)), tuple(shards[index] for index in sorted(shards)), stopped)
 
     def place(self, seen: Snapshot, changed: Iterable[Shard]) -> bool:
         """Store changed shards all at once, or tell by False that somebody else placed since the snapshot."""
@@ -64,10 +75,10 @@ class ShardTable:
             "Update": {
                 "TableName": self._name,
                 "Key": {"policy_name": _PLACEMENT},
-                "UpdateExpression": "SET #version = :next",
+                "UpdateExpression": "SET #version = :next, made_for = :made_for",
                 "ConditionExpression": "#version = :seen" if seen.placement else "attribute_not_exists(#version)",
                 "ExpressionAttributeNames": {"#version": "version"},
-                "ExpressionAttributeValues": {":next": seen.placement + 1}
+                "ExpressionAttributeValues": {":next": seen.placement + 1, ":made_for": self._made_for}
                 | ({":seen": seen.placement} if seen.placement else {}),
             }
         }
@@ -101,6 +112,22 @@ class ShardTable:
                 "ExpressionAttributeValues": values | {f":{name}": ids for name, ids in kept.items()},
             }
         }
+
+    def stop(self) -> None:
+        """Have every account leave, and none enrolled, until `resume`."""
+        self._table.update_item(
+            Key={"policy_name": _STOPPED},
+            UpdateExpression="SET stopped = :true",
+            ExpressionAttributeValues={":true": True},
+        )
+
+    def resume(self) -> None:
+        """Let accounts be enrolled again."""
+        self._table.delete_item(Key={"policy_name": _STOPPED})
+
+    def forget(self, shard: Shard) -> None:
+        """Drop a shard whose policy has been deleted."""
+        self._table.delete_item(Key={"policy_name": shard.name})
 
     def mark_written(self, shard: Shard) -> None:
         """Record what IAM was last given of a shard."""
@@ -155,6 +182,15 @@ class ShardTable:
         except ClientError as error:
             if error_code(error) != "ConditionalCheckFailedException":
                 raise
+
+    def _refuse_other_names(self, made_for: dict[str, str]) -> None:
+        for name, value in self._made_for.items():
+            if made_for[name] != value:
+                message = (
+                    f"{name} is {value}, and was {made_for[name]} when accounts were enrolled: set it back, or uninstall first "
+                    '(retire with {"accounts": "all", "force": true}), or deploy a second stage beside this one'
+                )
+                raise SettingsError(message)
 
     def _index(self, name: str) -> int | None:
         if name == self._policy_name:

@@ -18,7 +18,10 @@ from chalicelib.source_policy import (
     Action,
     AttachTo,
     CreatePolicy,
+    DeleteVersion,
     DetachFrom,
+    SourcePolicy,
+    TagPolicy,
     WriteVersion,
     session_document,
     shard_name,
@@ -26,6 +29,10 @@ from chalicelib.source_policy import (
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
+
+
+_DEFAULT_ATTACHMENTS = 10
+_MOST_SHARDS = 25  # no principal has more policies attached ("IAM and AWS STS quotas")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,75 @@ class SourcePolicies:
                 "PolicyVersion"
             ]
             return Existing(iam_document(version["Document"]), ours)
+
+    def observe(self, name: str) -> SourcePolicy | None:
+        """Read a shard as IAM has it, or tell by None that there is none; a TerminalError refuses another stage's."""
+        arn = self._arn(name)
+        with self._entered(f"reading {arn}"):
+            try:
+                policy = self._client.get_policy(PolicyArn=arn)["Policy"]
+            except ClientError as error:
+                if error_code(error) == "NoSuchEntity":
+                    return None
+                raise
+            owner = self._settings.owner({tag["Key"]: tag["Value"] for tag in policy.get("Tags", [])}, arn)
+            if owner.contradicts(self._settings.ownership_tags):
+                refused = owner.why_refused(adopt=False, renaming="SourcePolicyName")
+                raise TerminalError(Reason.FOREIGN_SOURCE_POLICY, str(refused))
+            default = policy["DefaultVersionId"]
+            version = self._client.get_policy_version(PolicyArn=arn, VersionId=default)["PolicyVersion"]
+            newer = [each for each in self._versions(arn) if _number(each) > _number(default)]
+            return SourcePolicy(
+                name=name,
+                document=iam_document(version["Document"]),
+                attached=frozenset(self._entities(arn)),
+                tagged=owner.ours,
+                strays=tuple(sorted(newer, key=_number)),
+            )
+
+    def remove(self, name: str) -> None:
+        """Delete a shard: detach it, delete its versions, then the policy; repeating it is harmless."""
+        arn = self._arn(name)
+        observed = self.observe(name)
+        if observed is None:
+            return
+        if observed.attached and not self._settings.attach_source_policy:
+            message = f"{arn} is attached to {', '.join(sorted(observed.attached))}: detach it there, where AttachSourcePolicy=false leaves attaching to you, and ask again"
+            raise TerminalError(Reason.REJECTED, message)
+        with self._entered(f"deleting {arn}"):
+            for principal_arn in sorted(observed.attached):
+                self._detach(arn, parse_principal(principal_arn))
+            for version_id in self._versions(arn, default=False):
+                self._client.delete_policy_version(PolicyArn=arn, VersionId=version_id)
+            self._client.delete_policy(PolicyArn=arn)
+
+    def _versions(self, arn: str, *, default: bool = True) -> list[str]:
+        pages = self._client.get_paginator("list_policy_versions").paginate(PolicyArn=arn)
+        versions = [version for page in pages for version in page["Versions"]]
+        return [version["VersionId"] for version in versions if default or not version["IsDefaultVersion"]]
+
+    def _entities(self, arn: str) -> Iterator[str]:
+        """List whom a policy is attached to; IAM tells names, so a path is known of source principals only."""
+        known = {(principal.kind, principal.name): principal.arn for principal in self._settings.source_principals}
+        prefix = f"arn:{self._settings.partition}:iam::{self._settings.source_account_id}"
+        for page in self._client.get_paginator("list_entities_for_policy").paginate(PolicyArn=arn):
+            for role in page["PolicyRoles"]:
+                yield known.get(("role", role["RoleName"]), f"{prefix}:role/{role['RoleName']}")
+            for user in page["PolicyUsers"]:
+                yield known.get(("user", user["UserName"]), f"{prefix}:user/{user['UserName']}")
+
+    def room(self) -> int:
+        """Count the shards that every source principal has room for; IAM's default quota where the operator attaches."""
+        if not self._settings.attachable_principals:
+            return _DEFAULT_ATTACHMENTS
+        with self._entered(f"reading the source principals in {self._settings.source_account_id}"):
+            quotas = self._client.get_account_summary()["SummaryMap"]
+            ours = self._shard_arns(_MOST_SHARDS)
+            return min(
+                quotas["AttachedPoliciesPerRoleQuota" if principal.kind == "role" else "AttachedPoliciesPerUserQuota"]
+                - len(self._attached(principal) - ours)
+                for principal in self._settings.attachable_principals
+            )
 
     def check_principals(self, shards: int) -> None:
         """Refuse, with a TerminalError, source principals that don't exist or have no room for so many shards."""
@@ -108,6 +184,10 @@ class SourcePolicies:
                     self._create(name, document)
                 case WriteVersion(document):
                     self._write_version(self._arn(name), document)
+                case TagPolicy():
+                    self._tag(self._arn(name))
+                case DeleteVersion(version_id):
+                    self._client.delete_policy_version(PolicyArn=self._arn(name), VersionId=version_id)
                 case AttachTo(principal_arn):
                     self._attach(self._arn(name), parse_principal(principal_arn))
                 case DetachFrom(principal_arn):
@@ -133,10 +213,12 @@ class SourcePolicies:
                 tag["Key"]: tag["Value"] for tag in self._client.get_policy(PolicyArn=arn)["Policy"].get("Tags", [])
             }
             if not self._refuse_foreign(arn, held):
-                self._client.tag_policy(
-                    PolicyArn=arn, Tags=[{"Key": key, "Value": value} for key, value in tags.items()]
-                )
+                self._tag(arn)
             self._write_version(arn, document)
+
+    def _tag(self, arn: str) -> None:
+        tags = self._settings.ownership_tags
+        self._client.tag_policy(PolicyArn=arn, Tags=[{"Key": key, "Value": value} for key, value in tags.items()])
 
     def _write_version(self, arn: str, document: Document) -> None:
         try:
@@ -149,11 +231,7 @@ class SourcePolicies:
 
     def _prune(self, arn: str) -> None:
         """Delete the oldest version by number; a stale list may name one that is gone, or is the default by now."""
-        pages = self._client.get_paginator("list_policy_versions").paginate(PolicyArn=arn)
-        spare = [
-            version["VersionId"] for page in pages for version in page["Versions"] if not version["IsDefaultVersion"]
-        ]
-        for version_id in sorted(spare, key=lambda each: int(each.removeprefix("v"))):
+        for version_id in sorted(self._versions(arn, default=False), key=_number):
             try:
                 self._client.delete_policy_version(PolicyArn=arn, VersionId=version_id)
             except ClientError as error:
@@ -204,3 +282,7 @@ class SourcePolicies:
 
     def _shard_arns(self, shards: int) -> set[str]:
         return {self._arn(shard_name(self._settings, index)) for index in range(shards)}
+
+
+def _number(version_id: str) -> int:
+    return int(version_id.removeprefix("v"))

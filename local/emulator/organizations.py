@@ -60,6 +60,11 @@ def set_account_state(account_id: str, state: str) -> None:
     ministack._accounts.to_dict()[MANAGEMENT, account_id].update(State=state, Status=_STATUS_OF[state])
 
 
+def age_account(account_id: str, seconds: float) -> None:
+    """Let an account have joined so much earlier."""
+    ministack._accounts.to_dict()[MANAGEMENT, account_id]["JoinedTimestamp"] -= seconds
+
+
 def mend() -> None:
     """Wrap ministack's operations, and add those that it lacks."""
     operations = ministack._DISPATCH

@@ -8,6 +8,7 @@ from emulator import (
     alarms,
     cloudformation,
     conditions,
+    function_logs,
     functions,
     iam,
     limits,
@@ -34,7 +35,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 _AREAS = (
     *(resources, conditions, limits, iam, sts, sqs, move_tasks, organizations),
-    *(functions, schedules, metrics, alarms, cloudformation),
+    *(functions, function_logs, schedules, metrics, alarms, cloudformation),
 )
 
 
@@ -47,6 +48,7 @@ def _switch(**values: Any) -> None:
 _CONTROLS: dict[str, Callable[..., None]] = {
     "switch": _switch,
     "set_account_state": organizations.set_account_state,
+    "age_account": organizations.age_account,
     "skip_delays": sqs.skip_delays,
     "age_metrics": metrics.age_metrics,
     "fire": schedules.fire,

@@ -74,6 +74,16 @@ def test_what_python_shares_is_written_out_twice() -> None:
     assert "&" not in written
 
 
+def test_shared_statements_are_spelled_out_and_unknown_ones_refused() -> None:
+    spelled_out = _PACKAGE["spelled_out"]
+    assert spelled_out(["Read", {"Sid": "Own"}], {"Read": {"OnlyIf": "Asked", "Effect": "Allow"}}) == [
+        {"Fn::If": ["Asked", {"Sid": "Read", "Effect": "Allow"}, {"Ref": "AWS::NoValue"}]},
+        {"Sid": "Own"},
+    ]
+    with pytest.raises(SystemExit, match=r"has not: Reed"):
+        spelled_out(["Reed"], {"Read": {"Effect": "Allow"}})
+
+
 @pytest.mark.parametrize(
     ("names", "refusal"),
     [

@@ -1,12 +1,14 @@
 """What the template promises, in each partition: settings that arrive, work that is not lost, data that is kept."""
 
 import json
+import re
 from dataclasses import fields
 from typing import Any
 
 import pytest
 
 from chalicelib.events import PATTERN
+from chalicelib.requests import Selection, read_request
 from chalicelib.settings import Settings
 from deploy.intrinsics import resolve
 from deploy.parameters import settle
@@ -43,6 +45,10 @@ def _environment(template: dict[str, Any], values: dict[str, str]) -> dict[str, 
 
 def _known(deployment: Deployment, template: dict[str, Any], given: dict[str, str]) -> dict[str, str]:
     return {**deployment.values, **settle(template["Parameters"], given, {})}
+
+
+def _reader(deployment: Deployment) -> dict[str, str]:
+    return {"SourcePrincipalArns": deployment.values["SourcePrincipalArns"]}
 
 
 def test_every_setting_given_as_a_parameter_arrives(template: dict[str, Any], deployment: Deployment) -> None:
@@ -94,7 +100,8 @@ def test_every_arn_is_of_the_partition(deployment: Deployment) -> None:
 
 def test_functions_are_named_and_run_as_the_contract_says(deployment: Deployment) -> None:
     functions = deployment.of_type("AWS::Lambda::Function").values()
-    assert {each["FunctionName"] for each in functions} == {"rolecall-dev-on_account_event", "rolecall-dev-enroll"}
+    names = ("on_account_event", "enroll", "backfill", "rerun", "resync", "retire", "freeze")
+    assert {each["FunctionName"] for each in functions} == {f"rolecall-dev-{name}" for name in names}
     assert {each["Runtime"] for each in functions} == {"python3.13"}
 
 
@@ -107,10 +114,12 @@ def test_every_function_logs_where_logs_are_kept_as_long_as_asked(deployment: De
 
 
 def test_each_function_has_a_role_of_its_own(deployment: Deployment) -> None:
-    roles = [
-        each["Properties"]["Role"] for each in deployment.expanded["Resources"].values() if "Role" in each["Properties"]
-    ]
-    assert roles == [{"Fn::GetAtt": ["EnrollRole", "Arn"]}, {"Fn::GetAtt": ["OnAccountEventRole", "Arn"]}]
+    roles = {
+        name: each["Properties"]["Role"]
+        for name, each in deployment.expanded["Resources"].items()
+        if each["Type"] == "AWS::Lambda::Function"
+    }
+    assert roles == {name: {"Fn::GetAtt": [f"{name}Role", "Arn"]} for name in roles}
 
 
 def test_a_batch_is_handed_back_in_part_and_taken_up_again(deployment: Deployment) -> None:
@@ -162,13 +171,13 @@ def test_queues_are_encrypted_and_refuse_plain_http(deployment: Deployment) -> N
 
 
 def test_the_rule_hears_the_events_and_loses_none(deployment: Deployment) -> None:
-    rule = deployment.only("AWS::Events::Rule")
+    rule = deployment["OnAccountEventOnAccountEventEvent"]
     (target,) = rule["Targets"]
     assert rule["EventPattern"] == PATTERN
     assert target["Arn"] == deployment.values["OnAccountEvent.Arn"]
     assert target["DeadLetterConfig"]["Arn"] == deployment.values["EventsDeadLetterQueue.Arn"]
     assert target["RetryPolicy"] == {"MaximumEventAgeInSeconds": 86400, "MaximumRetryAttempts": 185}
-    permission = deployment.only("AWS::Lambda::Permission")
+    permission = deployment["OnAccountEventOnAccountEventEventPermission"]
     assert permission["SourceArn"] == deployment.values["OnAccountEventOnAccountEventEvent.Arn"]
 
 
@@ -183,11 +192,52 @@ def test_only_the_rule_may_send_to_the_events_dead_letter_queue(deployment: Depl
 
 
 def test_what_the_function_fails_on_is_kept_too(deployment: Deployment) -> None:
-    failed = deployment.only("AWS::Lambda::EventInvokeConfig")["DestinationConfig"]["OnFailure"]["Destination"]
+    failed = deployment["OnAccountEventEventInvokeConfig"]["DestinationConfig"]["OnFailure"]["Destination"]
     (policy,) = deployment["OnAccountEventRole"]["Policies"]
     sends = [each for each in policy["PolicyDocument"]["Statement"] if each["Action"] == "sqs:SendMessage"]
     assert failed == deployment.values["EventsDeadLetterQueue.Arn"]
     assert failed in [each["Resource"] for each in sends]
+
+
+def test_what_is_asked_for_by_hand_or_on_a_schedule_is_not_started_again_by_lambda(deployment: Deployment) -> None:
+    configs = deployment.of_type("AWS::Lambda::EventInvokeConfig").values()
+    assert {each["FunctionName"] for each in configs if each["MaximumRetryAttempts"] == 0} == {
+        f"rolecall-dev-{name}" for name in ("backfill", "rerun", "resync", "retire", "freeze")
+    }
+
+
+def test_schedules_ask_for_what_the_functions_read_and_can_be_stopped(
+    template: dict[str, Any], deployment: Deployment
+) -> None:
+    rules = deployment.of_type("AWS::Events::Rule").values()
+    schedules = {each["Name"]: each for each in rules if "ScheduleExpression" in each}
+    asked = {name: each["Targets"][0].get("Input") for name, each in schedules.items()}
+    scheduled_event = {"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}}
+    requests = {
+        name: read_request(json.loads(text) if text else scheduled_event, Selection.FAILED)
+        for name, text in asked.items()
+    }
+    assert {name: (each.accounts, each.scheduled) for name, each in requests.items()} == {
+        "rolecall-dev-resync": (Selection.ALL, False),
+        "rolecall-dev-discovery": (Selection.NEW, False),
+        "rolecall-dev-rerun": (Selection.FAILED, True),
+    }
+    assert {each["State"] for each in schedules.values()} == {"ENABLED"}
+    stopped = _known(deployment, template, {"Schedules": "DISABLED"} | _reader(deployment))
+    states = {
+        resolve(each["Properties"]["State"], stopped)
+        for each in deployment.expanded["Resources"].values()
+        if "ScheduleExpression" in each["Properties"]
+    }
+    assert states == {"DISABLED"}
+
+
+@pytest.mark.parametrize(
+    "rate", ["rate(1 hours)", "rate(25 hours)", "rate(2 days)", "rate(0 hours)", "rate(4 minutes)"]
+)
+def test_rates_that_eventbridge_or_the_alarms_would_not_take_are_refused(rate: str, template: dict[str, Any]) -> None:
+    for name in ("ResyncRate", "DiscoveryRate", "RerunRate"):
+        assert not re.fullmatch(template["Parameters"][name]["AllowedPattern"], rate)
 
 
 @pytest.mark.parametrize(
@@ -209,27 +259,49 @@ def test_tables_outlive_the_stack(logical_id: str, name: str, key: str, deployme
 
 def test_everything_says_whose_it_is(deployment: Deployment) -> None:
     kinds = (
+        "AWS::CloudWatch::Alarm",
         "AWS::DynamoDB::Table",
         "AWS::IAM::Role",
+        "AWS::KMS::Key",
         "AWS::Lambda::Function",
         "AWS::Logs::LogGroup",
+        "AWS::SNS::Topic",
         "AWS::SQS::Queue",
     )
     tagged = deployment.of_type(*kinds)
-    assert len(tagged) == 11
+    assert {deployment.expanded["Resources"][name]["Type"] for name in tagged} == set(kinds)
     for name, properties in tagged.items():
         tags = {tag["Key"]: tag["Value"] for tag in properties["Tags"]}
         assert (tags["managed-by"], tags["rolecall-stage"]) == ("rolecall", "dev"), name
 
 
 def test_access_roles_are_assumed_by_name_and_in_this_organization_alone(deployment: Deployment) -> None:
-    (policy,) = deployment["EnrollRole"]["Policies"]
-    (assume,) = [each for each in policy["PolicyDocument"]["Statement"] if each["Action"] == "sts:AssumeRole"]
-    assert assume["Resource"] == [
-        "arn:*:iam::*:role/OrganizationAccountAccessRole",
-        "arn:*:iam::*:role/AWSControlTowerExecution",
-    ]
-    assert assume["Condition"] == {"StringEquals": {"aws:ResourceOrgID": "${aws:PrincipalOrgID}"}}
+    assuming = {
+        name: each
+        for name, role in deployment.of_type("AWS::IAM::Role").items()
+        for each in role["Policies"][0]["PolicyDocument"]["Statement"]
+        if "sts:AssumeRole" in each["Action"]
+    }
+    assert assuming.keys() == deployment.of_type("AWS::IAM::Role").keys() - {"OnAccountEventRole"}
+    for assume in assuming.values():
+        assert assume["Action"] == "sts:AssumeRole"
+        assert assume["Resource"] == [
+            "arn:*:iam::*:role/OrganizationAccountAccessRole",
+            "arn:*:iam::*:role/AWSControlTowerExecution",
+        ]
+        assert assume["Condition"] == {"StringEquals": {"aws:ResourceOrgID": "${aws:PrincipalOrgID}"}}
+
+
+def test_only_the_worker_may_change_a_member_role(deployment: Deployment) -> None:
+    member_role = f"role/{deployment.values['MemberRoleName']}"
+    changing = {
+        name
+        for name, role in deployment.of_type("AWS::IAM::Role").items()
+        for each in role["Policies"][0]["PolicyDocument"]["Statement"]
+        for action in ([each["Action"]] if isinstance(each["Action"], str) else each["Action"])
+        if member_role in json.dumps(each["Resource"]) and not action.startswith(("iam:Get", "iam:List"))
+    }
+    assert changing == {"EnrollRole"}
 
 
 def test_only_configured_policies_may_be_attached(template: dict[str, Any], deployment: Deployment) -> None:

@@ -6,12 +6,21 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from types import SimpleNamespace
 from typing import Any
 
 from botocore.exceptions import ClientError
 from botocore.handlers import BUILTIN_HANDLERS, REGISTER_FIRST
 
-FUNCTION_KEYS = {"on_account_event": "AKIAONACCOUNTEVENTXX", "enroll": "AKIAENROLLXXXXXXXXXX"}
+FUNCTION_KEYS = {
+    "on_account_event": "AKIAONACCOUNTEVENTXX",
+    "enroll": "AKIAENROLLXXXXXXXXXX",
+    "backfill": "AKIABACKFILLXXXXXXXX",
+    "rerun": "AKIARERUNXXXXXXXXXXX",
+    "resync": "AKIARESYNCXXXXXXXXXX",
+    "retire": "AKIARETIREXXXXXXXXXX",
+    "freeze": "AKIAFREEZEXXXXXXXXXX",
+}
 """The access key of each function's role, by which a call shows whose it is."""
 
 _ACCESS_KEY = re.compile(r"Credential=(\w+)/")
@@ -81,6 +90,7 @@ class Boundary:
     _entered: dict[str, Signer] = field(default_factory=dict)
     _faults: list[_Fault] = field(default_factory=list)
     _edits: dict[str, Callable[[dict[str, Any]], object]] = field(default_factory=dict)
+    _answers: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = field(default_factory=dict)
     _params: Mapping[str, Any] = field(default_factory=dict)
     _current: Call | None = None
 
@@ -111,8 +121,12 @@ class Boundary:
         """Change an operation's answers, or do something between the call and its answer."""
         self._edits[operation] = change
 
+    def answer(self, operation: str, give: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
+        """Answer an operation of the functions' own roles by what is given for its parameters; moto never sees the call."""
+        self._answers[operation] = give
+
     def mend(self) -> None:
-        """Let moto answer everything again."""
+        """Let moto answer everything again that it can."""
         self._faults.clear()
         self._edits.clear()
 
@@ -130,6 +144,22 @@ class Boundary:
     def on_params(self, params: Mapping[str, Any], **_: Any) -> None:
         self._params = params
 
+    def on_call(self, event_name: str, request_signer: Any, **_: Any) -> tuple[Any, dict[str, Any]] | None:
+        """Answer in AWS's place, where a test has an answer."""
+        operation = ":".join(event_name.split(".")[1:])
+        signer = self.own.get(request_signer._credentials.access_key)
+        if signer is None or operation not in self._answers:
+            return None
+        call = self._current = Call(signer, operation, self._params, None)
+        self._pass(call)
+        return SimpleNamespace(status_code=200), self._answers[operation](self._params)
+
+    def _pass(self, call: Call) -> None:
+        self.calls.append(call)
+        for fault in self._faults:
+            if fault.meets(call):
+                raise fault.error
+
     def on_send(self, request: Any, event_name: str, **_: Any) -> None:
         """Raise in AWS's place what is to go wrong; botocore hands it to the caller as it is."""
         service, operation = event_name.split(".")[1:]
@@ -142,10 +172,7 @@ class Boundary:
         role_name = self._params.get("RoleName")
         role_arn = self.find_role(signer.account_id, role_name) if role_name else None
         call = self._current = Call(signer, f"{service}:{operation}", self._params, role_arn)
-        self.calls.append(call)
-        for fault in self._faults:
-            if fault.meets(call):
-                raise fault.error
+        self._pass(call)
         if call.operation == "sts:AssumeRole":
             self._refuse_unknown_role(call.params["RoleArn"])
 
@@ -176,16 +203,16 @@ def watched() -> Iterator[Callable[[Boundary | None], None]]:
     def switch(boundary: Boundary | None) -> None:
         current[:] = [boundary] if boundary else []
 
-    def passing(handler: str) -> Callable[..., None]:
-        def handle(**given: Any) -> None:
-            for boundary in current:
-                getattr(boundary, handler)(**given)
+    def passing(handler: str) -> Callable[..., Any]:
+        def handle(**given: Any) -> Any:
+            return getattr(current[0], handler)(**given) if current else None
 
         return handle
 
     handlers = [
         ("creating-client-class", passing("on_client")),
         ("provide-client-params", passing("on_params")),
+        ("before-call", passing("on_call")),
         ("before-send", passing("on_send"), REGISTER_FIRST),
         ("after-call", passing("on_answer")),
     ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import boto3
+import pytest
 from moto import mock_aws
 from moto.backends import get_backend
 
@@ -52,7 +53,7 @@ class Policy:
     @property
     def accounts(self) -> set[str]:
         """The accounts that the source policy names."""
-        (statement,) = self.document["Statement"]
+        (statement,) = (each for each in self.document["Statement"] if each["Effect"] == "Allow")
         return set(statement["Condition"]["StringEquals"]["aws:ResourceAccount"])
 
 
@@ -169,6 +170,19 @@ class Organization:
         )
         return made["Policy"]["Arn"]
 
+    def lose_policy(self, name: str = SOURCE_POLICY, account_id: str = MANAGEMENT) -> None:
+        """Delete a managed policy with all its versions, from whomever it is attached to."""
+        iam, arn = self.iam(account_id), f"arn:aws:iam::{account_id}:policy/{name}"
+        holders = iam.list_entities_for_policy(PolicyArn=arn)
+        for role in holders["PolicyRoles"]:
+            iam.detach_role_policy(RoleName=role["RoleName"], PolicyArn=arn)
+        for user in holders["PolicyUsers"]:
+            iam.detach_user_policy(UserName=user["UserName"], PolicyArn=arn)
+        for version in iam.list_policy_versions(PolicyArn=arn)["Versions"]:
+            if not version["IsDefaultVersion"]:
+                iam.delete_policy_version(PolicyArn=arn, VersionId=version["VersionId"])
+        iam.delete_policy(PolicyArn=arn)
+
     def write_by_hand(self, versions: int, *, name: str = SOURCE_POLICY, account_id: str = MANAGEMENT) -> None:
         """Write further versions of a policy that say the same, and make none of them the default one."""
         iam, arn = self.iam(account_id), f"arn:aws:iam::{account_id}:policy/{name}"
@@ -224,7 +238,8 @@ class Organization:
 @contextmanager
 def founded(boundary: Boundary, operator: Operator, functions: Mapping[str, boto3.Session]) -> Iterator[Organization]:
     """Found an organization, which is gone afterwards."""
-    with mock_aws(config={"iam": {"load_aws_managed_policies": True}}):
+    with pytest.MonkeyPatch.context() as patch, mock_aws(config={"iam": {"load_aws_managed_policies": True}}):
+        patch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Rolecall")  # as every function has it
         yield Organization(boundary, operator, functions)
     metrics.clear_metrics()
 

@@ -15,6 +15,9 @@ _ACTIONS = {
 # IAM asks for these too when the operation sets tags.
 _TAGGING = {"iam:CreateRole": "iam:TagRole", "iam:CreatePolicy": "iam:TagPolicy"}
 
+# SQS moves messages with the caller's permissions: to take them, and to send them where they came from.
+_MOVING = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
+
 # Stands for the organization's id; the policy compares it with the caller's own.
 _ORGANIZATION = "${aws:PrincipalOrgID}"
 
@@ -41,20 +44,25 @@ def requests(call: Call) -> Iterator[Request]:
         yield Request(action, resource, context)
         if "Tags" in params and call.operation in _TAGGING:
             yield Request(_TAGGING[call.operation], resource, context)
+    if call.operation == "sqs:StartMessageMoveTask":
+        yield from (Request(moving, params["SourceArn"]) for moving in _MOVING)
+        yield Request("sqs:SendMessage", params["SourceArn"].removesuffix("-dlq"))
 
 
 def _resources(call: Call) -> Iterable[str]:
     params, iam = call.params, f"arn:aws:iam::{call.account_id}:"
     match call.operation.split(":")[0]:
         case "sqs":
+            if "SourceArn" in params:
+                return [params["SourceArn"]]
             return [_regional(call, "sqs", params["QueueUrl"].rpartition("/")[2])]
         case "dynamodb":
             tables = {params["TableName"]} if "TableName" in params else set(params.get("RequestItems", ()))
             tables |= {change["Update"]["TableName"] for change in params.get("TransactItems", ())}
             return [_regional(call, "dynamodb", f"table/{table}") for table in sorted(tables)]
         case "organizations":
-            of = params.get("AccountId") or params.get("ChildId")
-            kind = "ou" if str(of).startswith("ou-") else "account"
+            of = params.get("AccountId") or params.get("ChildId") or params.get("ParentId")
+            kind = {"ou": "ou", "r": "root"}.get(str(of).partition("-")[0], "account")
             return [f"arn:aws:organizations::{call.account_id}:{kind}/o-example/{of}"] if of else ["*"]
         case "sts":
             return [params["RoleArn"]]

@@ -1,9 +1,11 @@
-"""A stage of Rolecall in an organization: the template's own queue, tables, environment and policies, and the two functions."""
+"""A stage of Rolecall in an organization: the template's own queue, tables, environment and policies, and the functions."""
 
 import json
+import runpy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from tests.integration.boundary import FUNCTION_KEYS, Signer
 from tests.integration.organization import MANAGEMENT, READER, REGION, Organization
 
 _DEPLOYMENT = Path(__file__).parents[2] / ".chalice"
+_PACKAGE = runpy.run_path(str(_DEPLOYMENT / "package.py"))
 _ARNS = {
     "AWS::DynamoDB::Table": ("dynamodb", "table/{TableName}"),
     "AWS::SQS::Queue": ("sqs", "{QueueName}"),
@@ -74,6 +77,7 @@ class Stage:
             self._make_queue(template["Resources"][name]["Properties"])
         for name in ("LedgerTable", "SourcePolicyTable"):
             self._make_table(template["Resources"][name]["Properties"])
+        self.move_tasks: list[dict[str, str]] = []
         self.ledger = self._dynamodb.Table(self.environ["LEDGER_TABLE"])
         self.shards = self._dynamodb.Table(self.environ["SOURCE_POLICY_TABLE"])
         self._applications = {
@@ -96,14 +100,20 @@ class Stage:
 
     def policy_of(self, function: str) -> tuple[dict[str, Any], ...]:
         """Tell what a function's role allows in this stage."""
-        written = json.loads((_DEPLOYMENT / f"policy-{function}.json").read_text())
-        return tuple(resolve(written["Statement"], self._values))
+        written, shared = (
+            json.loads((_DEPLOYMENT / f"{name}.json").read_text()) for name in (f"policy-{function}", "statements")
+        )
+        return tuple(resolve(_PACKAGE["spelled_out"](written["Statement"], shared), self._values))
 
     def sign(self) -> None:
         """Let each function's calls be known as this stage's, and be held against its policy."""
-        self._organization.boundary.own = {
+        boundary = self._organization.boundary
+        boundary.own = {
             key: Signer(function, MANAGEMENT, self.policy_of(function)) for function, key in FUNCTION_KEYS.items()
         }
+        # moto has no such tasks.
+        boundary.answer("sqs:ListMessageMoveTasks", lambda _: {"Results": list(self.move_tasks)})
+        boundary.answer("sqs:StartMessageMoveTask", self._move)
 
     def announce(self, name: str, account_id: str) -> None:
         """Let EventBridge deliver an event that names an account."""
@@ -124,6 +134,23 @@ class Stage:
         self.sign()
         records = self.receive()
         return self.settle(records, self._applications["enroll"].enroll(records, Context(seconds)))
+
+    def run(self, function: str, request: Any = None, *, seconds: float = 600.0) -> dict[str, Any]:
+        """Run a function that operators and schedules run, which has so many seconds."""
+        self.sign()
+        application = self._applications[function]
+        answer: dict[str, Any] = getattr(application, function)({} if request is None else request, Context(seconds))
+        # As Lambda writes it.
+        return dict(json.loads(json.dumps(answer)))
+
+    def work(self) -> Delivery:
+        """Deliver one batch after the other until no message is left but those that are kept back."""
+        all_of_them = Delivery()
+        while any(message.visible_at <= time.time() * 1000 for message in self._messages("AccountsQueue")):
+            delivery = self.deliver()
+            all_of_them.finished.extend(delivery.finished)
+            all_of_them.delays.update(delivery.delays)
+        return all_of_them
 
     def enroll(self, *account_ids: str, seconds: float = 600.0) -> Delivery:
         """Ask for some accounts and deliver them as one batch."""
@@ -166,6 +193,15 @@ class Stage:
         for message in self._messages("AccountsQueue"):
             message.visible_at = 0
 
+    def _move(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        """Put what is in the dead-letter queue back where it came from, as SQS does on its own time."""
+        dead = self._messages("AccountsDeadLetterQueue")
+        for message in dead:
+            self.send(message.body)
+        dead.clear()
+        self.move_tasks.insert(0, {"Status": "COMPLETED"})
+        return {"TaskHandle": "task"}
+
     def waiting(self, queue: str = "AccountsQueue") -> list[str]:
         """List the bodies of the messages that a queue holds, visible or not."""
         return [message.body for message in self._messages(queue)]
@@ -189,6 +225,17 @@ class Stage:
         """Look at where an account stands by the ledger, and why."""
         row = self.row(account_id)
         return row.get("outcome"), row.get("reason")
+
+    def verdicts(self) -> dict[str, tuple[str, str | None]]:
+        """Look at where every account of the ledger stands, and why."""
+        rows: Any = self.ledger.scan()["Items"]
+        return {row["account_id"]: (row["outcome"], row.get("reason")) for row in rows}
+
+    def grow_old(self, account_id: str, **ago: float) -> None:
+        """Let an account's row have been written (and its first failure been) some time ago."""
+        row = self.row(account_id)
+        then = (datetime.now(UTC) - timedelta(**ago)).isoformat(timespec="microseconds")
+        self.ledger.put_item(Item={**row, **{key: then for key in ("updated_at", "failed_at") if key in row}})
 
     def shard(self, name: str) -> dict[str, Any]:
         """Look at a shard's item."""

@@ -157,7 +157,7 @@ def test_the_entry_points_are_imported_without_an_environment_or_a_client() -> N
         text=True,
     )
 
-    assert ran.stdout == "['enroll', 'on_account_event']\n"
+    assert ran.stdout == "['backfill', 'enroll', 'freeze', 'on_account_event', 'rerun', 'resync', 'retire']\n"
 
 
 def test_a_process_without_credentials_is_told_what_it_lacks(organization: Organization) -> None:

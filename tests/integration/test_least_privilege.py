@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 
 from tests.integration.boundary import FUNCTION_KEYS, Boundary, Call
-from tests.integration.drifts import DRIFTS
+from tests.integration.drifts import DRIFTS, HARMLESS
 from tests.integration.organization import (
     MANAGEMENT,
     MEMBER_ROLE,
@@ -29,15 +29,18 @@ from tests.integration.stage import Stage
 
 Permission = tuple[str, str]
 
+LOGGING: dict[Permission, str] = {
+    ("WriteItsLog", "logs:CreateLogStream"): "Lambda writes what the function prints",
+    ("WriteItsLog", "logs:PutLogEvents"): "Lambda writes what the function prints",
+}
 NEEDED_BY_AWS: dict[str, dict[Permission, str]] = {
+    **dict.fromkeys(FUNCTION_KEYS, LOGGING),
     "on_account_event": {
-        ("WriteItsLog", "logs:CreateLogStream"): "Lambda writes what the function prints",
-        ("WriteItsLog", "logs:PutLogEvents"): "Lambda writes what the function prints",
+        **LOGGING,
         ("SetAsideWhatFailed", "sqs:SendMessage"): "Lambda sends events that the function failed on, in its name",
     },
     "enroll": {
-        ("WriteItsLog", "logs:CreateLogStream"): "Lambda writes what the function prints",
-        ("WriteItsLog", "logs:PutLogEvents"): "Lambda writes what the function prints",
+        **LOGGING,
         ("TakeFromTheQueueAndHandBack", "sqs:ReceiveMessage"): "Lambda's poller takes batches in the function's name",
         ("TakeFromTheQueueAndHandBack", "sqs:DeleteMessage"): "Lambda's poller deletes what was finished",
         ("TakeFromTheQueueAndHandBack", "sqs:GetQueueAttributes"): "Lambda's poller looks at the queue",
@@ -67,6 +70,8 @@ def tour(
         _follow_the_readers,
         _work_in_a_source_account,
         _ask_around,
+        _sweep_and_withdraw_here,
+        _sweep_and_withdraw_there,
     ):
         boundary = Boundary()
         watch(boundary)
@@ -147,6 +152,90 @@ def _ask_around(organization: Organization) -> Iterator[Stage]:
     organization.boundary.edit("iam:CreatePolicy", lose)
     stage.enroll(member)
     yield stage
+
+
+def _sweep_and_withdraw_here(organization: Organization, account_id: str = MANAGEMENT) -> Iterator[Stage]:
+    """Run whatever operators and schedules run, with everything to mend that there can be."""
+    unit = organization.unit()
+    member = organization.member()
+    organization.move(member, organization.unit(unit))
+    organization.iam(account_id).create_user(UserName="reader")
+    organization.make_role(f"arn:aws:iam::{account_id}:role/Another")
+    role, user, another = (
+        f"arn:aws:iam::{account_id}:{each}" for each in ("role/Reader", "user/reader", "role/Another")
+    )
+    for parameters in (
+        {"SourcePrincipalArns": f"{role},{user}", "IncludeOuIds": unit},
+        {"SourcePrincipalArns": role, "SourcePolicyScope": "organization"},
+        {"SourcePrincipalArns": user},
+    ):
+        stage = Stage(organization, **parameters)
+        yield stage
+        _sweep(organization, stage, member)
+        _mend(organization, stage, account_id)
+        _freeze(stage, Stage(organization, **{**parameters, "SourcePrincipalArns": another}))
+        stage.run("retire", {"accounts": [member, MANAGEMENT], "dry_run": True})
+        stage.run("retire", {"accounts": [member, MANAGEMENT]})
+        stage.work()
+        stage.run("backfill", {"accounts": [member, MANAGEMENT]})
+        for _ in range(3):
+            stage.work()
+            stage.run("retire", {"accounts": "all", "force": True})
+
+
+def _sweep(organization: Organization, stage: Stage, member: str) -> None:
+    """Look and then act, where roles are there, where they are refused, and where a listing lacks an account."""
+    named: list[dict[str, Any]] = [{"accounts": [member, MANAGEMENT]}, {}]
+    for _ in ("not there", "there"):
+        stage.run("backfill", {"dry_run": True})
+        stage.run("backfill")
+        stage.work()
+    for account_id in (member, MANAGEMENT):
+        if organization.role(account_id) is not None:
+            organization.iam(account_id).untag_role(RoleName=MEMBER_ROLE, TagKeys=["managed-by"])
+    stage.enroll(member, MANAGEMENT)
+    for request in named:
+        stage.run("backfill", {**request, "dry_run": True})
+        stage.run("rerun", {**request, "dry_run": True})
+        stage.run("rerun", request)
+    organization.boundary.edit("organizations:ListAccounts", lambda answer: answer.update(Accounts=[]))
+    stage.run("resync", {"dry_run": True})
+    organization.boundary.mend()
+    for account_id in (member, MANAGEMENT):
+        organization.lose_role(account_id, MEMBER_ROLE)
+    stage.run("resync", {"dry_run": True})
+    stage.run("resync")
+    stage.work()
+
+
+def _mend(organization: Organization, stage: Stage, account_id: str) -> None:
+    """Have the source policy edited in every way, and mended."""
+    iam, arn = organization.iam(account_id), f"arn:aws:iam::{account_id}:policy/{SOURCE_POLICY}"
+    organization.write_by_hand(1, account_id=account_id)
+    iam.untag_policy(PolicyArn=arn, TagKeys=["rolecall-stage"])
+    iam.attach_role_policy(RoleName="Another", PolicyArn=arn)
+    iam.attach_user_policy(UserName="reader", PolicyArn=arn)
+    stage.run("resync")
+    iam.create_policy_version(PolicyArn=arn, PolicyDocument=HARMLESS, SetAsDefault=True)
+    stage.run("resync")
+    organization.lose_policy(SOURCE_POLICY, account_id)
+    stage.run("resync")
+
+
+def _freeze(stage: Stage, elsewhere: Stage) -> None:
+    """Freeze and unfreeze more often than a policy has versions, where a worker left a shard unwritten, and for other readers."""
+    for _ in ("never made", "made by a worker that could not say so"):
+        stage.shards.put_item(Item={"policy_name": f"{SOURCE_POLICY}-2", "version": 1})
+        for readers in (stage, elsewhere, stage):
+            readers.run("freeze", {"frozen": True})
+            readers.run("freeze", {"frozen": False})
+
+
+def _sweep_and_withdraw_there(organization: Organization) -> Iterator[Stage]:
+    """Do all that where the readers are in another account."""
+    source = organization.member("Source")
+    organization.make_role(f"arn:aws:iam::{source}:role/Reader")
+    yield from _sweep_and_withdraw_here(organization, source)
 
 
 def _used(calls: list[Call]) -> set[Permission]:

@@ -170,6 +170,13 @@ def test_an_unknown_state_is_refused(organization: LocalOrganization, account: s
         organization.set_account_state(account, "CLOSING")
 
 
+def test_an_account_may_be_older_than_it_is(organization: LocalOrganization) -> None:
+    account_id = organization.create_account("older")
+    joined_at = described(organization, account_id)["JoinedTimestamp"]
+    organization.age_account(account_id, 3600)
+    assert (joined_at - described(organization, account_id)["JoinedTimestamp"]).total_seconds() == 3600
+
+
 def test_a_removed_account_is_gone_and_keeps_its_roles(organization: LocalOrganization, events: Events) -> None:
     organizations = organization.client("organizations")
     account_id = organization.create_account("removed")

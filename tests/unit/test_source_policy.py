@@ -392,8 +392,10 @@ def test_a_session_in_the_source_account_may_write_the_shards_and_attach_them_al
         "GetPolicy",
         "GetPolicyVersion",
         "ListPolicyVersions",
+        "ListEntitiesForPolicy",
         "CreatePolicyVersion",
         "DeletePolicyVersion",
+        "DeletePolicy",
     }
     detaching = {"DetachRolePolicy", "DetachUserPolicy"} if attach == "true" else set()
     assert all(statement["Effect"] == "Allow" for statement in statements)

@@ -1,0 +1,296 @@
+"""What CloudWatch is told to watch exists, and what it calls out leads to the page that says what to do."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from chalicelib.errors import Reason
+from chalicelib.sweep import _RETRIED
+from chalicelib.telemetry import Metric
+from tests.deployment.conftest import ROOT
+from tests.deployment.deployed import Deployment
+
+# What AWS measures, by which dimension, and where it says so.
+_NATIVE = {
+    # "Types of metrics for Lambda functions" in the AWS Lambda Developer Guide
+    ("AWS/Lambda", "FunctionName"): {"Errors", "Throttles", "Duration", "AsyncEventsDropped"},
+    # "Available CloudWatch metrics for Amazon SQS" in the Amazon SQS Developer Guide
+    ("AWS/SQS", "QueueName"): {
+        "ApproximateAgeOfOldestMessage",
+        "ApproximateNumberOfMessagesNotVisible",
+        "ApproximateNumberOfMessagesVisible",
+    },
+    # "Monitoring Amazon EventBridge" in the Amazon EventBridge User Guide; rules of the default bus have this dimension alone
+    ("AWS/Events", "RuleName"): {"FailedInvocations"},
+}
+_BY_REASON = {Metric.SKIPPED_FOR, Metric.FAILING_FOR}
+_DAY = 86400
+_RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
+_SECONDS = {"minute": 60, "hour": 3600, "day": _DAY}
+
+
+def _alarms(deployment: Deployment) -> dict[str, dict[str, Any]]:
+    return {each["AlarmName"]: each for each in deployment.of_type("AWS::CloudWatch::Alarm").values()}
+
+
+def _watched(alarm: dict[str, Any]) -> list[tuple[dict[str, Any], int]]:
+    """List the metrics of an alarm, each with its period."""
+    if "Metrics" in alarm:
+        stats = [each["MetricStat"] for each in alarm["Metrics"] if "MetricStat" in each]
+        return [(stat["Metric"], stat["Period"]) for stat in stats]
+    return [(alarm, alarm["Period"])]
+
+
+def _known(deployment: Deployment) -> dict[str, set[str]]:
+    """Name what there is of each kind that AWS measures."""
+    return {
+        "FunctionName": {each["FunctionName"] for each in deployment.of_type("AWS::Lambda::Function").values()},
+        "QueueName": {each["QueueName"] for each in deployment.of_type("AWS::SQS::Queue").values()},
+        "RuleName": {each["Name"] for each in deployment.of_type("AWS::Events::Rule").values()},
+    }
+
+
+def _why_unknown(namespace: str, name: str, dimensions: dict[str, str], deployment: Deployment) -> str | None:
+    if namespace == "Rolecall":
+        known = name in set(Metric) - _BY_REASON and dimensions == {"service": "rolecall-dev"}
+    else:
+        ((dimension, value),) = dimensions.items()
+        known = name in _NATIVE.get((namespace, dimension), ()) and value in _known(deployment)[dimension]
+    return None if known else f"{namespace} {name} {dimensions}"
+
+
+def _slug(heading: str) -> str:
+    """Make a heading's anchor as GitHub does."""
+    return re.sub(r"[^\w -]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def _sections(path: str) -> dict[str, str]:
+    parts = re.split(r"^#+ (.+)$", (ROOT / path).read_text(), flags=re.MULTILINE)
+    return {_slug(heading): text.strip() for heading, text in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def test_there_are_ten_alarms_at_most_and_all_call_the_topic(deployment: Deployment) -> None:
+    alarms = _alarms(deployment)
+    assert 0 < len(alarms) <= 10
+    topic = deployment.values["AlarmTopic"]
+    assert all(each["AlarmActions"] == each["OKActions"] == [topic] for each in alarms.values())
+    assert all(name.startswith("rolecall-dev-") for name in alarms)
+
+
+def test_every_alarm_says_what_happened_and_where_to_read_on(deployment: Deployment) -> None:
+    sections = _sections("docs/runbook.md")
+    for name, alarm in _alarms(deployment).items():
+        happened, _, section = alarm["AlarmDescription"].rstrip(".").partition(" See docs/runbook.md#")
+        assert section == name.removeprefix("rolecall-dev-")
+        assert sections[section], section
+        assert happened.endswith(".")
+        assert "${" not in happened
+
+
+def test_every_reason_has_its_page() -> None:
+    sections = _sections("docs/runbook.md")
+    assert {reason for reason in Reason if not sections.get(reason)} == set()
+
+
+def test_every_reason_is_said_to_be_tried_again_or_not() -> None:
+    rows = re.findall(r"^\| should (.+?) \| (.+) \|$", (ROOT / "docs/failures.md").read_text(), flags=re.MULTILINE)
+    told = {kind: {Reason(word) for word in re.findall(r"\[(\w+)\]", reasons)} for kind, reasons in rows}
+    assert told["be enrolled and isn't; retried"] == _RETRIED
+    assert set().union(*told.values()) == set(Reason)
+    assert sum(map(len, told.values())) == len(Reason)
+
+
+def test_every_link_within_the_documents_leads_somewhere() -> None:
+    for document in (ROOT / "docs").glob("*.md"):
+        for path, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", document.read_text()):
+            target = (document.parent / path).resolve() if path else document
+            if target.is_relative_to(ROOT / "docs"):
+                assert target.exists(), (document.name, path)
+                assert not anchor or anchor in _sections(str(target)), (document.name, path, anchor)
+
+
+def test_alarms_watch_metrics_that_exist(deployment: Deployment) -> None:
+    unknown = [
+        _why_unknown(
+            metric["Namespace"],
+            metric["MetricName"],
+            {each["Name"]: each["Value"] for each in metric["Dimensions"]},
+            deployment,
+        )
+        for alarm in _alarms(deployment).values()
+        for metric, _ in _watched(alarm)
+    ]
+    assert [each for each in unknown if each] == []
+
+
+def test_what_is_watched_is_what_can_go_wrong(deployment: Deployment) -> None:
+    watched = {
+        (metric["MetricName"], metric["Dimensions"][0]["Value"].removeprefix("rolecall-dev-"))
+        for alarm in _alarms(deployment).values()
+        for metric, _ in _watched(alarm)
+    }
+    functions = {name.removeprefix("rolecall-dev-") for name in _known(deployment)["FunctionName"]}
+    rules = {name.removeprefix("rolecall-dev-") for name in _known(deployment)["RuleName"]}
+    by_lambda = {"on_account_event", "rerun", "resync"}  # what nobody waits for
+    assert watched == {
+        *((name, function) for name in ("Errors", "Throttles") for function in functions),
+        *(("AsyncEventsDropped", function) for function in by_lambda),
+        *(("FailedInvocations", rule) for rule in rules),
+        ("ApproximateNumberOfMessagesVisible", "accounts-dlq"),
+        ("ApproximateNumberOfMessagesVisible", "events-dlq"),
+        ("ApproximateAgeOfOldestMessage", "accounts"),
+        *(
+            (metric, "rolecall-dev")
+            for metric in (
+                Metric.NEEDING_ATTENTION,
+                Metric.SOURCE_POLICY_FILL,
+                Metric.SOURCE_POLICY_PENDING,
+                Metric.ENROLLMENT_SECONDS,
+                Metric.RESYNCS,
+            )
+        ),
+    }
+
+
+def test_cloudwatch_takes_every_alarm(deployment: Deployment) -> None:
+    """PutMetricAlarm and MetricDataQuery in the Amazon CloudWatch API Reference."""
+    for name, alarm in _alarms(deployment).items():
+        metrics = _watched(alarm)
+        assert len(metrics) <= 10, name
+        for _, period in metrics:
+            assert period in {10, 20, 30} or period % 60 == 0, name
+            longest = 7 * _DAY if period >= 3600 else _DAY
+            assert period * alarm["EvaluationPeriods"] <= longest, name
+        if "Metrics" in alarm:
+            (watched,) = [each for each in alarm["Metrics"] if each.get("ReturnData", True)]
+            assert watched["Expression"] == "SUM(METRICS())", name
+            assert len({each["Id"] for each in alarm["Metrics"]}) == len(metrics) + 1, name
+            assert all(re.fullmatch(r"[a-z]\w*", each["Id"]) for each in alarm["Metrics"]), name
+
+
+def test_a_resync_is_missed_only_when_one_was_due(template: dict[str, Any], deployment: Deployment) -> None:
+    alarm = _alarms(deployment)["rolecall-dev-resync-missing"]
+    assert (alarm["MetricName"], alarm["TreatMissingData"]) == (Metric.RESYNCS, "breaching")
+    assert (alarm["Statistic"], alarm["ComparisonOperator"], alarm["Threshold"]) == ("Sum", "LessThanThreshold", 1)
+    rate = template["Parameters"]["ResyncRate"]
+    allowed = ["rate(1 day)", "rate(1 hour)", *(f"rate({hours} hours)" for hours in range(2, 100)), "rate(2 days)"]
+    longest = max(
+        int(found[1]) * _SECONDS[found[2]]
+        for each in allowed
+        if re.fullmatch(rate["AllowedPattern"], each) and (found := _RATE.fullmatch(each))
+    )
+    # A run may come a little late, and take its time.
+    assert alarm["Period"] * (alarm["EvaluationPeriods"] - 1) >= longest
+    assert deployment.expanded["Resources"]["ResyncMissingAlarm"]["Properties"]["ActionsEnabled"] == {
+        "Fn::If": ["SchedulesAreEnabled", True, False]
+    }
+
+
+def test_gauges_between_two_resyncs_leave_their_alarms_as_they_are(deployment: Deployment) -> None:
+    gauges = {Metric.NEEDING_ATTENTION, Metric.SOURCE_POLICY_FILL}
+    found = {
+        alarm["MetricName"]: alarm["TreatMissingData"]
+        for alarm in _alarms(deployment).values()
+        if alarm.get("MetricName") in gauges
+    }
+    assert found == dict.fromkeys(gauges, "ignore")
+
+
+def test_cloudwatch_may_publish_through_the_encryption(deployment: Deployment) -> None:
+    topic = deployment["AlarmTopic"]
+    assert topic["TopicName"] == "rolecall-dev-alarms"
+    assert topic["KmsMasterKeyId"] == deployment.values["AlarmKey.Arn"]
+    allowed = [
+        each
+        for each in deployment["AlarmKey"]["KeyPolicy"]["Statement"]
+        if each["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    ]
+    assert [(each["Effect"], each["Action"]) for each in allowed] == [
+        ("Allow", ["kms:Decrypt", "kms:GenerateDataKey*"])
+    ]
+
+
+def test_a_mail_address_is_subscribed_if_there_is_one(deployment: Deployment) -> None:
+    resource = deployment.expanded["Resources"]["AlarmMail"]
+    assert resource["Condition"] == "AlarmsAreMailed"
+    assert resource["Properties"]["Endpoint"] == {"Ref": "AlarmEmail"}
+
+
+def _dashboard(deployment: Deployment) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(deployment["Dashboard"]["DashboardBody"].replace("${!", "${"))
+    return body
+
+
+def _spelled_out(metrics: list[Any]) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Read a widget's metrics, of which a dot repeats what stands above it."""
+    above: list[str] = []
+    for metric in metrics:
+        told = [each for each in metric if isinstance(each, str)]
+        if told:
+            above = [above[index] if each == "." else each for index, each in enumerate(told)]
+            yield above[0], above[1], dict(zip(above[2::2], above[3::2], strict=True))
+
+
+def test_the_dashboard_shows_only_what_exists(deployment: Deployment) -> None:
+    widgets = [each for each in _dashboard(deployment)["widgets"] if each["type"] == "metric"]
+    shown = [metric for widget in widgets for metric in _spelled_out(widget["properties"]["metrics"])]
+    assert [unknown for metric in shown if (unknown := _why_unknown(*metric, deployment))] == []
+    searches = [
+        metric[0]["expression"]
+        for widget in widgets
+        for metric in widget["properties"]["metrics"]
+        if isinstance(metric[0], dict)
+    ]
+    assert searches == [
+        f"""SEARCH('{{Rolecall,reason,service}} MetricName="{metric}" service="rolecall-dev"', 'Maximum', 3600)"""
+        for metric in (Metric.FAILING_FOR, Metric.SKIPPED_FOR)
+    ]
+    ours = {name for namespace, name, _ in shown if namespace == "Rolecall"}
+    assert ours == set(Metric) - _BY_REASON
+
+
+def test_the_dashboard_shows_every_alarm(deployment: Deployment) -> None:
+    (widget,) = [each for each in _dashboard(deployment)["widgets"] if each["type"] == "alarm"]
+    arns = {deployment.values[f"{name}.Arn"] for name in deployment.of_type("AWS::CloudWatch::Alarm")}
+    assert set(widget["properties"]["alarms"]) == arns
+
+
+def test_the_dashboards_widgets_lie_side_by_side(deployment: Deployment) -> None:
+    taken: set[tuple[int, int]] = set()
+    for widget in _dashboard(deployment)["widgets"]:
+        cells = {
+            (x, y)
+            for x in range(widget["x"], widget["x"] + widget["width"])
+            for y in range(widget["y"], widget["y"] + widget["height"])
+        }
+        assert not taken & cells, widget["properties"].get("title")
+        assert max(x for x, _ in cells) < 24
+        taken |= cells
+
+
+def test_thresholds_on_the_dashboard_are_numbers(deployment: Deployment) -> None:
+    lines = [
+        line["value"]
+        for widget in _dashboard(deployment)["widgets"]
+        for line in widget["properties"].get("annotations", {}).get("horizontal", [])
+    ]
+    assert lines == [3600, 1800]
+
+
+@pytest.mark.parametrize(
+    ("metric", "dimensions"),
+    [
+        (("AWS/SQS", "ApproximateNumberOfMessages"), {"QueueName": "rolecall-dev-accounts"}),
+        (("AWS/SQS", "ApproximateAgeOfOldestMessage"), {"QueueName": "rolecall-dev-account"}),
+        (("AWS/Lambda", "Errors"), {"RuleName": "rolecall-dev-resync"}),
+        (("Rolecall", "Coverage"), {"service": "rolecall-dev"}),
+        (("Rolecall", "CoveragePercent"), {"stage": "dev"}),
+    ],
+)
+def test_a_planted_mistake_is_found(
+    metric: tuple[str, str], dimensions: dict[str, str], deployment: Deployment
+) -> None:
+    assert _why_unknown(*metric, dimensions, deployment)

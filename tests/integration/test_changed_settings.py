@@ -1,0 +1,174 @@
+"""Settings that change after the deployment reach everything by one resync, or are refused with the way out."""
+
+import pytest
+
+from chalicelib.errors import SettingsError
+from tests.integration.boundary import Boundary
+from tests.integration.organization import MANAGEMENT, OURS, SOURCE_POLICY, Organization
+from tests.integration.stage import Stage
+from tests.integration.test_sweep_backfill import writes
+
+ANOTHER = f"arn:aws:iam::{MANAGEMENT}:role/Another"
+
+
+def resynced(stage: Stage) -> None:
+    stage.run("resync", {"accounts": "all"})
+    stage.work()
+
+
+def enrolled(organization: Organization, **parameters: str) -> list[str]:
+    accounts = [organization.member(f"Workload{number}") for number in range(2)]
+    resynced(Stage(organization, **parameters))
+    assert organization.named() == {MANAGEMENT, *accounts}
+    return [MANAGEMENT, *accounts]
+
+
+def test_one_resync_follows_the_settings_wherever_they_went(organization: Organization) -> None:
+    unit = organization.unit()
+    accounts = enrolled(organization)
+    moved = accounts[2]
+    organization.move(moved, unit)
+    organization.make_role(ANOTHER)
+    changed = Stage(
+        organization,
+        SourcePrincipalArns=ANOTHER,
+        MemberRolePolicyArns="arn:aws:iam::aws:policy/SecurityAudit",
+        ExternalId="external-id",
+        ExcludeOuIds=unit,
+    )
+
+    resynced(changed)
+
+    # The former reader is denied by every role that is left, and by the source policy that it no longer has.
+    for account_id in accounts[:2]:
+        role = organization.role(account_id)
+        assert role is not None
+        assume, rest = role.trust["Statement"]
+        assert assume["Condition"] == {
+            "ArnEquals": {"aws:PrincipalArn": [ANOTHER]},
+            "StringEquals": {"sts:ExternalId": "external-id"},
+        }
+        assert rest["Condition"] == {"ArnEquals": {"aws:PrincipalArn": [ANOTHER]}}
+        assert role.attached == {"arn:aws:iam::aws:policy/SecurityAudit"}
+    policy = organization.policy()
+    assert policy is not None
+    assert (policy.accounts, policy.attached) == (set(accounts[:2]), {"Another"})
+    assert changed.verdict(moved) == ("retired", "excluded")
+    # A role that nobody can reach any more is left where it is.
+    assert organization.role(moved) is not None
+
+
+def test_a_second_resync_has_nothing_left_to_change(organization: Organization, boundary: Boundary) -> None:
+    enrolled(organization)
+    organization.make_role(ANOTHER)
+    changed = Stage(organization, SourcePrincipalArns=ANOTHER, SourcePolicyScope="organization")
+    resynced(changed)
+
+    with boundary.watching() as calls:
+        resynced(changed)
+
+    assert writes(calls, "iam:") == []
+
+
+def test_a_reader_that_gives_way_to_the_whole_account_is_detached_and_the_operators_own_stays(
+    organization: Organization,
+) -> None:
+    enrolled(organization)
+    organization.make_role(ANOTHER)
+    iam = organization.iam(MANAGEMENT)
+    iam.attach_role_policy(RoleName="Another", PolicyArn=f"arn:aws:iam::{MANAGEMENT}:policy/{SOURCE_POLICY}")
+    changed = Stage(organization, SourcePrincipalArns=f"arn:aws:iam::{MANAGEMENT}:root")
+
+    resynced(changed)
+    resynced(changed)
+
+    policy = organization.policy()
+    assert policy is not None
+    assert policy.attached == {"Another"}
+
+
+RENAMED = [
+    ("MEMBER_ROLE_NAME", {"MemberRoleName": "Renamed"}),
+    ("SOURCE_POLICY_NAME", {"SourcePolicyName": "Renamed"}),
+    ("SOURCE_PRINCIPAL_ARNS' account", {}),
+]
+
+
+def _renamed(organization: Organization, parameters: dict[str, str]) -> Stage:
+    if not parameters:
+        source = organization.member("Source")
+        organization.make_role(f"arn:aws:iam::{source}:role/Reader")
+        parameters = {"SourcePrincipalArns": f"arn:aws:iam::{source}:role/Reader"}
+    return Stage(organization, **parameters)
+
+
+@pytest.mark.parametrize(("setting", "parameters"), RENAMED)
+@pytest.mark.parametrize(
+    ("function", "request_"),
+    [
+        ("backfill", {}),
+        ("backfill", {"dry_run": True}),
+        ("resync", {}),
+        ("rerun", {}),
+        ("retire", {"accounts": [MANAGEMENT]}),
+        ("retire", {"accounts": "all", "force": True}),
+        ("freeze", {"frozen": True}),
+    ],
+)
+def test_another_name_or_source_account_is_refused_while_accounts_are_enrolled(
+    organization: Organization,
+    boundary: Boundary,
+    setting: str,
+    parameters: dict[str, str],
+    function: str,
+    request_: dict[str, object],
+) -> None:
+    accounts = enrolled(organization)
+    changed = _renamed(organization, parameters)
+    before = organization.policy(), [organization.role(account_id) for account_id in accounts]
+
+    with boundary.watching() as calls, pytest.raises(SettingsError, match=f"{setting} is") as caught:
+        changed.run(function, request_)
+
+    assert "a second stage" in str(caught.value)
+    assert '{"accounts": "all", "force": true}' in str(caught.value)
+    assert writes(calls) == []
+    assert (organization.policy(), [organization.role(account_id) for account_id in accounts]) == before
+
+
+@pytest.mark.parametrize(("setting", "parameters"), RENAMED)
+def test_messages_wait_for_the_name_to_be_set_back(
+    organization: Organization, boundary: Boundary, setting: str, parameters: dict[str, str]
+) -> None:
+    enrolled(organization)
+    changed = _renamed(organization, parameters)
+    account_id = organization.member("New")
+
+    with boundary.watching() as calls:
+        assert changed.enroll(account_id).delays == {account_id: 30}
+    assert writes(calls, "iam:") == []
+    assert organization.role(account_id, "Renamed") is None
+
+    back = Stage(organization)
+    back.let_delays_pass()
+    assert back.work().finished == [account_id]
+    assert account_id in organization.named()
+    assert setting
+
+
+def test_after_an_uninstall_every_name_may_change(organization: Organization) -> None:
+    accounts = enrolled(organization)
+    stage = Stage(organization)
+    for _ in range(2):
+        stage.run("retire", {"accounts": "all", "force": True})
+        stage.work()
+    changed = Stage(organization, MemberRoleName="Renamed", SourcePolicyName="RenamedToo")
+
+    changed.run("backfill")
+    changed.work()
+
+    assert [organization.role(account_id) for account_id in accounts] == [None] * 3
+    policy = organization.policy("RenamedToo")
+    assert policy is not None
+    assert (policy.accounts, policy.tags) == (set(accounts), OURS)
+    assert organization.role(accounts[1], "Renamed") is not None

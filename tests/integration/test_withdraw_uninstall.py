@@ -1,0 +1,299 @@
+"""Uninstalling: nobody is enrolled any more, everybody leaves, and nothing of ours stays behind."""
+
+from typing import Any
+
+import pytest
+
+from chalicelib.arns import AccountId
+from chalicelib.errors import TerminalError
+from chalicelib.settings import Settings
+from chalicelib.source_policy import Moves, Shard, place
+from tests.integration.boundary import Boundary
+from tests.integration.organization import MANAGEMENT, MEMBER_ROLE, OURS, SOURCE_POLICY, Organization
+from tests.integration.stage import Stage
+from tests.integration.test_sweep_backfill import told, writes
+
+UNINSTALL = {"accounts": "all", "force": True}
+
+
+def backfilled(organization: Organization, stage: Stage, count: int = 3) -> list[str]:
+    accounts = [organization.member(f"Workload{number}") for number in range(count)]
+    stage.run("backfill")
+    stage.work()
+    assert {stage.verdict(account_id) for account_id in (MANAGEMENT, *accounts)} == {("enrolled", None)}
+    return accounts
+
+
+def uninstalled(stage: Stage, request: dict[str, Any] | None = None, *, seconds: float = 600.0) -> list[dict[str, Any]]:
+    """Ask as each answer says, until nothing is left."""
+    answers: list[dict[str, Any]] = []
+    asked: dict[str, Any] | None = request or UNINSTALL
+    while asked is not None:
+        assert len(answers) < 10
+        answers.append(stage.run("retire", asked, seconds=seconds))
+        stage.work()
+        asked = answers[-1]["next"]
+    return answers
+
+
+def ours(organization: Organization, *account_ids: str) -> list[str]:
+    """Look for whatever carries our tags."""
+    roles = [f"role in {each}" for each in account_ids if (role := organization.role(each)) and role.tags == OURS]
+    return roles + ([] if organization.policy() is None else [SOURCE_POLICY])
+
+
+@pytest.mark.parametrize("parameters", [{}, {"SourcePolicyScope": "organization"}], ids=["accounts", "organization"])
+def test_everything_that_is_ours_goes_and_the_last_answer_says_so(
+    organization: Organization, boundary: Boundary, parameters: dict[str, str]
+) -> None:
+    stage = Stage(organization, **parameters)
+    accounts = backfilled(organization, stage)
+
+    with boundary.watching() as calls:
+        dry_run = stage.run("retire", {"accounts": "all", "dry_run": True})
+    assert writes(calls) == []
+    assert sorted(each["account_id"] for each in dry_run["accounts"]) == sorted([MANAGEMENT, *accounts])
+    assert dry_run["counts"] == {"left": 4, "shards_left": 1}
+
+    with boundary.watching() as calls:
+        *_, last = uninstalled(stage)
+
+    assert (last["counts"], last["accounts"], last["source_policy"]) == ({"left": 0, "shards_left": 0}, [], [])
+    assert ours(organization, MANAGEMENT, *accounts) == []
+    reader = organization.role(MANAGEMENT, "Reader")
+    assert reader is not None
+    assert reader.attached == set()
+    assert {stage.verdict(account_id) for account_id in (MANAGEMENT, *accounts)} == {("retired", "stopped")}
+    operations = writes(calls, "iam:")
+    last_access = min(map(operations.index, {"iam:CreatePolicyVersion", "iam:DeletePolicy"}.intersection(operations)))
+    assert last_access < operations.index("iam:DeleteRole")
+
+
+@pytest.mark.parametrize("parameters", [{}, {"SourcePolicyScope": "organization"}], ids=["accounts", "organization"])
+def test_nobody_is_enrolled_from_then_on_until_a_backfill(
+    organization: Organization, parameters: dict[str, str]
+) -> None:
+    stage = Stage(organization, **parameters)
+    accounts = backfilled(organization, stage)
+
+    # WHEN everybody has been asked to leave, an account is created, and the schedules go on
+    stage.run("retire", UNINSTALL)
+    during = organization.member("During")
+    stage.announce("CreateAccountResult", during)
+    stage.run("resync")
+    stage.work()
+    uninstalled(stage)
+    afterwards = organization.member("Afterwards")
+    stage.announce("CreateAccountResult", afterwards)
+    answer = stage.run("resync")
+    stage.run("rerun")
+    stage.work()
+
+    # THEN nobody is enrolled, and it shows
+    assert answer["counts"]["stopped"] is True
+    assert ours(organization, MANAGEMENT, during, afterwards, *accounts) == []
+    assert {stage.verdict(account_id) for account_id in (during, afterwards)} == {("skipped", "stopped")}
+
+    # WHEN somebody wants it back
+    everybody = {MANAGEMENT, during, afterwards, *accounts}
+    dry_run = stage.run("backfill", {"dry_run": True})
+    assert told(dry_run) == dict.fromkeys(everybody, ("enrolled", None, "created"))
+    stage.run("backfill")
+    stage.work()
+
+    # THEN it comes back as the dry run told
+    assert stage.verdicts() == dict.fromkeys(everybody, ("enrolled", None))
+    assert organization.policy() is not None
+
+
+def _strangers(count: int) -> frozenset[AccountId]:
+    return frozenset(AccountId(f"9{number:011}") for number in range(count))
+
+
+def _fit(stage: Stage, count: int) -> bool:
+    """Tell whether so many accounts can be left out of the organization."""
+    try:
+        place((Shard(name=SOURCE_POLICY),), Moves(exclude=_strangers(count)), Settings.from_env(stage.environ))
+    except TerminalError:
+        return False
+    return True
+
+
+def test_an_organization_too_large_to_be_left_out_account_by_account_is_uninstalled_too(
+    organization: Organization,
+) -> None:
+    stage = Stage(organization, SourcePolicyScope="organization")
+    accounts = backfilled(organization, stage)
+    excluded: set[str] = next(set(_strangers(count)) for count in range(1000) if not _fit(stage, count + 1))
+    stage.shards.update_item(
+        Key={"policy_name": SOURCE_POLICY},
+        UpdateExpression="SET excluded = :excluded",
+        ExpressionAttributeValues={":excluded": set(excluded)},
+    )
+
+    uninstalled(stage)
+
+    assert ours(organization, MANAGEMENT, *accounts) == []
+
+
+def test_an_uninstall_that_was_interrupted_goes_on_where_it_stopped(
+    organization: Organization, boundary: Boundary
+) -> None:
+    stage = Stage(organization)
+    stuck, *others = backfilled(organization, stage)
+    boundary.fail("iam:DeleteRole", "AccessDenied", "no", account_id=stuck)
+
+    answers = []
+    for _ in range(3):
+        answers.append(stage.run("retire", UNINSTALL))
+        stage.work()
+
+    assert [each["counts"]["left"] for each in answers] == [4, 1, 1]
+    assert answers[-1]["accounts"] == [{"account_id": stuck}]
+    assert answers[-1]["next"] == UNINSTALL
+    assert ours(organization, MANAGEMENT, *others) == [SOURCE_POLICY]
+    assert organization.named() == {"000000000000"}
+
+    boundary.mend()
+    uninstalled(stage)
+    assert ours(organization, MANAGEMENT, stuck, *others) == []
+
+
+def test_what_carries_our_tags_and_the_ledger_lost_is_found_in_the_end(organization: Organization) -> None:
+    stage = Stage(organization)
+    accounts = backfilled(organization, stage)
+    stage.run("retire", UNINSTALL)
+    stage.work()
+    lost = accounts[0]
+    organization.make_role(f"arn:aws:iam::{lost}:role/{MEMBER_ROLE}", tags=OURS)
+
+    answer = stage.run("retire", UNINSTALL)
+
+    assert answer["counts"] == {"left": 1, "shards_left": 0}
+    (told_of,) = answer["accounts"]
+    assert (told_of["account_id"], [each["action"] for each in told_of["actions"]]) == (lost, ["DeleteRole"])
+    assert answer["next"] == UNINSTALL
+
+    organization.lose_role(lost, MEMBER_ROLE)
+    assert stage.run("retire", UNINSTALL)["next"] is None
+
+
+def test_the_last_look_goes_on_where_its_time_ran_out(organization: Organization, boundary: Boundary) -> None:
+    stage = Stage(organization)
+    accounts = backfilled(organization, stage, 4)
+    stage.run("retire", UNINSTALL)
+    stage.work()
+
+    with boundary.watching() as calls:
+        answers = uninstalled(stage, seconds=29)
+
+    entered = [call.about for call in calls if call.operation == "sts:AssumeRole"]
+    assert sorted(entered) == sorted(accounts)
+    assert [(each["next"] or {}).get("after") for each in answers] == [
+        sorted([MANAGEMENT, *accounts])[1],
+        sorted([MANAGEMENT, *accounts])[3],
+        None,
+    ]
+
+
+def test_accounts_that_nobody_can_reach_any_more_hold_nothing_up(organization: Organization) -> None:
+    stage = Stage(organization)
+    departed, closed, stays = backfilled(organization, stage)
+    organization.depart(departed)
+    organization.alter(closed, status="CLOSED", state="CLOSED")
+    stage.run("resync")
+    stage.work()
+
+    uninstalled(stage)
+
+    assert ours(organization, MANAGEMENT, stays) == []
+    assert (stage.verdict(departed)[1], stage.verdict(closed)[1]) == ("departed", "closed")
+
+
+def test_the_management_account_is_not_looked_at_where_it_was_never_included(organization: Organization) -> None:
+    stage = Stage(organization, IncludeManagementAccount="false")
+    account_id = organization.member()
+    stage.run("backfill")
+    stage.work()
+
+    *_, last = uninstalled(stage)
+
+    assert (last["counts"]["left"], last["next"]) == (0, None)
+    assert ours(organization, MANAGEMENT, account_id) == []
+
+
+def test_every_shard_with_all_its_versions_and_attachments_is_deleted_in_a_source_account(
+    organization: Organization,
+) -> None:
+    source = organization.member("Source")
+    organization.make_role(f"arn:aws:iam::{source}:role/Reader")
+    organization.iam(source).create_user(UserName="reader")
+    principals = ",".join(f"arn:aws:iam::{source}:{each}" for each in ("role/Reader", "user/reader"))
+    stage = Stage(organization, SourcePrincipalArns=principals)
+    backfilled(organization, stage, 1)
+    organization.write_by_hand(3, account_id=source)
+    # A second shard that accounts have left again.
+    stage.shards.put_item(Item={"policy_name": f"{SOURCE_POLICY}-2", "version": 1})
+    organization.make_policy(f"{SOURCE_POLICY}-2", account_id=source, tags=OURS)
+
+    uninstalled(stage)
+
+    for name in (SOURCE_POLICY, f"{SOURCE_POLICY}-2"):
+        assert organization.policy(name, source) is None
+        assert stage.shard(name) == {}
+
+
+def test_a_source_policy_that_the_operator_attached_is_his_to_detach(organization: Organization) -> None:
+    stage = Stage(organization, AttachSourcePolicy="false")
+    backfilled(organization, stage, 1)
+    arn = f"arn:aws:iam::{MANAGEMENT}:policy/{SOURCE_POLICY}"
+    organization.iam(MANAGEMENT).attach_role_policy(RoleName="Reader", PolicyArn=arn)
+    stage.run("retire", UNINSTALL)
+    stage.work()
+
+    with pytest.raises(TerminalError, match="detach it there"):
+        stage.run("retire", UNINSTALL)
+
+    organization.iam(MANAGEMENT).detach_role_policy(RoleName="Reader", PolicyArn=arn)
+    assert uninstalled(stage)[-1]["next"] is None
+    assert organization.policy() is None
+
+
+def test_a_source_policy_that_is_being_written_is_not_deleted_meanwhile(organization: Organization) -> None:
+    stage = Stage(organization)
+    backfilled(organization, stage, 1)
+    stage.run("retire", UNINSTALL)
+    stage.work()
+    stage.shards.put_item(Item={"policy_name": "#pen", "owner": "another", "until": 9_999_999_999})
+
+    with pytest.raises(Exception, match="another worker writes the source policy"):
+        stage.run("retire", UNINSTALL)
+
+    assert organization.policy() is not None
+    stage.shards.delete_item(Key={"policy_name": "#pen"})
+    assert uninstalled(stage)[-1]["next"] is None
+
+
+def test_a_source_policy_of_another_stage_is_not_deleted(organization: Organization) -> None:
+    stage = Stage(organization)
+    backfilled(organization, stage, 1)
+    stage.run("retire", UNINSTALL)
+    stage.work()
+    arn = f"arn:aws:iam::{MANAGEMENT}:policy/{SOURCE_POLICY}"
+    organization.iam(MANAGEMENT).tag_policy(PolicyArn=arn, Tags=[{"Key": "rolecall-stage", "Value": "another"}])
+
+    with pytest.raises(TerminalError, match="rolecall-stage=another"):
+        stage.run("retire", UNINSTALL)
+
+    assert organization.policy() is not None
+
+
+def test_a_source_policy_that_somebody_deleted_already_is_nothing_to_stumble_over(organization: Organization) -> None:
+    stage = Stage(organization)
+    backfilled(organization, stage, 1)
+    stage.run("retire", UNINSTALL)
+    stage.work()
+    organization.lose_policy()
+
+    assert uninstalled(stage)[-1]["next"] is None
+    assert stage.shard(SOURCE_POLICY) == {}
