@@ -103,8 +103,10 @@ class Enroll:
             list(pool.map(lambda job: self._judge(job, readiness, deadline), jobs))
         judged = [(job, job.verdict) for job in jobs if job.verdict is not None]
         settled = self._source_policy([verdict for _, verdict in judged], owner, deadline)
-        with ThreadPoolExecutor(self._threads) as pool:
-            list(pool.map(self._remove, [verdict for _, verdict in judged]))
+        # Their roles are taken away now that the source policy names them no longer.
+        removed = [verdict for _, verdict in judged if _is_removed(verdict)]
+        with self._pool(self._threads) as pool:
+            list(pool.map(self._reconcile.remove, removed))
         for job, verdict in judged:
             try:
                 self._record(job, verdict, settled)
@@ -129,12 +131,6 @@ class Enroll:
             logger.exception("account failed unexpectedly", account_id=account_id)
             job.verdict = _unfinished(job, Reason.UNEXPECTED, f"{type(error).__name__}: {error}")
         job.seconds = self._clock() - started
-
-    def _remove(self, verdict: Verdict) -> None:
-        """Take the role away of an account that was retired by request, now that the source policy names it no longer."""
-        out = verdict.outcome is not Outcome.FAILED and verdict.reason in REMOVED
-        if out and verdict.role_arn is not None:
-            self._reconcile.remove(verdict)
 
     def _believed(self, job: _Job) -> Account | None:
         """Take a listing's word for an account, unless it is old or the account was recorded since: that was by a later truth."""
@@ -197,6 +193,11 @@ def _unfinished(job: _Job, reason: Reason, message: str) -> Verdict:
     verdict = Verdict(account_id=job.message.account_id, role_arn=job.row.role_arn if job.row else None)
     verdict.fail(RetryableError(reason, message))
     return verdict
+
+
+def _is_removed(verdict: Verdict) -> bool:
+    out = verdict.outcome is not Outcome.FAILED and verdict.reason in REMOVED
+    return out and verdict.role_arn is not None
 
 
 def _what_failed(verdict: Verdict, settled: Settled) -> AccountError | None:

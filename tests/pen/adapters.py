@@ -160,8 +160,15 @@ class Reconcile:
         self.rows: dict[AccountId, LedgerRow] = {}
 
     def __call__(
-        self, account_id: AccountId, row: LedgerRow | None, *, listed: Account | None, refusal: AccountError | None
+        self,
+        account_id: AccountId,
+        row: LedgerRow | None,
+        *,
+        listed: Account | None,
+        refusal: AccountError | None,
+        stopped: bool,
     ) -> Verdict:
+        assert not stopped, "nothing is uninstalled here"
         verdict = Verdict(account_id=account_id, account=listed)
         try:
             self._decide(verdict, row, refusal)
@@ -190,6 +197,10 @@ class Reconcile:
         verdict.outcome = Outcome.RETIRED if was_in else Outcome.SKIPPED
         verdict.reason = Reason.DEPARTED if truth is Truth.DEPARTED else Reason.EXCLUDED
         verdict.move = Move.LEAVE if truth is Truth.DEPARTED else Move.EXCLUDE
+
+    def remove(self, verdict: Verdict) -> None:
+        message = f"no role is ever taken away here, nor that of {verdict.account_id}"
+        raise ValueError(message)
 
     def _describe(self, account_id: AccountId, what: str = "") -> Truth:
         return self._worker.call(what or f"describe {account_id}", lambda: self._world.truth[account_id])

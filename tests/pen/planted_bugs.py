@@ -111,6 +111,13 @@ class TrustsOldListings(Enroll):
         return super()._believed(replace(job, row=None))
 
 
+class Stumbles(Enroll):
+    """Fails in a way that nobody foresaw."""
+
+    def _believed(self, job: _Job) -> Account | None:
+        return None if job.message.account is None else job.message.account.id  # type: ignore[return-value]
+
+
 PLANTED: Mapping[str, tuple[Parts, str]] = {
     "a placement that raises no version": (Parts(table=PlacesWithoutCounting), "only when its shard is written"),
     "a mark on the newest version": (Parts(table=MarksTheNewest), "what is marked as written is what IAM says"),
@@ -124,6 +131,7 @@ PLANTED: Mapping[str, tuple[Parts, str]] = {
     "two shards for one account": (Parts(table=PlacesOverOthers), "no account is in two shards"),
     "a take-in of what is ours by now": (Parts(pen=TakesInLate), "is named exactly when it should be"),
     "a row over another's": (Parts(ledger=OverwritesRows), "is named exactly when it should be"),
+    "an exception that nobody foresaw": (Parts(enroll=Stumbles), "nothing unforeseen is raised"),
     "a listing that is out of date": (Parts(enroll=TrustsOldListings), "is named exactly when it should be"),
 }
 """Each bug as a worker with it is made, and the rule that it breaks."""

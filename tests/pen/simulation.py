@@ -19,7 +19,7 @@ from chalicelib.pen import Pen
 from chalicelib.requests import Message, Trigger, write_message
 from chalicelib.settings import Scope
 from chalicelib.source_policy import Shard, document, shard_name
-from chalicelib.telemetry import metrics
+from chalicelib.telemetry import logger, metrics
 from tests.pen.adapters import InTurn, Ledger, LostCallError, Reconcile, ShardTable, SourcePolicies, listed
 from tests.pen.world import ORGANIZATION_ID, Policy, RuleBrokenError, Truth, World, settings_for
 
@@ -56,6 +56,16 @@ class Queued:
     receives: int = 0
     doubled: bool = False
     done: bool = False
+
+
+class Unforeseen(logging.Handler):
+    """Makes a broken rule of an exception that the application caught without knowing it: a bug of its own, or of this simulation."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and not isinstance(error, LostCallError):
+            rule = f"nothing unforeseen is raised, as {error!r}"
+            raise RuleBrokenError(rule)
 
 
 class KilledError(BaseException):
@@ -370,8 +380,9 @@ class Simulation:
 
 def first_broken(seeds: Iterable[int], parts: Parts = REAL, rule: str = "") -> str | None:
     """Run seeds up to the first that breaks a rule (of such words), and tell how that comes about; None if none does."""
-    # What the application logs of every account is not what is looked at here.
-    logging.disable(logging.CRITICAL)
+    # What the application logs of every account is not what is looked at here, but for what it did not foresee.
+    logging.disable(logging.WARNING)
+    logger.handlers[:] = [Unforeseen()]
     for seed in seeds:
         broken = _broken_rule(seed, parts)
         if broken is not None and rule in broken:
