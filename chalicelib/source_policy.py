@@ -322,7 +322,7 @@ def _listed(value: Any) -> list[Any]:  # noqa: ANN401 - any JSON may stand in a 
     return value if isinstance(value, list) else [value]
 
 
-def session_document(settings: Settings) -> Document:
+def session_document(settings: Settings, *, deleting: bool = False) -> Document:
     """Write the session policy for the access role of a separate source account: the shards and the source principals alone."""
     account = f"arn:{settings.partition}:iam::{settings.source_account_id}"
     ours = f"{account}:policy/{settings.source_policy_name}"
@@ -330,7 +330,7 @@ def session_document(settings: Settings) -> Document:
     statements: list[dict[str, Any]] = [
         {
             "Effect": "Allow",
-            "Action": [f"iam:{verb}" for verb in _POLICY_VERBS],
+            "Action": [f"iam:{verb}" for verb in (*_POLICY_VERBS, *(["DeletePolicy"] if deleting else []))],
             "Resource": policies,
         }
     ]
@@ -368,13 +368,12 @@ _POLICY_VERBS = (
     "ListEntitiesForPolicy",
     "CreatePolicyVersion",
     "DeletePolicyVersion",
-    "DeletePolicy",
 )
 
 
 def check_sizes(settings: Settings) -> None:
     """Refuse settings that leave a shard no room, or whose session policy STS would refuse, with a SettingsError."""
-    session = session_document(settings).size
+    session = session_document(settings, deleting=True).size
     if settings.source_account_id != settings.management_account_id and session > SESSION_POLICY_LIMIT:
         message = f"the session policy for the source account would take {session} characters, and STS allows {SESSION_POLICY_LIMIT}: name fewer SOURCE_PRINCIPAL_ARNS"
         raise SettingsError(message)

@@ -51,11 +51,11 @@ class SourcePolicies:
         self._settings = settings
         self._sessions = sessions
         self._client = client
-        self._session_policy = session_document(settings)
 
     @contextmanager
-    def _entered(self, doing: str) -> Iterator[None]:
-        with self._sessions.entered(self._settings.source_account_id, self._session_policy), translated(doing):
+    def _entered(self, doing: str, *, deleting: bool = False) -> Iterator[None]:
+        session_policy = session_document(self._settings, deleting=deleting)
+        with self._sessions.entered(self._settings.source_account_id, session_policy), translated(doing):
             yield
 
     def find(self, name: str) -> Existing | None:
@@ -108,7 +108,7 @@ class SourcePolicies:
         if observed.attached and not self._settings.attach_source_policy:
             message = f"{arn} is attached to {', '.join(sorted(observed.attached))}: detach it there, where AttachSourcePolicy=false leaves attaching to you, and ask again"
             raise TerminalError(Reason.REJECTED, message)
-        with self._entered(f"deleting {arn}"):
+        with self._entered(f"deleting {arn}", deleting=True):
             for principal_arn in sorted(observed.attached):
                 self._detach(arn, parse_principal(principal_arn))
             for version_id in self._versions(arn, default=False):

@@ -26,7 +26,7 @@ NEITHER = [
     call("iam:UpdateAssumeRolePolicy", "update_assume_role_policy", RoleName="Reader", PolicyDocument=ANYBODY),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName="Reader", PolicyArn=ADMINISTRATOR),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName=ROLE, PolicyArn=ADMINISTRATOR),
-    call("iam:DeleteRole", "delete_role", RoleName=ROLE),
+    call("iam:DeleteRole", "delete_role", RoleName="Open"),
     call("organizations:ListAccounts", "list_accounts"),
     call("organizations:CloseAccount", "close_account", AccountId="<account>"),
     call("organizations:RemoveAccountFromOrganization", "remove_account_from_organization", AccountId="<account>"),
@@ -83,6 +83,7 @@ NOT_ON_ACCOUNT_EVENT = [
     call("dynamodb:GetItem", "get_item", TableName=LEDGER, Key=KEY),
     call("organizations:DescribeAccount", "describe_account", AccountId="<account>"),
     call("iam:GetRole", "get_role", RoleName=ROLE),
+    call("iam:DeleteRole", "delete_role", RoleName=ROLE),
     call(
         "sts:AssumeRole",
         "assume_role",

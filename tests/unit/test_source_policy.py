@@ -370,15 +370,16 @@ def test_a_policy_that_says_anything_else_is_not_taken_over(statement: Any) -> N
         (["role/Reader"], "false", set()),
     ],
 )
+@pytest.mark.parametrize("deleting", [False, True])
 def test_a_session_in_the_source_account_may_write_the_shards_and_attach_them_alone(
-    partition: str, principals: list[str], attach: str, on_principals: set[str]
+    partition: str, principals: list[str], attach: str, on_principals: set[str], deleting: bool
 ) -> None:
     account = f"arn:{partition}:iam::{SOURCE}"
     reached = [f"{account}:{principal}" for principal in principals]
     shards = [f"{account}:policy/{NAME}", f"{account}:policy/{NAME}-*"]
     held = settings(partition, SOURCE_PRINCIPAL_ARNS=",".join(reached), ATTACH_SOURCE_POLICY=attach)
 
-    statements = session_document(held).content["Statement"]
+    statements = session_document(held, deleting=deleting).content["Statement"]
 
     allowed: dict[str, tuple[Any, Any]] = {
         action.removeprefix("iam:"): (statement["Resource"], statement.get("Condition"))
@@ -395,7 +396,7 @@ def test_a_session_in_the_source_account_may_write_the_shards_and_attach_them_al
         "ListEntitiesForPolicy",
         "CreatePolicyVersion",
         "DeletePolicyVersion",
-        "DeletePolicy",
+        *(["DeletePolicy"] if deleting else []),
     }
     detaching = {"DetachRolePolicy", "DetachUserPolicy"} if attach == "true" else set()
     assert all(statement["Effect"] == "Allow" for statement in statements)
