@@ -89,29 +89,47 @@ class Pen:
             snapshot = self._table.load()
             if snapshot.stopped:
                 return Readiness(frozenset(), None, stopped=True)
-            placed = frozenset[AccountId]().union(*(shard.accounts for shard in snapshot.shards))
+            placed = _placed(snapshot)
             try:
-                if self._has_room(snapshot, candidates):
+                if not self._opens_a_shard(snapshot, candidates) or self._take_in(snapshot):
                     return Readiness(placed, None)
             except AccountError as error:
                 return Readiness(placed, error)
         return Readiness(placed, _overtaken())
 
-    def _has_room(self, snapshot: "Snapshot", candidates: frozenset[AccountId]) -> bool:
-        """Check that candidates could be named, or tell by False that others placed accounts meanwhile."""
+    def foresee(self, candidates: frozenset[AccountId]) -> Readiness:
+        """Find out the same, writing nothing at all."""
+        snapshot = self._table.load()
+        try:
+            if self._opens_a_shard(snapshot, candidates):
+                self._held(snapshot)
+        except AccountError as error:
+            return Readiness(_placed(snapshot), error)
+        return Readiness(_placed(snapshot), None)
+
+    def _opens_a_shard(self, snapshot: "Snapshot", candidates: frozenset[AccountId]) -> bool:
+        """Tell whether candidates need another shard; an AccountError tells that they can't be named."""
         wanted = place(snapshot.shards, Moves(join=candidates), self._settings)
         principals = {principal.arn for principal in self._settings.attachable_principals}
         opening = len(wanted) > len(snapshot.shards)
         if opening or any(principals - shard.attached for shard in snapshot.shards):
             self._policies.check_principals(len(wanted))
-        return not opening or self._take_in(snapshot)
+        return opening
 
     def _take_in(self, snapshot: "Snapshot") -> bool:
         """Place what the policies of the next names let one in to already; they become shards, even where they stay empty.
 
-        That counts only if nobody placed anything since the snapshot: such a policy may be a shard by now, of which IAM tells
-        an older truth.
+        That counts only if nobody placed anything since the snapshot, which is told by False: such a policy may be a shard by
+        now, of which IAM tells an older truth.
         """
+        found, named = self._held(snapshot)
+        if not found:
+            return True
+        wanted = place((*snapshot.shards, *found), Moves(join=named), self._settings)
+        return self._table.place(snapshot, [shard for shard in wanted if shard not in snapshot.shards])
+
+    def _held(self, snapshot: "Snapshot") -> tuple[list[Shard], frozenset[AccountId]]:
+        """Find what IAM holds already under the next names, and which accounts that lets one in to; a TerminalError refuses it."""
         found: list[Shard] = []
         named: set[AccountId] = set()
         while existing := self._policies.find(name := shard_name(self._settings, len(snapshot.shards) + len(found))):
@@ -124,10 +142,7 @@ class Pen:
             # A frozen policy stays so, whoever reads it in.
             first = not snapshot.shards and not found
             found.append(Shard(name=name, version=1, frozen=first and is_frozen(existing.document)))
-        if not found:
-            return True
-        wanted = place((*snapshot.shards, *found), Moves(join=frozenset(named)), self._settings)
-        return self._table.place(snapshot, [shard for shard in wanted if shard not in snapshot.shards])
+        return found, frozenset(named)
 
     def settle(self, moves: Moves, *, owner: str, deadline: float) -> Settled:
         """Place a batch's accounts and see to it that the shards are written; `deadline` is when the function is stopped."""
@@ -285,6 +300,10 @@ class Pen:
 
     def _organization_id(self) -> str:
         return self._ask_organization_id() if self._settings.source_policy_scope is Scope.ORGANIZATION else ""
+
+
+def _placed(snapshot: "Snapshot") -> frozenset[AccountId]:
+    return frozenset[AccountId]().union(*(shard.accounts for shard in snapshot.shards))
 
 
 def _still_pending(shard: Shard) -> RetryableError:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from chalicelib.arns import AccountId, is_account_id, role_arn
+from chalicelib.arns import AccountId, is_account_id, policy_arn, role_arn
 from chalicelib.documents import Document
 from chalicelib.errors import Reason, SettingsError, TerminalError
 from chalicelib.member_role import ASSUME_ACTIONS, SESSION_POLICY_LIMIT
@@ -322,58 +322,90 @@ def _listed(value: Any) -> list[Any]:  # noqa: ANN401 - any JSON may stand in a 
     return value if isinstance(value, list) else [value]
 
 
-def session_document(settings: Settings, *, deleting: bool = False) -> Document:
-    """Write the session policy for the access role of a separate source account: the shards and the source principals alone."""
-    account = f"arn:{settings.partition}:iam::{settings.source_account_id}"
-    ours = f"{account}:policy/{settings.source_policy_name}"
-    policies = [ours, f"{ours}-*"]
-    statements: list[dict[str, Any]] = [
-        {
-            "Effect": "Allow",
-            "Action": [f"iam:{verb}" for verb in (*_POLICY_VERBS, *(["DeletePolicy"] if deleting else []))],
-            "Resource": policies,
-        }
-    ]
-    principals = settings.attachable_principals
-    only_ours = {"ArnLike": {"iam:PolicyARN": policies}}
-    if principals:
-        arns = [principal.arn for principal in principals]
-        kinds = sorted({principal.kind.title() for principal in principals})
-        reads = [f"iam:{verb}" for kind in kinds for verb in (f"Get{kind}", f"ListAttached{kind}Policies")]
-        attach = [f"iam:Attach{kind}Policy" for kind in kinds]
+def looking_document(settings: Settings) -> Document:
+    """Write the session policy for a look at a separate source account: at the shards and at the source principals."""
+    statements = [_on_shards(settings, "GetPolicy", "GetPolicyVersion", "ListPolicyVersions", "ListEntitiesForPolicy")]
+    if settings.attachable_principals:
+        kinds = _kinds(settings)
         statements += [
             {"Effect": "Allow", "Action": "iam:GetAccountSummary", "Resource": "*"},
-            {"Effect": "Allow", "Action": reads, "Resource": arns},
-            {"Effect": "Allow", "Action": attach, "Resource": arns, "Condition": only_ours},
-        ]
-    if settings.attach_source_policy:
-        statements.append(
-            # From whatever was a source principal once.
             {
                 "Effect": "Allow",
-                "Action": ["iam:DetachRolePolicy", "iam:DetachUserPolicy"],
-                "Resource": [f"{account}:role/*", f"{account}:user/*"],
-                "Condition": only_ours,
+                "Action": [f"iam:{verb}" for kind in kinds for verb in (f"Get{kind}", f"ListAttached{kind}Policies")],
+                "Resource": _principal_arns(settings),
+            },
+        ]
+    return _session(*statements)
+
+
+def session_document(settings: Settings) -> Document:
+    """Write the session policy for writing in a separate source account: the shards, and who they are attached to."""
+    statements = [
+        _on_shards(
+            settings,
+            *("CreatePolicy", "TagPolicy", "GetPolicy", "ListPolicyVersions", "CreatePolicyVersion"),
+            "DeletePolicyVersion",
+        )
+    ]
+    if settings.attachable_principals:
+        statements.append(
+            {
+                "Effect": "Allow",
+                "Action": [f"iam:Attach{kind}Policy" for kind in _kinds(settings)],
+                "Resource": _principal_arns(settings),
+                "Condition": _only_shards(settings),
             }
         )
-    return Document.of({"Version": "2012-10-17", "Statement": statements})
+    return _session(*statements, *_detaching(settings))
 
 
-_POLICY_VERBS = (
-    "CreatePolicy",
-    "TagPolicy",
-    "GetPolicy",
-    "GetPolicyVersion",
-    "ListPolicyVersions",
-    "ListEntitiesForPolicy",
-    "CreatePolicyVersion",
-    "DeletePolicyVersion",
-)
+def removing_document(settings: Settings) -> Document:
+    """Write the session policy for uninstalling: only what takes the shards away from a separate source account."""
+    shards = _on_shards(settings, "ListPolicyVersions", "DeletePolicyVersion", "DeletePolicy")
+    return _session(shards, *_detaching(settings))
+
+
+def _session(*statements: dict[str, Any]) -> Document:
+    return Document.of({"Version": "2012-10-17", "Statement": list(statements)})
+
+
+def _on_shards(settings: Settings, *verbs: str) -> dict[str, Any]:
+    return {"Effect": "Allow", "Action": [f"iam:{verb}" for verb in verbs], "Resource": _shard_arns(settings)}
+
+
+def _only_shards(settings: Settings) -> dict[str, Any]:
+    return {"ArnLike": {"iam:PolicyARN": _shard_arns(settings)}}
+
+
+def _detaching(settings: Settings) -> Iterator[dict[str, Any]]:
+    """Allow to detach the shards from whatever was a source principal once."""
+    if settings.attach_source_policy:
+        account = f"arn:{settings.partition}:iam::{settings.source_account_id}"
+        yield {
+            "Effect": "Allow",
+            "Action": ["iam:DetachRolePolicy", "iam:DetachUserPolicy"],
+            "Resource": [f"{account}:role/*", f"{account}:user/*"],
+            "Condition": _only_shards(settings),
+        }
+
+
+def _shard_arns(settings: Settings) -> list[str]:
+    first = policy_arn(settings.partition, settings.source_account_id, settings.source_policy_name)
+    return [first, f"{first}-*"]
+
+
+def _principal_arns(settings: Settings) -> list[str]:
+    return [principal.arn for principal in settings.attachable_principals]
+
+
+def _kinds(settings: Settings) -> list[str]:
+    return sorted({principal.kind.title() for principal in settings.attachable_principals})
 
 
 def check_sizes(settings: Settings) -> None:
     """Refuse settings that leave a shard no room, or whose session policy STS would refuse, with a SettingsError."""
-    session = session_document(settings, deleting=True).size
+    written = (looking_document(settings), session_document(settings), removing_document(settings))
+    session = max(document.size for document in written)
     if settings.source_account_id != settings.management_account_id and session > SESSION_POLICY_LIMIT:
         message = f"the session policy for the source account would take {session} characters, and STS allows {SESSION_POLICY_LIMIT}: name fewer SOURCE_PRINCIPAL_ARNS"
         raise SettingsError(message)

@@ -14,7 +14,7 @@ from aws_lambda_powertools.metrics import MetricUnit, single_metric
 from chalicelib.accounts import Account, LedgerRow, Outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import AccountError, Reason, RequestError, RetryableError
-from chalicelib.pen import Pen
+from chalicelib.pen import Pen, Readiness
 from chalicelib.reconcile import REMOVED, Move, Reconcile, Verdict, why_ineligible
 from chalicelib.requests import Message, Request, Selection, Trigger, write_request
 from chalicelib.settings import Settings
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _CHUNK = 100  # accounts whose ledger rows are read at once
 _RESERVE = 30.0  # seconds of a function's time that are kept for its answer
 _ANSWER = 4_000_000  # characters of an answer's accounts; Lambda answers 6 MB at most ("Lambda quotas")
+_ANYBODY = AccountId("000000000000")  # stands for a newcomer; no account has this id
 _FEW = 2  # accounts that may always be retired, however small the organization
 
 # A message of these is still on its way through the queue, or waits in the dead-letter queue, which rerun redrives.
@@ -227,12 +228,11 @@ class Sweep:
 
     def _readmit(self, account_ids: tuple[AccountId, ...]) -> None:
         """Lift the retirement of accounts that an operator names one by one."""
-        rows = self._ledger.read(account_ids)
-        for row in rows.values():
-            if row.reason is Reason.RETIRED_BY_REQUEST:
-                lifted = replace(row, outcome=Outcome.SKIPPED, reason=None, error=None, updated_at=self._moment())
-                if not self._ledger.write(lifted, over=row):
-                    raise RequestError(f"{row.account_id} is being worked on just now: ask again in a minute")
+        rows = self._ledger.read(account_ids).values()
+        for row in (row for row in rows if row.reason is Reason.RETIRED_BY_REQUEST):
+            lifted = replace(row, outcome=Outcome.SKIPPED, reason=None, error=None, updated_at=self._moment())
+            if not self._ledger.write(lifted, over=row):
+                raise RequestError(f"{row.account_id} is being worked on just now: ask again in a minute")
 
     def preview_retirement(self, request: Request, *, deadline: float) -> dict[str, Any]:
         """Tell what retiring accounts would take away."""
@@ -276,6 +276,8 @@ class Sweep:
         moves: dict[Move, set[AccountId]] = {move: set() for move in Move}
         size = 0
         following: dict[str, Any] | None = None
+        # Whether anybody at all could be named is found out before the accounts are looked at, as workers do.
+        readiness = Readiness(frozenset(), None) if retiring else self._pen.foresee(frozenset({_ANYBODY}))
 
         def judge(pair: tuple[AccountId, Account | None]) -> Verdict:
             row = self._ledger.read([pair[0]]).get(pair[0])
@@ -283,7 +285,8 @@ class Sweep:
                 row = replace(row, outcome=Outcome.RETIRED, reason=Reason.RETIRED_BY_REQUEST)
             elif isinstance(request.accounts, tuple) and row is not None and row.reason is Reason.RETIRED_BY_REQUEST:
                 row = replace(row, outcome=Outcome.SKIPPED, reason=None)
-            verdict = self._reconcile(pair[0], row, listed=pair[1], stopped=stopped, dry_run=True)
+            refusal = None if pair[0] in readiness.placed else readiness.refusal
+            verdict = self._reconcile(pair[0], row, listed=pair[1], refusal=refusal, stopped=stopped, dry_run=True)
             if verdict.reason in REMOVED and verdict.role_arn is not None:
                 self._reconcile.remove(verdict, dry_run=True)
             return verdict
@@ -335,6 +338,7 @@ class Sweep:
             join=frozenset(moves[Move.JOIN]), leave=frozenset(moves[Move.LEAVE]), exclude=frozenset(moves[Move.EXCLUDE])
         )
         known = {shard.name: shard for shard in before}
+        refusal = self._pen.foresee(asked.join).refusal if asked.join else None
         told = []
         for shard in place(before, asked, self._settings):
             old = known.get(shard.name)
@@ -345,6 +349,8 @@ class Sweep:
                     "capacity": capacity(self._settings),
                     "joining": sorted(shard.accounts - (old.accounts if old else frozenset())),
                     "leaving": sorted(old.accounts - shard.accounts) if old else [],
+                    # Where there are more accounts than room, those that come last find none.
+                    "error": str(refusal) if refusal and old is None else None,
                 }
             )
         return told

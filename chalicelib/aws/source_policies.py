@@ -1,6 +1,6 @@
 """The source policy's shards in IAM, in the source account, and the source principals that they are attached to."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
@@ -23,6 +23,8 @@ from chalicelib.source_policy import (
     SourcePolicy,
     TagPolicy,
     WriteVersion,
+    looking_document,
+    removing_document,
     session_document,
     shard_name,
 )
@@ -53,8 +55,8 @@ class SourcePolicies:
         self._client = client
 
     @contextmanager
-    def _entered(self, doing: str, *, deleting: bool = False) -> Iterator[None]:
-        session_policy = session_document(self._settings, deleting=deleting)
+    def _entered(self, doing: str, powers: Callable[[Settings], Document] = looking_document) -> Iterator[None]:
+        session_policy = powers(self._settings)
         with self._sessions.entered(self._settings.source_account_id, session_policy), translated(doing):
             yield
 
@@ -108,7 +110,7 @@ class SourcePolicies:
         if observed.attached and not self._settings.attach_source_policy:
             message = f"{arn} is attached to {', '.join(sorted(observed.attached))}: detach it there, where AttachSourcePolicy=false leaves attaching to you, and ask again"
             raise TerminalError(Reason.REJECTED, message)
-        with self._entered(f"deleting {arn}", deleting=True):
+        with self._entered(f"deleting {arn}", removing_document):
             for principal_arn in sorted(observed.attached):
                 self._detach(arn, parse_principal(principal_arn))
             for version_id in self._versions(arn, default=False):
@@ -178,7 +180,7 @@ class SourcePolicies:
 
     def carry_out(self, name: str, action: Action) -> None:
         """Carry out one action on a shard; repeating any of them is harmless."""
-        with self._entered(f"{type(action).__name__} for {self._arn(name)}"):
+        with self._entered(f"{type(action).__name__} for {self._arn(name)}", session_document):
             match action:
                 case CreatePolicy(document):
                     self._create(name, document)

@@ -58,7 +58,9 @@ def test_the_documents_that_the_code_writes_are_clean(template: dict[str, Any], 
     written = [
         member_role.deny_document(),
         member_role.session_document(settings, account),
-        source_policy.session_document(settings, deleting=True),
+        source_policy.looking_document(settings),
+        source_policy.session_document(settings),
+        source_policy.removing_document(settings),
         *(
             source_policy.document(replace(settings, source_policy_scope=scope), shard, "o-abcdefghij")
             for scope in Scope

@@ -110,6 +110,8 @@ def _take_a_policy_over(organization: Organization) -> Iterator[Stage]:
     organization.make_policy(SOURCE_POLICY, document=by_guide("111122223333"))
     organization.write_by_hand(4)
     stage = Stage(organization, AdoptExistingRoles="true")
+    for function in ("backfill", "rerun", "resync"):
+        stage.run(function, {"dry_run": True})
     stage.enroll(organization.member())
     yield stage
 
@@ -171,6 +173,7 @@ def _sweep_and_withdraw_here(organization: Organization, account_id: str = MANAG
     ):
         stage = Stage(organization, **parameters)
         yield stage
+        stage.run("rerun", {"dry_run": True})
         _sweep(organization, stage, member)
         _mend(organization, stage, account_id)
         _freeze(stage, Stage(organization, **{**parameters, "SourcePrincipalArns": another}))

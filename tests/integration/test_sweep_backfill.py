@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from chalicelib.bootstrap import checked_settings
 from chalicelib.errors import RequestError
+from chalicelib.source_policy import capacity
 from tests.integration.boundary import Boundary, Call
-from tests.integration.organization import ACCESS_ROLE, MANAGEMENT, MEMBER_ROLE, SOURCE_POLICY, Organization
+from tests.integration.organization import ACCESS_ROLE, MANAGEMENT, MEMBER_ROLE, SOURCE_POLICY, Organization, by_guide
 from tests.integration.stage import Stage
 
 ADOPTING = {"AdoptExistingRoles": "true"}
@@ -265,3 +267,66 @@ def test_a_request_that_is_refused_queues_nothing(
 
     assert writes(calls) == []
     assert stage.waiting() == []
+
+
+def _with_others_attached(organization: Organization, count: int) -> None:
+    iam = organization.iam(MANAGEMENT)
+    for number in range(count):
+        iam.attach_role_policy(RoleName="Reader", PolicyArn=organization.make_policy(f"Other{number}"))
+
+
+def _name(stage: Stage, count: int) -> None:
+    """Have the first shard name so many accounts."""
+    named = {f"{number:012}" for number in range(1, count + 1)}
+    stage.shards.put_item(Item={"policy_name": SOURCE_POLICY, "accounts": named, "version": 1, "written": 1})
+
+
+def test_a_dry_run_tells_that_nobody_could_be_named_and_why_as_the_backfill_then_finds(
+    organization: Organization, boundary: Boundary
+) -> None:
+    organization.member()
+    missing = f"arn:aws:iam::{MANAGEMENT}:role/Missing"
+    stage = Stage(organization, SourcePrincipalArns=missing)
+
+    with boundary.watching() as looking:
+        dry_run = stage.run("backfill", {"dry_run": True})
+
+    assert writes(looking) == []
+    assert {each["reason"] for each in dry_run["accounts"]} == {"no_source_principal"}
+    assert all(missing in each["error"] and each["actions"] == [] for each in dry_run["accounts"])
+    stage.run("backfill")
+    stage.work()
+    assert recorded(stage) == told(dry_run)
+
+
+def test_a_dry_run_takes_nothing_in_that_is_there_already(organization: Organization, boundary: Boundary) -> None:
+    account_id = organization.member()
+    organization.make_policy(SOURCE_POLICY, document=by_guide(account_id))
+
+    with boundary.watching() as looking:
+        refused = Stage(organization).run("backfill", {"accounts": [account_id], "dry_run": True})
+        taken_in = Stage(organization, **ADOPTING).run("backfill", {"accounts": [account_id], "dry_run": True})
+
+    assert writes(looking) == []
+    assert told(refused) == {account_id: ("failed", "foreign_source_policy", "none")}
+    assert told(taken_in) == {account_id: ("enrolled", None, "created")}
+
+
+def test_a_dry_run_tells_of_newcomers_past_the_last_shard_that_the_reader_has_room_for(
+    organization: Organization,
+) -> None:
+    first, second = organization.member(), organization.member()
+    _with_others_attached(organization, 9)
+    stage = Stage(organization)
+    everyone = {"accounts": [first, second], "dry_run": True}
+
+    _name(stage, capacity(checked_settings(stage.environ)))
+    full = stage.run("backfill", everyone)
+    _name(stage, capacity(checked_settings(stage.environ)) - 1)
+    nearly = stage.run("backfill", everyone)
+
+    assert told(full) == dict.fromkeys((first, second), ("failed", "quota", "none"))
+    assert told(nearly) == dict.fromkeys((first, second), ("enrolled", None, "created"))
+    fits, opened = nearly["source_policy"]
+    assert (len(fits["joining"]), fits["error"]) == (1, None)
+    assert (len(opened["joining"]), "SourcePolicyScope=organization" in opened["error"]) == (1, True)

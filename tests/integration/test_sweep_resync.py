@@ -435,3 +435,24 @@ def test_settings_that_would_exclude_many_accounts_hold_them_back_too(organizati
 
     assert answer["counts"]["held_back"] == 3
     assert organization.named() == {MANAGEMENT, *accounts}
+
+
+def test_a_ledger_that_comes_in_pages_is_read_whole(organization: Organization, boundary: Boundary) -> None:
+    gone = [organization.member(f"Gone{number}") for number in range(2)]
+    stage = Stage(organization)
+    stage.enroll(*gone)
+    for account_id in gone:
+        organization.depart(account_id)
+
+    def cut(answer: dict[str, Any]) -> None:
+        asked = boundary.calls[-1].params
+        if "ExclusiveStartKey" not in asked and asked["TableName"] == stage.environ["LEDGER_TABLE"]:
+            answer["Items"] = answer["Items"][:1]
+            answer["LastEvaluatedKey"] = {"account_id": answer["Items"][0]["account_id"]}
+
+    boundary.edit("dynamodb:Scan", cut)
+    stage.run("resync")
+    boundary.mend()
+    stage.work()
+
+    assert [stage.verdict(account_id) for account_id in gone] == [("retired", "departed")] * 2

@@ -8,6 +8,7 @@ from chalicelib.accounts import Account, LedgerRow, Outcome
 from chalicelib.arns import AccountId
 from chalicelib.aws.shards import Snapshot
 from chalicelib.errors import Reason
+from chalicelib.pen import Readiness
 from chalicelib.reconcile import Verdict
 from chalicelib.requests import Message
 from chalicelib.settings import Settings
@@ -72,6 +73,9 @@ class World:
 
     def standing(self) -> Snapshot:
         return Snapshot(0, ())
+
+    def foresee(self, _: frozenset[AccountId]) -> Readiness:
+        return Readiness(frozenset(), None)
 
     def resume(self) -> None:
         """Nothing is stopped here."""

@@ -25,6 +25,7 @@ from chalicelib.member_role import (
     desired_role,
     fingerprint,
     plan,
+    removal,
     session_document,
     trust_document,
     why_foreign,
@@ -92,6 +93,15 @@ def test_a_plan_that_stops_anywhere_has_opened_nothing_but_the_desired_role(
 def _opened(before: MemberRole, after: MemberRole) -> bool:
     unbound = before.boundary is not None and after.boundary is None
     return before.trust != after.trust or not after.attached <= before.attached or unbound
+
+
+@given(observed_roles)
+def test_a_removal_leaves_no_role_and_takes_its_policies_away_first(observed: MemberRole) -> None:
+    actions = removal(observed)
+
+    assert apply(observed, actions) is None
+    emptied = apply(observed, actions[:-1])
+    assert emptied == replace(observed, attached=frozenset(), inline={})
 
 
 @given(observed_roles, desired_roles)

@@ -278,7 +278,7 @@ def test_lambdas_limit_on_the_environment_counts_bytes_of_names_and_values() -> 
             "the session policy for access roles .* MEMBER_ROLE_POLICY_ARNS",
         ),
         (
-            {"SOURCE_PRINCIPAL_ARNS": ",".join(f"{READER}{number:042}" for number in range(9))},
+            {"SOURCE_PRINCIPAL_ARNS": ",".join(f"{READER}{number:042}" for number in range(15))},
             "the session policy for the source account .* SOURCE_PRINCIPAL_ARNS",
         ),
         (
@@ -301,7 +301,7 @@ def test_the_defaults_fit_iam(partition: str) -> None:
 
 
 def test_the_source_accounts_session_policy_is_none_where_no_access_role_is_needed() -> None:
-    many = ",".join(f"arn:aws:iam::{MANAGEMENT}:role/Reader{number:042}" for number in range(9))
+    many = ",".join(f"arn:aws:iam::{MANAGEMENT}:role/Reader{number:042}" for number in range(15))
 
     assert bootstrap.checked_settings(environ(SOURCE_PRINCIPAL_ARNS=many)).source_account_id == MANAGEMENT
 

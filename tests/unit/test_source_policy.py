@@ -24,7 +24,9 @@ from chalicelib.source_policy import (
     desired_policy,
     document,
     form,
+    looking_document,
     plan,
+    removing_document,
     session_document,
     shard_name,
 )
@@ -370,39 +372,46 @@ def test_a_policy_that_says_anything_else_is_not_taken_over(statement: Any) -> N
         (["role/Reader"], "false", set()),
     ],
 )
-@pytest.mark.parametrize("deleting", [False, True])
-def test_a_session_in_the_source_account_may_write_the_shards_and_attach_them_alone(
-    partition: str, principals: list[str], attach: str, on_principals: set[str], deleting: bool
+def test_sessions_in_the_source_account_look_write_or_remove_the_shards_alone(
+    partition: str, principals: list[str], attach: str, on_principals: set[str]
 ) -> None:
     account = f"arn:{partition}:iam::{SOURCE}"
     reached = [f"{account}:{principal}" for principal in principals]
     shards = [f"{account}:policy/{NAME}", f"{account}:policy/{NAME}-*"]
     held = settings(partition, SOURCE_PRINCIPAL_ARNS=",".join(reached), ATTACH_SOURCE_POLICY=attach)
-
-    statements = session_document(held, deleting=deleting).content["Statement"]
-
-    allowed: dict[str, tuple[Any, Any]] = {
-        action.removeprefix("iam:"): (statement["Resource"], statement.get("Condition"))
-        for statement in statements
-        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
-    }
     only_shards = {"ArnLike": {"iam:PolicyARN": shards}}
-    writing = {
-        "CreatePolicy",
-        "TagPolicy",
-        "GetPolicy",
-        "GetPolicyVersion",
-        "ListPolicyVersions",
-        "ListEntitiesForPolicy",
-        "CreatePolicyVersion",
-        "DeletePolicyVersion",
-        *(["DeletePolicy"] if deleting else []),
-    }
-    detaching = {"DetachRolePolicy", "DetachUserPolicy"} if attach == "true" else set()
-    assert all(statement["Effect"] == "Allow" for statement in statements)
-    assert allowed == {
-        **dict.fromkeys(writing, (shards, None)),
-        **{action: (reached, only_shards if action.startswith("Attach") else None) for action in on_principals},
-        **{action: ([f"{account}:role/*", f"{account}:user/*"], only_shards) for action in detaching},
+    attaching = {action: (reached, only_shards) for action in on_principals if action.startswith("Attach")}
+    looking = {action: (reached, None) for action in on_principals if not action.startswith("Attach")}
+    anybody = [f"{account}:role/*", f"{account}:user/*"]
+    verbs = ("DetachRolePolicy", "DetachUserPolicy") if attach == "true" else ()
+    detaching = dict.fromkeys(verbs, (anybody, only_shards))
+
+    def on_shards(*verbs: str) -> dict[str, Any]:
+        return dict.fromkeys(verbs, (shards, None))
+
+    assert _allowed(looking_document(held)) == {
+        **on_shards("GetPolicy", "GetPolicyVersion", "ListPolicyVersions", "ListEntitiesForPolicy"),
+        **looking,
         **({"GetAccountSummary": ("*", None)} if on_principals else {}),
+    }
+    assert _allowed(session_document(held)) == {
+        **on_shards("CreatePolicy", "TagPolicy", "GetPolicy", "ListPolicyVersions"),
+        **on_shards("CreatePolicyVersion", "DeletePolicyVersion"),
+        **attaching,
+        **detaching,
+    }
+    assert _allowed(removing_document(held)) == {
+        **on_shards("ListPolicyVersions", "DeletePolicyVersion", "DeletePolicy"),
+        **detaching,
+    }
+
+
+def _allowed(document: Document) -> dict[str, tuple[Any, Any]]:
+    statements = document.content["Statement"]
+    listed = statements if isinstance(statements, list) else [statements]
+    assert all(statement["Effect"] == "Allow" for statement in listed)
+    return {
+        action.removeprefix("iam:"): (statement["Resource"], statement.get("Condition"))
+        for statement in listed
+        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
     }

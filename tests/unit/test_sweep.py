@@ -1,7 +1,6 @@
 """What a sweep selects, keeps and answers, however large the organization is."""
 
 import json
-import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,13 +61,11 @@ def test_a_sweep_keeps_less_than_two_hundred_bytes_of_an_account() -> None:
     assert (_peak(5_000) - _peak(1_000)) / 4_000 < 200
 
 
-def test_five_thousand_accounts_are_sent_in_seconds_and_while_the_listing_goes_on() -> None:
+def test_five_thousand_accounts_are_sent_while_the_listing_goes_on() -> None:
     world = World(map(numbered, range(1, 5_001)))
-    started = time.process_time()
 
     sweep_of(world).backfill(EVERY, deadline=FAR)
 
-    assert time.process_time() - started < 10
     assert world.sent == [numbered(number) for number in range(1, 5_001)]
     assert world.first_sent_after is not None
     assert world.first_sent_after <= 100
