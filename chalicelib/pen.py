@@ -35,6 +35,8 @@ LEASE_MARGIN = 60.0
 
 _PATIENCE = 5.0  # seconds that a batch waits for another's pen before it hands its messages back
 _PAUSE = 0.2
+_LONG_PATIENCE = 120.0  # for a repair, which comes once a day, while the workers that its resync woke may be writing
+_LONG_PAUSE = 1.0
 _RESERVE = 30.0  # seconds before the function is stopped in which no write is begun: they are the ledger's
 _PLACEMENTS = 20
 
@@ -185,12 +187,15 @@ class Pen:
 
     def repair(self, *, owner: str, deadline: float) -> list[dict[str, Any]]:
         """Read what IAM has of every shard and make it what it should be; tell what had to be done."""
-        now = self._clock()
-        if not self._table.take_pen(owner, now=now, until=deadline + LEASE_MARGIN):
-            raise RetryableError(Reason.SOURCE_POLICY_PENDING, "another worker writes the source policy just now")
+        last_write = deadline - _RESERVE
+        patience = min(self._clock() + _LONG_PATIENCE, last_write)
+        while not self._table.take_pen(owner, now=self._clock(), until=deadline + LEASE_MARGIN):
+            if self._clock() >= patience:
+                raise _being_written()
+            self._pause(_LONG_PAUSE)
         try:
             done = [step for shard in self._table.load().shards for step in self._repair(shard)]
-            self._write_all(deadline - _RESERVE)
+            self._write_all(last_write)
         finally:
             self._table.let_go(owner)
         return done
@@ -211,7 +216,7 @@ class Pen:
     def remove(self, *, owner: str, deadline: float) -> None:
         """Delete every shard from IAM, then from the table; a RetryableError where another worker has the pen."""
         if not self._table.take_pen(owner, now=self._clock(), until=deadline + LEASE_MARGIN):
-            raise RetryableError(Reason.SOURCE_POLICY_PENDING, "another worker writes the source policy just now")
+            raise _being_written()
         try:
             for shard in reversed(self._table.load().shards):
                 self._policies.remove(shard.name)
@@ -308,6 +313,10 @@ def _placed(snapshot: "Snapshot") -> frozenset[AccountId]:
 
 def _still_pending(shard: Shard) -> RetryableError:
     return RetryableError(Reason.SOURCE_POLICY_PENDING, f"{shard.name} waits for its writer")
+
+
+def _being_written() -> RetryableError:
+    return RetryableError(Reason.SOURCE_POLICY_PENDING, "another worker writes the source policy just now")
 
 
 def _overtaken() -> RetryableError:

@@ -253,14 +253,29 @@ def test_a_source_policy_of_another_stage_is_not_mended_and_stops_the_heartbeat(
 def test_a_source_policy_that_is_being_written_is_left_for_the_next_time(organization: Organization) -> None:
     stage = Stage(organization)
     enrolled(organization, stage, 1)
-    later = int((datetime.now(UTC) + timedelta(hours=1)).timestamp())
-    stage.shards.put_item(Item={"policy_name": "#pen", "owner": "another", "until": later})
+    let_another_write(stage, seconds=3600)
     measured()
 
-    (error,) = stage.run("resync")["source_policy"]
+    (error,) = stage.run("resync", seconds=31)["source_policy"]
 
     assert error["reason"] == "source_policy_pending"
     assert measured()["Resyncs"] == 1
+
+
+def test_a_source_policy_that_is_being_written_is_waited_for(organization: Organization) -> None:
+    stage = Stage(organization)
+    enrolled(organization, stage, 1)
+    organization.lose_policy()
+    let_another_write(stage, seconds=1)
+
+    repairs = stage.run("resync")["source_policy"]
+
+    assert [repair["action"] for repair in repairs] == ["CreatePolicy", "AttachTo"]
+
+
+def let_another_write(stage: Stage, *, seconds: int) -> None:
+    until = int((datetime.now(UTC) + timedelta(seconds=seconds)).timestamp())
+    stage.shards.put_item(Item={"policy_name": "#pen", "owner": "another", "until": until})
 
 
 # --- The gauges -------------------------------------------------------------------------------------------------------
