@@ -1,0 +1,1 @@
+"""The operator's command line: a thin client of a deployed stage, which writes no IAM itself."""
