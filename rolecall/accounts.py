@@ -14,7 +14,7 @@ from rich.text import Text
 from chalicelib.accounts import Account, LedgerRow, Outcome
 from chalicelib.arns import AccountId, is_account_id
 from chalicelib.errors import Reason
-from rolecall.console import OUTCOME_STYLES, moment, plain, show, show_json
+from rolecall.console import OUTCOME_STYLES, moment, plain, show, show_json, terminal_width
 from rolecall.errors import CommandError
 from rolecall.stage import Stage
 
@@ -23,6 +23,8 @@ COLUMNS = ("account_id", "name", "outcome", "reason", "change", "enrolled_at", "
 
 _OU_ID = re.compile(r"ou-[0-9a-z]{4,32}-[0-9a-z]{8,32}")
 _HEADINGS = ("account", "name", "outcome", "reason", "change", "enrolled", "updated", "error")
+_WIDE_ONLY = frozenset({"change", "enrolled", "updated"})
+_ROOMY = 130  # columns of a terminal
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -128,7 +130,7 @@ def print_entries(entries: Sequence[Entry], *, as_json: bool, as_csv: bool) -> N
     elif as_csv:
         write_csv(entries, sys.stdout)
     else:
-        show(table(entries, terminal=sys.stdout.isatty()))
+        show(table(entries, terminal_width()))
 
 
 def write_csv(entries: Iterable[Entry], out: TextIO) -> None:
@@ -139,31 +141,36 @@ def write_csv(entries: Iterable[Entry], out: TextIO) -> None:
         writer.writerow([_harmless(value) for value in entry.values])
 
 
-def table(entries: Sequence[Entry], *, terminal: bool) -> Table:
-    """Lay the accounts out; only a terminal has its errors cut at the edge."""
+def table(entries: Iterable[Entry], width: int | None) -> Table:
+    """Lay the accounts out; a terminal has its errors cut at its width, and a narrow one has fewer columns."""
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in _HEADINGS:
-        grid.add_column(heading, no_wrap=heading != "error")
+    narrow = width is not None and width < _ROOMY
+    headings = [heading for heading in _HEADINGS if not (narrow and heading in _WIDE_ONLY)]
+    for heading in headings:
+        grid.add_column(
+            heading, no_wrap=heading not in {"name", "error"}, min_width=12 if heading == "account" else None
+        )
     for entry in entries:
         account_id, name, outcome, reason, change, enrolled_at, updated_at, error = entry.values
-        grid.add_row(
-            account_id,
-            plain(name),
-            Text(outcome, OUTCOME_STYLES.get(outcome, "")) if outcome else Text("waiting", "yellow"),
-            reason,
-            change,
-            moment(enrolled_at),
-            moment(updated_at),
-            _error(error, cut=terminal),
-        )
+        cells = {
+            "account": Text(account_id),
+            "name": _one_line(name, cut=width is not None),
+            "outcome": Text(outcome, OUTCOME_STYLES.get(outcome, "")) if outcome else Text("waiting", "yellow"),
+            "reason": Text(reason),
+            "change": Text(change),
+            "enrolled": Text(moment(enrolled_at)),
+            "updated": Text(moment(updated_at)),
+            "error": _one_line(error, cut=width is not None),
+        }
+        grid.add_row(*(cells[heading] for heading in headings))
     return grid
 
 
-def _error(error: str, *, cut: bool) -> Text:
-    text = plain(error)
+def _one_line(text: str, *, cut: bool) -> Text:
+    line = plain(text)
     if cut:
-        text.no_wrap, text.overflow = True, "ellipsis"
-    return text
+        line.no_wrap, line.overflow = True, "ellipsis"
+    return line
 
 
 def _harmless(value: str) -> str:

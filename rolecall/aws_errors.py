@@ -49,7 +49,7 @@ def explained(error: Exception, doing: str) -> str:
         case NoRegionError():
             return "there is no region: set --region or AWS_REGION to the region of the deployment"
         case InvalidRegionError():
-            return f"{error}: set --region or AWS_REGION to the region of the deployment"
+            return f"{str(error).rstrip('.')}: set --region or AWS_REGION to the region of the deployment"
         case ConnectionError():
             return f"AWS can't be reached: look at --region, --endpoint-url and the network ({error})"
     return f"{doing}: {error}"

@@ -9,9 +9,9 @@ import typer
 
 from chalicelib.accounts import Outcome
 from chalicelib.errors import Reason
-from rolecall import accounts as account_list
 from rolecall import __version__, show_page, status_page
-from rolecall.console import show, show_error, show_json
+from rolecall import accounts as account_list
+from rolecall.console import finish, show, show_error, show_json
 from rolecall.errors import CommandError
 from rolecall.show import read_one
 from rolecall.stage import Stage
@@ -177,3 +177,5 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        finish()

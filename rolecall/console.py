@@ -1,6 +1,7 @@
 """How answers are printed: tables and colours on a terminal, plain whole lines where piped, JSON where asked for."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable
 from datetime import datetime
@@ -16,6 +17,12 @@ _JOINER = "\u200d"  # joins several emoji into one
 OUTCOME_STYLES = {"enrolled": "green", "skipped": "dim", "failed": "bold red", "retired": "yellow"}
 
 
+def terminal_width() -> int | None:
+    """Tell how many columns the terminal has, or None where the output is piped."""
+    console = Console()
+    return console.width if console.is_terminal else None
+
+
 def show(renderable: RenderableType) -> None:
     """Print for a person, or, where piped, without ever wrapping or cutting a line."""
     console = Console(highlight=False)
@@ -29,6 +36,15 @@ def show(renderable: RenderableType) -> None:
         print(line.rstrip())  # noqa: T201 - what a person or program asked for
 
 
+def finish() -> None:
+    """Write out what is left; who read it may have read enough, as head does."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would try again as it ends, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def show_error(message: str) -> None:
     """Say on standard error, in one line, why a command could not do what was asked."""
     console = Console(stderr=True, highlight=False)
@@ -39,7 +55,7 @@ def facts(pairs: Iterable[tuple[str, RenderableType]]) -> Table:
     """Lay facts out, each behind its label."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="bold", no_wrap=True)
-    grid.add_column()
+    grid.add_column(overflow="fold")
     for label, fact in pairs:
         grid.add_row(label, fact)
     return grid

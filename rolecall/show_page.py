@@ -89,7 +89,7 @@ def _plan(one: OneAccount) -> Iterator[RenderableType]:
         return
     outcome, reason = one.plan["outcome"], one.plan["reason"]
     yield Text.assemble("it would be ", (outcome, OUTCOME_STYLES[outcome]), f": {reason}" if reason else "")
-    if one.plan["error"]:
+    if one.plan["error"] and reason != one.reason:
         yield plain(one.plan["error"], "red")
     for action in one.plan["actions"]:
         yield Text.assemble("  ", (action["action"], "bold"), "  ").append_text(plain(_target(action)))

@@ -10,7 +10,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, InvalidRegionError
 
 from chalicelib.accounts import Account, LedgerRow
 from chalicelib.arns import AccountId
@@ -89,6 +89,8 @@ class Stage:
                     endpoint_url=self._endpoint_url,
                     config=Config(retries={"mode": "standard", "total_max_attempts": 6}).merge(Config(**config)),
                 )
+            except InvalidRegionError:
+                raise
             except ValueError as error:
                 raise CommandError(
                     f"{error}: --endpoint-url and AWS_ENDPOINT_URL take a URL such as http://localhost:4566"
