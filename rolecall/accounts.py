@@ -3,18 +3,19 @@
 import csv
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any, TextIO
 
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
 from chalicelib.accounts import Account, LedgerRow, Outcome
 from chalicelib.arns import AccountId, is_account_id
 from chalicelib.errors import Reason
-from rolecall.console import OUTCOME_STYLES, moment, plain, show, show_json, terminal_width
+from rolecall.console import OUTCOME_STYLES, moment, printable, show, show_json, terminal_width
 from rolecall.errors import CommandError
 from rolecall.stage import Stage
 
@@ -24,6 +25,7 @@ COLUMNS = ("account_id", "name", "outcome", "reason", "change", "enrolled_at", "
 _OU_ID = re.compile(r"ou-[0-9a-z]{4,32}-[0-9a-z]{8,32}")
 _HEADINGS = ("account", "name", "outcome", "reason", "change", "enrolled", "updated", "error")
 _WIDE_ONLY = frozenset({"change", "enrolled", "updated"})
+_CUT = frozenset({"name", "error"})
 _ROOMY = 130  # columns of a terminal
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -123,14 +125,17 @@ def _is_named(name: str, wanted: str) -> bool:
 
 def print_entries(entries: Sequence[Entry], *, as_json: bool, as_csv: bool) -> None:
     """Print the accounts as a table, or in the one other form that is asked for."""
+    width = terminal_width()
     if as_json and as_csv:
         raise CommandError("--json and --csv are two forms: ask for one of them")
     if as_json:
         show_json([entry.as_json() for entry in entries])
     elif as_csv:
         write_csv(entries, sys.stdout)
+    elif width is None:
+        sys.stdout.writelines(f"{line}\n" for line in lines(entries))
     else:
-        show(table(entries, terminal_width()))
+        show(table(entries, width))
 
 
 def write_csv(entries: Iterable[Entry], out: TextIO) -> None:
@@ -141,36 +146,35 @@ def write_csv(entries: Iterable[Entry], out: TextIO) -> None:
         writer.writerow([_harmless(value) for value in entry.values])
 
 
-def table(entries: Iterable[Entry], width: int | None) -> Table:
-    """Lay the accounts out; a terminal has its errors cut at its width, and a narrow one has fewer columns."""
+def lines(entries: Iterable[Entry]) -> Iterator[str]:
+    """Write a line an account for a pipe: aligned, and none cut."""
+    rows = [_HEADINGS, *map(_cells, entries)]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def table(entries: Iterable[Entry], width: int) -> Table:
+    """Lay the accounts out for a terminal: names and errors are cut where they don't fit, and a narrow one has fewer columns."""
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    narrow = width is not None and width < _ROOMY
-    headings = [heading for heading in _HEADINGS if not (narrow and heading in _WIDE_ONLY)]
-    for heading in headings:
-        grid.add_column(
-            heading, no_wrap=heading not in {"name", "error"}, min_width=12 if heading == "account" else None
-        )
+    chosen = [heading for heading in _HEADINGS if width >= _ROOMY or heading not in _WIDE_ONLY]
+    for heading in chosen:
+        grid.add_column(heading, no_wrap=heading not in _CUT, min_width=12 if heading == "account" else None)
     for entry in entries:
-        account_id, name, outcome, reason, change, enrolled_at, updated_at, error = entry.values
-        cells = {
-            "account": Text(account_id),
-            "name": _one_line(name, cut=width is not None),
-            "outcome": Text(outcome, OUTCOME_STYLES.get(outcome, "")) if outcome else Text("waiting", "yellow"),
-            "reason": Text(reason),
-            "change": Text(change),
-            "enrolled": Text(moment(enrolled_at)),
-            "updated": Text(moment(updated_at)),
-            "error": _one_line(error, cut=width is not None),
-        }
-        grid.add_row(*(cells[heading] for heading in headings))
+        cells = dict(zip(_HEADINGS, _cells(entry), strict=True))
+        grid.add_row(*(_styled(heading, cells[heading]) for heading in chosen))
     return grid
 
 
-def _one_line(text: str, *, cut: bool) -> Text:
-    line = plain(text)
-    if cut:
-        line.no_wrap, line.overflow = True, "ellipsis"
-    return line
+def _cells(entry: Entry) -> tuple[str, ...]:
+    account_id, name, outcome, reason, change, enrolled_at, updated_at, error = map(printable, entry.values)
+    return account_id, name, outcome or "waiting", reason, change, moment(enrolled_at), moment(updated_at), error
+
+
+def _styled(heading: str, cell: str) -> Text:
+    if heading == "outcome":
+        return Text(cell, OUTCOME_STYLES.get(cell, "yellow"))
+    return Text(cell, no_wrap=True, overflow="ellipsis") if heading in _CUT else Text(cell)
 
 
 def _harmless(value: str) -> str:

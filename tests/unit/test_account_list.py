@@ -14,6 +14,7 @@ from rolecall.accounts import (
     COLUMNS,
     Entry,
     Filter,
+    lines,
     print_entries,
     read_account_id,
     read_filter,
@@ -49,8 +50,8 @@ def entry(name: str) -> Entry:
     return Entry(account_id=A, name=name, row=row(A, name=name))
 
 
-def printed(entries: list[Entry], width: int | None = None) -> list[str]:
-    console = Console(width=width or 1000, color_system=None, force_terminal=False)
+def on_a_terminal(entries: list[Entry], width: int) -> list[str]:
+    console = Console(width=width, color_system=None)
     with console.capture() as captured:
         console.print(table(entries, width))
     return [line.rstrip() for line in captured.get().splitlines()]
@@ -101,7 +102,7 @@ def test_two_forms_at_once_are_refused() -> None:
 def test_piped_lines_are_whole() -> None:
     long = "x" * 500
     entries = [*select(ROWS, LISTED, Filter())[:1], Entry(account_id=B, name="b", row=row(B, error=long))]
-    assert printed(entries) == [
+    assert list(lines(entries)) == [
         "account       name      outcome   reason  change  enrolled          updated           error",
         "111111111111  prod-one  enrolled          none    2026-03-01 10:00  2026-03-01 10:00",
         f"222222222222  b         enrolled          none    2026-03-01 10:00  2026-03-01 10:00  {long}",
@@ -110,28 +111,28 @@ def test_piped_lines_are_whole() -> None:
 
 def test_a_terminal_keeps_ids_whole_and_cuts_errors() -> None:
     failed = row(B, Outcome.FAILED, reason=Reason.SOURCE_POLICY_PENDING, error="x" * 500)
-    lines = printed([Entry(account_id=B, name="n" * 50, row=failed)], 80)
-    assert len(lines) == 2
-    assert lines[1].startswith(f"{B}  n")
-    assert lines[1].endswith("…")
-    assert "source_policy_pending" in lines[1]
+    shown = on_a_terminal([Entry(account_id=B, name="n" * 50, row=failed)], 80)
+    assert len(shown) == 2
+    assert shown[1].startswith(f"{B}  n")
+    assert shown[1].endswith("…")
+    assert "source_policy_pending" in shown[1]
 
 
 def test_an_account_that_nobody_worked_on_waits() -> None:
-    (_, line) = printed([Entry(account_id=D, name="new", row=None)])
+    (_, line) = lines([Entry(account_id=D, name="new", row=None)])
     assert line == f"{D}  new   waiting"
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_name_stays_one_cell_of_one_line(name: str) -> None:
-    _, line = printed([entry(name)])
+    _, line = lines([entry(name)])
     assert line.startswith(f"{A}  ")
     assert "\x1b" not in line
     assert "".join(name.splitlines()[0].split()[:1]) in line
 
 
 def test_markup_in_a_name_is_only_text() -> None:
-    _, line = printed([entry("[bold]markup[/bold] [/nothing]")])
+    _, line = lines([entry("[bold]markup[/bold] [/nothing]")])
     assert "[bold]markup[/bold] [/nothing]  enrolled" in line
 
 
