@@ -1,0 +1,5 @@
+"""Run the command line as `python -m rolecall`."""
+
+from rolecall.cli import main
+
+main()
