@@ -27,15 +27,17 @@ install: ## the operator's command line, into .venv-cli
 	@echo "$$(.venv-cli/bin/rolecall --version) is installed as $(CURDIR)/.venv-cli/bin/rolecall; to have it on your PATH:"
 	@echo "  ln -sf $(CURDIR)/.venv-cli/bin/rolecall ~/.local/bin/rolecall"
 
-test: check $(LOCAL) ## the checks and every test
+test: static $(LOCAL) ## the checks and every test
 	@$(BIN)/pytest -q -n 2 --dist loadfile --cov --cov-report=term
 
-check: $(APP) ## format, lint, types, layers, template, policies and the fast tests
+check: static ## format, lint, types, layers, template, policies and the fast tests
+	@$(BIN)/pytest -q tests/unit tests/deployment/test_lint.py
+
+static: $(APP)
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet || { echo "not formatted: $(BIN)/ruff format" >&2; exit 1; }
 	@$(BIN)/mypy --no-error-summary && $(BIN)/mypy --no-error-summary .chalice/package.py
 	@$(BIN)/lint-imports > .venv/layers.log || { cat .venv/layers.log >&2; exit 1; }
-	@$(BIN)/pytest -q tests/unit tests/deployment/test_lint.py
 
 package: $(APP) ## template.yaml and deployment.zip: STAGE=dev OUT=build/dev
 	$(call needs,STAGE OUT)
