@@ -8,7 +8,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 export PARAMS
-.PHONY: help demo local install test check package deploy undeploy verify clean
+.PHONY: help demo local install test check static package deploy undeploy verify clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
