@@ -43,7 +43,8 @@ class Withdraw:
             raise RequestError("retire takes a list of account ids, or all for everything to be uninstalled")
         if request.dry_run:
             left = sorted(row.account_id for row in self._ledger.rows() if _is_left(row))
-            return self._uninstalled([{"account_id": account_id} for account_id in left])
+            # Nothing continues it: a request that goes on would be one that uninstalls.
+            return self._uninstalled([{"account_id": account_id} for account_id in left]) | {"next": None}
         if not request.force:
             raise RequestError(
                 'retiring all accounts uninstalls everything: say so with {"accounts": "all", "force": true}'

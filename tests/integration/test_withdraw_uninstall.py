@@ -53,7 +53,7 @@ def test_everything_that_is_ours_goes_and_the_last_answer_says_so(
         dry_run = stage.run("retire", {"accounts": "all", "dry_run": True})
     assert writes(calls) == []
     assert sorted(each["account_id"] for each in dry_run["accounts"]) == sorted([MANAGEMENT, *accounts])
-    assert dry_run["counts"] == {"left": 4, "shards_left": 1}
+    assert (dry_run["counts"], dry_run["next"]) == ({"left": 4, "shards_left": 1}, None)
 
     with boundary.watching() as calls:
         *_, last = uninstalled(stage)
