@@ -28,7 +28,9 @@ LONGEST_RETRY = timedelta(hours=6)
 """After which such a message is in the dead-letter queue, and nobody tries again; chalicelib.sweep has the same two."""
 
 _RETIRE = "retire"  # the trigger that a worker records for it
-_QUIET = 60.0  # seconds without any news after which the queue is asked; its counts may lag as long ("Amazon SQS queues")
+_QUIET = (
+    60.0  # seconds without any news after which the queue is asked; its counts may lag as long ("Amazon SQS queues")
+)
 
 
 class Ending(Enum):
@@ -118,7 +120,8 @@ def _settled(sent: Sent, watch: Watch, progress: Progress, show: Callable[[Progr
     started = news = watch.clock()
     while True:
         known = len(progress.settled), progress.waiting
-        rows = list(watch.rows(sent.accounts - progress.settled.keys()))
+        unsettled = sent.accounts - progress.settled.keys()
+        rows = [row for row in watch.rows(unsettled) if row.account_id in unsettled]
         progress.settled |= {row.account_id: row for row in rows if sent.is_settled(row)}
         progress.waiting = {row.account_id: row for row in rows if sent.is_waiting(row)}
         now = watch.clock()
@@ -134,20 +137,16 @@ def _settled(sent: Sent, watch: Watch, progress: Progress, show: Callable[[Progr
             news = now
         if now - started >= watch.timeout:
             return Ending.TIMED_OUT
-        watch.pause(_pace(len(sent.accounts)))
-
-
-_FEW = 500  # accounts whose rows are read one by one, a hundred at a time; a scan of the ledger costs as much for more
+        watch.pause(_pace(len(sent.accounts) - len(progress.settled)))
 
 
 def _pace(accounts: int) -> float:
     """Tell how many seconds to wait before the next look: the more it reads, the longer."""
-    return 0.5 if accounts <= _FEW else 5.0
+    return 0.5 if accounts <= FEW else 5.0
 
 
-def is_few(accounts: int) -> bool:
-    """Tell whether so many accounts' rows are rather read one by one than by a scan."""
-    return accounts <= _FEW
+FEW = 500
+"""Accounts whose rows are read by their ids, a hundred at a time; for more, a scan of the ledger costs less."""
 
 
 def is_on_its_way(row: LedgerRow, now: datetime) -> bool:

@@ -44,26 +44,21 @@ def shown(console: Console) -> Iterator[Callable[[Progress], None]]:
 
 
 class _Lines:
-    """Tells each account once, as it settles or is handed back, and the count whenever it has changed."""
+    """Tells each account as it settles or is handed back, once, and how many have settled whenever there is news."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._told: dict[str, str] = {}
+        self._told: set[str] = set()
 
     def __call__(self, progress: Progress) -> None:
-        news = [
-            line
-            for rows, describe in ((progress.settled, _account), (progress.waiting, _handed_back))
-            for row in rows.values()
-            if self._told.get(row.account_id) != (line := describe(row))
-        ]
-        if not news:
-            return
-        self._told |= {line.split(" ", 1)[0]: line for line in news}
+        lines = [*map(_account, progress.settled.values()), *map(_handed_back, progress.waiting.values())]
+        news = [line for line in lines if line not in self._told]
+        self._told.update(news)
         for line in news:
-            _print(self._console, Text(line))
-        settled = min(len(progress.settled), progress.total)
-        _print(self._console, Text(f"{settled} of {progress.total} settled: {_stands(progress)}"))
+            print_line(self._console, line)
+        if news:
+            settled = min(len(progress.settled), progress.total)
+            print_line(self._console, f"{settled} of {progress.total} settled: {_stands(progress)}")
 
 
 def _account(row: LedgerRow) -> str:
@@ -88,8 +83,10 @@ def _stands(progress: Progress) -> str:
 
 def summary_lines(sent: Sent, progress: Progress, ending: Ending) -> Iterator[Text]:
     """Say how it ended: by outcome and reason, with what to do, and what is still to come."""
-    changes = Counter(row.change for row in progress.settled.values() if row.change is not Change.NONE)
-    done = ", ".join(f"{changes[change]} {change}" for change in Change if changes[change])
+    changes = Counter(row.change for row in progress.settled.values())
+    done = ", ".join(
+        f"{changes[change]} {change}" for change in Change if change is not Change.NONE and changes[change]
+    )
     yield Text(
         f"{min(len(progress.settled), sent.count)} of {sent.count} accounts settled in {progress.seconds:.0f} s; "
         f"roles: {done or 'none changed'}",
@@ -102,7 +99,9 @@ def summary_lines(sent: Sent, progress: Progress, ending: Ending) -> Iterator[Te
     left = sent.count - len(progress.settled)
     match ending:
         case Ending.INTERRUPTED:
-            yield Text(f"Stopped watching, {left} to go. The work goes on: rolecall status shows how far it is.", "yellow")
+            yield Text(
+                f"Stopped watching, {left} to go. The work goes on: rolecall status shows how far it is.", "yellow"
+            )
         case Ending.TIMED_OUT:
             yield Text(
                 f"Stopped watching after {progress.seconds:.0f} s, {left} to go. The work goes on: rolecall status shows "
@@ -128,7 +127,8 @@ def _by_reason(rows: Iterable[LedgerRow], *, leaving: bool) -> Iterator[Text]:
         yield Text.assemble((f"  {len(members):>5} {stands}", _STYLES[outcome]), _named(members, outcome))
         if unfinished or outcome is Outcome.FAILED:
             yield from (
-                Text(f"        {row.account_id}: {one_line(row.error or 'no error was recorded')}") for row in members[:_NAMED]
+                Text(f"        {row.account_id}: {one_line(row.error or 'no error was recorded')}")
+                for row in members[:_NAMED]
             )
         if reason and outcome is not Outcome.ENROLLED:
             yield Text(f"        → {REMEDY[reason]}")
@@ -146,5 +146,6 @@ def is_failing(sent: Sent, row: LedgerRow) -> bool:
     return row.outcome is Outcome.FAILED or (sent.leaving and row.error is not None)
 
 
-def _print(console: Console, line: Text) -> None:
-    console.print(line, soft_wrap=True, highlight=False)
+def print_line(console: Console, line: Text | str, style: str = "") -> None:
+    """Print a line as it is, however wide the terminal is, and nothing in it as markup."""
+    console.print(line, style=style, soft_wrap=True, highlight=False, markup=False, emoji=False)

@@ -5,9 +5,11 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rich.console import Console
 from rich.text import Text
 
 from chalicelib.accounts import Change, Outcome
+from rolecall.follow_text import print_line
 from rolecall.one_line import one_line
 from rolecall.plan import Kind, Plan, PlannedAccount, PlannedShard
 
@@ -23,6 +25,16 @@ _MARKS = {
 _COUNTED = frozenset({Kind.UNCHANGED, Kind.SKIPPED})
 _CONTEXT = 3  # lines around a difference
 _LINES = {"+": "green", "-": "red", "@": "cyan"}
+
+
+def show_plan(plan: Plan, console: Console, *, verbose: bool = False, as_json: bool = False) -> int:
+    """Print a plan, for a person or another program, and give the exit status: whether something would fail."""
+    if as_json:
+        print_line(console, json.dumps(plan.content(), indent=2))
+    else:
+        for line in plan_lines(plan, verbose=verbose):
+            print_line(console, line)
+    return int(plan.counts[Kind.FAILING] > 0)
 
 
 def plan_lines(plan: Plan, *, verbose: bool = False) -> Iterator[Text]:
@@ -80,9 +92,7 @@ def _action(action: Mapping[str, Any], account_id: str, written: dict[str, str])
         yield Text(f"        the same as of {written[key]}, above", "dim")
         return
     written[key] = account_id
-    yield from (
-        Text(f"        {line}", _LINES.get(line[0], "") if line else "") for line in difference(before, below)
-    )
+    yield from (Text(f"        {line}", _LINES.get(line[0], "") if line else "") for line in difference(before, below))
 
 
 _MARKS_OF = {"+": "green", "-": "red", "~": "yellow"}
