@@ -1,7 +1,7 @@
 """What is shown while accounts settle, a bar on a terminal and plain lines elsewhere, and the summary in the end."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -10,6 +10,7 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from chalicelib.accounts import Change, LedgerRow, Outcome
+from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from rolecall.follow import Ending, Progress, Sent
 from rolecall.one_line import one_line
@@ -51,7 +52,7 @@ class _Lines:
         self._told: set[str] = set()
 
     def __call__(self, progress: Progress) -> None:
-        lines = [*map(_account, progress.settled.values()), *map(_handed_back, progress.waiting.values())]
+        lines = [*map(_account, _by_id(progress.settled)), *map(_handed_back, _by_id(progress.waiting))]
         news = [line for line in lines if line not in self._told]
         self._told.update(news)
         for line in news:
@@ -61,16 +62,18 @@ class _Lines:
             print_line(self._console, f"{settled} of {progress.total} settled: {_stands(progress)}")
 
 
+def _by_id(rows: Mapping[AccountId, LedgerRow]) -> list[LedgerRow]:
+    return [rows[account_id] for account_id in sorted(rows)]
+
+
 def _account(row: LedgerRow) -> str:
-    name = f" {one_line(row.name)}" if row.name else ""
     reason = f" {row.reason}" if row.reason else ""
     changed = f", role {row.change}" if row.change is not Change.NONE else ""
-    return f"{row.account_id}{name} {row.outcome}{reason}{changed}"
+    return f"{_named(row)} {row.outcome}{reason}{changed}"
 
 
 def _handed_back(row: LedgerRow) -> str:
-    name = f" {one_line(row.name)}" if row.name else ""
-    return f"{row.account_id}{name} waiting {row.reason}: it is tried again"
+    return f"{_named(row)} waiting {row.reason}: it is tried again"
 
 
 def _stands(progress: Progress) -> str:
@@ -88,7 +91,7 @@ def summary_lines(sent: Sent, progress: Progress, ending: Ending) -> Iterator[Te
         f"{changes[change]} {change}" for change in Change if change is not Change.NONE and changes[change]
     )
     yield Text(
-        f"{min(len(progress.settled), sent.count)} of {sent.count} accounts settled in {progress.seconds:.0f} s; "
+        f"{min(len(progress.settled), sent.count)} of {accounts(sent.count)} settled in {progress.seconds:.0f} s; "
         f"roles: {done or 'none changed'}",
         "bold",
     )
@@ -124,26 +127,27 @@ def _by_reason(rows: Iterable[LedgerRow], *, leaving: bool) -> Iterator[Text]:
         groups.setdefault((row.outcome, row.reason, leaving and row.error is not None), []).append(row)
     for (outcome, reason, unfinished), members in sorted(groups.items(), key=lambda group: f"{group[0]}"):
         stands = f"{outcome} {reason}" if reason else f"{outcome}"
-        yield Text.assemble((f"  {len(members):>5} {stands}", _STYLES[outcome]), _named(members, outcome))
+        yield Text(f"  {len(members):>5} {stands}", _STYLES[outcome])
         if unfinished or outcome is Outcome.FAILED:
-            yield from (
-                Text(f"        {row.account_id}: {one_line(row.error or 'no error was recorded')}")
-                for row in members[:_NAMED]
-            )
+            yield from (Text(f"        {_named(row)}: {one_line(row.error or 'no error')}") for row in members[:_NAMED])
+            if len(members) > _NAMED:
+                yield Text(f"        and {len(members) - _NAMED} more")
         if reason and outcome is not Outcome.ENROLLED:
             yield Text(f"        → {REMEDY[reason]}")
 
 
-def _named(rows: list[LedgerRow], outcome: Outcome) -> str:
-    if outcome is Outcome.ENROLLED:
-        return ""
-    more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
-    return f": {', '.join(row.account_id for row in rows[:_NAMED])}{more}"
+def _named(row: LedgerRow) -> str:
+    return f"{row.account_id} {one_line(row.name)}" if row.name else row.account_id
 
 
 def is_failing(sent: Sent, row: LedgerRow) -> bool:
     """Tell whether a settled account is not where it was asked to be."""
     return row.outcome is Outcome.FAILED or (sent.leaving and row.error is not None)
+
+
+def accounts(count: int) -> str:
+    """Say how many accounts."""
+    return "1 account" if count == 1 else f"{count} accounts"
 
 
 def print_line(console: Console, line: Text | str, style: str = "") -> None:

@@ -13,7 +13,7 @@ from chalicelib.accounts import LedgerRow
 from chalicelib.arns import AccountId
 from rolecall.errors import CommandError
 from rolecall.follow import FEW, Ending, Sent, Watch, follow
-from rolecall.follow_text import is_failing, print_line, shown, summary_lines
+from rolecall.follow_text import accounts, is_failing, print_line, shown, summary_lines
 from rolecall.stage import Stage
 
 FINE, FAILING, UNKNOWN, INTERRUPTED = 0, 1, 2, 130
@@ -54,9 +54,9 @@ class Operation:
     def follow(self, sent: Sent) -> int:
         """Watch until what was sent has settled, tell how it ended, and give the exit status."""
         if sent.count == 0:
-            self.say("0 accounts were sent: there is nothing to do.")
+            self.say("No account was sent: none is concerned.")
             return FINE
-        self.say(f"{sent.count} accounts sent to the queue.")
+        self.say(f"{accounts(sent.count)} sent to the queue.")
         if not self.wait:
             self.say("Not waiting for them: rolecall status shows how far they are.")
             return FINE

@@ -10,6 +10,7 @@ from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from rolecall.errors import CommandError
 from rolecall.follow import Sent, is_on_its_way
+from rolecall.follow_text import accounts
 from rolecall.operation import FAILING, FINE, Operation
 from rolecall.plan import plan
 from rolecall.plan_text import plan_lines
@@ -47,7 +48,7 @@ def backfill(operation: Operation, *, ous: Sequence[str] = (), force: bool = Fal
     if not counts["held_back"]:
         return status
     operation.say(
-        f"{counts['held_back']} accounts would leave the source policy, more than MaxRetiredPercent allows at once, so none of "
+        f"{accounts(counts['held_back'])} would leave the source policy, more than MaxRetiredPercent allows at once, so none of "
         "them was sent. Look at them with rolecall plan --all; if it is right, rolecall backfill --force.",
         "red",
     )
@@ -102,7 +103,7 @@ def _consent_to_force(operation: Operation, request: Mapping[str, Any]) -> None:
     leaving = tuple(account for account in planned.accounts if account.leaves)
     for line in plan_lines(replace(planned, accounts=leaving)):
         operation.say(line)
-    operation.consent(f"Take {len(leaving)} accounts out of the source policy, and send all others to the queue?")
+    operation.consent(f"Take {accounts(len(leaving))} out of the source policy, and send all others to the queue?")
 
 
 def _send_first(operation: Operation, listed: Iterable[Account], first: First) -> int | None:

@@ -7,6 +7,7 @@ from chalicelib.arns import AccountId
 from chalicelib.source_policy import Shard
 from rolecall.errors import CommandError
 from rolecall.follow import Sent
+from rolecall.follow_text import accounts
 from rolecall.one_line import one_line
 from rolecall.operation import FAILING, FINE, Operation
 from rolecall.plan import plan
@@ -21,7 +22,7 @@ def retire(operation: Operation, account_ids: Iterable[AccountId]) -> int:
     stage, named = operation.stage, list(dict.fromkeys(account_ids))
     for line in plan_lines(plan(stage, "retire", {"accounts": named}), verbose=True):
         operation.say(line)
-    operation.consent(f"Retire {_accounts(len(named))}?")
+    operation.consent(f"Retire {accounts(len(named))}?")
     before = operation.recorded(named)
     answer = stage.invoke("retire", {"accounts": named})
     return operation.follow(
@@ -66,7 +67,7 @@ def _write_freeze(operation: Operation, *, frozen: bool) -> None:
             shards = operation.stage.shards().shards
             is_owed = _is_frozen(shards) is frozen and any(shard.written != shard.version for shard in shards)
             if not (is_owed and tries_left):
-                raise
+                raise  # It was refused, or nobody gets it written.
             operation.pause(_PAUSE)
         else:
             return
@@ -79,17 +80,7 @@ def _is_frozen(shards: Iterable[Shard]) -> bool:
 def uninstall(operation: Operation) -> int:
     """Retire every account, then delete the source policy: ask until nothing is left, or what is left stays."""
     stage = operation.stage
-    # Only asked once: what this dry run's answer names as next is no dry run any more.
-    preview = stage.invoke("retire", {"accounts": "all", "dry_run": True})
-    names = {row.account_id: row.name for row in stage.rows()}
-    operation.say("Left to be taken away:", "bold")
-    for account in preview["accounts"]:
-        name = names.get(account["account_id"])
-        operation.say(f"  - {account['account_id']}" + (f" {one_line(name)}" if name else ""), "red")
-    for shard in preview["source_policy"]:
-        operation.say(f"  - source policy {shard['policy_name']}, which names {_accounts(shard['accounts'])}", "red")
-    if not preview["accounts"] and not preview["source_policy"]:
-        operation.say("  nothing that is recorded; every account is looked at for a role all the same")
+    _tell_left(operation)
     operation.consent(f"Uninstall stage {stage.name}: stop enrolling, and take all of this away?")
     request: dict[str, Any] | None = {"accounts": "all", "force": True}
     left: frozenset[AccountId] = frozenset()
@@ -119,14 +110,29 @@ def uninstall(operation: Operation) -> int:
     return FINE
 
 
-def _is_sent(accounts: list[Mapping[str, Any]]) -> bool:
+def _tell_left(operation: Operation) -> None:
+    stage = operation.stage
+    # Only asked once: what this dry run's answer names as next is no dry run any more.
+    preview = stage.invoke("retire", {"accounts": "all", "dry_run": True})
+    names = {row.account_id: row.name for row in stage.rows()}
+    operation.say("Left to be taken away:", "bold")
+    for account in preview["accounts"]:
+        name = names.get(account["account_id"])
+        operation.say(f"  - {account['account_id']}" + (f" {one_line(name)}" if name else ""), "red")
+    for shard in preview["source_policy"]:
+        operation.say(f"  - source policy {shard['policy_name']}, which names {accounts(shard['accounts'])}", "red")
+    if not preview["accounts"] and not preview["source_policy"]:
+        operation.say("  nothing that is recorded; every account is looked at for a role all the same")
+
+
+def _is_sent(told: list[Mapping[str, Any]]) -> bool:
     """Tell whether accounts of an answer were sent to the queue; those that were only looked at have an outcome."""
-    return bool(accounts) and "outcome" not in accounts[0]
+    return bool(told) and "outcome" not in told[0]
 
 
 def _stays(operation: Operation, remaining: Iterable[AccountId]) -> int:
     rows = operation.stage.rows_of(remaining)
-    operation.say(f"{_accounts(len(rows))} could not be left twice in a row:", "bold red")
+    operation.say(f"{accounts(len(rows))} could not be left twice in a row:", "bold red")
     for account_id, row in sorted(rows.items()):
         operation.say(
             f"  {account_id} {row.outcome} {row.reason or ''}: {one_line(row.error or 'no error was recorded')}"
@@ -147,7 +153,3 @@ def _is_there(operation: Operation, found: Iterable[Mapping[str, Any]]) -> int:
 
 
 _BY_HAND = "Mend what the errors name and run rolecall uninstall again; docs/offboarding.md tells how to delete a role by hand."
-
-
-def _accounts(count: int) -> str:
-    return "1 account" if count == 1 else f"{count} accounts"
