@@ -73,7 +73,14 @@ _AN_HOUR = 3600.0
 def _operation(
     context: typer.Context, *, yes: bool = False, no_wait: bool = False, timeout: float = _AN_HOUR
 ) -> Operation:
-    return Operation(stage=context.obj.open(), console=Console(), yes=yes, wait=not no_wait, timeout=timeout)
+    return Operation(
+        stage=context.obj.open(),
+        console=Console(),
+        ask=typer.confirm if sys.stdin.isatty() else None,
+        yes=yes,
+        wait=not no_wait,
+        timeout=timeout,
+    )
 
 
 @app.command()

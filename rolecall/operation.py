@@ -1,9 +1,10 @@
 """One operation on a stage: how its operator is told and asked, and how what was sent is watched."""
 
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 
 import typer
 from rich.console import Console
@@ -27,9 +28,11 @@ class Operation:
 
     stage: Stage
     console: Console
+    ask: Callable[[str], bool] | None = None  # none where there is no terminal
     yes: bool = False
     wait: bool = True
     timeout: float = 3600.0
+    now: Callable[[], datetime] = partial(datetime.now, UTC)
     clock: Callable[[], float] = time.monotonic
     pause: Callable[[float], None] = time.sleep
 
@@ -41,11 +44,12 @@ class Operation:
         """Ask before access is taken away; no answer is never a yes."""
         if self.yes:
             return
-        if not sys.stdin.isatty():
+        if self.ask is None:
             raise CommandError(
                 "this takes access away, and there is no terminal to ask on: nothing was done; say --yes"
             )
-        typer.confirm(question, abort=True)
+        if not self.ask(question):
+            raise typer.Abort
 
     def recorded(self, account_ids: Iterable[AccountId]) -> dict[AccountId, str]:
         """Tell when each account was last recorded."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from chalicelib.accounts import Account, LedgerRow, Outcome, eligibility
@@ -79,15 +79,14 @@ def rerun(operation: Operation, account_ids: Iterable[AccountId] = (), reasons: 
         operation.say("The dead-letter queue's messages are moved back to the queue.")
     return operation.follow(
         Sent(
-            accounts=frozenset(_due(rows, reasons)),
+            accounts=frozenset(_due(rows, reasons, operation.now())),
             count=answer["sent"],
             before={row.account_id: row.updated_at for row in rows},
         )
     )
 
 
-def _due(rows: Iterable[LedgerRow], reasons: Sequence[Reason]) -> list[AccountId]:
-    now = datetime.now(UTC)
+def _due(rows: Iterable[LedgerRow], reasons: Sequence[Reason], now: datetime) -> list[AccountId]:
     failed = [row for row in rows if row.outcome is Outcome.FAILED and (not reasons or row.reason in reasons)]
     return [row.account_id for row in failed if not is_on_its_way(row, now)]
 

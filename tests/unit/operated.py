@@ -84,6 +84,7 @@ def operation(stage: OperatedStage, **more: Any) -> tuple[Operation, io.StringIO
     made = Operation(
         stage=cast("Any", stage),
         console=Console(file=printed, width=80),
+        now=lambda: NOW,
         clock=stage.clock,
         pause=stage.pause,
         **more,

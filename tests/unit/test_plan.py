@@ -197,7 +197,7 @@ def test_another_program_reads_it_as_json() -> None:
     told = json.loads("\n".join(lines))
     assert (told["accounts"][0]["plan"], told["accounts"][0]["name"], status) == ("update", "Account 1", 0)
     assert told["accounts"][0]["actions"][-1] == {"action": "SetMaxSession", "before": 7200, "after": 3600}
-    assert told["summary"] == {**{kind: 0 for kind in Kind}, Kind.UPDATE: 1}
+    assert told["summary"] == {**dict.fromkeys(Kind, 0), Kind.UPDATE: 1}
 
 
 @pytest.mark.parametrize(("before", "after", "mark"), [(None, {}, "+"), ({}, None, "-")])
