@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 
 import typer
 from rich.console import Console
@@ -22,6 +21,10 @@ FINE, FAILING, UNKNOWN, INTERRUPTED = 0, 1, 2, 130
 _STATUS = {Ending.STALLED: UNKNOWN, Ending.TIMED_OUT: UNKNOWN, Ending.INTERRUPTED: INTERRUPTED}
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Operation:
     """A stage, where to print, and what the operator said beforehand: not to be asked, not to wait, how long to watch."""
@@ -32,7 +35,7 @@ class Operation:
     yes: bool = False
     wait: bool = True
     timeout: float = 3600.0
-    now: Callable[[], datetime] = partial(datetime.now, UTC)
+    now: Callable[[], datetime] = _now
     clock: Callable[[], float] = time.monotonic
     pause: Callable[[float], None] = time.sleep
 
