@@ -2,20 +2,28 @@
 
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from chalicelib.arns import AccountId, is_account_id
+from chalicelib.accounts import Outcome
+from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
-from rolecall import sending, withdrawing
+from rolecall import __version__, sending, show_page, status_page, withdrawing
+from rolecall import accounts as account_list
+from rolecall.console import finish, show, show_error, show_json
 from rolecall.errors import CommandError
 from rolecall.operation import Operation
 from rolecall.plan import plan as planned
 from rolecall.plan_text import show_plan
 from rolecall.sending import First
+from rolecall.show import read_one
 from rolecall.stage import Stage
+from rolecall.status import read_status
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
 
 app = typer.Typer(name="rolecall", no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
@@ -34,33 +42,143 @@ class Connection:
         return Stage.connect(self.stage, profile=self.profile, region=self.region, endpoint_url=self.endpoint_url)
 
 
+def _version(asked: bool) -> None:  # noqa: FBT001 - how typer calls it
+    if asked:
+        typer.echo(f"rolecall {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     context: typer.Context,
-    stage: Annotated[str, typer.Option(envvar="ROLECALL_STAGE", help="The deployment's name.")] = "prod",
-    profile: Annotated[str | None, typer.Option(help="A profile of ~/.aws/config.")] = None,
-    region: Annotated[str | None, typer.Option(help="The region of the deployment.")] = None,
-    endpoint_url: Annotated[
-        str | None, typer.Option(envvar="AWS_ENDPOINT_URL", help="Another endpoint than AWS's.")
+    stage: Annotated[
+        str, typer.Option(envvar="ROLECALL_STAGE", metavar="NAME", help="The deployment's name.")
+    ] = "prod",
+    profile: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A profile of ~/.aws/config, in place of AWS_PROFILE.")
     ] = None,
+    region: Annotated[
+        str | None, typer.Option(envvar="AWS_REGION", metavar="NAME", help="The region of the deployment.")
+    ] = None,
+    endpoint_url: Annotated[
+        str | None, typer.Option(envvar="AWS_ENDPOINT_URL", metavar="URL", help="Another endpoint than AWS's.")
+    ] = None,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Tell the version, and end.")
+    ] = False,
 ) -> None:
-    """Keep one read-only role in every account of an AWS organization, and see that it is so."""
+    """Keep one read-only role in every account of an AWS organization, and see that it is so.
+
+    Every command works with your own credentials, of the organization's
+    management account, on one deployed stage. The options listed here come
+    before the command.
+
+    Exit status: 0 all is well, 1 something is failing or denied, 2 the command
+    could not do or tell what was asked.
+
+    [bold]Examples[/]
+
+        rolecall status
+        rolecall --stage dev --profile management accounts --outcome failed
+        rolecall --install-completion
+    """
     context.obj = Connection(stage, profile, region, endpoint_url)
 
 
-# What operators do: look at what would change, change it, and watch.
+@app.command()
+def status(context: typer.Context, *, as_json: AsJson = False) -> None:
+    """Tell at a glance how a stage stands.
+
+    Counts the accounts that are eligible, enrolled, skipped and failing, by
+    reason; tells the source policy's fill, whether the readers are frozen, the
+    last resync, what is on the queues, and the alarms. Changes nothing.
+
+    Exit status: 0 where every eligible account is enrolled and nothing else
+    worries, 1 where something does (the last line names it), 2 where it can't
+    be told. An alarm whose actions are off worries nobody.
+
+    [bold]Examples[/]
+
+        rolecall status
+        rolecall status --json | jq .coverage.failing
+        rolecall --stage dev status || echo "look at it"
+    """
+    told = read_status(context.obj.open(), datetime.now(UTC))
+    show_json(told.as_json()) if as_json else show(status_page.page(told))
+    raise typer.Exit(told.exit_status)
 
 
-def _account_id(text: str) -> str:
-    if not is_account_id(text):
-        raise typer.BadParameter(f"{text!r} is not an account id of twelve digits.")
-    return text
+@app.command()
+def accounts(
+    context: typer.Context,
+    *,
+    outcome: Annotated[
+        list[Outcome] | None,
+        typer.Option(metavar="OUTCOME", help="Those enrolled, skipped, failed or retired; may be repeated."),
+    ] = None,
+    reason: Annotated[
+        list[Reason] | None,
+        typer.Option(metavar="REASON", help="Those with this reason, of docs/runbook.md; may be repeated."),
+    ] = None,
+    ou: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OU-ID", help="Those anywhere below this organizational unit; may be repeated."),
+    ] = None,
+    name: Annotated[str, typer.Option(metavar="TEXT", help="Those named so: a part of the name, or a glob.")] = "",
+    as_json: AsJson = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print CSV; a value that a spreadsheet would compute gets an apostrophe.")
+    ] = False,
+) -> None:
+    """List the accounts, one row each.
+
+    Tells where each stands and why, what the last pass changed, since when it
+    is enrolled, and its last error. Accounts that nobody has worked on yet are
+    listed too, as waiting, unless an outcome or a reason is asked for. Times
+    are in UTC.
+
+    [bold]Examples[/]
+
+        rolecall accounts
+        rolecall accounts --outcome failed --outcome retired
+        rolecall accounts --reason no_access_role --json | jq -r '.[].account_id'
+        rolecall accounts --ou ou-ab12-11111111 --name 'prod-*' --csv
+    """
+    wanted = account_list.read_filter(outcome or (), reason or (), ou or (), name)
+    account_list.print_entries(account_list.read_entries(context.obj.open(), wanted), as_json=as_json, as_csv=as_csv)
 
 
-AccountIds = Annotated[list[str], typer.Argument(metavar="ACCOUNT…", parser=_account_id, help="Account ids.")]
-AnyAccountIds = Annotated[list[str] | None, typer.Argument(metavar="ACCOUNT…", parser=_account_id, help="Account ids.")]
+@app.command("show")
+def show_account(
+    context: typer.Context,
+    account: Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's id, of twelve digits.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Tell all about one account.
+
+    Its place in the organization, where it stands and why, the last error and
+    what to do; the member role as it should be; what enrolling it now would
+    do, by a dry run; and the worker's last log lines. Changes nothing.
+
+    Exit status: 0, or 1 where the account should be enrolled and isn't, or
+    could not be verified.
+
+    [bold]Examples[/]
+
+        rolecall show 444455556666
+        rolecall show 444455556666 --json | jq .role.trust
+    """
+    one = read_one(context.obj.open(), account_list.read_account_id(account))
+    show_json(one.as_json()) if as_json else show(show_page.page(one))
+    raise typer.Exit(one.exit_status)
+
+
+AccountIds = Annotated[list[str], typer.Argument(metavar="ACCOUNT…", help="Account ids, of twelve digits.")]
+AnyAccountIds = Annotated[list[str] | None, typer.Argument(metavar="ACCOUNT…", help="Account ids, of twelve digits.")]
 Ous = Annotated[
-    list[str] | None, typer.Option("--ou", metavar="OU", help="Only accounts in this OU or below it; may be repeated.")
+    list[str] | None,
+    typer.Option("--ou", metavar="OU-ID", help="Only those anywhere below this organizational unit; may be repeated."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Don't watch what was sent.")]
@@ -83,38 +201,50 @@ def _operation(
     )
 
 
+def _account_ids(texts: list[str] | None) -> list[AccountId]:
+    return [account_list.read_account_id(text) for text in texts or ()]
+
+
 @app.command()
 def plan(
     context: typer.Context,
-    account_ids: AnyAccountIds = None,
+    accounts: AnyAccountIds = None,
+    *,
     everyone: Annotated[bool, typer.Option("--all", help="Every account of the organization.")] = False,
     ous: Ous = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show unchanged and skipped accounts too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it for another program.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show what stays as it is too, and every document whole.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show what a backfill would change, and why; nothing is written.
+    """Show what a backfill would change, and why.
 
-    Enters every account that is named, with a session that can only read, and compares its member role with what it should be: [green]+[/] created, [yellow]~[/] updated, [red]-[/] deleted or taken out of the source policy, [red]![/] failing.
-    Policy documents are compared line by line.
-    Exit status 1 if an account would fail.
+    Enters every account that is named, with a session that can only read, and
+    compares its member role with what it should be: [green]+[/] is created, [yellow]~[/] updated,
+    [red]-[/] deleted or taken out of the source policy, [bold red]![/] fails. Documents are
+    compared line by line; one that was shown for an account already is not
+    shown again. Changes nothing.
+
+    Exit status: 0, or 1 where an account would fail.
 
     [bold]Examples[/]
 
-      rolecall plan 444455556666
-      rolecall plan --ou ou-ab12-11111111 --verbose
-      rolecall plan --all --json | jq .summary
+        rolecall plan 444455556666
+        rolecall plan --ou ou-ab12-11111111 --verbose
+        rolecall plan --all --json | jq .summary
     """
-    if bool(account_ids) + everyone + bool(ous) != 1:
-        raise typer.BadParameter("name account ids, or an OU by --ou, or everyone by --all: one of the three.", context)
-    request = {"accounts": account_ids or "all"} | ({"ous": ous} if ous else {})
-    raise typer.Exit(
-        show_plan(planned(context.obj.open(), "backfill", request), Console(), verbose=verbose, as_json=as_json)
-    )
+    if bool(accounts) + everyone + bool(ous) != 1:
+        raise typer.BadParameter("name account ids, or an OU by --ou, or everyone by --all: one of the three", context)
+    request = {"accounts": _account_ids(accounts) or "all"} | ({"ous": ous} if ous else {})
+    told = planned(context.obj.open(), "backfill", request)
+    show_json(told.as_json()) if as_json else show_plan(told, Console(), verbose=verbose)
+    raise typer.Exit(told.exit_status)
 
 
 @app.command()
 def backfill(
     context: typer.Context,
+    *,
     first: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Send N accounts, wait for them, then send the rest.")
     ] = None,
@@ -129,115 +259,118 @@ def backfill(
     no_wait: NoWait = False,
     timeout: Timeout = _AN_HOUR,
 ) -> None:
-    """Enroll every account of the organization that should be, and verify those that are.
+    """Enroll every account that should be, and verify those that are.
 
-    Sends the accounts to the queue and watches until each has settled, by the ledger; then tells where they stand, and what to do about those that failed.
-    Accounts that are new and not set up yet are tried again by themselves: watching goes on until they are.
-    Ctrl-C stops watching, not the work.
-    With --force, shows which accounts would leave the source policy, and asks.
-    Exit status 1 if an account failed, 2 if some have not settled.
+    Sends the organization's accounts to the queue and watches, by the ledger,
+    until each has settled; then tells where they stand, and what to do about
+    those that failed. An account that is new and not set up yet is tried again
+    by itself, and watched until it has settled. Ctrl-C stops the watching, not
+    the work. With --force, shows which accounts would leave the source policy,
+    and asks.
+
+    Exit status: 0, 1 where an account failed, 2 where some have not settled.
 
     [bold]Examples[/]
 
-      rolecall backfill
-      rolecall backfill --first 5 --max-failures 1
-      rolecall backfill --ou ou-ab12-11111111 --no-wait
+        rolecall backfill
+        rolecall backfill --first 5 --max-failures 1
+        rolecall backfill --ou ou-ab12-11111111 --no-wait
     """
-    raise typer.Exit(
-        sending.backfill(
-            _operation(context, yes=yes, no_wait=no_wait, timeout=timeout),
-            ous=ous or (),
-            force=force,
-            first=First(first, max_failures) if first else None,
-        )
-    )
+    operation = _operation(context, yes=yes, no_wait=no_wait, timeout=timeout)
+    sent_first = First(first, max_failures) if first else None
+    raise typer.Exit(sending.backfill(operation, ous=ous or (), force=force, first=sent_first))
 
 
 @app.command()
 def enroll(
-    context: typer.Context, account_ids: AccountIds, no_wait: NoWait = False, timeout: Timeout = _AN_HOUR
+    context: typer.Context, accounts: AccountIds, *, no_wait: NoWait = False, timeout: Timeout = _AN_HOUR
 ) -> None:
-    """Enroll accounts by their ids, or verify them; those that were retired by request are enrolled again.
+    """Enroll accounts by their ids, or verify them.
 
-    Sends them to the queue, watches until each has settled, and tells where they stand.
-    Exit status 1 if an account failed.
+    Sends them to the queue, watches until each has settled, and tells where
+    they stand. Accounts that were retired by request are enrolled again.
+
+    Exit status: 0, 1 where an account failed, 2 where some have not settled.
 
     [bold]Examples[/]
 
-      rolecall enroll 444455556666
-      rolecall enroll 444455556666 777788889999 --timeout 600
+        rolecall enroll 444455556666
+        rolecall enroll 444455556666 777788889999 --timeout 600
     """
-    raise typer.Exit(sending.enroll(_operation(context, no_wait=no_wait, timeout=timeout), map(AccountId, account_ids)))
+    operation = _operation(context, no_wait=no_wait, timeout=timeout)
+    raise typer.Exit(sending.enroll(operation, _account_ids(accounts)))
 
 
 @app.command()
 def rerun(
     context: typer.Context,
-    account_ids: AnyAccountIds = None,
+    accounts: AnyAccountIds = None,
+    *,
     reasons: Annotated[
         list[Reason] | None,
-        typer.Option("--reason", metavar="REASON", help="Only failures of this reason; may be repeated."),
+        typer.Option("--reason", metavar="REASON", help="Failures of this reason; may be repeated."),
     ] = None,
     no_wait: NoWait = False,
     timeout: Timeout = _AN_HOUR,
 ) -> None:
-    """Send failed accounts again, after their cause is mended, and have the dead-letter queue moved back.
+    """Send failed accounts again, once their cause is mended.
 
-    Without ids and reasons, all that failed.
-    Accounts that are still being tried again by themselves are not sent.
-    Exit status 1 if an account failed again.
+    Sends all that failed, or those named by id or reason, and watches them.
+    Those that are still tried again by themselves are not sent. Whatever is
+    named, the dead-letter queue's messages are moved back to the queue.
+
+    Exit status: 0, 1 where an account failed again, 2 where some have not
+    settled.
 
     [bold]Examples[/]
 
-      rolecall rerun
-      rolecall rerun --reason scp_denied --reason quota
-      rolecall rerun 444455556666
+        rolecall rerun
+        rolecall rerun --reason scp_denied --reason quota
+        rolecall rerun 444455556666
     """
-    if account_ids and reasons:
-        raise typer.BadParameter("name account ids or reasons, not both.", context)
-    raise typer.Exit(
-        sending.rerun(
-            _operation(context, no_wait=no_wait, timeout=timeout), map(AccountId, account_ids or ()), reasons or ()
-        )
-    )
+    if accounts and reasons:
+        raise typer.BadParameter("name account ids or reasons, not both", context)
+    operation = _operation(context, no_wait=no_wait, timeout=timeout)
+    raise typer.Exit(sending.rerun(operation, _account_ids(accounts), reasons or ()))
 
 
 @app.command()
 def retire(
     context: typer.Context,
-    account_ids: AccountIds,
+    accounts: AccountIds,
+    *,
     yes: Yes = False,
     no_wait: NoWait = False,
     timeout: Timeout = _AN_HOUR,
 ) -> None:
-    """Take accounts out of the source policy, then delete their member roles.
+    """Take accounts out of the source policy, then delete their roles.
 
-    Shows first what would be taken away, and asks.
-    A retired account stays so, whatever events and sweeps come, until [bold]rolecall enroll[/] names it.
-    Exit status 1 if a role is left.
+    Shows first what would be taken away, and asks. A retired account stays so,
+    whatever events and sweeps come, until rolecall enroll names it.
+
+    Exit status: 0, 1 where a role is left, 2 where some have not settled.
 
     [bold]Examples[/]
 
-      rolecall retire 444455556666
-      rolecall retire 444455556666 777788889999 --yes
+        rolecall retire 444455556666
+        rolecall retire 444455556666 777788889999 --yes
     """
-    raise typer.Exit(
-        withdrawing.retire(_operation(context, yes=yes, no_wait=no_wait, timeout=timeout), map(AccountId, account_ids))
-    )
+    operation = _operation(context, yes=yes, no_wait=no_wait, timeout=timeout)
+    raise typer.Exit(withdrawing.retire(operation, _account_ids(accounts)))
 
 
 @app.command()
-def freeze(context: typer.Context, yes: Yes = False) -> None:
-    """Deny the readers every new session, in every account, until unfrozen.
+def freeze(context: typer.Context, *, yes: Yes = False) -> None:
+    """Deny the readers every new session, until unfrozen.
 
-    Says whom it denies, and asks.
-    It takes effect within IAM's propagation, seconds as a rule; sessions that exist go on until they end.
-    Nothing is taken out of the source policy, and enrolling goes on.
+    Says whom it denies, and asks. It takes effect within IAM's propagation,
+    seconds as a rule; sessions that exist go on until they end. Nothing is
+    taken out of the source policy, and enrolling goes on.
 
     [bold]Examples[/]
 
-      rolecall freeze
-      rolecall freeze --yes
+        rolecall freeze
+        rolecall freeze --yes
     """
     raise typer.Exit(withdrawing.freeze(_operation(context, yes=yes)))
 
@@ -246,27 +379,34 @@ def freeze(context: typer.Context, yes: Yes = False) -> None:
 def unfreeze(context: typer.Context) -> None:
     """Let the readers open sessions again, after a freeze.
 
+    It takes effect within IAM's propagation, seconds as a rule. Accounts that
+    were enrolled meanwhile can be read then too.
+
     [bold]Examples[/]
 
-      rolecall unfreeze
+        rolecall unfreeze
     """
     raise typer.Exit(withdrawing.unfreeze(_operation(context)))
 
 
 @app.command()
-def uninstall(context: typer.Context, yes: Yes = False, no_wait: NoWait = False, timeout: Timeout = _AN_HOUR) -> None:
-    """Take everything away: every account, its member role, and the source policy.
+def uninstall(
+    context: typer.Context, *, yes: Yes = False, no_wait: NoWait = False, timeout: Timeout = _AN_HOUR
+) -> None:
+    """Take every member role away, and the source policy.
 
-    Shows what is left, and asks.
-    Then it stops enrolling, and goes on until nothing is left, or what is left can't be taken away: those accounts are named, with the reason.
-    Running it again goes on where it stopped; any backfill calls it off.
-    The stack itself is deleted by [bold]make undeploy[/] afterwards.
-    Exit status 1 if something is left.
+    Shows what is left, and asks. Then stops enrolling, and goes on until
+    nothing is left, or nothing more can be taken away: what stays is named,
+    with its reason. Running it again goes on where it stopped; any backfill
+    before its end calls it off. What deletes the stack then is make undeploy.
+
+    Exit status: 0, 1 where something is left, 2 where accounts have not
+    settled.
 
     [bold]Examples[/]
 
-      rolecall --stage dev uninstall
-      rolecall --stage dev uninstall --yes
+        rolecall uninstall
+        rolecall --stage dev uninstall --yes
     """
     raise typer.Exit(withdrawing.uninstall(_operation(context, yes=yes, no_wait=no_wait, timeout=timeout)))
 
@@ -276,5 +416,9 @@ def main() -> None:
     try:
         app(prog_name="rolecall")
     except CommandError as error:
-        Console(stderr=True).print(f"[bold red]rolecall:[/] {error}", highlight=False, soft_wrap=True)
+        show_error(str(error))
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        finish()

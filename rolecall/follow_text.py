@@ -12,8 +12,8 @@ from rich.text import Text
 from chalicelib.accounts import Change, LedgerRow, Outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
+from rolecall.console import printable
 from rolecall.follow import Ending, Progress, Sent
-from rolecall.one_line import one_line
 from rolecall.reasons import REMEDY
 
 _STYLES = {Outcome.ENROLLED: "green", Outcome.FAILED: "red", Outcome.SKIPPED: "yellow", Outcome.RETIRED: "yellow"}
@@ -129,7 +129,9 @@ def _by_reason(rows: Iterable[LedgerRow], *, leaving: bool) -> Iterator[Text]:
         stands = f"{outcome} {reason}" if reason else f"{outcome}"
         yield Text(f"  {len(members):>5} {stands}", _STYLES[outcome])
         if unfinished or outcome is Outcome.FAILED:
-            yield from (Text(f"        {_named(row)}: {one_line(row.error or 'no error')}") for row in members[:_NAMED])
+            yield from (
+                Text(f"        {_named(row)}: {printable(row.error or 'no error')}") for row in members[:_NAMED]
+            )
             if len(members) > _NAMED:
                 yield Text(f"        and {len(members) - _NAMED} more")
         if reason and outcome is not Outcome.ENROLLED:
@@ -137,7 +139,7 @@ def _by_reason(rows: Iterable[LedgerRow], *, leaving: bool) -> Iterator[Text]:
 
 
 def _named(row: LedgerRow) -> str:
-    return f"{row.account_id} {one_line(row.name)}" if row.name else row.account_id
+    return f"{row.account_id} {printable(row.name)}" if row.name else row.account_id
 
 
 def is_failing(sent: Sent, row: LedgerRow) -> bool:

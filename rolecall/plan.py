@@ -88,8 +88,13 @@ class Plan:
         parts += [f"{counts[kind]} {kind}" for kind in (Kind.UNCHANGED, Kind.SKIPPED, Kind.FAILING)]
         return f"Plan: {', '.join(parts)}."
 
-    def content(self) -> dict[str, Any]:
-        """Write it for other programs."""
+    @property
+    def exit_status(self) -> int:
+        """Tell a shell: 1 where an account would fail."""
+        return int(self.counts[Kind.FAILING] > 0)
+
+    def as_json(self) -> dict[str, Any]:
+        """Write all of it as plain data."""
         return {
             "accounts": [
                 {
@@ -121,13 +126,12 @@ class Plan:
 def plan(stage: Stage, function: str, request: Mapping[str, Any]) -> Plan:
     """Ask a function what it would do, page by page; nothing is written."""
     pages = list(_pages(stage, function, {**request, "dry_run": True}))
-    named_one_by_one = isinstance(request["accounts"], list)
     told = [account for page in pages for account in page["accounts"]]
     shards = read_shards(pages[0]["source_policy"])
     if len(pages) > 1:
         # Each page places its own accounts alone, in the same free room; together they may need another shard.
         shards = placed_together(stage, [shard for page in pages for shard in read_shards(page["source_policy"])])
-    names = _names(stage, [AccountId(each["account_id"]) for each in told], look_up=not named_one_by_one)
+    names = _names(stage, [AccountId(each["account_id"]) for each in told], listing=request["accounts"] == "all")
     return read_plan(told, shards, names)
 
 
@@ -199,8 +203,10 @@ def _pages(stage: Stage, function: str, request: dict[str, Any]) -> Iterator[dic
         following = answer["next"]
 
 
-def _names(stage: Stage, account_ids: list[AccountId], *, look_up: bool) -> dict[AccountId, str | None]:
-    """Tell the accounts' names, as the ledger has them, and Organizations where a whole listing is worth it."""
-    if not look_up:
-        return {account_id: row.name for account_id, row in stage.rows_of(account_ids).items()}
-    return {row.account_id: row.name for row in stage.rows()} | {each.id: each.name for each in stage.accounts()}
+def _names(stage: Stage, account_ids: list[AccountId], *, listing: bool) -> dict[AccountId, str | None]:
+    """Tell the accounts' names, by Organizations or, of those that left it, by the ledger."""
+    if listing:
+        return {row.account_id: row.name for row in stage.rows()} | {each.id: each.name for each in stage.accounts()}
+    names = {account_id: row.name for account_id, row in stage.rows_of(account_ids).items()}
+    unknown = [account_id for account_id in account_ids if not names.get(account_id)]
+    return names | {each.id: each.name for each in map(stage.account, unknown) if each is not None}

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.text import Text
 
 from chalicelib.accounts import Change, Outcome
+from rolecall.console import printable
 from rolecall.follow_text import print_line
-from rolecall.one_line import one_line
 from rolecall.plan import Kind, Plan, PlannedAccount, PlannedShard
 
 _MARKS = {
@@ -27,14 +27,10 @@ _CONTEXT = 3  # lines around a difference
 _LINES = {"+": "green", "-": "red", "@": "cyan"}
 
 
-def show_plan(plan: Plan, console: Console, *, verbose: bool = False, as_json: bool = False) -> int:
-    """Print a plan, for a person or another program, and give the exit status: whether something would fail."""
-    if as_json:
-        print_line(console, json.dumps(plan.content(), indent=2))
-    else:
-        for line in plan_lines(plan, verbose=verbose):
-            print_line(console, line)
-    return int(plan.counts[Kind.FAILING] > 0)
+def show_plan(plan: Plan, console: Console, *, verbose: bool = False) -> None:
+    """Print a plan for a person."""
+    for line in plan_lines(plan, verbose=verbose):
+        print_line(console, line)
 
 
 def plan_lines(plan: Plan, *, verbose: bool = False) -> Iterator[Text]:
@@ -66,14 +62,14 @@ def _header(account: PlannedAccount) -> Text:
     return Text.assemble(
         (f"{mark} ", style),
         (account.account_id, "bold"),
-        f" {one_line(account.name)}" if account.name else "",
+        f" {printable(account.name)}" if account.name else "",
         (f"  {', '.join([stands, *done])}", style),
     )
 
 
 def _why(account: PlannedAccount) -> Iterator[Text]:
     if account.error:
-        yield Text(f"    {one_line(account.error)}", "red" if account.outcome is Outcome.FAILED else "")
+        yield Text(f"    {printable(account.error)}", "red" if account.outcome is Outcome.FAILED else "")
 
 
 def _action(action: Mapping[str, Any], account_id: str, written: dict[str, str]) -> Iterator[Text]:
@@ -133,4 +129,4 @@ def _shard(shard: PlannedShard, plan: Plan) -> Iterator[Text]:
     for mark, style, moved in (("+", "green", shard.joining), ("-", "red", shard.leaving)):
         for account_id in moved:
             name = names.get(account_id)
-            yield Text(f"    {mark} {account_id}" + (f" {one_line(name)}" if name else ""), style)
+            yield Text(f"    {mark} {account_id}" + (f" {printable(name)}" if name else ""), style)

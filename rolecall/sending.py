@@ -59,9 +59,8 @@ def enroll(operation: Operation, account_ids: Iterable[AccountId]) -> int:
     """Send accounts by their ids, retired ones too, and follow them."""
     stage, named = operation.stage, tuple(dict.fromkeys(account_ids))
     rows = stage.rows_of(named)
-    unknown = set(named) - rows.keys()
     # No row would ever tell of an account that is no member.
-    strangers = sorted(unknown - {account.id for account in stage.accounts()}) if unknown else []
+    strangers = [account_id for account_id in named if account_id not in rows and stage.account(account_id) is None]
     if strangers:
         raise CommandError(f"{', '.join(strangers)}: no account of this organization; nothing was sent")
     before = {account_id: row.updated_at for account_id, row in rows.items()}

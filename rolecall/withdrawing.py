@@ -5,10 +5,10 @@ from typing import Any
 
 from chalicelib.arns import AccountId
 from chalicelib.source_policy import Shard
+from rolecall.console import printable
 from rolecall.errors import CommandError
 from rolecall.follow import Sent
 from rolecall.follow_text import accounts
-from rolecall.one_line import one_line
 from rolecall.operation import FAILING, FINE, Operation
 from rolecall.plan import plan
 from rolecall.plan_text import plan_lines
@@ -118,7 +118,7 @@ def _tell_left(operation: Operation) -> None:
     operation.say("Left to be taken away:", "bold")
     for account in preview["accounts"]:
         name = names.get(account["account_id"])
-        operation.say(f"  - {account['account_id']}" + (f" {one_line(name)}" if name else ""), "red")
+        operation.say(f"  - {account['account_id']}" + (f" {printable(name)}" if name else ""), "red")
     for shard in preview["source_policy"]:
         operation.say(f"  - source policy {shard['policy_name']}, which names {accounts(shard['accounts'])}", "red")
     if not preview["accounts"] and not preview["source_policy"]:
@@ -135,7 +135,7 @@ def _stays(operation: Operation, remaining: Iterable[AccountId]) -> int:
     operation.say(f"{accounts(len(rows))} could not be left twice in a row:", "bold red")
     for account_id, row in sorted(rows.items()):
         operation.say(
-            f"  {account_id} {row.outcome} {row.reason or ''}: {one_line(row.error or 'no error was recorded')}"
+            f"  {account_id} {row.outcome} {row.reason or ''}: {printable(row.error or 'no error was recorded')}"
         )
     operation.say(_BY_HAND)
     return FAILING
@@ -147,7 +147,7 @@ def _is_there(operation: Operation, found: Iterable[Mapping[str, Any]]) -> int:
         "bold red",
     )
     for account in found:
-        operation.say(f"  {account['account_id']}: {one_line(account['error'] or 'the member role is still there')}")
+        operation.say(f"  {account['account_id']}: {printable(account['error'] or 'the member role is still there')}")
     operation.say(_BY_HAND)
     return FAILING
 

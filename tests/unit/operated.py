@@ -45,6 +45,9 @@ class OperatedStage:
             for each in self.listed
         ]
 
+    def account(self, account_id: AccountId) -> Account | None:
+        return next((each for each in self.accounts() if each.id == account_id), None)
+
     def rows(self) -> list[LedgerRow]:
         return list(self._rows.values())
 

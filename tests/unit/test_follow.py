@@ -176,7 +176,7 @@ def test_piped_it_prints_plain_lines_as_accounts_settle() -> None:
         "000000000001 Account 1 waiting not_ready: it is tried again",
         "1 of 3 settled: 1 enrolled, 1 waiting (not_ready)",
         "000000000001 Account 1 enrolled",
-        "000000000003 a b[red] [31m failed quota",
+        "000000000003 a\\nb[red]\\x1b[31m failed quota",
         "3 of 3 settled: 2 enrolled, 1 failed",
     ]
 
@@ -199,7 +199,7 @@ def test_the_summary_tells_outcomes_reasons_and_what_to_do() -> None:
         "3 of 3 accounts settled in 7 s; roles: 1 created",
         "      2 enrolled",
         "      1 failed quota",
-        "        000000000003: roles: 1000",
+        "        000000000003: roles:\\n1000",
         f"        → {REMEDY[Reason.QUOTA]}",
     ]
 

@@ -54,10 +54,13 @@ def drifted(number: int) -> MemberRole:
     )
 
 
-def shown(*accounts: PlannedAccount, shards: tuple[PlannedShard, ...] = (), **how: bool) -> tuple[list[str], int]:
+def shown(
+    *accounts: PlannedAccount, shards: tuple[PlannedShard, ...] = (), verbose: bool = False
+) -> tuple[list[str], int]:
     out = io.StringIO()
-    status = show_plan(Plan(accounts=accounts, source_policy=shards), Console(file=out, width=40), **how)
-    return out.getvalue().splitlines(), status
+    told = Plan(accounts=accounts, source_policy=shards)
+    show_plan(told, Console(file=out, width=40), verbose=verbose)
+    return out.getvalue().splitlines(), told.exit_status
 
 
 def test_an_updated_role_is_a_diff() -> None:
@@ -142,7 +145,7 @@ def test_a_retired_role_and_a_failure_are_told_with_what_is_left_alone_only_coun
         f"    - DeleteRole  {role.arn}",
         "",
         "! 000000000002 Account 2  failed scp_denied",
-        "    denied by p-1",
+        "    denied\\nby p-1",
         "",
     ]
     last = [
@@ -189,13 +192,16 @@ def test_colours_are_for_terminals() -> None:
 
 def test_names_and_errors_of_others_stay_in_their_line() -> None:
     hostile = planned(1, outcome=Outcome.FAILED, actions=(), name='a\n\x1b[2J[red]\u202eb 🎈,"<b>', error="x\r\ny")
-    assert shown(hostile)[0][:2] == ['! 000000000001 a  [2J[red] b 🎈,"<b>  failed', "    x  y"]
+    assert shown(hostile)[0][:2] == [
+        '! 000000000001 a\\n\\x1b[2J[red]\\u202eb 🎈,"<b>  failed',
+        "    x\\r\\ny",
+    ]
 
 
 def test_another_program_reads_it_as_json() -> None:
-    lines, status = shown(planned(1, drifted(1), change=Change.UPDATED), as_json=True)
-    told = json.loads("\n".join(lines))
-    assert (told["accounts"][0]["plan"], told["accounts"][0]["name"], status) == ("update", "Account 1", 0)
+    plan = Plan(accounts=(planned(1, drifted(1), change=Change.UPDATED),), source_policy=())
+    told = json.loads(json.dumps(plan.as_json()))
+    assert (told["accounts"][0]["plan"], told["accounts"][0]["name"]) == ("update", "Account 1")
     assert told["accounts"][0]["actions"][-1] == {"action": "SetMaxSession", "before": 7200, "after": 3600}
     assert told["summary"] == {**dict.fromkeys(Kind, 0), Kind.UPDATE: 1}
 
@@ -245,6 +251,16 @@ def test_an_answer_that_goes_on_is_followed_by_dry_runs_alone_and_placed_togethe
         ("CrossAccountReadOnlyAccess", full, full - 1),
         ("CrossAccountReadOnlyAccess-2", 1, 1),
     ]
+
+
+def test_accounts_that_are_named_one_by_one_are_looked_up_one_by_one() -> None:
+    stage = OperatedStage(
+        answers=[page(told(1), told(2), told(3), joining=[])],
+        listed=[ONE, TWO],
+        held=[row(TWO, name="from the ledger")],
+    )
+    found = plan(cast("Any", stage), "backfill", {"accounts": [ONE, TWO, THREE]})
+    assert [account.name for account in found.accounts] == [f"Account {ONE}", "from the ledger", None]
 
 
 def test_joining_and_leaving_are_read_off_the_source_policy() -> None:
