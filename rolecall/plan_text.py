@@ -3,6 +3,7 @@
 import difflib
 import json
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from rich.console import Console
@@ -23,14 +24,16 @@ _MARKS = {
     Kind.SKIPPED: ("=", "dim"),
 }
 _COUNTED = frozenset({Kind.UNCHANGED, Kind.SKIPPED})
+_PAGE = 50  # lines that are printed at once: faster than each alone
 _CONTEXT = 3  # lines around a difference
 _LINES = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def show_plan(plan: Plan, console: Console, *, verbose: bool = False) -> None:
     """Print a plan for a person."""
-    for line in plan_lines(plan, verbose=verbose):
-        print_line(console, line)
+    lines = plan_lines(plan, verbose=verbose)
+    while page := list(islice(lines, _PAGE)):
+        print_line(console, Text("\n").join(page))
 
 
 def plan_lines(plan: Plan, *, verbose: bool = False) -> Iterator[Text]:
