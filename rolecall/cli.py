@@ -6,13 +6,19 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from chalicelib.accounts import Outcome
+from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
-from rolecall import __version__, show_page, status_page
+from rolecall import __version__, sending, show_page, status_page, withdrawing
 from rolecall import accounts as account_list
 from rolecall.console import finish, show, show_error, show_json
 from rolecall.errors import CommandError
+from rolecall.operation import Operation
+from rolecall.plan import plan as planned
+from rolecall.plan_text import show_plan
+from rolecall.sending import First
 from rolecall.show import read_one
 from rolecall.stage import Stage
 from rolecall.status import read_status
@@ -166,6 +172,243 @@ def show_account(
     one = read_one(context.obj.open(), account_list.read_account_id(account))
     show_json(one.as_json()) if as_json else show(show_page.page(one))
     raise typer.Exit(one.exit_status)
+
+
+AccountIds = Annotated[list[str], typer.Argument(metavar="ACCOUNT…", help="Account ids, of twelve digits.")]
+AnyAccountIds = Annotated[list[str] | None, typer.Argument(metavar="ACCOUNT…", help="Account ids, of twelve digits.")]
+Ous = Annotated[
+    list[str] | None,
+    typer.Option("--ou", metavar="OU-ID", help="Only those anywhere below this organizational unit; may be repeated."),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Don't watch what was sent.")]
+Timeout = Annotated[
+    float, typer.Option(min=0, metavar="SECONDS", help="How long to watch; the work goes on after it all the same.")
+]
+_AN_HOUR = 3600.0
+
+
+def _operation(
+    context: typer.Context, *, yes: bool = False, no_wait: bool = False, timeout: float = _AN_HOUR
+) -> Operation:
+    return Operation(
+        stage=context.obj.open(),
+        console=Console(),
+        ask=typer.confirm if sys.stdin.isatty() else None,
+        yes=yes,
+        wait=not no_wait,
+        timeout=timeout,
+    )
+
+
+def _account_ids(texts: list[str] | None) -> list[AccountId]:
+    return [account_list.read_account_id(text) for text in texts or ()]
+
+
+@app.command()
+def plan(
+    context: typer.Context,
+    accounts: AnyAccountIds = None,
+    *,
+    everyone: Annotated[bool, typer.Option("--all", help="Every account of the organization.")] = False,
+    ous: Ous = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show what stays as it is too, and every document whole.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a backfill would change, and why.
+
+    Enters every account that is named, with a session that can only read, and
+    compares its member role with what it should be: [green]+[/] is created, [yellow]~[/] updated,
+    [red]-[/] deleted or taken out of the source policy, [bold red]![/] fails. Documents are
+    compared line by line; one that was shown for an account already is not
+    shown again. Changes nothing.
+
+    Exit status: 0, or 1 where an account would fail.
+
+    [bold]Examples[/]
+
+        rolecall plan 444455556666
+        rolecall plan --ou ou-ab12-11111111 --verbose
+        rolecall plan --all --json | jq .summary
+    """
+    if bool(accounts) + everyone + bool(ous) != 1:
+        raise typer.BadParameter("name account ids, or an OU by --ou, or everyone by --all: one of the three", context)
+    request = {"accounts": _account_ids(accounts) or "all"} | ({"ous": ous} if ous else {})
+    told = planned(context.obj.open(), "backfill", request)
+    show_json(told.as_json()) if as_json else show_plan(told, Console(), verbose=verbose)
+    raise typer.Exit(told.exit_status)
+
+
+@app.command()
+def backfill(
+    context: typer.Context,
+    *,
+    first: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Send N accounts, wait for them, then send the rest.")
+    ] = None,
+    max_failures: Annotated[
+        int, typer.Option(min=0, metavar="M", help="With --first: stop if more than M of the first fail.")
+    ] = 0,
+    ous: Ous = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Retire even more accounts at once than MaxRetiredPercent allows.")
+    ] = False,
+    yes: Yes = False,
+    no_wait: NoWait = False,
+    timeout: Timeout = _AN_HOUR,
+) -> None:
+    """Enroll every account that should be, and verify those that are.
+
+    Sends the organization's accounts to the queue and watches, by the ledger,
+    until each has settled; then tells where they stand, and what to do about
+    those that failed. An account that is new and not set up yet is tried again
+    by itself, and watched until it has settled. Ctrl-C stops the watching, not
+    the work. With --force, shows which accounts would leave the source policy,
+    and asks.
+
+    Exit status: 0, 1 where an account failed, 2 where some have not settled.
+
+    [bold]Examples[/]
+
+        rolecall backfill
+        rolecall backfill --first 5 --max-failures 1
+        rolecall backfill --ou ou-ab12-11111111 --no-wait
+    """
+    operation = _operation(context, yes=yes, no_wait=no_wait, timeout=timeout)
+    sent_first = First(first, max_failures) if first else None
+    raise typer.Exit(sending.backfill(operation, ous=ous or (), force=force, first=sent_first))
+
+
+@app.command()
+def enroll(
+    context: typer.Context, accounts: AccountIds, *, no_wait: NoWait = False, timeout: Timeout = _AN_HOUR
+) -> None:
+    """Enroll accounts by their ids, or verify them.
+
+    Sends them to the queue, watches until each has settled, and tells where
+    they stand. Accounts that were retired by request are enrolled again.
+
+    Exit status: 0, 1 where an account failed, 2 where some have not settled.
+
+    [bold]Examples[/]
+
+        rolecall enroll 444455556666
+        rolecall enroll 444455556666 777788889999 --timeout 600
+    """
+    operation = _operation(context, no_wait=no_wait, timeout=timeout)
+    raise typer.Exit(sending.enroll(operation, _account_ids(accounts)))
+
+
+@app.command()
+def rerun(
+    context: typer.Context,
+    accounts: AnyAccountIds = None,
+    *,
+    reasons: Annotated[
+        list[Reason] | None,
+        typer.Option("--reason", metavar="REASON", help="Failures of this reason; may be repeated."),
+    ] = None,
+    no_wait: NoWait = False,
+    timeout: Timeout = _AN_HOUR,
+) -> None:
+    """Send failed accounts again, once their cause is mended.
+
+    Sends all that failed, or those named by id or reason, and watches them.
+    Those that are still tried again by themselves are not sent. Whatever is
+    named, the dead-letter queue's messages are moved back to the queue.
+
+    Exit status: 0, 1 where an account failed again, 2 where some have not
+    settled.
+
+    [bold]Examples[/]
+
+        rolecall rerun
+        rolecall rerun --reason scp_denied --reason quota
+        rolecall rerun 444455556666
+    """
+    if accounts and reasons:
+        raise typer.BadParameter("name account ids or reasons, not both", context)
+    operation = _operation(context, no_wait=no_wait, timeout=timeout)
+    raise typer.Exit(sending.rerun(operation, _account_ids(accounts), reasons or ()))
+
+
+@app.command()
+def retire(
+    context: typer.Context,
+    accounts: AccountIds,
+    *,
+    yes: Yes = False,
+    no_wait: NoWait = False,
+    timeout: Timeout = _AN_HOUR,
+) -> None:
+    """Take accounts out of the source policy, then delete their roles.
+
+    Shows first what would be taken away, and asks. A retired account stays so,
+    whatever events and sweeps come, until rolecall enroll names it.
+
+    Exit status: 0, 1 where a role is left, 2 where some have not settled.
+
+    [bold]Examples[/]
+
+        rolecall retire 444455556666
+        rolecall retire 444455556666 777788889999 --yes
+    """
+    operation = _operation(context, yes=yes, no_wait=no_wait, timeout=timeout)
+    raise typer.Exit(withdrawing.retire(operation, _account_ids(accounts)))
+
+
+@app.command()
+def freeze(context: typer.Context, *, yes: Yes = False) -> None:
+    """Deny the readers every new session, until unfrozen.
+
+    Says whom it denies, and asks. It takes effect within IAM's propagation,
+    seconds as a rule; sessions that exist go on until they end. Nothing is
+    taken out of the source policy, and enrolling goes on.
+
+    [bold]Examples[/]
+
+        rolecall freeze
+        rolecall freeze --yes
+    """
+    raise typer.Exit(withdrawing.freeze(_operation(context, yes=yes)))
+
+
+@app.command()
+def unfreeze(context: typer.Context) -> None:
+    """Let the readers open sessions again, after a freeze.
+
+    It takes effect within IAM's propagation, seconds as a rule. Accounts that
+    were enrolled meanwhile can be read then too.
+
+    [bold]Examples[/]
+
+        rolecall unfreeze
+    """
+    raise typer.Exit(withdrawing.unfreeze(_operation(context)))
+
+
+@app.command()
+def uninstall(
+    context: typer.Context, *, yes: Yes = False, no_wait: NoWait = False, timeout: Timeout = _AN_HOUR
+) -> None:
+    """Take every member role away, and the source policy.
+
+    Shows what is left, and asks. Then stops enrolling, and goes on until
+    nothing is left, or nothing more can be taken away: what stays is named,
+    with its reason. Running it again goes on where it stopped; any backfill
+    before its end calls it off. What deletes the stack then is make undeploy.
+
+    Exit status: 0, 1 where something is left, 2 where accounts have not
+    settled.
+
+    [bold]Examples[/]
+
+        rolecall uninstall
+        rolecall --stage dev uninstall --yes
+    """
+    raise typer.Exit(withdrawing.uninstall(_operation(context, yes=yes, no_wait=no_wait, timeout=timeout)))
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """A deployed stage, as AWS's APIs show it: its settings, tables, functions, queues, alarms and logs."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -141,6 +141,11 @@ class Stage:
         """Read one account's row, or tell by None that the ledger doesn't know the account."""
         with told("reading the ledger"):
             return self._ledger.read([account_id]).get(account_id)
+
+    def rows_of(self, account_ids: Iterable[AccountId]) -> dict[AccountId, LedgerRow]:
+        """Read the rows of some accounts; those that the ledger doesn't know are left out."""
+        with told("reading the ledger"):
+            return self._ledger.read(account_ids)
 
     def shards(self) -> Snapshot:
         """Read what the source policy's shards should say, and whether everything is being uninstalled."""

@@ -1,0 +1,157 @@
+"""What is shown while accounts settle, a bar on a terminal and plain lines elsewhere, and the summary in the end."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+from rich.text import Text
+
+from chalicelib.accounts import Change, LedgerRow, Outcome
+from chalicelib.arns import AccountId
+from chalicelib.errors import Reason
+from rolecall.console import printable
+from rolecall.follow import Ending, Progress, Sent
+from rolecall.reasons import REMEDY
+
+_STYLES = {Outcome.ENROLLED: "green", Outcome.FAILED: "red", Outcome.SKIPPED: "yellow", Outcome.RETIRED: "yellow"}
+_NAMED = 5  # accounts of a reason that the summary names
+
+
+@contextmanager
+def shown(console: Console) -> Iterator[Callable[[Progress], None]]:
+    """Show progress as suits where it goes: a moving bar, or a line for each account and each count."""
+    if not console.is_terminal:
+        yield _Lines(console)
+        return
+    bar = Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[stands]}"),
+        TimeElapsedColumn(),
+        console=console,
+    )
+    with bar:
+        task = bar.add_task("settled", total=None, stands="")
+
+        def show(progress: Progress) -> None:
+            settled = min(len(progress.settled), progress.total)
+            bar.update(task, total=progress.total, completed=settled, stands=_stands(progress), refresh=True)
+
+        yield show
+
+
+class _Lines:
+    """Tells each account as it settles or is handed back, once, and how many have settled whenever there is news."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._told: set[str] = set()
+
+    def __call__(self, progress: Progress) -> None:
+        lines = [*map(_account, _by_id(progress.settled)), *map(_handed_back, _by_id(progress.waiting))]
+        news = [line for line in lines if line not in self._told]
+        self._told.update(news)
+        for line in news:
+            print_line(self._console, line)
+        if news:
+            settled = min(len(progress.settled), progress.total)
+            print_line(self._console, f"{settled} of {progress.total} settled: {_stands(progress)}")
+
+
+def _by_id(rows: Mapping[AccountId, LedgerRow]) -> list[LedgerRow]:
+    return [rows[account_id] for account_id in sorted(rows)]
+
+
+def _account(row: LedgerRow) -> str:
+    reason = f" {row.reason}" if row.reason else ""
+    changed = f", role {row.change}" if row.change is not Change.NONE else ""
+    return f"{_named(row)} {row.outcome}{reason}{changed}"
+
+
+def _handed_back(row: LedgerRow) -> str:
+    return f"{_named(row)} waiting {row.reason}: it is tried again"
+
+
+def _stands(progress: Progress) -> str:
+    counts = Counter(row.outcome for row in progress.settled.values())
+    parts = [f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome]]
+    waiting = Counter(f"{row.reason}" for row in progress.waiting.values())
+    parts += [f"{count} waiting ({reason})" for reason, count in sorted(waiting.items())]
+    return ", ".join(parts) or "nothing yet"
+
+
+def summary_lines(sent: Sent, progress: Progress, ending: Ending) -> Iterator[Text]:
+    """Say how it ended: by outcome and reason, with what to do, and what is still to come."""
+    changes = Counter(row.change for row in progress.settled.values())
+    done = ", ".join(
+        f"{changes[change]} {change}" for change in Change if change is not Change.NONE and changes[change]
+    )
+    yield Text(
+        f"{min(len(progress.settled), sent.count)} of {accounts(sent.count)} settled in {progress.seconds:.0f} s; "
+        f"roles: {done or 'none changed'}",
+        "bold",
+    )
+    yield from _by_reason(progress.settled.values(), leaving=sent.leaving)
+    if progress.waiting:
+        yield Text("handed back to the queue, and tried again:", "yellow")
+        yield from _by_reason(progress.waiting.values(), leaving=False)
+    left = sent.count - len(progress.settled)
+    match ending:
+        case Ending.INTERRUPTED:
+            yield Text(
+                f"Stopped watching, {left} to go. The work goes on: rolecall status shows how far it is.", "yellow"
+            )
+        case Ending.TIMED_OUT:
+            yield Text(
+                f"Stopped watching after {progress.seconds:.0f} s, {left} to go. The work goes on: rolecall status shows "
+                "how far it is, and --timeout watches longer.",
+                "yellow",
+            )
+        case Ending.STALLED:
+            yield Text(
+                f"{left} never settled, and nothing is left on the queue. Look at rolecall status: failed messages wait in "
+                "the dead-letter queue, and rolecall rerun sends them again.",
+                "red",
+            )
+        case Ending.SETTLED:
+            pass
+
+
+def _by_reason(rows: Iterable[LedgerRow], *, leaving: bool) -> Iterator[Text]:
+    groups: dict[tuple[Outcome, Reason | None, bool], list[LedgerRow]] = {}
+    for row in sorted(rows, key=lambda row: row.account_id):
+        groups.setdefault((row.outcome, row.reason, leaving and row.error is not None), []).append(row)
+    for (outcome, reason, unfinished), members in sorted(groups.items(), key=lambda group: f"{group[0]}"):
+        stands = f"{outcome} {reason}" if reason else f"{outcome}"
+        yield Text(f"  {len(members):>5} {stands}", _STYLES[outcome])
+        if unfinished or outcome is Outcome.FAILED:
+            yield from (
+                Text(f"        {_named(row)}: {printable(row.error or 'no error')}") for row in members[:_NAMED]
+            )
+            if len(members) > _NAMED:
+                yield Text(f"        and {len(members) - _NAMED} more")
+        if reason and outcome is not Outcome.ENROLLED:
+            yield Text(f"        → {REMEDY[reason]}")
+
+
+def _named(row: LedgerRow) -> str:
+    return f"{row.account_id} {printable(row.name)}" if row.name else row.account_id
+
+
+def is_failing(sent: Sent, row: LedgerRow) -> bool:
+    """Tell whether a settled account is not where it was asked to be."""
+    return row.outcome is Outcome.FAILED or (sent.leaving and row.error is not None)
+
+
+def accounts(count: int) -> str:
+    """Say how many accounts."""
+    return "1 account" if count == 1 else f"{count} accounts"
+
+
+def print_line(console: Console, line: Text | str, style: str = "") -> None:
+    """Print a line as it is, however wide the terminal is, and nothing in it as markup."""
+    console.print(line, style=style, soft_wrap=True, highlight=False, markup=False, emoji=False)

@@ -1,0 +1,239 @@
+import io
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from rich.console import Console
+
+from chalicelib import sweep
+from chalicelib.accounts import Change, LedgerRow, Outcome
+from chalicelib.errors import Reason
+from rolecall.follow import LONGEST_RETRY, RETRIED, Ending, Progress, Sent, Watch, follow, is_on_its_way
+from rolecall.follow_text import shown, summary_lines
+from rolecall.reasons import REMEDY
+from tests.unit.operated import OperatedStage
+from tests.unit.sweeping import NOW, failed, numbered, row
+
+ONE, TWO, THREE = map(numbered, (1, 2, 3))
+ALL = (ONE, TWO, THREE)
+OLD = row(ONE).updated_at
+LATER = (NOW + timedelta(minutes=1)).isoformat()
+
+
+def written(
+    number: int, outcome: Outcome = Outcome.ENROLLED, reason: Reason | None = None, **more: object
+) -> LedgerRow:
+    return row(
+        numbered(number), outcome, **{"reason": reason, "updated_at": LATER, "name": f"Account {number}", **more}
+    )
+
+
+def sending(*numbers: int, count: int | None = None, leaving: bool = False) -> Sent:
+    accounts = frozenset(map(numbered, numbers))
+    return Sent(accounts=accounts, count=count or len(accounts), before={ONE: OLD}, leaving=leaving)
+
+
+def followed(
+    sent: Sent, stage: OperatedStage, timeout: float = 10_000
+) -> tuple[Progress, Ending, list[tuple[int, int, float]]]:
+    """Follow, and tell of each look how many had settled, how many were waiting, and when it was."""
+    looks: list[tuple[int, int, float]] = []
+
+    def show(progress: Progress) -> None:
+        looks.append((len(progress.settled), len(progress.waiting), progress.seconds))
+
+    watch = Watch(
+        rows=lambda ids: stage.rows_of(ids).values(),
+        queued=lambda: stage.queued,
+        clock=stage.clock,
+        pause=stage.pause,
+        timeout=timeout,
+    )
+    progress, ending = follow(sent, watch, show)
+    return progress, ending, looks
+
+
+def test_the_failures_that_are_tried_again_are_the_sweeps() -> None:
+    assert RETRIED == sweep._RETRIED
+    assert LONGEST_RETRY == sweep._LONGEST_RETRY
+    for reason in Reason:
+        for ago in (timedelta(hours=5), timedelta(hours=7)):
+            account = failed(1, reason, ago=ago)
+            assert is_on_its_way(account, NOW) is sweep._is_on_its_way(account, NOW)
+
+
+def test_it_follows_until_each_account_has_settled() -> None:
+    stage = OperatedStage(
+        held=[row(ONE)],
+        steps=[[written(1)], [written(2, Outcome.FAILED, Reason.NOT_READY)], [], [written(2), written(3)]],
+    )
+    progress, ending, looks = followed(sending(1, 2, 3), stage)
+    assert ending is Ending.SETTLED
+    assert looks == [(0, 0, 0), (1, 0, 0.5), (1, 1, 1), (1, 1, 1.5), (3, 0, 2)]
+    assert set(progress.settled) == set(ALL)
+
+
+def test_as_many_as_were_sent_have_to_settle_of_all_that_may_have_been() -> None:
+    stage = OperatedStage(held=[row(ONE)], steps=[[written(2)], [written(4)], [written(3)]])
+    progress, ending, _ = followed(sending(1, 2, 3, count=2), stage)
+    assert ending is Ending.SETTLED
+    assert set(progress.settled) == {TWO, THREE}  # The fourth joined meanwhile, and the first was not sent.
+
+
+def test_a_row_from_before_says_nothing_whatever_it_says() -> None:
+    sent = sending(1)
+    for outcome in Outcome:
+        assert not sent.is_settled(row(ONE, outcome))
+        assert not sent.is_waiting(row(ONE, outcome, reason=Reason.NOT_READY))
+    assert sent.is_settled(written(1))
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_failure_has_settled_unless_it_is_tried_again(reason: Reason) -> None:
+    account = written(1, Outcome.FAILED, reason)
+    for leaving in (False, True):
+        sent = sending(1, leaving=leaving)
+        assert sent.is_settled(account) is (reason not in RETRIED)
+        assert sent.is_waiting(account) is (reason in RETRIED)
+
+
+def test_the_mark_of_a_retired_account_that_is_let_in_again_is_not_settled() -> None:
+    assert not sending(1).is_settled(written(1, Outcome.SKIPPED))
+    assert sending(1).is_settled(written(1, Outcome.SKIPPED, Reason.EXCLUDED))
+
+
+def test_a_retired_account_has_settled_when_the_worker_was_there() -> None:
+    sent = sending(1, leaving=True)
+    marked = written(
+        1, Outcome.RETIRED, Reason.RETIRED_BY_REQUEST, policy_name="Policy", role_arn="arn", trigger="event"
+    )
+    pending = replace(marked, trigger="retire", error="another worker writes the source policy just now")
+    assert (sent.is_settled(marked), sent.is_waiting(marked)) == (False, False)
+    assert (sent.is_settled(pending), sent.is_waiting(pending)) == (False, True)
+    assert sent.is_settled(replace(marked, trigger="retire", policy_name=None, error="denied"))
+    assert sent.is_settled(replace(marked, trigger="resync", policy_name=None, role_arn=None))
+
+
+def test_it_ends_when_nothing_is_on_the_queue_and_nothing_comes() -> None:
+    stage = OperatedStage(steps=[[written(1)]], queued=0)
+    progress, ending, _ = followed(sending(1, 2), stage)
+    assert (ending, set(progress.settled)) == (Ending.STALLED, {ONE})
+    assert stage.seconds == 60.5
+
+
+def test_it_goes_on_while_a_message_is_on_the_queue_until_the_time_is_over() -> None:
+    stage = OperatedStage(steps=[[written(2, Outcome.FAILED, Reason.NOT_READY)]], queued=1)
+    _, ending, looks = followed(sending(1, 2), stage, timeout=600)
+    assert (ending, looks[-1]) == (Ending.TIMED_OUT, (0, 1, 600))
+
+
+def test_ctrl_c_ends_the_watching_alone() -> None:
+    stage = OperatedStage(steps=[[written(1)], KeyboardInterrupt()])
+    progress, ending, _ = followed(sending(1, 2), stage)
+    assert (ending, set(progress.settled)) == (Ending.INTERRUPTED, {ONE})
+
+
+def test_the_more_there_is_to_read_the_longer_are_the_pauses() -> None:
+    every = range(1, 700)
+    stage = OperatedStage(steps=[[written(number) for number in every if number > 300], [*map(written, every)]])
+    *_, looks = followed(sending(*every), stage)
+    assert [seconds for *_, seconds in looks] == [0, 5, 5.5]
+
+
+def printed(progress: Iterable[Progress], *, terminal: bool) -> str:
+    out = io.StringIO()
+    with shown(Console(file=out, force_terminal=terminal, width=100)) as show:
+        for each in progress:
+            show(each)
+    return out.getvalue()
+
+
+def four_looks() -> tuple[Progress, ...]:
+    return (
+        Progress(total=3),
+        Progress(total=3, settled={TWO: written(2, change=Change.CREATED)}),
+        Progress(
+            total=3,
+            settled={TWO: written(2, change=Change.CREATED)},
+            waiting={ONE: written(1, Outcome.FAILED, Reason.NOT_READY)},
+        ),
+        Progress(
+            total=3,
+            settled={
+                TWO: written(2, change=Change.CREATED),
+                ONE: written(1),
+                THREE: written(3, Outcome.FAILED, Reason.QUOTA, name="a\nb[red]\x1b[31m"),
+            },
+        ),
+    )
+
+
+def test_piped_it_prints_plain_lines_as_accounts_settle() -> None:
+    assert printed(four_looks(), terminal=False).splitlines() == [
+        "000000000002 Account 2 enrolled, role created",
+        "1 of 3 settled: 1 enrolled",
+        "000000000001 Account 1 waiting not_ready: it is tried again",
+        "1 of 3 settled: 1 enrolled, 1 waiting (not_ready)",
+        "000000000001 Account 1 enrolled",
+        "000000000003 a\\nb[red]\\x1b[31m failed quota",
+        "3 of 3 settled: 2 enrolled, 1 failed",
+    ]
+
+
+def test_on_a_terminal_a_bar_moves() -> None:
+    shown_bars = printed(four_looks(), terminal=True)
+    for part in ("0/3", "1/3", "3/3", "━", "1 waiting (not_ready)", "2 enrolled, 1 failed", "\x1b["):
+        assert part in shown_bars
+    assert "Account" not in shown_bars
+
+
+def summary(sent: Sent, progress: Progress, ending: Ending) -> list[str]:
+    return [line.plain for line in summary_lines(sent, progress, ending)]
+
+
+def test_the_summary_tells_outcomes_reasons_and_what_to_do() -> None:
+    progress = replace(four_looks()[-1], seconds=7.4)
+    progress.settled[THREE] = replace(progress.settled[THREE], error="roles:\n1000", name=None)
+    assert summary(sending(1, 2, 3), progress, Ending.SETTLED) == [
+        "3 of 3 accounts settled in 7 s; roles: 1 created",
+        "      2 enrolled",
+        "      1 failed quota",
+        "        000000000003: roles:\\n1000",
+        f"        → {REMEDY[Reason.QUOTA]}",
+    ]
+
+
+def test_the_summary_names_a_few_accounts_of_a_failure() -> None:
+    settled = {numbered(each): written(each, Outcome.FAILED, Reason.QUOTA, error="full") for each in range(1, 9)}
+    lines = summary(sending(*range(1, 9)), Progress(total=8, settled=settled), Ending.SETTLED)
+    assert lines[1] == "      8 failed quota"
+    assert lines[2:8] == [
+        *(f"        {numbered(each)} Account {each}: full" for each in range(1, 6)),
+        "        and 3 more",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ending", "says"),
+    [
+        (Ending.INTERRUPTED, "Stopped watching, 2 to go. The work goes on"),
+        (Ending.TIMED_OUT, "Stopped watching after 60 s, 2 to go. The work goes on"),
+        (Ending.STALLED, "2 never settled, and nothing is left on the queue."),
+    ],
+)
+def test_the_summary_says_what_is_still_to_come(ending: Ending, says: str) -> None:
+    lines = summary(sending(1, 2, 3), replace(four_looks()[2], seconds=60), ending)
+    assert lines[0] == "1 of 3 accounts settled in 60 s; roles: 1 created"
+    assert lines[2:5] == [
+        "handed back to the queue, and tried again:",
+        "      1 failed not_ready",
+        "        000000000001 Account 1: no error",
+    ]
+    assert lines[-1].startswith(says)
+
+
+def test_a_role_that_is_left_of_a_retired_account_is_told() -> None:
+    left = written(1, Outcome.RETIRED, Reason.RETIRED_BY_REQUEST, role_arn="arn", error="denied")
+    lines = summary(sending(1, leaving=True), Progress(total=1, settled={ONE: left}), Ending.SETTLED)
+    assert lines[1:3] == ["      1 retired retired_by_request", "        000000000001 Account 1: denied"]
