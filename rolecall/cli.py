@@ -8,6 +8,8 @@ import typer
 from rich.console import Console
 
 from rolecall.errors import CommandError
+from rolecall.prove import command as prove_command
+from rolecall.prove.reader import Reader
 from rolecall.stage import Stage
 
 app = typer.Typer(name="rolecall", no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -39,6 +41,57 @@ def options(
 ) -> None:
     """Keep one read-only role in every account of an AWS organization, and see that it is so."""
     context.obj = Connection(stage, profile, region, endpoint_url)
+
+
+@app.command()
+def prove(
+    context: typer.Context,
+    reader: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROFILE", help="The profile of ~/.aws/config that is the reader's; --profile stays yours."
+        ),
+    ] = None,
+    reader_role: Annotated[
+        str | None, typer.Option(metavar="ARN", help="A reader's role that these credentials may assume first.")
+    ] = None,
+    accounts: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Only this account; say it again for more.")
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Only so many accounts of each kind, chosen at random.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the evidence as JSON.")] = False,
+) -> None:
+    """Prove who may read what, with the reader's own credentials, and print AWS's answers: the auditor's evidence.
+
+    In every enrolled account the reader assumes the member role and calls iam:GetAccountSummary. Where data reads are denied,
+    ssm:GetParameter must be denied; where an external id is required, a session without it must be. In every account that is
+    not enrolled, the reader must be kept out.
+
+    The stage is read with your credentials, and every proof is made with the reader's. CloudTrail knows the sessions by the
+    name rolecall-prove. Nothing is written anywhere.
+
+    Exit status: 0 all as claimed, 1 a claim does not hold, 2 can't tell.
+
+    [bold]Examples[/]
+
+    rolecall prove --reader auditor
+
+    rolecall prove --reader auditor --sample 20 --json > evidence.json
+
+    rolecall prove --reader-role arn:aws:iam::111122223333:role/Reader --accounts 444455556666
+    """
+    connection: Connection = context.obj
+    stage = connection.open()
+    _ = stage.settings  # Without a stage there is nothing to prove, whoever reads.
+    session = Reader.connect(
+        profile=reader or connection.profile,
+        region=stage.region,
+        endpoint_url=connection.endpoint_url,
+        role_arn=reader_role,
+    )
+    raise typer.Exit(prove_command.prove(stage, session, accounts=accounts or [], sample=sample, as_json=json))
 
 
 def main() -> None:

@@ -1,0 +1,25 @@
+"""Lines for a person: coloured on a terminal, plain and never wrapped where they are piped."""
+
+from rich.console import Console
+from rich.table import Table
+
+_WIDEST = 10_000  # columns: piped lines are for programs, which want them whole
+
+
+def console() -> Console:
+    """Open standard output."""
+    opened = Console(highlight=False, soft_wrap=True)
+    return opened if opened.is_terminal else Console(highlight=False, soft_wrap=True, width=_WIDEST)
+
+
+def table(*columns: str) -> Table:
+    """Begin a table without lines, whose cells are never cut."""
+    begun = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        begun.add_column(column, no_wrap=True, overflow="ignore")
+    return begun
+
+
+def one_line(text: str) -> str:
+    """Take what would break a line, or command a terminal, out of a text that others wrote."""
+    return "".join(character if character.isprintable() else "�" for character in text)
