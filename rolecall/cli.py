@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from rolecall.doctor import command as doctor_command
 from rolecall.errors import CommandError
 from rolecall.prove import command as prove_command
 from rolecall.prove.reader import Reader
@@ -92,6 +93,38 @@ def prove(
         role_arn=reader_role,
     )
     raise typer.Exit(prove_command.prove(stage, session, accounts=accounts or [], sample=sample, as_json=json))
+
+
+@app.command()
+def doctor(
+    context: typer.Context,
+    account: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Try the access role in this account, rather than in one that is chosen."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Look for what is wrong with a stage and around it, before or after it is deployed, and tell what mends it.
+
+    Before: account, region, organization, and the trail without which no event arrives. After: functions, rule, queues,
+    schedules, log groups; the source principals and the quotas that they meet; the access role of one account, entered by
+    the worker itself in a dry run; alarms, and who hears them; the freeze.
+
+    Nothing is changed. Every check is made, whatever the others find. What these credentials may not look at can't be told;
+    the line names the permission.
+
+    Exit status: 0 all is well, 1 something is wrong, 2 can't tell.
+
+    [bold]Examples[/]
+
+    rolecall doctor
+
+    rolecall doctor --account 444455556666
+
+    rolecall doctor --json | jq '.checks[] | select(.verdict != "ok")'
+    """
+    connection: Connection = context.obj
+    raise typer.Exit(doctor_command.doctor(connection.open(), account=account, as_json=json))
 
 
 def main() -> None:

@@ -137,7 +137,7 @@ def _whole(each: Tried) -> bool | None:
 def _cell(each: Tried, column: Claim) -> Text:
     claim = Claim.KEPT_OUT if column is Claim.ASSUMED and Claim.KEPT_OUT in each.subject.claims else column
     if claim not in each.subject.claims:
-        return Text("–", style="dim")
+        return Text("-", style="dim")
     call = each.calls.get(claim)
     if call is None:
         return _marked(None, "not tried")
