@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chalicelib.errors import SettingsError
-from rolecall.doctor.finding import Check, Finding, ok, wrong
+from rolecall.doctor.finding import Check, Finding, cant_tell, ok, wrong
 from rolecall.doctor.patient import Patient
 from rolecall.errors import CommandError
 
@@ -31,24 +31,25 @@ def _stage(patient: Patient) -> Finding:
 
 def judge_functions(found: Mapping[str, dict[str, Any] | None], again: str) -> Finding:
     """Judge what GetFunction tells of each function, or None where it is not there."""
+    changing = []
     for name, function in found.items():
         if function is None:
             return wrong(f"there is no function {name}", again)
-        state, update = (
-            function["Configuration"].get("State", "Active"),
-            function["Configuration"].get("LastUpdateStatus"),
-        )
-        # One that slept for long is Inactive until its next invocation ("Lambda function states").
-        if state not in {"Active", "Inactive"} or update == "Failed":
-            why = function["Configuration"].get("StateReason") or function["Configuration"].get(
-                "LastUpdateStatusReason"
-            )
-            return wrong(f"function {name} is {state}, its last update {update}: {why}", again)
+        configuration = function["Configuration"]
+        state, update = configuration.get("State", "Active"), configuration.get("LastUpdateStatus", "Successful")
         if function.get("Concurrency", {}).get("ReservedConcurrentExecutions") == 0:
             return wrong(
                 f"function {name} is stopped: its reserved concurrency is 0",
                 f"aws lambda delete-function-concurrency --function-name {name}",
             )
+        if "Failed" in {state, update}:
+            why = configuration.get("StateReason") or configuration.get("LastUpdateStatusReason")
+            return wrong(f"function {name} is {state}, its last update {update}: {why}", again)
+        # One that slept for long is Inactive, and Pending while it wakes ("Lambda function states").
+        if state == "Pending" or update == "InProgress":
+            changing.append(name)
+    if changing:
+        return cant_tell(f"{', '.join(changing)} is just being changed", "rolecall doctor, again in a minute")
     return ok(f"all {len(found)} are there and active")
 
 
