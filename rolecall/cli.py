@@ -66,12 +66,9 @@ def prove(
 ) -> None:
     """Prove who may read what, with the reader's own credentials, and print AWS's answers: the auditor's evidence.
 
-    In every enrolled account the reader assumes the member role and calls iam:GetAccountSummary. Where data reads are denied,
-    ssm:GetParameter must be denied; where an external id is required, a session without it must be. In every account that is
-    not enrolled, the reader must be kept out.
+    In every enrolled account the reader assumes the member role and calls iam:GetAccountSummary. Where data reads are denied, ssm:GetParameter must be denied; where an external id is required, a session without it must be. In every account that is not enrolled, the reader must be kept out.
 
-    The stage is read with your credentials, and every proof is made with the reader's. CloudTrail knows the sessions by the
-    name rolecall-prove. Nothing is written anywhere.
+    The stage is read with your credentials, and every proof is made with the reader's. CloudTrail knows the sessions by the name rolecall-prove. Nothing is written anywhere.
 
     Exit status: 0 all as claimed, 1 a claim does not hold, 2 can't tell.
 
@@ -106,12 +103,9 @@ def doctor(
 ) -> None:
     """Look for what is wrong with a stage and around it, before or after it is deployed, and tell what mends it.
 
-    Before: account, region, organization, and the trail without which no event arrives. After: functions, rule, queues,
-    schedules, log groups; the source principals and the quotas that they meet; the access role of one account, entered by
-    the worker itself in a dry run; alarms, and who hears them; the freeze.
+    Before: account, region, organization, and the trail without which no event arrives. After: functions, rule, queues, schedules, log groups; the source principals and the quotas that they meet; the access role of one account, entered by the worker itself in a dry run; alarms, and who hears them; the freeze.
 
-    Nothing is changed. Every check is made, whatever the others find. What these credentials may not look at can't be told;
-    the line names the permission.
+    Nothing is changed. Every check is made, whatever the others find. What these credentials may not look at can't be told; the line names the permission.
 
     Exit status: 0 all is well, 1 something is wrong, 2 can't tell.
 

@@ -16,6 +16,9 @@ from rolecall.lines import console, one_line
 from rolecall.stage import Stage
 
 _MARKS = {Verdict.OK: ("✔", "green"), Verdict.WRONG: ("✘", "red"), Verdict.CANT_TELL: ("?", "yellow")}
+_VERDICTS = (Verdict.OK, Verdict.WRONG, Verdict.CANT_TELL)
+"""By exit status."""
+
 _WIDTH = max(len(check.name) for check in CHECKS)
 
 
@@ -28,7 +31,7 @@ def doctor(stage: Stage, *, account: str | None, as_json: bool) -> int:
     for check, finding in examine(patient):
         found.append((check, finding))
         if not as_json:
-            output.print(_line(check, finding))
+            output.print(_line(check, finding, apart=output.is_terminal))
     if as_json:
         sys.stdout.write(json.dumps(_document(patient, found), indent=2) + "\n")
     else:
@@ -44,16 +47,19 @@ def exit_status(verdicts: list[Verdict]) -> int:
     return 2 if Verdict.CANT_TELL in verdicts else 0
 
 
-def _line(check: Check, finding: Finding) -> Text:
+def _line(check: Check, finding: Finding, *, apart: bool) -> Text:
+    """Write a check's line; what mends it stands apart below where a person reads it, and on the same line where it is piped."""
     mark, style = _MARKS[finding.verdict]
     line = Text.assemble((mark, style), " ", (f"{check.name:{_WIDTH}}", "bold"), "  ", one_line(finding.saw))
     if finding.mend is not None:
-        line.append(" → ", style="dim").append(one_line(finding.mend), style="cyan")
+        line.append("\n" + " " * (_WIDTH + 4) if apart else " ")
+        line.append("→ ", style="dim").append(one_line(finding.mend), style="cyan")
     return line
 
 
 def _document(patient: Patient, found: list[tuple[Check, Finding]]) -> dict[str, object]:
     return {
+        "verdict": _VERDICTS[exit_status([finding.verdict for _, finding in found])],
         "stage": patient.stage.name,
         "region": patient.stage.region,
         "account_id": patient.account_id,

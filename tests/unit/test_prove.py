@@ -8,7 +8,9 @@ from chalicelib.accounts import Account, LedgerRow, Outcome
 from chalicelib.arns import AccountId, parse_principal
 from chalicelib.errors import Reason
 from rolecall.errors import CommandError
+from rolecall.lines import console
 from rolecall.prove.evidence import Answer, Call, Claim, Subject, Tried, exit_status, findings, is_one_of, read_answer
+from rolecall.prove.show import Evidence, show
 from rolecall.prove.subjects import NOBODY, subjects
 from tests.unit.builders import SOURCE, settings
 
@@ -165,3 +167,32 @@ def test_nothing_to_prove_and_no_account_are_said() -> None:
         subjects(settings(), [EXCLUDED], LISTED)
     with pytest.raises(CommandError, match="'1234' is no account id"):
         subjects(settings(), [ENROLLED], LISTED, named=["1234"])
+
+
+def test_names_that_others_chose_stay_on_their_line_and_command_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    name = 'a, "b" [red]c[/] <b>\n\x1b[31m✔ 🚀'
+    moment = datetime(2026, 11, 25, tzinfo=UTC)
+    subject = Subject(account_id=ONE, name=name, role_arn="arn", standing="enrolled", claims=(Claim.ASSUMED,))
+    evidence = Evidence(
+        settings=settings(),
+        region="us-east-1",
+        reader_arn=f"arn:aws:sts::{SOURCE}:assumed-role/Reader/me",
+        reader_user_id="AROA:me",
+        began=moment,
+        ended=moment,
+        frozen=True,
+        tried=[Tried(subject=subject, calls=dict([SHUT_OUT]))],
+    )
+    show(evidence, console())
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
+        "stage dev in us-east-1 of account 999999999999",
+        f"as arn:aws:sts::{SOURCE}:assumed-role/Reader/me, 2026-11-25 00:00:00 UTC",
+        "the stage is frozen: readers are denied everything until rolecall unfreeze",
+        "",
+        "account       name                            standing  assumed",
+        f'{ONE}  a, "b" [red]c[/] <b>��[31m✔ 🚀  enrolled  ✘ denied',
+        "",
+        f"✘ {ONE} assumed: a:B * was denied",
+        "✘ 0 of 1 enrolled accounts let the reader in (sts:AssumeRole)",
+        "a claim does not hold",
+    ]
