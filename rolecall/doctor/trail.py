@@ -16,6 +16,7 @@ class Trail:
     """A trail of the region of the events, or one of all regions."""
 
     name: str
+    home_region: str
     is_logging: bool
     selectors: dict[str, Any]
 
@@ -51,37 +52,45 @@ def _selects(selector: dict[str, Any]) -> bool:
 
 
 def judge(trails: Sequence[Trail], region: str) -> Finding:
-    """Judge all trails: one that logs write management events is enough."""
+    """Judge all trails that see the region: one that logs write management events is enough."""
     good = [trail.name for trail in trails if trail.is_logging and trail.records_writes]
     if good:
         return ok(f"{good[0]} logs the write management events of {region}")
-    aws = f"aws cloudtrail --region {region}"
     for trail in trails:
         if trail.records_writes:
-            return wrong(f"trail {trail.name} is not logging", f"{aws} start-logging --name {trail.name}")
+            return wrong(f"trail {trail.name} is not logging", _start(trail.name, trail.home_region))
     for trail in trails:
         return wrong(
             f"trail {trail.name} records no write management events",
-            f"{aws} put-event-selectors --trail-name {trail.name} --event-selectors ReadWriteType=All,IncludeManagementEvents=true"
-            + ("" if trail.is_logging else f", then {aws} start-logging --name {trail.name}"),
+            f"aws cloudtrail put-event-selectors --trail-name {trail.name} --region {trail.home_region} "
+            "--event-selectors ReadWriteType=All,IncludeManagementEvents=true"
+            + ("" if trail.is_logging else f"; {_start(trail.name, trail.home_region)}"),
         )
     return wrong(
         f"there is no trail of {region}: EventBridge hears nothing of the organization",
-        f"{aws} create-trail --name management-events --s3-bucket-name … --is-multi-region-trail, then {aws} start-logging --name management-events",
+        "aws cloudtrail create-trail --name management-events --s3-bucket-name … --is-multi-region-trail "
+        f"--region {region}; {_start('management-events', region)}",
     )
+
+
+def _start(name: str, region: str) -> str:
+    return f"aws cloudtrail start-logging --name {name} --region {region}"
 
 
 def _look(patient: Patient) -> Finding:
     region = patient.event_region
-    cloudtrail = patient.stage.client("cloudtrail", region_name=region)
     trails = []
-    for told in cloudtrail.describe_trails()["trailList"]:
-        if told["HomeRegion"] != region and not told.get("IsMultiRegionTrail"):
+    for told in patient.stage.client("cloudtrail", region_name=region).describe_trails()["trailList"]:
+        home = told["HomeRegion"]
+        if home != region and not told.get("IsMultiRegionTrail"):
             continue
-        arn = told["TrailARN"]  # The name alone finds no trail whose home is another region.
+        # A trail is changed in its home region alone (InvalidHomeRegionException in the "AWS CloudTrail API Reference"), so it
+        # is asked there, too.
+        cloudtrail, arn = patient.stage.client("cloudtrail", region_name=home), told["TrailARN"]
         trails.append(
             Trail(
-                name=told["Name"] if told["HomeRegion"] == region else arn,
+                name=told["Name"],
+                home_region=home,
                 is_logging=cloudtrail.get_trail_status(Name=arn)["IsLogging"],
                 selectors=cloudtrail.get_event_selectors(TrailName=arn),
             )

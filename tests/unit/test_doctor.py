@@ -64,20 +64,30 @@ def advanced(**fields: dict[str, list[str]]) -> dict[str, Any]:
 def test_a_trail_records_write_management_events_by_either_kind_of_selectors(
     selectors: dict[str, Any], records: bool
 ) -> None:
-    assert Trail(name="trail", is_logging=True, selectors=selectors).records_writes is records
+    assert Trail(name="trail", home_region="us-east-1", is_logging=True, selectors=selectors).records_writes is records
+
+
+def trail(name: str, kind: str, *, is_logging: bool, home: str = "us-east-1") -> Trail:
+    return Trail(name=name, home_region=home, is_logging=is_logging, selectors=basic(ReadWriteType=kind))
 
 
 def test_one_trail_that_logs_is_enough_and_the_nearest_to_it_is_what_must_be_mended() -> None:
-    writes, reads = basic(ReadWriteType="All"), basic(ReadWriteType="ReadOnly")
-    idle = Trail(name="idle", is_logging=False, selectors=writes)
-    reading = Trail(name="reading", is_logging=True, selectors=reads)
-    good = Trail(name="good", is_logging=True, selectors=writes)
-    neither = Trail(name="neither", is_logging=False, selectors=reads)
+    idle, reading = (
+        trail("idle", "All", is_logging=False, home="eu-west-1"),
+        trail("reading", "ReadOnly", is_logging=True),
+    )
+    good, neither = trail("good", "All", is_logging=True), trail("neither", "ReadOnly", is_logging=False)
     assert judge([idle, reading, good], "us-east-1").verdict is Verdict.OK
-    assert judge([reading, idle], "us-east-1").saw == "trail idle is not logging"
-    mend = judge([neither], "us-east-1").mend or ""
-    assert "put-event-selectors --trail-name neither" in mend
-    assert mend.endswith("start-logging --name neither")
+    assert judge([reading, idle], "us-east-1") == Finding(
+        Verdict.WRONG,
+        "trail idle is not logging",
+        "aws cloudtrail start-logging --name idle --region eu-west-1",
+    )
+    selectors = "--event-selectors ReadWriteType=All,IncludeManagementEvents=true"
+    put = f"aws cloudtrail put-event-selectors --trail-name reading --region us-east-1 {selectors}"
+    assert judge([reading], "us-east-1").mend == put
+    start = "; aws cloudtrail start-logging --name neither --region us-east-1"
+    assert judge([neither], "us-east-1").mend == put.replace("reading", "neither") + start
     assert "EventBridge hears nothing" in judge([], "us-east-1").saw
 
 
