@@ -33,7 +33,7 @@ def member(organization: LocalOrganization) -> str:
 @pytest.fixture(scope="module")
 def stage(organization: LocalOrganization, deploy: Deploy, reader: str, member: str) -> SweptStage:
     """A stage of two accounts where all is well: its trail logs, somebody hears its alarms, a resync has verified it."""
-    made = SweptStage(organization, deploy("healthy", SourcePrincipalArns=reader).name)
+    made = SweptStage(organization, deploy("healthy", SourcePrincipalArns=reader, AlarmEmail="ops@example.com").name)
     make_trail(organization)
     listen(made)
     made.sweep("backfill")
@@ -190,6 +190,7 @@ def dead_letter(stage: SweptStage) -> Mend:
 
 
 def nobody_listens(stage: SweptStage) -> Mend:
+    """Whom the alarms are mailed to has not confirmed, and nothing else hears them."""
     sns = stage.organization.client("sns")
     sns.unsubscribe(SubscriptionArn=listen(stage))
     return lambda: listen(stage)
@@ -223,7 +224,7 @@ BROKEN: list[tuple[Callable[[SweptStage], Mend], dict[str, str]]] = [
     (logs_for_ever, {"logs": "/aws/lambda/rolecall-healthy-enroll is kept for ever"}),
     (dead_letter, {"queues": "accounts-dlq is not empty (1)", "alarms": "dead-letters in ALARM"}),
     (no_alarm, {"alarms": "there is no alarm queue-age"}),
-    (nobody_listens, {"alarm topic": "nobody hears the alarms: their topic has no subscription"}),
+    (nobody_listens, {"alarm topic": "nobody hears the alarms: ops@example.com has not confirmed"}),
     (frozen, {"freeze": "the readers are denied every new session"}),
 ]
 
