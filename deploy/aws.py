@@ -11,11 +11,10 @@ from typing import Any, TypeAlias
 
 import botocore.session
 
+from rolecall.regions import EVENT_REGIONS
+
 Aws: TypeAlias = Callable[..., Any]
 """Runs one AWS command and answers what it printed, read as JSON; a CommandError tells what went wrong."""
-
-EVENT_REGIONS = {"aws": "us-east-1", "aws-us-gov": "us-gov-west-1", "aws-cn": "cn-northwest-1"}
-"""Where each partition's Organizations events are heard."""
 
 
 class DeployError(Exception):

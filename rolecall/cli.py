@@ -14,10 +14,13 @@ from chalicelib.errors import Reason
 from rolecall import __version__, sending, show_page, status_page, withdrawing
 from rolecall import accounts as account_list
 from rolecall.console import finish, show, show_error, show_json
+from rolecall.doctor import command as doctor_command
 from rolecall.errors import CommandError
 from rolecall.operation import Operation
 from rolecall.plan import plan as planned
 from rolecall.plan_text import show_plan
+from rolecall.prove import command as prove_command
+from rolecall.prove.reader import Reader
 from rolecall.sending import First
 from rolecall.show import read_one
 from rolecall.stage import Stage
@@ -409,6 +412,92 @@ def uninstall(
         rolecall --stage dev uninstall --yes
     """
     raise typer.Exit(withdrawing.uninstall(_operation(context, yes=yes, no_wait=no_wait, timeout=timeout)))
+
+
+def prove(
+    context: typer.Context,
+    reader: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROFILE", help="The profile of ~/.aws/config that is the reader's; --profile stays yours."
+        ),
+    ] = None,
+    reader_role: Annotated[
+        str | None, typer.Option(metavar="ARN", help="A reader's role that these credentials may assume first.")
+    ] = None,
+    accounts: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Only this account; say it again for more.")
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Only so many accounts of each kind, chosen at random.")
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Prove who may read what, with the reader's own credentials.
+
+    This is the auditor's evidence, with AWS's answer to every call. In every
+    enrolled account the reader assumes the member role and calls
+    iam:GetAccountSummary. Where data reads are denied, ssm:GetParameter must
+    be denied; where an external id is required, a session without it must be.
+    In every account that is not enrolled, the reader must be kept out.
+
+    The stage is read with your credentials, and every proof is made with the
+    reader's. CloudTrail knows the sessions by the name rolecall-prove. Nothing
+    is written anywhere.
+
+    Exit status: 0 all as claimed, 1 a claim does not hold, 2 can't tell.
+
+    [bold]Examples[/]
+
+        rolecall prove --reader auditor
+        rolecall prove --reader auditor --sample 20 --json > evidence.json
+        rolecall prove --reader-role arn:aws:iam::111122223333:role/Reader
+    """
+    connection: Connection = context.obj
+    stage = connection.open()
+    _ = stage.settings  # Without a stage there is nothing to prove, whoever reads.
+    session = Reader.connect(
+        profile=reader or connection.profile,
+        region=stage.region,
+        endpoint_url=connection.endpoint_url,
+        role_arn=reader_role,
+    )
+    raise typer.Exit(prove_command.prove(stage, session, accounts=accounts or [], sample=sample, as_json=as_json))
+
+
+@app.command()
+def doctor(
+    context: typer.Context,
+    account: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Try the access role in this account, rather than in one that is chosen."),
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Look for what is wrong with a stage and around it, and tell what mends it.
+
+    Before it is deployed: account, region, organization, and the trail without
+    which no event arrives. Afterwards: functions, rule, queues, schedules, log
+    groups; the source principals and the quotas that they meet; the access
+    role of one account, entered by the worker itself in a dry run; alarms, and
+    who hears them; the freeze.
+
+    Nothing is changed. Every check is made, whatever the others find. What
+    these credentials may not look at can't be told; the line names the
+    permission.
+
+    Exit status: 0 all is well, 1 something is wrong, 2 can't tell.
+
+    [bold]Examples[/]
+
+        rolecall doctor
+        rolecall doctor --account 444455556666
+        rolecall doctor --json | jq '.checks[] | select(.verdict != "ok")'
+    """
+    connection: Connection = context.obj
+    raise typer.Exit(doctor_command.doctor(connection.open(), account=account, as_json=as_json))
 
 
 def main() -> None:

@@ -36,6 +36,19 @@ def show(renderable: RenderableType) -> None:
         print(line.rstrip())  # noqa: T201 - what a person or program asked for
 
 
+def whole_lines() -> Console:
+    """Open standard output for lines that are never cut nor broken: a terminal wraps them itself."""
+    return Console(highlight=False, soft_wrap=True, width=_WHOLE_LINES)
+
+
+def bare_table(*columns: str) -> Table:
+    """Begin a table without rules, whose cells are never cut nor broken."""
+    begun = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        begun.add_column(column, no_wrap=True, overflow="ignore")
+    return begun
+
+
 def finish() -> None:
     """Write out what is left; who read it may have read enough, as head does."""
     try:

@@ -17,6 +17,7 @@ from emulator import (
     organizations,
     resources,
     schedules,
+    sns,
     sqs,
     sts,
 )
@@ -35,7 +36,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 _AREAS = (
     *(resources, conditions, limits, iam, sts, sqs, move_tasks, organizations),
-    *(functions, function_logs, schedules, metrics, alarms, cloudformation),
+    *(functions, function_logs, schedules, metrics, alarms, sns, cloudformation),
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.aws import EVENT_REGIONS
+from rolecall.regions import EVENT_REGIONS
 from tests.deployment.deployed import Deployment, deployed
 
 ROOT = Path(__file__).parents[2]

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from samtranslator.translator.transform import transform
 
-from deploy.aws import EVENT_REGIONS, Place
+from deploy.aws import Place
 from deploy.intrinsics import resolve
 from deploy.parameters import known_values, settle
+from rolecall.regions import EVENT_REGIONS
 
 MANAGEMENT_ACCOUNT = "111122223333"
 

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from deploy.aws import EVENT_REGIONS, DeployError, Place, place
+from deploy.aws import DeployError, Place, place
 from deploy.parameters import check_environment, known_values, parse, settle
+from rolecall.regions import EVENT_REGIONS
 
 _HERE = Place("aws", "111122223333", "us-east-1")
 _READER = "arn:aws:iam::111122223333:role/Reader"

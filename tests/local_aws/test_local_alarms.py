@@ -251,3 +251,16 @@ def test_a_dashboard_is_json(organization: LocalOrganization, tmp_path: Path) ->
     assert json.loads(body) == {"widgets": ["us-east-1", "${literal}"]}
     with pytest.raises(DeploymentError, match="Seen: "):
         deploy(organization, tmp_path, dashboard('{"widgets": ${AWS::Region}}'))
+
+
+def test_who_is_mailed_has_not_confirmed_and_a_queue_need_not(organization: LocalOrganization) -> None:
+    sns = organization.client("sns")
+    topic = sns.create_topic(Name="mailed")["TopicArn"]
+    sns.subscribe(TopicArn=topic, Protocol="email", Endpoint="ops@example.com")
+    queue = f"arn:aws:sqs:us-east-1:{organization.management_account_id}:confirmed"
+    confirmed = sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue)["SubscriptionArn"]
+    listed = sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
+    assert {each["Protocol"]: each["SubscriptionArn"] for each in listed} == {
+        "email": "PendingConfirmation",
+        "sqs": confirmed,
+    }

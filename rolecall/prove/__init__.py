@@ -1,0 +1,1 @@
+"""The auditor's evidence: what AWS answers the readers, account by account."""

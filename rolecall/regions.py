@@ -1,0 +1,4 @@
+"""Where Organizations' events are heard."""
+
+EVENT_REGIONS = {"aws": "us-east-1", "aws-us-gov": "us-gov-west-1", "aws-cn": "cn-northwest-1"}
+"""The one region of each partition."""
