@@ -414,6 +414,7 @@ def uninstall(
     raise typer.Exit(withdrawing.uninstall(_operation(context, yes=yes, no_wait=no_wait, timeout=timeout)))
 
 
+@app.command()
 def prove(
     context: typer.Context,
     reader: Annotated[
