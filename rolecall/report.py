@@ -1,0 +1,151 @@
+"""The report: one page that shows where every account stands, why, and who can assume what; for people who don't run Rolecall."""
+
+import hashlib
+import json
+from base64 import b64encode
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from chalicelib.accounts import Outcome
+from chalicelib.member_role import ASSUME_ACTIONS, DENIED_DATA_READS, trust_document
+from chalicelib.settings import Scope, Settings
+from chalicelib.source_policy import Shard, capacity, document
+from rolecall.reasons import MEANING, REMEDY
+from rolecall.stage import Stage, told
+from rolecall.standings import UNSEEN, Branch, Standing, gone, standing_of, trees
+
+_OUTCOMES = (Outcome.ENROLLED, Outcome.FAILED, UNSEEN, Outcome.SKIPPED, Outcome.RETIRED)
+_ELIGIBLE = (Outcome.ENROLLED, Outcome.FAILED, UNSEEN)
+_WORDS = {UNSEEN: "not seen yet"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """What the page tells; it holds the settings with their external id, which the page doesn't show."""
+
+    settings: Settings
+    organization_id: str
+    region: str
+    generated_at: datetime
+    generated_by: str
+    trees: tuple[Branch, ...]
+    standings: tuple[Standing, ...]
+    gone: tuple[Standing, ...]
+    shards: tuple[Shard, ...]
+    stopped: bool
+
+
+def gather(stage: Stage, now: datetime) -> Report:
+    """Read everything that the page tells from the stage and its organization."""
+    settings = stage.settings
+    rows, accounts, units, snapshot = stage.rows(), stage.accounts(), stage.units(), stage.shards()
+    with told("describing the organization"):
+        organization_id = stage.client("organizations").describe_organization()["Organization"]["Id"]
+    with told("asking whose credentials these are"):
+        generated_by = stage.client("sts").get_caller_identity()["Arn"]
+    by_id = {row.account_id: row for row in rows}
+    standings = {account.id: standing_of(account, by_id.get(account.id), settings) for account in accounts}
+    return Report(
+        settings=settings,
+        organization_id=organization_id,
+        region=stage.region,
+        generated_at=now,
+        generated_by=generated_by,
+        trees=trees(units, accounts, standings),
+        standings=tuple(standings.values()),
+        gone=gone(rows, accounts),
+        shards=snapshot.shards,
+        stopped=snapshot.stopped,
+    )
+
+
+def report(data: Report) -> str:
+    """Write the page: HTML that needs nothing beside it, and says so to the browser."""
+    return _ENVIRONMENT.get_template("report.html").render(
+        data=data,
+        settings=data.settings,
+        counts=Counter(standing.outcome for standing in data.standings),
+        outcomes=_OUTCOMES,
+        words=_WORDS,
+        eligible=sum(standing.outcome in _ELIGIBLE for standing in data.standings),
+        reasons=Counter(standing.reason for standing in (*data.standings, *data.gone) if standing.reason),
+        failures=_by_reason(data.standings, {Outcome.FAILED}),
+        left_out=_by_reason((*data.standings, *data.gone), {Outcome.SKIPPED, Outcome.RETIRED}),
+        meaning=MEANING,
+        remedy=REMEDY,
+        named=sum(len(shard.accounts) for shard in data.shards),
+        capacity=capacity(data.settings),
+        whole=data.settings.source_policy_scope is Scope.ORGANIZATION,
+        frozen=any(shard.frozen for shard in data.shards),
+        actions=ASSUME_ACTIONS,
+        denied=DENIED_DATA_READS,
+        policies=[arn.replace("{partition}", data.settings.partition) for arn in data.settings.member_role_policy_arns],
+        trust=_pretty(_trust(data.settings)),
+        statement=_pretty(_statement(data)),
+    )
+
+
+def _by_reason(standings: tuple[Standing, ...], outcomes: set[Outcome]) -> list[tuple[str, list[Standing]]]:
+    """Group accounts by reason, the most frequent first."""
+    found: dict[str, list[Standing]] = {}
+    for standing in standings:
+        if standing.outcome in outcomes:
+            found.setdefault(standing.reason or "", []).append(standing)
+    return sorted(found.items(), key=lambda group: (-len(group[1]), group[0]))
+
+
+def _trust(settings: Settings) -> dict[str, Any]:
+    """Show the trust with the external id left out: who is given the page need not know it."""
+    hidden = replace(settings, external_id="(not shown)") if settings.external_id else settings
+    return trust_document(hidden).content
+
+
+def _statement(data: Report) -> dict[str, Any]:
+    """Show what a shard says, in words where its accounts stand."""
+    first = Shard(name=data.settings.source_policy_name)
+    content = document(data.settings, first, data.organization_id).content
+    if data.settings.source_policy_scope is Scope.ACCOUNTS:
+        content["Statement"][0]["Condition"]["StringEquals"]["aws:ResourceAccount"] = ["(the shard's accounts)"]
+    return content
+
+
+def _pretty(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False)
+
+
+def _day(moment: str) -> str:
+    return moment[:10]
+
+
+def _share(part: int, whole: int) -> str:
+    """Write a share so that it is 100 % only if it is all, and 0 % only if it is none."""
+    if not whole or part in {0, whole}:
+        return f"{100 if whole and part else 0} %"
+    return f"{min(99.9, max(0.1, 100 * part / whole)):.1f} %"
+
+
+def _source_hash(inlined: Markup) -> str:
+    """Name an inlined script or style for the page's content security policy, which allows no other."""
+    return f"'sha256-{b64encode(hashlib.sha256(inlined.encode()).digest()).decode()}'"
+
+
+_ENVIRONMENT = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters |= {
+    "day": _day,
+    "source_hash": _source_hash,
+    "moment": lambda moment: moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    "number": lambda number: f"{number:,}",
+    "share": _share,
+}
