@@ -22,6 +22,7 @@ from rolecall.standings import UNSEEN, Branch, Standing, gone, standing_of, tree
 
 _OUTCOMES = (Outcome.ENROLLED, Outcome.FAILED, UNSEEN, Outcome.SKIPPED, Outcome.RETIRED)
 _ELIGIBLE = (Outcome.ENROLLED, Outcome.FAILED, UNSEEN)
+_THINNEST = 0.004  # of the bar
 _WORDS = {UNSEEN: "not seen yet"}
 
 
@@ -67,10 +68,12 @@ def gather(stage: Stage, now: datetime) -> Report:
 
 def report(data: Report) -> str:
     """Write the page: HTML that needs nothing beside it, and says so to the browser."""
+    counts = Counter(standing.outcome for standing in data.standings)
     return _ENVIRONMENT.get_template("report.html").render(
         data=data,
         settings=data.settings,
-        counts=Counter(standing.outcome for standing in data.standings),
+        counts=counts,
+        bar=_bar(counts),
         outcomes=_OUTCOMES,
         words=_WORDS,
         eligible=sum(standing.outcome in _ELIGIBLE for standing in data.standings),
@@ -89,6 +92,17 @@ def report(data: Report) -> str:
         trust=_pretty(_trust(data.settings)),
         statement=_pretty(_statement(data)),
     )
+
+
+def _bar(counts: Counter[str]) -> list[tuple[str, float, float]]:
+    """Divide a bar of 1,000 among the outcomes, each with its start and width; one account is still seen among thousands."""
+    held = {outcome: max(counts[outcome], counts.total() * _THINNEST) for outcome in _OUTCOMES if counts[outcome]}
+    drawn, start = [], 0.0
+    for outcome, count in held.items():
+        width = 1000 * count / sum(held.values())
+        drawn.append((str(outcome), start, width))
+        start += width
+    return drawn
 
 
 def _by_reason(standings: tuple[Standing, ...], outcomes: set[Outcome]) -> list[tuple[str, list[Standing]]]:

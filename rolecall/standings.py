@@ -17,7 +17,7 @@ UNSEEN = "unseen"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
-    """Where one account stands, since when, and whether the source policy names it."""
+    """Where one account stands, since when it is enrolled or failing, when it was last looked at, and whether the source policy names it."""
 
     account_id: AccountId
     name: str
@@ -26,6 +26,7 @@ class Standing:
     error: str | None = None
     attempts: int = 0
     since: str = ""
+    checked: str = ""
     named: bool = False
     management: bool = False
 
@@ -77,7 +78,8 @@ def _by_row(row: LedgerRow, name: str, *, management: bool = False) -> Standing:
         reason=row.reason,
         error=row.error,
         attempts=row.attempts,
-        since=since or row.updated_at,
+        since=since or "",
+        checked=row.updated_at,
         named=row.policy_name is not None,
         management=management,
     )

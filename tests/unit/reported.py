@@ -47,9 +47,12 @@ _TAILS = ("api", "web", "batch", "network", "tools", "archive", "events")
 
 def row(account: Account, outcome: Outcome, reason: Reason | None = None, **more: object) -> LedgerRow:
     joined = account.joined_at or MOMENT
-    told: dict[str, object] = {"updated_at": (joined + timedelta(minutes=2)).isoformat(), "name": account.name}
+    told: dict[str, object] = {"updated_at": (MOMENT - timedelta(hours=6)).isoformat(), "name": account.name}
     if outcome is Outcome.ENROLLED:
-        told |= {"policy_name": "CrossAccountReadOnlyAccess", "enrolled_at": told["updated_at"]}
+        told |= {
+            "policy_name": "CrossAccountReadOnlyAccess",
+            "enrolled_at": (joined + timedelta(minutes=2)).isoformat(),
+        }
     return LedgerRow(account_id=account.id, outcome=outcome, reason=reason, **{**told, **more})  # type: ignore[arg-type]
 
 
@@ -78,7 +81,7 @@ def told_of(
             accounts=each.accounts,
             version=3,
             written=3,
-            attached=frozenset({decided.source_principals[0].arn}),
+            attached=frozenset(each.arn for each in decided.attachable_principals),
         )
         for each in place((), Moves(join=enrolled), decided)
     ]
