@@ -14,6 +14,8 @@
   const units = [...document.querySelectorAll(".unit")];
   const detailsOf = (unit) => unit.firstElementChild;
 
+  let before = null; // The units that were open before anything was searched for.
+
   function apply() {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const narrowed = words.length > 0 || outcome.value !== "" || reason.value !== "";
@@ -27,17 +29,20 @@
       count += 1;
       for (let unit = row.unit; unit && !shown.has(unit); unit = unit.parentElement.closest(".unit")) shown.add(unit);
     }
+    if (narrowed && !before) before = units.filter((unit) => detailsOf(unit).open);
     for (const unit of units) {
       unit.hidden = narrowed && !shown.has(unit);
-      if (narrowed && shown.has(unit)) detailsOf(unit).open = true;
+      if (narrowed) detailsOf(unit).open = shown.has(unit);
+      else if (before) detailsOf(unit).open = before.includes(unit);
     }
+    if (!narrowed) before = null;
     found.textContent = narrowed ? `${count.toLocaleString("en")} of ${all}` : all;
     $("none").hidden = count > 0 || !narrowed;
   }
 
   let asked = 0;
   const soon = () => { cancelAnimationFrame(asked); asked = requestAnimationFrame(apply); };
-  tools.addEventListener("input", soon);
+  for (const changed of ["input", "change"]) tools.addEventListener(changed, soon);
   tools.addEventListener("submit", (event) => event.preventDefault());
   tools.addEventListener("reset", () => setTimeout(soon));
   search.addEventListener("keydown", (event) => { if (event.key === "Escape") { search.value = ""; soon(); } });
@@ -52,7 +57,10 @@
     apply();
   });
 
-  const openAll = (open) => { for (const unit of units) detailsOf(unit).open = open; };
+  const openAll = (open) => {
+    for (const unit of units) detailsOf(unit).open = open;
+    if (before) before = open ? units : [];
+  };
   $("expand").addEventListener("click", () => openAll(true));
   $("collapse").addEventListener("click", () => openAll(false));
 

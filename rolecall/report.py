@@ -23,6 +23,8 @@ from rolecall.standings import UNSEEN, Branch, Standing, gone, standing_of, tree
 _OUTCOMES = (Outcome.ENROLLED, Outcome.FAILED, UNSEEN, Outcome.SKIPPED, Outcome.RETIRED)
 _ELIGIBLE = (Outcome.ENROLLED, Outcome.FAILED, UNSEEN)
 _THINNEST = 0.004  # of the bar
+_FEW_ACCOUNTS = 500  # More, and the units that hold many start closed: nobody reads thousands of rows from the top.
+_FEW_IN_A_UNIT = 50
 _WORDS = {UNSEEN: "not seen yet"}
 
 
@@ -68,18 +70,21 @@ def gather(stage: Stage, now: datetime) -> Report:
 
 def report(data: Report) -> str:
     """Write the page: HTML that needs nothing beside it, and says so to the browser."""
-    counts = Counter(standing.outcome for standing in data.standings)
+    told_of = (*data.standings, *data.gone)
+    counts = Counter(standing.outcome for standing in told_of)
     return _ENVIRONMENT.get_template("report.html").render(
         data=data,
         settings=data.settings,
         counts=counts,
+        large=len(told_of) > _FEW_ACCOUNTS,
+        few=_FEW_IN_A_UNIT,
         bar=_bar(counts),
         outcomes=_OUTCOMES,
         words=_WORDS,
         eligible=sum(standing.outcome in _ELIGIBLE for standing in data.standings),
-        reasons=Counter(standing.reason for standing in (*data.standings, *data.gone) if standing.reason),
+        reasons=Counter(standing.reason for standing in told_of if standing.reason),
         failures=_by_reason(data.standings, {Outcome.FAILED}),
-        left_out=_by_reason((*data.standings, *data.gone), {Outcome.SKIPPED, Outcome.RETIRED}),
+        left_out=_by_reason(told_of, {Outcome.SKIPPED, Outcome.RETIRED}),
         meaning=MEANING,
         remedy=REMEDY,
         named=sum(len(shard.accounts) for shard in data.shards),

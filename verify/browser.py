@@ -73,10 +73,13 @@ class Browser:
         """Run a script's body in the page, and give what it returns."""
         return self._call("POST", "/execute/sync", {"script": script, "args": arguments})
 
+    def run_async(self, script: str, *arguments: object) -> Any:
+        """Run a script's body that gives its answer to the last of its arguments, a function."""
+        return self._call("POST", "/execute/async", {"script": script, "args": arguments})
+
     def settle(self) -> None:
         """Wait until the page has drawn what was asked of it."""
-        drawn = "const done = arguments[0]; setTimeout(() => requestAnimationFrame(() => requestAnimationFrame(() => done())))"
-        self._call("POST", "/execute/async", {"script": drawn, "args": []})
+        self.run_async("setTimeout(() => requestAnimationFrame(() => requestAnimationFrame(() => arguments[0]())))")
 
     def click(self, selector: str) -> None:
         """Click an element as a person does."""
