@@ -172,6 +172,7 @@ def test_assistive_technology_finds_landmarks_headings_and_names(browser: Browse
         ("combobox", "Outcome"),
         ("combobox", "Reason"),
         ("status", ""),
+        ("StaticText", "risk-web-0078"),
     ):
         assert expected in told
     assert any(role == "image" and "103 enrolled, 7 failed" in name for role, name in told)
