@@ -65,7 +65,7 @@ def export_(
 
     [bold]Examples[/]
 
-    rolecall export aws-config --source-profile reader >> ~/.aws/config
+    rolecall export aws-config --source-profile reader --output accounts.config
 
     rolecall export cloudquery --output aws.yaml
 

@@ -38,7 +38,7 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Target:
-    """One account to read: a safe name, and the name it has."""
+    """One account to read: a safe name, and its id and the name it has, for a comment."""
 
     name: str
     told: str
@@ -61,7 +61,7 @@ def _targets(settings: Settings, rows: list[LedgerRow], options: Options) -> lis
     return [
         _Target(
             name=names[row.account_id],
-            told=one_line(row.name or "no name"),
+            told=f"{row.account_id} {one_line(row.name or '')}".rstrip(),
             role_arn=role_arn(settings.partition, row.account_id, settings.member_role_name),
         )
         for row in rows

@@ -5,6 +5,7 @@ import io
 import re
 import shlex
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import hcl2
@@ -20,6 +21,7 @@ from rolecall.export import Options, Reader, export
 from rolecall.profile_names import profile_names
 from tests.unit.builders import account_ids, settings
 
+ROOT = Path(__file__).parents[2]
 EAST = Options(region="us-east-1")
 HOSTILE = (
     'Payments, "Ltd"',
@@ -205,3 +207,13 @@ def test_names_are_safe_and_unique_whatever_their_order(accounts: dict[AccountId
     assert len(set(names.values()) - {"default"}) == len(rows)
     order.shuffle(rows)
     assert profile_names(rows, ["default"]) == names
+
+
+@pytest.mark.parametrize("reader", list(Reader))
+def test_the_document_shows_what_is_exported(reader: Reader) -> None:
+    rows = [row("254077454489", 'Payments, "Ltd"'), row("466029591468", "search")]
+    options = Options(region="us-east-1", source_profile="reader")
+    lines = export(reader, settings(EXTERNAL_ID="told-by-the-reader"), rows, options).splitlines()
+    # What comes before the configuration itself says who wrote it.
+    start = next(number for number, line in enumerate(lines) if line and not re.match(r"#(?! 254077454489)", line))
+    assert "\n".join(lines[start:]) in (ROOT / "docs" / "readers.md").read_text()
