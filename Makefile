@@ -8,7 +8,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 export PARAMS
-.PHONY: help demo local test check browser package deploy undeploy verify clean
+.PHONY: help demo local install test check browser package deploy undeploy verify clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,14 @@ demo: $(APP) $(LOCAL) ## show the whole road on a local AWS organization
 
 local: $(APP) $(LOCAL) ## leave a local AWS organization running, to try things in
 	@$(BIN)/python -m local up
+
+install: ## the operator's command line, into .venv-cli
+	$(python)
+	@rm -rf build/lib # what an earlier commit had would be installed too
+	@test -x .venv-cli/bin/python || "$(PYTHON)" -m venv .venv-cli
+	@.venv-cli/bin/python -m pip install -qq --disable-pip-version-check .
+	@echo "$$(.venv-cli/bin/rolecall --version) is installed as $(CURDIR)/.venv-cli/bin/rolecall; to have it on your PATH:"
+	@echo "  ln -sf $(CURDIR)/.venv-cli/bin/rolecall ~/.local/bin/rolecall"
 
 test: check $(LOCAL) ## the checks and every test
 	@$(BIN)/pytest -q -n 2 --dist loadfile --cov --cov-report=term
@@ -51,7 +59,7 @@ browser: $(APP) ## the report in Chromium; takes its pictures in docs/ anew
 	@$(BIN)/pytest -q verify
 
 clean: ## remove all that was made here
-	rm -rf .venv .venv-local build .chalice/deployments .coverage .cache .*_cache .hypothesis
+	rm -rf .venv .venv-local .venv-cli build *.egg-info .chalice/deployments .coverage .cache .*_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(APP): requirements.txt requirements-dev.txt
@@ -70,8 +78,12 @@ define chromium
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver fonts-dejavu-core >/dev/null; }
 endef
 
-define environment
+define python
 	@test -n "$(PYTHON)" || { echo "Rolecall needs Python 3.11 or newer: install it, or name it with make PYTHON=/path/to/python3" >&2; exit 1; }
+endef
+
+define environment
+	$(python)
 	@echo "setting up $(1) ($(2)), once" >&2
 	@"$(PYTHON)" -m venv $(1)
 	@$(1)/bin/python -m pip install -qq --disable-pip-version-check -r $(2)

@@ -9,7 +9,8 @@ from enum import StrEnum
 from chalicelib.accounts import LedgerRow
 from chalicelib.arns import role_arn
 from chalicelib.settings import Settings
-from rolecall.profile_names import one_line, profile_names
+from rolecall.console import printable
+from rolecall.profile_names import profile_names
 
 # A release that CloudQuery's own examples name; the registry wants one.
 _CLOUDQUERY_AWS = "v25.5.3"
@@ -61,7 +62,7 @@ def _targets(settings: Settings, rows: list[LedgerRow], options: Options) -> lis
     return [
         _Target(
             name=names[row.account_id],
-            told=f"{row.account_id} {one_line(row.name or '')}".rstrip(),
+            told=f"{row.account_id} {printable(row.name or '')}".rstrip(),
             role_arn=role_arn(settings.partition, row.account_id, settings.member_role_name),
         )
         for row in rows

@@ -33,8 +33,3 @@ def _named(account_id: AccountId, name: str, held: int) -> str:
 def _plain(name: str) -> str:
     ascii_only = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-")[:_LONGEST].rstrip("-")
-
-
-def one_line(text: str) -> str:
-    """Write an account's name as it may stand in a comment: one line, of what can be printed."""
-    return " ".join("".join(each if each.isprintable() else " " for each in text).split())

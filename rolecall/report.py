@@ -16,16 +16,16 @@ from chalicelib.accounts import Outcome
 from chalicelib.member_role import ASSUME_ACTIONS, DENIED_DATA_READS, trust_document
 from chalicelib.settings import Scope, Settings
 from chalicelib.source_policy import Shard, capacity, document
+from rolecall import __version__
 from rolecall.reasons import MEANING, REMEDY
 from rolecall.stage import Stage, told
-from rolecall.standings import UNSEEN, Branch, Standing, gone, standing_of, trees
+from rolecall.standings import WAITING, Branch, Standing, gone, standing_of, trees
 
-_OUTCOMES = (Outcome.ENROLLED, Outcome.FAILED, UNSEEN, Outcome.SKIPPED, Outcome.RETIRED)
-_ELIGIBLE = (Outcome.ENROLLED, Outcome.FAILED, UNSEEN)
+_OUTCOMES = (Outcome.ENROLLED, Outcome.FAILED, WAITING, Outcome.SKIPPED, Outcome.RETIRED)
+_ELIGIBLE = (Outcome.ENROLLED, Outcome.FAILED, WAITING)
 _THINNEST = 0.004  # of the bar
 _FEW_ACCOUNTS = 500  # More, and the units that hold many start closed: nobody reads thousands of rows from the top.
 _FEW_IN_A_UNIT = 50
-_WORDS = {UNSEEN: "not seen yet"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,13 +74,13 @@ def report(data: Report) -> str:
     counts = Counter(standing.outcome for standing in told_of)
     return _ENVIRONMENT.get_template("report.html").render(
         data=data,
+        version=__version__,
         settings=data.settings,
         counts=counts,
         large=len(told_of) > _FEW_ACCOUNTS,
         few=_FEW_IN_A_UNIT,
         bar=_bar(counts),
         outcomes=_OUTCOMES,
-        words=_WORDS,
         eligible=sum(standing.outcome in _ELIGIBLE for standing in data.standings),
         reasons=Counter(standing.reason for standing in told_of if standing.reason),
         failures=_by_reason(data.standings, {Outcome.FAILED}),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -10,14 +10,16 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError, ProfileNotFound
+from botocore.exceptions import BotoCoreError, ClientError, InvalidRegionError
 
 from chalicelib.accounts import Account, LedgerRow
 from chalicelib.arns import AccountId
 from chalicelib.aws.ledger import Ledger
 from chalicelib.aws.organizations import Organization
 from chalicelib.aws.shards import ShardTable, Snapshot
+from chalicelib.errors import RolecallError
 from chalicelib.settings import Settings
+from rolecall.aws_errors import explained
 from rolecall.errors import CommandError
 
 _FUNCTION_SECONDS = 900  # a function's longest timeout ("Lambda quotas")
@@ -37,12 +39,13 @@ class Queue:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alarm:
-    """One of the stage's alarms; `state` is OK, ALARM or INSUFFICIENT_DATA."""
+    """One of the stage's alarms; `state` is OK, ALARM or INSUFFICIENT_DATA, and `notifies` whether its actions are on."""
 
     name: str
     state: str
     description: str
     since: datetime
+    notifies: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,10 +71,8 @@ class Stage:
         cls, name: str, *, profile: str | None = None, region: str | None = None, endpoint_url: str | None = None
     ) -> "Stage":
         """Open a session by the usual chain of credentials; a CommandError says what is missing."""
-        try:
+        with told("opening a session"):
             session = boto3.Session(profile_name=profile, region_name=region)
-        except ProfileNotFound as error:
-            raise CommandError(f"{error}: name one of ~/.aws/config, or leave --profile out") from None
         return cls(name, session, endpoint_url)
 
     @property
@@ -82,11 +83,18 @@ class Stage:
     def client(self, service: str, **config: Any) -> Any:
         """Make a client of a service, in the stage's account and region."""
         with told("opening a session"):
-            return self._session.client(
-                service,  # type: ignore[call-overload]
-                endpoint_url=self._endpoint_url,
-                config=Config(retries={"mode": "standard", "total_max_attempts": 6}).merge(Config(**config)),
-            )
+            try:
+                return self._session.client(
+                    service,  # type: ignore[call-overload]
+                    endpoint_url=self._endpoint_url,
+                    config=Config(retries={"mode": "standard", "total_max_attempts": 6}).merge(Config(**config)),
+                )
+            except InvalidRegionError:
+                raise
+            except ValueError as error:
+                raise CommandError(
+                    f"{error}: --endpoint-url and AWS_ENDPOINT_URL take a URL such as http://localhost:4566"
+                ) from None
 
     def function(self, name: str) -> str:
         """Name a function as it is deployed."""
@@ -97,8 +105,9 @@ class Stage:
     @cached_property
     def environment(self) -> dict[str, str]:
         """The variables that the functions run with; a CommandError where the stage is not deployed."""
-        functions = self.client("lambda")
-        with told("reading the stage's settings"):
+        # Every command asks this first: where nothing can be reached, it says so at once.
+        functions = self.client("lambda", connect_timeout=10, retries={"mode": "standard", "total_max_attempts": 2})
+        with told(f"reading the settings of {self.function('enroll')}"):
             try:
                 answer = functions.get_function_configuration(FunctionName=self.function("enroll"))
             except functions.exceptions.ResourceNotFoundException:
@@ -112,7 +121,8 @@ class Stage:
     @cached_property
     def settings(self) -> Settings:
         """The settings that it is deployed with."""
-        return Settings.from_env(self.environment)
+        with told("reading the stage's settings"):
+            return Settings.from_env(self.environment)
 
     @cached_property
     def account_id(self) -> str:
@@ -141,6 +151,29 @@ class Stage:
         """List the organization's accounts, with the OUs above each."""
         with told("listing the organization's accounts"):
             return list(Organization(self.settings, self.client("organizations")).accounts(by_ou=True))
+
+    def account(self, account_id: AccountId) -> Account | None:
+        """Describe an account, or tell by None that it is no member of the organization."""
+        with told(f"describing account {account_id}"):
+            return Organization(self.settings, self.client("organizations")).describe(account_id)
+
+    def above(self, account_id: AccountId) -> list[Unit]:
+        """List the root and the organizational units above a member, nearest last."""
+        organizations = self.client("organizations")
+        found: list[Unit] = []
+        with told(f"listing the organizational units above account {account_id}"):
+            parent = organizations.list_parents(ChildId=account_id)["Parents"][0]
+            while parent["Type"] != "ROOT":
+                unit = organizations.describe_organizational_unit(OrganizationalUnitId=parent["Id"])
+                following = organizations.list_parents(ChildId=parent["Id"])["Parents"][0]
+                name = unit["OrganizationalUnit"]["Name"]
+                found.append(Unit(id=parent["Id"], name=name, parent=following["Id"]))
+                parent = following
+            roots = _paged(organizations, "list_roots", "Roots")
+            found += [
+                Unit(id=root["Id"], name=root["Name"], parent=None) for root in roots if root["Id"] == parent["Id"]
+            ]
+        return found[::-1]
 
     def units(self) -> dict[str, Unit]:
         """List the organization's roots and organizational units, by id."""
@@ -219,15 +252,19 @@ class Stage:
                     state=each["StateValue"],
                     description=each.get("AlarmDescription", ""),
                     since=each.get("StateUpdatedTimestamp") or datetime.now(UTC),
+                    notifies=each.get("ActionsEnabled", True),
                 )
                 for each in told_of
             ]
 
     def log_lines(self, function: str, pattern: str, *, since: timedelta = _LOG_WINDOW) -> Iterator[dict[str, Any]]:
-        """Read a function's structured log lines that match a filter pattern of CloudWatch Logs, oldest first."""
+        """Read a function's structured log lines that match a filter pattern of CloudWatch Logs, oldest first.
+
+        A function that never ran may have no log yet.
+        """
         logs = self.client("logs")
         start = int((datetime.now(UTC) - since).timestamp() * 1000)
-        with told(f"reading the log of {self.function(function)}"):
+        with told(f"reading the log of {self.function(function)}"), suppress(logs.exceptions.ResourceNotFoundException):
             for event in _paged(
                 logs,
                 "filter_log_events",
@@ -253,19 +290,8 @@ def told(doing: str) -> Iterator[None]:
     """Turn AWS's errors into a CommandError that says what was being done and what to do."""
     try:
         yield
-    except NoCredentialsError:
-        raise CommandError(
-            "there are no AWS credentials: set AWS_PROFILE or --profile, or sign in with aws sso login"
-        ) from None
-    except NoRegionError:
-        raise CommandError("there is no region: set --region or AWS_REGION to the region of the deployment") from None
-    except ClientError as error:
-        code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
-        if "Expired" in code:
-            raise CommandError(f"the credentials have expired: sign in again ({message})") from None
-        raise CommandError(f"{doing}: {code}: {message}") from None
-    except BotoCoreError as error:
-        raise CommandError(f"{doing}: {error}") from None
+    except (BotoCoreError, ClientError, RolecallError) as error:
+        raise CommandError(explained(error, doing)) from None
 
 
 def _paged(client: Any, operation: str, key: str, **request: Any) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ from chalicelib.errors import Reason
 from chalicelib.settings import Settings
 from rolecall.stage import Unit
 
-UNSEEN = "unseen"
+WAITING = "waiting"
 """Stands in an outcome's place where an account should be enrolled and the ledger doesn't know it yet."""
 
 
@@ -57,7 +57,7 @@ def standing_of(account: Account, row: LedgerRow | None, settings: Settings) -> 
     return Standing(
         account_id=account.id,
         name=account.name,
-        outcome=UNSEEN if ineligible is None else Outcome.SKIPPED,
+        outcome=WAITING if ineligible is None else Outcome.SKIPPED,
         reason=ineligible,
         management=management,
     )

@@ -143,7 +143,7 @@ def test_the_keyboard_goes_through_the_page_in_its_order(browser: Browser, small
     assert visited[:10] == [
         ("a", "Skip to the"),
         *(("a", name) for name in ("Failures", "Access", "Source policy", "Accounts")),
-        *(("a", name) for name in ("103 enrolled", "7 failed", "1 not seen", "28 skipped", "2 retired")),
+        *(("a", name) for name in ("103 enrolled", "7 failed", "1 waiting", "28 skipped", "2 retired")),
     ]
     tools = visited.index(("input", "search"))
     assert visited[tools : tools + 7] == [

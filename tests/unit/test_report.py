@@ -10,7 +10,7 @@ from chalicelib.accounts import Outcome
 from chalicelib.errors import Reason
 from chalicelib.source_policy import Shard
 from rolecall.report import Report, report
-from rolecall.standings import UNSEEN, Branch
+from rolecall.standings import WAITING, Branch
 from tests.unit.builders import settings
 from tests.unit.reported import account, organization, row, told_of
 
@@ -78,7 +78,7 @@ def test_every_account_has_one_row_with_its_outcome_and_reason(large: Report) ->
     assert sorted((each["data-o"], each.get("data-r", "")) for each in rows) == sorted(
         (each.outcome, each.reason or "") for each in told
     )
-    assert {each["data-o"] for each in rows} == {*Outcome, UNSEEN}
+    assert {each["data-o"] for each in rows} == {*Outcome, WAITING}
 
 
 def test_the_page_needs_nothing_beside_itself(large: Report) -> None:
@@ -203,7 +203,7 @@ def test_an_account_without_a_row_is_told_by_the_settings() -> None:
     ]
     told = told_of(accounts, [], settings(EXCLUDE_OU_IDS="ou-ab12-55555555"))
     assert {each.name: (each.outcome, each.reason) for each in told.standings} == {
-        "new": (UNSEEN, None),
+        "new": (WAITING, None),
         "closing": (Outcome.SKIPPED, Reason.PENDING_CLOSURE),
         "left-out": (Outcome.SKIPPED, Reason.EXCLUDED),
     }
