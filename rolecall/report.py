@@ -4,6 +4,7 @@ import hashlib
 import json
 from base64 import b64encode
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,89 +13,116 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from chalicelib.accounts import Outcome
+from chalicelib.accounts import Account, LedgerRow, Outcome
+from chalicelib.aws.shards import Snapshot
 from chalicelib.member_role import ASSUME_ACTIONS, DENIED_DATA_READS, trust_document
+from chalicelib.reconcile import why_ineligible
 from chalicelib.settings import Scope, Settings
 from chalicelib.source_policy import Shard, capacity, document
 from rolecall import __version__
 from rolecall.reasons import MEANING, REMEDY
-from rolecall.stage import Stage, told
+from rolecall.stage import Stage, Unit, told
 from rolecall.standings import WAITING, Branch, Standing, gone, standing_of, trees
+from rolecall.status import Coverage, cover
 
 _OUTCOMES = (Outcome.ENROLLED, Outcome.FAILED, WAITING, Outcome.SKIPPED, Outcome.RETIRED)
-_ELIGIBLE = (Outcome.ENROLLED, Outcome.FAILED, WAITING)
 _THINNEST = 0.004  # of the bar
 _FEW_ACCOUNTS = 500  # More, and the units that hold many start closed: nobody reads thousands of rows from the top.
 _FEW_IN_A_UNIT = 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
-    """What the page tells; it holds the settings with their external id, which the page doesn't show."""
+class Origin:
+    """Of what the page tells, when, and by whose credentials."""
 
-    settings: Settings
     organization_id: str
     region: str
     generated_at: datetime
     generated_by: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """What the page tells; it holds the settings with their external id, which the page doesn't show.
+
+    `standings` are all accounts', and `gone` those of them that the organization doesn't list any more.
+    """
+
+    origin: Origin
+    settings: Settings
+    coverage: Coverage
     trees: tuple[Branch, ...]
     standings: tuple[Standing, ...]
     gone: tuple[Standing, ...]
-    shards: tuple[Shard, ...]
-    stopped: bool
+    snapshot: Snapshot
 
 
 def gather(stage: Stage, now: datetime) -> Report:
     """Read everything that the page tells from the stage and its organization."""
-    settings = stage.settings
-    rows, accounts, units, snapshot = stage.rows(), stage.accounts(), stage.units(), stage.shards()
     with told("describing the organization"):
         organization_id = stage.client("organizations").describe_organization()["Organization"]["Id"]
     with told("asking whose credentials these are"):
         generated_by = stage.client("sts").get_caller_identity()["Arn"]
-    by_id = {row.account_id: row for row in rows}
-    standings = {account.id: standing_of(account, by_id.get(account.id), settings) for account in accounts}
+    origin = Origin(organization_id=organization_id, region=stage.region, generated_at=now, generated_by=generated_by)
+    return compose(origin, stage.settings, stage.units(), stage.accounts(), stage.rows(), stage.shards())
+
+
+def compose(
+    origin: Origin,
+    settings: Settings,
+    units: Mapping[str, Unit],
+    accounts: Sequence[Account],
+    rows: Sequence[LedgerRow],
+    snapshot: Snapshot,
+) -> Report:
+    """Put together what the page tells of accounts, their rows and the source policy."""
+    known = {row.account_id: row for row in rows}
+    standings = {}
+    for account in accounts:
+        row = known.get(account.id)
+        ineligible = why_ineligible(account, row, settings, stopped=snapshot.stopped)
+        standings[account.id] = standing_of(account, row, ineligible, settings)
     return Report(
+        origin=origin,
         settings=settings,
-        organization_id=organization_id,
-        region=stage.region,
-        generated_at=now,
-        generated_by=generated_by,
+        coverage=cover(accounts, rows, snapshot, settings),
         trees=trees(units, accounts, standings),
-        standings=tuple(standings.values()),
+        standings=(*standings.values(), *gone(rows, accounts)),
         gone=gone(rows, accounts),
-        shards=snapshot.shards,
-        stopped=snapshot.stopped,
+        snapshot=snapshot,
     )
 
 
 def report(data: Report) -> str:
     """Write the page: HTML that needs nothing beside it, and says so to the browser."""
-    told_of = (*data.standings, *data.gone)
-    counts = Counter(standing.outcome for standing in told_of)
+    settings, shards = data.settings, data.snapshot.shards
+    counts = Counter(standing.outcome for standing in data.standings)
     return _ENVIRONMENT.get_template("report.html").render(
         data=data,
+        origin=data.origin,
+        settings=settings,
+        coverage=data.coverage,
+        shards=shards,
         version=__version__,
-        settings=data.settings,
         counts=counts,
-        large=len(told_of) > _FEW_ACCOUNTS,
-        few=_FEW_IN_A_UNIT,
         bar=_bar(counts),
+        large=len(data.standings) > _FEW_ACCOUNTS,
+        few=_FEW_IN_A_UNIT,
         outcomes=_OUTCOMES,
-        eligible=sum(standing.outcome in _ELIGIBLE for standing in data.standings),
-        reasons=Counter(standing.reason for standing in told_of if standing.reason),
+        reasons=Counter(standing.reason for standing in data.standings if standing.reason),
         failures=_by_reason(data.standings, {Outcome.FAILED}),
-        left_out=_by_reason(told_of, {Outcome.SKIPPED, Outcome.RETIRED}),
+        left_out=_by_reason(data.standings, {Outcome.SKIPPED, Outcome.RETIRED}),
+        overstaying=[standing for standing in data.standings if standing.overstays],
         meaning=MEANING,
         remedy=REMEDY,
-        named=sum(len(shard.accounts) for shard in data.shards),
-        capacity=capacity(data.settings),
-        whole=data.settings.source_policy_scope is Scope.ORGANIZATION,
-        frozen=any(shard.frozen for shard in data.shards),
+        named=sum(len(shard.accounts) for shard in shards),
+        capacity=capacity(settings),
+        whole=settings.source_policy_scope is Scope.ORGANIZATION,
+        frozen=any(shard.frozen for shard in shards),
         actions=ASSUME_ACTIONS,
         denied=DENIED_DATA_READS,
-        policies=[arn.replace("{partition}", data.settings.partition) for arn in data.settings.member_role_policy_arns],
-        trust=_pretty(_trust(data.settings)),
+        policies=[arn.replace("{partition}", settings.partition) for arn in settings.member_role_policy_arns],
+        trust=_pretty(_trust(settings)),
         statement=_pretty(_statement(data)),
     )
 
@@ -128,7 +156,7 @@ def _trust(settings: Settings) -> dict[str, Any]:
 def _statement(data: Report) -> dict[str, Any]:
     """Show what a shard says, in words where its accounts stand."""
     first = Shard(name=data.settings.source_policy_name)
-    content = document(data.settings, first, data.organization_id).content
+    content = document(data.settings, first, data.origin.organization_id).content
     if data.settings.source_policy_scope is Scope.ACCOUNTS:
         content["Statement"][0]["Condition"]["StringEquals"]["aws:ResourceAccount"] = ["(the shard's accounts)"]
     return content

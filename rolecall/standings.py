@@ -2,10 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
-from chalicelib.accounts import Account, LedgerRow, Outcome, eligibility
+from chalicelib.accounts import Account, LedgerRow, Outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from chalicelib.settings import Settings
@@ -17,7 +17,10 @@ WAITING = "waiting"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
-    """Where one account stands, since when it is enrolled or failing, when it was last looked at, and whether the source policy names it."""
+    """Where one account stands, since when it is enrolled or failing, and when it was last looked at.
+
+    `named` tells whether the source policy names it, and `overstays` why it should no longer.
+    """
 
     account_id: AccountId
     name: str
@@ -28,6 +31,7 @@ class Standing:
     since: str = ""
     checked: str = ""
     named: bool = False
+    overstays: Reason | None = None
     management: bool = False
 
 
@@ -48,32 +52,35 @@ class Branch:
         return own
 
 
-def standing_of(account: Account, row: LedgerRow | None, settings: Settings) -> Standing:
-    """Tell where a listed account stands by its row, or by the settings where it has none yet."""
+def standing_of(account: Account, row: LedgerRow | None, ineligible: Reason | None, settings: Settings) -> Standing:
+    """Tell where a listed account stands by its row, and by why it should not be enrolled, if so."""
     management = account.id == settings.management_account_id
-    if row is not None:
-        return _by_row(row, account.name, management=management)
-    ineligible = eligibility(account, settings)
-    return Standing(
-        account_id=account.id,
-        name=account.name,
-        outcome=WAITING if ineligible is None else Outcome.SKIPPED,
-        reason=ineligible,
-        management=management,
-    )
+    if row is None:
+        return Standing(
+            account_id=account.id,
+            name=account.name,
+            outcome=WAITING if ineligible is None else Outcome.SKIPPED,
+            reason=ineligible,
+            management=management,
+        )
+    standing = replace(_by_row(row), name=account.name, management=management)
+    if ineligible is None and row.outcome in {Outcome.SKIPPED, Outcome.RETIRED}:
+        return replace(standing, outcome=WAITING, reason=None)
+    return standing if ineligible is None else replace(standing, overstays=ineligible if standing.named else None)
 
 
 def gone(rows: Iterable[LedgerRow], listed: Iterable[Account]) -> tuple[Standing, ...]:
     """Tell of the accounts that the ledger knows and the organization doesn't list any more."""
     known = {account.id for account in listed}
-    return tuple(_by_row(row, row.name or "") for row in rows if row.account_id not in known)
+    left = (_by_row(row) for row in rows if row.account_id not in known)
+    return tuple(replace(each, overstays=Reason.DEPARTED if each.named else None) for each in left)
 
 
-def _by_row(row: LedgerRow, name: str, *, management: bool = False) -> Standing:
+def _by_row(row: LedgerRow) -> Standing:
     since = {Outcome.ENROLLED: row.enrolled_at, Outcome.FAILED: row.failed_at}.get(row.outcome)
     return Standing(
         account_id=row.account_id,
-        name=name,
+        name=row.name or "",
         outcome=row.outcome,
         reason=row.reason,
         error=row.error,
@@ -81,7 +88,6 @@ def _by_row(row: LedgerRow, name: str, *, management: bool = False) -> Standing:
         since=since or "",
         checked=row.updated_at,
         named=row.policy_name is not None,
-        management=management,
     )
 
 

@@ -257,7 +257,7 @@ def test_a_large_organization_is_drawn_and_searched_quickly(browser: Browser, la
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_looks_as_the_documents_show_it(browser: Browser, small: Path, scheme: str) -> None:
     browser.prefer(scheme)
-    browser.size(1080, 760)
+    browser.size(1180, 860)
     browser.open(small)
     browser.settle()
     picture = browser.screenshot()

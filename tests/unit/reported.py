@@ -1,16 +1,17 @@
 """Made-up organizations, and what the report tells of them."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from chalicelib.accounts import Account, LedgerRow, Outcome
 from chalicelib.arns import AccountId
+from chalicelib.aws.shards import Snapshot
 from chalicelib.errors import Reason
 from chalicelib.settings import Settings
-from chalicelib.source_policy import Moves, Shard, place
-from rolecall.report import Report
+from chalicelib.source_policy import Moves, place
+from rolecall.report import Origin, Report, compose
 from rolecall.stage import Unit
-from rolecall.standings import gone, standing_of, trees
 from tests.unit.builders import MANAGEMENT, settings
 
 MOMENT = datetime(2026, 11, 25, 9, 30, tzinfo=UTC)
@@ -68,42 +69,34 @@ def account(number: int, name: str, ou_ids: tuple[str, ...] = (), state: str = "
 
 
 def told_of(
-    accounts: Sequence[Account], rows: Sequence[LedgerRow], given: Settings | None = None, shards: Sequence[Shard] = ()
+    accounts: Sequence[Account], rows: Sequence[LedgerRow], given: Settings | None = None, *, stopped: bool = False
 ) -> Report:
-    """Say what the report tells of accounts and rows."""
+    """Say what the report tells of accounts and rows, where the source policy names what the rows say."""
     decided = given or settings()
-    by_id = {each.account_id: each for each in rows}
-    standings = {each.id: standing_of(each, by_id.get(each.id), decided) for each in accounts}
-    enrolled = frozenset(each.account_id for each in rows if each.policy_name)
-    written = [
-        Shard(
-            name=each.name,
-            accounts=each.accounts,
-            version=3,
-            written=3,
-            attached=frozenset(each.arn for each in decided.attachable_principals),
-        )
-        for each in place((), Moves(join=enrolled), decided)
-    ]
-    return Report(
-        settings=decided,
+    attached = frozenset(each.arn for each in decided.attachable_principals)
+    named = frozenset(each.account_id for each in rows if each.policy_name)
+    shards = tuple(
+        replace(shard, written=shard.version, attached=attached) for shard in place((), Moves(join=named), decided)
+    )
+    origin = Origin(
         organization_id="o-fd150fe903",
         region="us-east-1",
         generated_at=MOMENT,
         generated_by=f"arn:aws:sts::{MANAGEMENT}:assumed-role/Auditing/lea",
-        trees=trees({unit.id: unit for unit in UNITS}, accounts, standings),
-        standings=tuple(standings.values()),
-        gone=gone(rows, accounts),
-        shards=tuple(shards or written),
-        stopped=False,
     )
+    return compose(origin, decided, {unit.id: unit for unit in UNITS}, accounts, rows, Snapshot(1, shards, stopped))
 
 
 def organization(size: int) -> Report:
     """Make up an organization of so many accounts, most of them enrolled."""
     accounts = [Account(id=MANAGEMENT, name="management", state="ACTIVE", joined_at=MOMENT - timedelta(days=2000))]
     accounts += [
-        account(number, f"{_TEAMS[number % 10]}-{_TAILS[number % 7]}-{number:04}", _PATHS[number % 5])
+        account(
+            number,
+            f"{_TEAMS[number % 10]}-{_TAILS[number % 7]}-{number:04}",
+            _PATHS[number % 5],
+            state="ACTIVE" if number % 97 else "PENDING_CLOSURE",
+        )
         for number in range(1, size)
     ]
     rows = [
@@ -129,6 +122,8 @@ def _row_of(told: Account, number: int) -> Iterator[LedgerRow]:
     }  # fmt: skip
     if "ou-ab12-55555555" in told.ou_ids:
         yield row(told, Outcome.SKIPPED, Reason.EXCLUDED)
+    elif told.state == "PENDING_CLOSURE":
+        yield row(told, Outcome.RETIRED, Reason.PENDING_CLOSURE)
     elif number % 60 in failing:
         reason, error = failing[number % 60]
         since = (MOMENT - timedelta(days=number % 9, hours=3)).isoformat()
@@ -136,7 +131,5 @@ def _row_of(told: Account, number: int) -> Iterator[LedgerRow]:
         yield row(
             told, Outcome.FAILED, reason, error=error, failed_at=since, attempts=1 + number % 6, policy_name=named
         )
-    elif number % 97 == 0:
-        yield row(told, Outcome.RETIRED, Reason.PENDING_CLOSURE)
     elif number % 211 != 7:
         yield row(told, Outcome.ENROLLED)

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from chalicelib.accounts import Outcome
+from chalicelib.aws.shards import Snapshot
 from chalicelib.errors import Reason
 from chalicelib.source_policy import Shard
 from rolecall.report import Report, report
@@ -74,7 +75,7 @@ def large() -> Report:
 
 def test_every_account_has_one_row_with_its_outcome_and_reason(large: Report) -> None:
     rows = Page(report(large)).rows
-    told = [*large.standings, *large.gone]
+    told = large.standings
     assert sorted((each["data-o"], each.get("data-r", "")) for each in rows) == sorted(
         (each.outcome, each.reason or "") for each in told
     )
@@ -166,7 +167,7 @@ def test_shards_show_their_fill_and_what_is_still_to_be_written(large: Report) -
         ),
         Shard(name="P-2", version=1, written=1, attached=frozenset({"arn:aws:iam::111122223333:role/Reader"})),
     )
-    words = Page(report(replace(large, shards=shards, stopped=True))).words
+    words = Page(report(replace(large, snapshot=Snapshot(1, shards, stopped=True)))).words
     assert "In account 111122223333 : 2 shards name 77 accounts, and a shard has room for 385." in words
     assert "P 77 20.0 % nobody yet to be written , frozen" in words
     assert "P-2 0 0 % arn:aws:iam::111122223333:role/Reader up to date" in words
@@ -207,3 +208,21 @@ def test_an_account_without_a_row_is_told_by_the_settings() -> None:
         "closing": (Outcome.SKIPPED, Reason.PENDING_CLOSURE),
         "left-out": (Outcome.SKIPPED, Reason.EXCLUDED),
     }
+
+
+def test_an_account_that_is_eligible_again_waits() -> None:
+    back = account(1, "back")
+    told = told_of([back], [row(back, Outcome.RETIRED, Reason.SUSPENDED)])
+    assert [(each.outcome, each.reason) for each in told.standings] == [(WAITING, None)]
+    assert (told.coverage.eligible, told.coverage.enrolled) == (1, 0)
+
+
+def test_accounts_that_the_source_policy_should_no_longer_name_are_told_first() -> None:
+    closing, left, stays = account(1, "closing", state="PENDING_CLOSURE"), account(2, "left"), account(3, "stays")
+    told = told_of([closing, stays], [row(each, Outcome.ENROLLED) for each in (closing, left, stays)])
+    words = Page(report(told)).words
+    assert "1 of 1 eligible account is enrolled" in words
+    assert "2 accounts too many. The source policy still names them and should not" in words
+    assert f"{closing.id} (pending_closure), {left.id} (departed)" in words.replace(" (", " (").replace(" )", ")")
+    assert "stays enrolled 20" in words
+    assert "closing enrolled should not be readable: pending_closure" in words
