@@ -8,7 +8,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 export PARAMS
-.PHONY: help demo local install test check static package deploy undeploy verify clean
+.PHONY: help demo local install test check static browser package deploy undeploy verify clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,8 +52,13 @@ undeploy: $(APP) ## from AWS, once nothing is enrolled: STAGE=dev
 	$(call needs,STAGE)
 	@$(BIN)/python -m deploy.undeploy "$(STAGE)"
 
-verify: ## the demo and every test, in a clean clone of what is committed
-	@clone=$$(mktemp -d) && trap 'rm -rf "$$clone"' EXIT && git clone --quiet . "$$clone" && $(MAKE) --no-print-directory -C "$$clone" demo test
+verify: ## the demo, every test and the report in Chromium, in a clean clone of what is committed
+	$(chromium)
+	@clone=$$(mktemp -d) && trap 'rm -rf "$$clone"' EXIT && git clone --quiet . "$$clone" && $(MAKE) --no-print-directory -C "$$clone" demo test browser
+
+browser: $(APP) ## the report in Chromium; takes its pictures in docs/ anew
+	$(chromium)
+	@$(BIN)/pytest -q verify
 
 clean: ## remove all that was made here
 	rm -rf .venv .venv-local .venv-cli build *.egg-info .chalice/deployments .coverage .cache .*_cache .hypothesis
@@ -66,6 +71,14 @@ $(LOCAL): local/requirements.txt
 	$(call environment,.venv-local,local/requirements.txt)
 
 needs = $(foreach name,$(1),$(if $($(name)),,$(error say $(name)=..., as in: make $@ $(name)=...)))
+
+# Debian's two packages, and a font for a machine that has none.
+define chromium
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "this needs Chromium and ChromeDriver: as root, apt-get install chromium chromium-driver fonts-dejavu-core" >&2; exit 1; }; \
+		echo "installing Chromium and ChromeDriver, once" >&2; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver fonts-dejavu-core >/dev/null; }
+endef
 
 define python
 	@test -n "$(PYTHON)" || { echo "Rolecall needs Python 3.11 or newer: install it, or name it with make PYTHON=/path/to/python3" >&2; exit 1; }

@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,11 +17,14 @@ from rolecall import accounts as account_list
 from rolecall.console import finish, show, show_error, show_json
 from rolecall.doctor import command as doctor_command
 from rolecall.errors import CommandError
+from rolecall.export import Options, Reader, export
+from rolecall.files import write_text
 from rolecall.operation import Operation
 from rolecall.plan import plan as planned
 from rolecall.plan_text import show_plan
 from rolecall.prove import command as prove_command
-from rolecall.prove.reader import Reader
+from rolecall.prove.reader import Reader as ProvingReader
+from rolecall.report import gather, report
 from rolecall.sending import First
 from rolecall.show import read_one
 from rolecall.stage import Stage
@@ -458,7 +462,7 @@ def prove(
     connection: Connection = context.obj
     stage = connection.open()
     _ = stage.settings  # Without a stage there is nothing to prove, whoever reads.
-    session = Reader.connect(
+    session = ProvingReader.connect(
         profile=reader or connection.profile,
         region=stage.region,
         endpoint_url=connection.endpoint_url,
@@ -499,6 +503,69 @@ def doctor(
     """
     connection: Connection = context.obj
     raise typer.Exit(doctor_command.doctor(connection.open(), account=account, as_json=as_json))
+
+
+@app.command("export")
+def export_(
+    context: typer.Context,
+    reader: Annotated[Reader, typer.Argument(metavar="READER", help=f"Whose: {', '.join(Reader)}.")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The file to write, in place of standard output.")
+    ] = None,
+    source_profile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The profile in the reader's own AWS config that has the source principal's credentials.",
+        ),
+    ] = None,
+) -> None:
+    """Write a reader's configuration for every account that the source policy names.
+
+    Each account gets a profile, an entry or a command with its member role,
+    and with the external id where there is one. Names are the accounts' own,
+    of letters, digits and hyphens; where several would have the same, the
+    account's id follows. docs/readers.md shows each form. Changes nothing.
+
+    Without --source-profile, the reader takes the source principal's
+    credentials from its environment.
+
+    [bold]Examples[/]
+
+        rolecall export aws-config --source-profile reader --output accounts.config
+        AWS_CONFIG_FILE=accounts.config aws --profile payments iam get-account-summary
+        rolecall export cloudquery --output aws.yaml
+        rolecall export steampipe --output ~/.steampipe/config/aws.spc
+        rolecall export prowler | sh
+    """
+    stage = context.obj.open()
+    text = export(reader, stage.settings, stage.rows(), Options(region=stage.region, source_profile=source_profile))
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        write_text(output, text)
+        typer.echo(f"wrote {output}")
+
+
+@app.command("report")
+def report_(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The page to write, such as rolecall.html.")],
+) -> None:
+    """Write one page that shows where every account stands, why, and who can assume what.
+
+    It is for people who don't run Rolecall, auditors among them: it needs only
+    a browser, loads nothing from anywhere, works without scripts, and prints.
+    It tells what the settings, the ledger, the source policy's table and
+    Organizations say now, and shows no external id. Changes nothing.
+
+    [bold]Examples[/]
+
+        rolecall report rolecall.html
+        rolecall --stage audit report audit.html
+    """
+    write_text(file, report(gather(context.obj.open(), datetime.now(UTC))))
+    typer.echo(f"wrote {file}")
 
 
 def main() -> None:

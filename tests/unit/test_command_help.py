@@ -77,5 +77,5 @@ def test_the_wheel_takes_every_package_and_the_pages_template() -> None:
         for found in (ROOT / top).rglob("__init__.py")
     }
     assert set(project["tool"]["setuptools"]["packages"]) == there
-    assert project["tool"]["setuptools"]["package-data"] == {"rolecall": ["*.html"]}
+    assert project["tool"]["setuptools"]["package-data"] == {"rolecall": ["*.html", "*.css", "*.js"]}
     assert project["project"]["scripts"] == {"rolecall": "rolecall.cli:main"}

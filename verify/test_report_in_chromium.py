@@ -1,0 +1,265 @@
+"""The report in a real browser: it is quiet, quick, searched by keyboard, printed whole, and as the pictures in docs/ show it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rolecall.report import report
+from tests.unit.reported import organization
+from verify.browser import Browser
+
+DOCS = Path(__file__).parents[1] / "docs"
+TAB, ESCAPE = "\ue004", "\ue00c"
+LARGE = 5_000
+PATIENCE = 2.0  # seconds that a large organization may take
+PICTURE = 150_000  # bytes
+
+# Seconds until the page was first painted and all of it was there.
+_DRAWN = """
+const [load] = performance.getEntriesByType('navigation'), [paint] = performance.getEntriesByName('first-contentful-paint');
+return Math.max(load.loadEventEnd, paint.startTime) / 1000;
+"""
+_SHOWN = "return [...document.querySelectorAll('.a')].filter(each => each.checkVisibility()).length"
+_FOCUSED = """
+const each = document.activeElement, style = getComputedStyle(each);
+const name = each.id || each.textContent.trim().replace(/\\s+/g, ' ').split(' ').slice(0, 3).join(' ');
+return [each.tagName.toLowerCase(), name, style.outlineStyle !== 'none' || each.tagName === 'BODY'];
+"""
+_EXPANDED = """
+const start = performance.now();
+document.getElementById('expand').click();
+requestAnimationFrame(() => setTimeout(() => arguments[0]((performance.now() - start) / 1000)));
+"""
+# Seconds from a key to the frame that shows what was found.
+_FOUND = """
+const [selector, text, done] = arguments;
+const field = document.querySelector(selector), start = performance.now();
+field.value = text;
+field.dispatchEvent(new Event('input', {bubbles: true}));
+requestAnimationFrame(() => setTimeout(() => done((performance.now() - start) / 1000)));
+"""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    page = tmp_path_factory.mktemp("small") / "rolecall.html"
+    page.write_text(report(organization(140)))
+    return page
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    page = tmp_path_factory.mktemp("large") / "rolecall.html"
+    page.write_text(report(organization(LARGE)))
+    return page
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[Browser]:
+    with Browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(started: Browser) -> Iterator[Browser]:
+    """A browser that complains about nothing, and asks for nothing but the page."""
+    started.prefer("light")
+    started.size(1180, 900)
+    started.open(Path(os.devnull))
+    started.console()
+    started.requests()
+    yield started
+    assert started.console() == []
+    assert [each for each in started.requests() if not each.startswith(("file:", "data:"))] == []
+
+
+def found(browser: Browser) -> tuple[str, int]:
+    """Tell what the page says it shows, and how many rows it does show."""
+    return browser.run("return document.getElementById('found').textContent"), browser.run(_SHOWN)
+
+
+def test_search_finds_ids_and_names(browser: Browser, small: Path) -> None:
+    browser.open(small)
+    assert found(browser) == ("141 accounts", 141)
+    browser.type("#search", "shipping network")
+    assert found(browser) == ("2 of 141 accounts", 2)
+    browser.press(ESCAPE)
+    browser.settle()
+    assert found(browser) == ("141 accounts", 141)
+    browser.type("#search", "999999999999")
+    assert found(browser) == ("1 of 141 accounts", 1)
+    browser.type("#search", "x")
+    assert found(browser) == ("0 of 141 accounts", 0)
+    assert browser.run("return document.getElementById('none').checkVisibility()")
+    browser.click("button[type=reset]")
+    assert found(browser) == ("141 accounts", 141)
+
+
+def test_filters_narrow_by_outcome_and_reason(browser: Browser, small: Path) -> None:
+    browser.open(small)
+    browser.click("#outcome option[value=failed]")
+    assert found(browser) == ("7 of 141 accounts", 7)
+    browser.click("#reason option[value=scp_denied]")
+    assert found(browser) == ("3 of 141 accounts", 3)
+    hidden = "return [...document.querySelectorAll('.unit')].filter(each => each.hidden).length"
+    assert browser.run(hidden) > 0
+    browser.click("button[type=reset]")
+    assert browser.run(hidden) == 0
+
+
+def test_the_legend_and_the_failures_lead_to_their_accounts(browser: Browser, small: Path) -> None:
+    browser.open(small)
+    browser.click(".legend a[data-outcome=retired]")
+    assert found(browser) == ("2 of 141 accounts", 2)
+    browser.click(".failure a[data-reason=foreign_role]")
+    assert found(browser) == ("2 of 141 accounts", 2)
+    assert browser.run("return location.hash") == "#accounts"
+
+
+def test_what_is_collapsed_opens_for_what_is_found(browser: Browser, small: Path) -> None:
+    browser.open(small)
+    browser.click("#collapse")
+    assert browser.run(_SHOWN) == 0
+    browser.type("#search", "payments")
+    text, shown = found(browser)
+    assert text == f"{shown} of 141 accounts"
+    assert shown > 5
+    browser.click("#expand")
+    browser.click("button[type=reset]")
+    assert browser.run(_SHOWN) == 141
+
+
+def test_the_keyboard_goes_through_the_page_in_its_order(browser: Browser, small: Path) -> None:
+    browser.open(small)
+    visited: list[tuple[str, str]] = []
+    for _ in range(40):
+        browser.press(TAB)
+        tag, name, outlined = browser.run(_FOCUSED)
+        assert outlined, f"nobody sees that {tag} {name} has the focus"
+        visited.append((tag, name))
+    assert visited[:10] == [
+        ("a", "Skip to the"),
+        *(("a", name) for name in ("Failures", "Access", "Source policy", "Accounts")),
+        *(("a", name) for name in ("103 enrolled", "7 failed", "1 waiting", "28 skipped", "2 retired")),
+    ]
+    tools = visited.index(("input", "search"))
+    assert visited[tools : tools + 7] == [
+        ("input", "search"),
+        ("select", "outcome"),
+        ("select", "reason"),
+        ("button", "Clear"),
+        ("button", "expand"),
+        ("button", "collapse"),
+        ("summary", "Root r-ab12 103"),
+    ]
+
+
+def test_assistive_technology_finds_landmarks_headings_and_names(browser: Browser, small: Path) -> None:
+    browser.open(small)
+    nodes = browser.devtools("Accessibility.getFullAXTree")["nodes"]
+    told = [(role_of(node), node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
+    roles = [role for role, _ in told]
+    for landmark in ("banner", "main", "navigation", "contentinfo", "search"):
+        assert roles.count(landmark) == 1, landmark
+    for expected in (
+        ("heading", "103 of 111 eligible accounts are enrolled"),
+        ("region", "Failures"),
+        ("region", "Accounts"),
+        ("searchbox", "Search"),
+        ("combobox", "Outcome"),
+        ("combobox", "Reason"),
+        ("status", ""),
+        ("StaticText", "risk-web-0078"),
+    ):
+        assert expected in told
+    assert any(role == "image" and "103 enrolled, 7 failed" in name for role, name in told)
+    unnamed = [role for role, name in told if role in {"button", "link", "combobox", "searchbox", "table"} and not name]
+    assert set(unnamed) <= {"table"}
+
+
+def role_of(node: dict[str, Any]) -> str:
+    return str(node.get("role", {}).get("value", ""))
+
+
+def test_it_is_the_whole_page_without_scripts(browser: Browser, small: Path) -> None:
+    browser.devtools("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        browser.open(small)
+        document = browser.devtools("DOM.getDocument")["root"]["nodeId"]
+        matching = {
+            selector: len(browser.devtools("DOM.querySelectorAll", nodeId=document, selector=selector)["nodeIds"])
+            for selector in (".a", ".a[hidden]", ".unit > details:not([open])", "#tools[hidden]")
+        }
+    finally:
+        browser.devtools("Emulation.setScriptExecutionDisabled", value=False)
+    assert matching == {".a": 141, ".a[hidden]": 0, ".unit > details:not([open])": 0, "#tools[hidden]": 1}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_is_readable_on_what_is_behind_it(browser: Browser, small: Path, scheme: str) -> None:
+    browser.prefer(scheme)
+    browser.open(small)
+    assert browser.run(_CONTRASTS) == []
+
+
+# Every element with text of its own, against the nearest background, by the formula of WCAG 2: 4.5 is its AA.
+_CONTRASTS = """
+const channels = text => text.match(/[\\d.]+/g).map(Number);
+const light = ([r, g, b]) => [r, g, b].map(c => c / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+const behind = each => {
+  for (; each; each = each.parentElement) {
+    const found = channels(getComputedStyle(each).backgroundColor);
+    if (found.length === 3 || found[3] > 0) return found;
+  }
+  return [255, 255, 255];
+};
+const poor = new Set();
+for (const each of document.body.querySelectorAll('*:not(script, style, option)')) {
+  if (![...each.childNodes].some(node => node.nodeType === 3 && node.data.trim()) || !each.checkVisibility()) continue;
+  const [a, b] = [light(channels(getComputedStyle(each).color)), light(behind(each))];
+  const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  if (ratio < 4.5) poor.add(`${each.tagName}.${each.className} ${ratio.toFixed(2)}`);
+}
+return [...poor];
+"""
+
+
+def test_paper_shows_everything_opened(browser: Browser, small: Path) -> None:
+    browser.open(small)
+    browser.click("#collapse")
+    browser.prefer("light", media="print")
+    assert browser.run(_SHOWN) == 141
+    assert not browser.run("return document.getElementById('tools').checkVisibility()")
+    assert browser.run("return document.querySelector('.errors samp').checkVisibility()")
+
+
+def test_a_narrow_screen_scrolls_in_one_direction_only(browser: Browser, small: Path) -> None:
+    browser.size(360, 740)
+    browser.open(small)
+    assert browser.run("return document.documentElement.scrollWidth") <= 360
+
+
+def test_a_large_organization_is_drawn_and_searched_quickly(browser: Browser, large: Path) -> None:
+    browser.open(large)
+    browser.settle()
+    assert browser.run("return document.querySelectorAll('.a').length") == LARGE + 1
+    assert browser.run(_DRAWN) < PATIENCE
+    assert browser.run_async(_EXPANDED) < PATIENCE
+    assert browser.run(_SHOWN) == LARGE + 1
+    for text in ("payments", ""):
+        assert browser.run_async(_FOUND, "#search", text) < PATIENCE
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_looks_as_the_documents_show_it(browser: Browser, small: Path, scheme: str) -> None:
+    browser.prefer(scheme)
+    browser.size(1180, 860)
+    browser.open(small)
+    browser.settle()
+    picture = browser.screenshot()
+    assert len(picture) < PICTURE
+    (DOCS / f"report-{scheme}.png").write_bytes(picture)
