@@ -4,6 +4,7 @@ Usage: python -m local.demo
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from rich.markup import escape
 from chalicelib.documents import Document
 from chalicelib.member_role import session_document
 from chalicelib.settings import Settings
-from local.organization import Credentials, LocalOrganization, allowing, trusting
+from local.organization import REGION, Credentials, LocalOrganization, allowing, trusting
 from local.waiting import until
 
 STAGE = "demo"
@@ -71,6 +72,7 @@ class Demo:
         self._allowed(f"Reader: sts:AssumeRole {healed} (analytics)", lambda: self._session(healed, reader))
         self._prove_foreign(legacy, anyone)
         self._prove_closed(created, reader)
+        self._command_line(reader)
         self._end()
 
     def _backfill(self, names: dict[str, str]) -> None:
@@ -296,6 +298,33 @@ class Demo:
 
     def _say(self, text: str) -> None:
         self._console.print(escape(text), soft_wrap=True)
+
+    def _command_line(self, reader: str) -> None:
+        """Look at the stage as its operators do, and leave the page that auditors get."""
+        page = _ROOT / "build" / "demo" / "report.html"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        self._rolecall("resync")
+        # The role that is not ours is left to a person, so not all is well.
+        self._held("not all is well, and the exit status says so", held=self._rolecall("status") == 1, answer="1")
+        proved = self._rolecall("prove", "--reader-role", reader) == 0
+        self._held("all that is claimed of the reader holds", held=proved, answer="exit status 0")
+        reported = self._rolecall("report", str(page.relative_to(_ROOT))) == 0
+        self._held("the page for auditors is written", held=reported, answer=f"open {page.relative_to(_ROOT)}")
+
+    def _rolecall(self, *arguments: str) -> int:
+        """Run the command line as an operator of the management account."""
+        self._heading(f"rolecall {' '.join(arguments)}")
+        signed_in = {
+            "AWS_ENDPOINT_URL": self._organization.endpoint_url,
+            "AWS_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": self._management,
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "ROLECALL_STAGE": STAGE,
+        }
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        return subprocess.run(
+            [sys.executable, "-m", "rolecall", *arguments], cwd=_ROOT, env=kept | signed_in, check=False
+        ).returncode
 
     def _end(self) -> None:
         if self.failed:

@@ -289,6 +289,35 @@ def backfill(
 
 
 @app.command()
+def resync(
+    context: typer.Context,
+    *,
+    only_new: Annotated[
+        bool, typer.Option("--new", help="Only accounts that are new, that changed state or OU, or that left.")
+    ] = False,
+    no_wait: NoWait = False,
+    timeout: Timeout = _AN_HOUR,
+) -> None:
+    """Verify every account and the source policy, and mend what is not as it should be.
+
+    The same that the schedules do: daily for every account and the source
+    policy as IAM has it, hourly with --new. Tells what was repaired of the
+    source policy, watches the accounts until each has settled, and has
+    CloudWatch measure how things stand.
+
+    Exit status: 0, 1 where an account failed or something could not be
+    verified, 2 where some have not settled.
+
+    [bold]Examples[/]
+
+        rolecall resync
+        rolecall resync --new --no-wait
+    """
+    operation = _operation(context, no_wait=no_wait, timeout=timeout)
+    raise typer.Exit(sending.resync(operation, only_new=only_new))
+
+
+@app.command()
 def enroll(
     context: typer.Context, accounts: AccountIds, *, no_wait: NoWait = False, timeout: Timeout = _AN_HOUR
 ) -> None:

@@ -1,4 +1,4 @@
-"""Sending accounts to the queue, to be enrolled or looked at again: backfill, enroll and rerun."""
+"""Sending accounts to the queue, to be enrolled or looked at again: backfill, resync, enroll and rerun."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -39,12 +39,30 @@ def backfill(operation: Operation, *, ous: Sequence[str] = (), force: bool = Fal
         status = _send_first(operation, listed, first)
         if status is not None:
             return status
-    rows = {row.account_id: row for row in stage.rows()}
+    return _sweep(operation, "backfill", request, frozenset(account.id for account in listed), whole=not ous)
+
+
+def resync(operation: Operation, *, only_new: bool = False) -> int:
+    """Verify every account and the source policy, or find what is new, changed or gone; tell what was repaired, and follow."""
+    listed = frozenset(account.id for account in operation.stage.accounts())
+    return _sweep(operation, "resync", {"accounts": "new" if only_new else "all"}, listed, whole=True)
+
+
+def _sweep(
+    operation: Operation, function: str, request: Mapping[str, Any], listed: frozenset[AccountId], *, whole: bool
+) -> int:
+    stage = operation.stage
+    before = {row.account_id: row.updated_at for row in stage.rows()}
     # Accounts that left the organization are sent too, where nothing narrows the sweep.
-    concerned = {account.id for account in listed} | (set() if ous else rows.keys())
-    counts = stage.invoke("backfill", request)["counts"]
-    before = {account_id: row.updated_at for account_id, row in rows.items()}
+    concerned = listed | (before.keys() if whole else frozenset())
+    answer = stage.invoke(function, dict(request))
+    counts, repairs = answer["counts"], answer["source_policy"]
+    for repair in repairs:
+        done = repair.get("error") or f"{repair['policy_name']}: {repair['action']}"
+        operation.say(f"source policy: {done}", "red" if "error" in repair else "yellow")
     status = operation.follow(Sent(accounts=frozenset(concerned), count=counts["sent"], before=before))
+    if any("error" in repair for repair in repairs):
+        status = max(status, FAILING)
     if not counts["held_back"]:
         return status
     operation.say(

@@ -56,6 +56,33 @@ def test_accounts_that_are_held_back_are_told_of() -> None:
     assert "3 accounts would leave the source policy" in printed.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("only_new", "asked", "repair", "status"),
+    [
+        (False, "all", {"policy_name": "Policy", "action": "AttachTo"}, 0),
+        (True, "new", {"policy_name": "Policy", "action": "WriteVersion"}, 0),
+        (False, "all", {"reason": "foreign_source_policy", "error": "another stage's"}, 1),
+    ],
+)
+def test_a_resync_watches_who_left_too_and_tells_what_it_repaired(
+    only_new: bool, asked: str, repair: dict[str, str], status: int
+) -> None:
+    stage = OperatedStage(
+        answers=[sent(2) | {"source_policy": [repair]}],
+        listed=[ONE],
+        held=[row(ONE), row(TWO)],
+        steps=[[written(1), written(2, Outcome.RETIRED, Reason.DEPARTED)]],
+    )
+    made, printed = operation(stage)
+
+    assert sending.resync(made, only_new=only_new) == status
+
+    assert stage.requests == [("resync", {"accounts": asked})]
+    told = repair.get("error") or f"Policy: {repair['action']}"
+    assert f"source policy: {told}" in printed.getvalue()
+    assert "2 of 2 settled: 1 enrolled, 1 retired" in printed.getvalue()
+
+
 def test_an_organizational_unit_that_holds_no_account_is_refused() -> None:
     stage = OperatedStage(listed=[ONE])
     with pytest.raises(CommandError, match="no account is in ou-none"):
