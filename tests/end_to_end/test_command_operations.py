@@ -142,6 +142,40 @@ def test_a_drifted_role_is_shown_as_a_diff_and_mended(organization: LocalOrganiz
     )
 
 
+def test_a_rerun_sends_only_what_failed_so_and_a_resync_tells_what_it_repaired(
+    organization: LocalOrganization, operated: Operated
+) -> None:
+    account_id, stage = operated.others[6], operated.stage
+    iam, role = organization.client("iam", account_id), stage.settings.member_role_name
+    name, untouched = operated.rows[account_id]["name"], stage.rows()[operated.invited]
+    iam.untag_role(RoleName=role, TagKeys=["managed-by"])
+    assert operated.rolecall("enroll", account_id).returncode == 1
+    stage.settled(account_id, "failed", "foreign_role")
+    iam.tag_role(RoleName=role, Tags=[{"Key": "managed-by", "Value": "rolecall"}])
+
+    rerun = operated.rolecall("rerun", "--reason", "foreign_role")
+
+    assert (rerun.returncode, rerun.stderr) == (0, "")
+    assert rerun.stdout.splitlines()[:3] == [
+        "The dead-letter queue's messages are moved back to the queue.",
+        "1 account sent to the queue.",
+        f"{account_id} {name} enrolled",
+    ]
+    assert stage.rows()[operated.invited] == untouched
+    arn = f"arn:aws:iam::{organization.management_account_id}:policy/{POLICY}"
+    organization.client("iam").detach_role_policy(RoleName="Reader", PolicyArn=arn)
+
+    resynced = operated.rolecall("resync", "--no-wait")
+
+    assert resynced.returncode == 0
+    assert resynced.stdout.splitlines()[:2] == [
+        f"source policy: {POLICY}: AttachTo",
+        "60 accounts sent to the queue.",
+    ]
+    assert POLICY in attached_to(organization)
+    stage.idle()
+
+
 def test_retiring_asks_and_enroll_lets_in_again(operated: Operated) -> None:
     account_id, stage = operated.others[1], operated.stage
     with Terminal(operated.rolecall, "retire", account_id) as terminal:
