@@ -1,7 +1,7 @@
 """An account as Organizations describes it and as the ledger remembers it, and whether it should be enrolled."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from chalicelib.arns import AccountId
@@ -65,6 +65,28 @@ class LedgerRow:
     joined_at: str | None = None
     enrolled_at: str | None = None
     updated_at: str
+
+
+RETRIED = frozenset(
+    {
+        Reason.NOT_READY,
+        Reason.THROTTLED,
+        Reason.SERVICE_ERROR,
+        Reason.STALE_READ,
+        Reason.SOURCE_POLICY_PENDING,
+        Reason.OVERTAKEN,
+        Reason.OUT_OF_TIME,
+        Reason.UNEXPECTED,
+    }
+)
+"""The failures whose message goes back to the queue, or is in the dead-letter queue in the end."""
+
+_LONGEST_RETRY = timedelta(hours=6)  # the queue's receives at their longest delays end before this
+
+
+def is_on_its_way(row: LedgerRow, now: datetime) -> bool:
+    """Tell whether a failed account is still being tried again with nobody doing anything."""
+    return row.reason in RETRIED and now - datetime.fromisoformat(row.updated_at) <= _LONGEST_RETRY
 
 
 _UNWORKABLE_STATES = {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
-from chalicelib.accounts import Account, LedgerRow, Outcome
+from chalicelib.accounts import RETRIED, Account, LedgerRow, Outcome, is_on_its_way
 from chalicelib.arns import AccountId
 from chalicelib.errors import AccountError, Reason, RequestError, RetryableError
 from chalicelib.pen import Pen, Readiness
@@ -32,20 +32,6 @@ _ANSWER = 4_000_000  # characters of an answer's accounts; Lambda answers 6 MB a
 _ANYBODY = AccountId("000000000000")  # stands for a newcomer; no account has this id
 _FEW = 2  # accounts that may always be retired, however small the organization
 
-# A message of these is still on its way through the queue, or waits in the dead-letter queue, which rerun redrives.
-_RETRIED = frozenset(
-    {
-        Reason.NOT_READY,
-        Reason.THROTTLED,
-        Reason.SERVICE_ERROR,
-        Reason.STALE_READ,
-        Reason.SOURCE_POLICY_PENDING,
-        Reason.OVERTAKEN,
-        Reason.OUT_OF_TIME,
-        Reason.UNEXPECTED,
-    }
-)
-_LONGEST_RETRY = timedelta(hours=6)  # the queue's receives at their longest delays end before this
 _FIRST_SPACING = timedelta(hours=1)
 _LONGEST_SPACING = timedelta(days=7)
 # A role that nobody can reach any more is nothing that is left to do.
@@ -84,7 +70,7 @@ class _Tally:
             self.enrolled += 1
         elif row.outcome is Outcome.FAILED:
             self.failing[row.reason or Reason.UNEXPECTED] += 1
-            self.given_up += not _is_on_its_way(row, now)
+            self.given_up += not is_on_its_way(row, now)
             since = datetime.fromisoformat(row.failed_at or row.updated_at)
             self.oldest_failure = min(self.oldest_failure or since, since)
 
@@ -433,15 +419,10 @@ def _is_due(row: LedgerRow, request: Request, now: datetime) -> bool:
     """
     if row.outcome is not Outcome.FAILED or (request.reasons and row.reason not in request.reasons):
         return False
-    if row.reason in _RETRIED:
-        return not _is_on_its_way(row, now)
+    if row.reason in RETRIED:
+        return not is_on_its_way(row, now)
     spacing = min(_FIRST_SPACING * 2 ** min(row.attempts - 1, 10), _LONGEST_SPACING)
     return not request.scheduled or now - datetime.fromisoformat(row.updated_at) >= spacing
-
-
-def _is_on_its_way(row: LedgerRow, now: datetime) -> bool:
-    """Tell whether a failed account is still being tried again with nobody doing anything."""
-    return row.reason in _RETRIED and now - datetime.fromisoformat(row.updated_at) <= _LONGEST_RETRY
 
 
 def _told(verdict: Verdict) -> dict[str, Any]:

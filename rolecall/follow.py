@@ -3,29 +3,10 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 
-from chalicelib.accounts import LedgerRow, Outcome
+from chalicelib.accounts import RETRIED, LedgerRow, Outcome
 from chalicelib.arns import AccountId
-from chalicelib.errors import Reason
-
-RETRIED = frozenset(
-    {
-        Reason.NOT_READY,
-        Reason.THROTTLED,
-        Reason.SERVICE_ERROR,
-        Reason.STALE_READ,
-        Reason.SOURCE_POLICY_PENDING,
-        Reason.OVERTAKEN,
-        Reason.OUT_OF_TIME,
-        Reason.UNEXPECTED,
-    }
-)
-"""The failures whose message was handed back to the queue: the account is tried again with nobody doing anything."""
-
-LONGEST_RETRY = timedelta(hours=6)
-"""After which such a message is in the dead-letter queue, and nobody tries again; chalicelib.sweep has the same two."""
 
 _RETIRE = "retire"  # the trigger that a worker records for it
 _QUIET = (
@@ -147,8 +128,3 @@ def _pace(accounts: int) -> float:
 
 FEW = 500
 """Accounts whose rows are read by their ids, a hundred at a time; for more, a scan of the ledger costs less."""
-
-
-def is_on_its_way(row: LedgerRow, now: datetime) -> bool:
-    """Tell whether a failed account is still being tried again, so that a rerun doesn't send it."""
-    return row.reason in RETRIED and now.astimezone(UTC) - datetime.fromisoformat(row.updated_at) <= LONGEST_RETRY

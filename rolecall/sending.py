@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from chalicelib.accounts import Account, LedgerRow, Outcome, eligibility
+from chalicelib.accounts import Account, LedgerRow, Outcome, eligibility, is_on_its_way
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from rolecall.errors import CommandError
-from rolecall.follow import Sent, is_on_its_way
+from rolecall.follow import Sent
 from rolecall.follow_text import accounts
 from rolecall.operation import FAILING, FINE, Operation
 from rolecall.plan import plan

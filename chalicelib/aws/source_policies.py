@@ -45,6 +45,14 @@ class Existing:
     ours: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What GetPolicy tells: the default version's id, and the tags."""
+
+    default: str
+    tags: dict[str, str]
+
+
 class SourcePolicies:
     """Writes shards; by the function's own role in the management account, by an access role in another source account."""
 
@@ -64,42 +72,45 @@ class SourcePolicies:
         """Read what IAM holds under a shard's name; a TerminalError refuses what is not ours to take over."""
         arn = self._arn(name)
         with self._entered(f"reading {arn}"):
-            try:
-                policy = self._client.get_policy(PolicyArn=arn)["Policy"]
-            except ClientError as error:
-                if error_code(error) == "NoSuchEntity":
-                    return None
-                raise
-            ours = self._refuse_foreign(arn, {tag["Key"]: tag["Value"] for tag in policy.get("Tags", [])})
-            version = self._client.get_policy_version(PolicyArn=arn, VersionId=policy["DefaultVersionId"])[
-                "PolicyVersion"
-            ]
-            return Existing(iam_document(version["Document"]), ours)
+            held = self._held(arn)
+            if held is None:
+                return None
+            ours = self._refuse_foreign(arn, held.tags)
+            return Existing(self._said(arn, held.default), ours)
 
     def observe(self, name: str) -> SourcePolicy | None:
         """Read a shard as IAM has it, or tell by None that there is none; a TerminalError refuses another stage's."""
         arn = self._arn(name)
         with self._entered(f"reading {arn}"):
-            try:
-                policy = self._client.get_policy(PolicyArn=arn)["Policy"]
-            except ClientError as error:
-                if error_code(error) == "NoSuchEntity":
-                    return None
-                raise
-            owner = self._settings.owner({tag["Key"]: tag["Value"] for tag in policy.get("Tags", [])}, arn)
+            held = self._held(arn)
+            if held is None:
+                return None
+            owner = self._settings.owner(held.tags, arn)
             if owner.contradicts(self._settings.ownership_tags):
                 refused = owner.why_refused(adopt=False, renaming="SourcePolicyName")
                 raise TerminalError(Reason.FOREIGN_SOURCE_POLICY, str(refused))
-            default = policy["DefaultVersionId"]
-            version = self._client.get_policy_version(PolicyArn=arn, VersionId=default)["PolicyVersion"]
-            newer = [each for each in self._versions(arn) if _number(each) > _number(default)]
+            document = self._said(arn, held.default)
+            newer = [each for each in self._versions(arn) if _number(each) > _number(held.default)]
             return SourcePolicy(
                 name=name,
-                document=iam_document(version["Document"]),
+                document=document,
                 attached=frozenset(self._entities(arn)),
                 tagged=owner.ours,
                 strays=tuple(sorted(newer, key=_number)),
             )
+
+    def _held(self, arn: str) -> "_Held | None":
+        try:
+            policy = self._client.get_policy(PolicyArn=arn)["Policy"]
+        except ClientError as error:
+            if error_code(error) == "NoSuchEntity":
+                return None
+            raise
+        return _Held(policy["DefaultVersionId"], {tag["Key"]: tag["Value"] for tag in policy.get("Tags", [])})
+
+    def _said(self, arn: str, version_id: str) -> Document:
+        version = self._client.get_policy_version(PolicyArn=arn, VersionId=version_id)["PolicyVersion"]
+        return iam_document(version["Document"])
 
     def remove(self, name: str) -> None:
         """Delete a shard: detach it, delete its versions, then the policy; repeating it is harmless."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from chalicelib.accounts import RETRIED
 from chalicelib.errors import Reason
-from chalicelib.sweep import _RETRIED
 from chalicelib.telemetry import Metric
 from tests.deployment.conftest import ROOT
 from tests.deployment.deployed import Deployment
@@ -98,7 +98,7 @@ def test_every_reason_has_its_page() -> None:
 def test_every_reason_is_said_to_be_tried_again_or_not() -> None:
     rows = re.findall(r"^\| should (.+?) \| (.+) \|$", (ROOT / "docs/failures.md").read_text(), flags=re.MULTILINE)
     told = {kind: {Reason(word) for word in re.findall(r"\[(\w+)\]", reasons)} for kind, reasons in rows}
-    assert told["be enrolled and isn't; retried"] == _RETRIED
+    assert told["be enrolled and isn't; retried"] == RETRIED
     assert set().union(*told.values()) == set(Reason)
     assert sum(map(len, told.values())) == len(Reason)
 

@@ -6,14 +6,13 @@ from datetime import timedelta
 import pytest
 from rich.console import Console
 
-from chalicelib import sweep
-from chalicelib.accounts import Change, LedgerRow, Outcome
+from chalicelib.accounts import RETRIED, Change, LedgerRow, Outcome
 from chalicelib.errors import Reason
-from rolecall.follow import LONGEST_RETRY, RETRIED, Ending, Progress, Sent, Watch, follow, is_on_its_way
+from rolecall.follow import Ending, Progress, Sent, Watch, follow
 from rolecall.follow_text import shown, summary_lines
 from rolecall.reasons import REMEDY
 from tests.unit.operated import OperatedStage
-from tests.unit.sweeping import NOW, failed, numbered, row
+from tests.unit.sweeping import NOW, numbered, row
 
 ONE, TWO, THREE = map(numbered, (1, 2, 3))
 ALL = (ONE, TWO, THREE)
@@ -52,15 +51,6 @@ def followed(
     )
     progress, ending = follow(sent, watch, show)
     return progress, ending, looks
-
-
-def test_the_failures_that_are_tried_again_are_the_sweeps() -> None:
-    assert RETRIED == sweep._RETRIED
-    assert LONGEST_RETRY == sweep._LONGEST_RETRY
-    for reason in Reason:
-        for ago in (timedelta(hours=5), timedelta(hours=7)):
-            account = failed(1, reason, ago=ago)
-            assert is_on_its_way(account, NOW) is sweep._is_on_its_way(account, NOW)
 
 
 def test_it_follows_until_each_account_has_settled() -> None:
