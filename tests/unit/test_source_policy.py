@@ -149,7 +149,15 @@ def test_shards_are_numbered_from_the_second_on() -> None:
 arns = st.frozensets(st.sampled_from([READER, FORMER, f"arn:aws:iam::{SOURCE}:user/jo"]))
 written = st.sampled_from(["a", "b"]).map(lambda sid: Document.of({"Statement": [{"Sid": sid}]}))
 policies = st.builds(SourcePolicy, name=st.just(NAME), document=written, attached=arns)
-observed_policies = st.none() | policies | policies.map(lambda policy: replace(policy, document=None))
+edited = st.builds(
+    SourcePolicy,
+    name=st.just(NAME),
+    document=st.none() | written,
+    attached=arns,
+    tagged=st.booleans(),
+    strays=st.lists(st.sampled_from(["v7", "v8", "v9"]), unique=True).map(tuple),
+)
+observed_policies = st.none() | policies | edited
 
 
 @given(observed_policies, policies)
