@@ -169,14 +169,15 @@ def _sweep_and_withdraw_here(organization: Organization, account_id: str = MANAG
     for parameters in (
         {"SourcePrincipalArns": f"{role},{user}", "IncludeOuIds": unit},
         {"SourcePrincipalArns": role, "SourcePolicyScope": "organization"},
-        {"SourcePrincipalArns": user},
     ):
         stage = Stage(organization, **parameters)
         yield stage
         stage.run("rerun", {"dry_run": True})
         _sweep(organization, stage, member)
         _mend(organization, stage, account_id)
-        _freeze(stage, Stage(organization, **{**parameters, "SourcePrincipalArns": another}))
+        if "SourcePolicyScope" not in parameters:
+            _freeze(stage, Stage(organization, **{**parameters, "SourcePrincipalArns": another}))
+        stage.run("freeze", {"frozen": True})
         stage.run("retire", {"accounts": [member, MANAGEMENT], "dry_run": True})
         stage.run("retire", {"accounts": [member, MANAGEMENT]})
         stage.work()
