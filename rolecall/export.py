@@ -12,7 +12,7 @@ from chalicelib.settings import Settings
 from rolecall.console import printable
 from rolecall.profile_names import profile_names
 
-# A release that CloudQuery's own examples name; the registry wants one.
+# One that a public example names: the registry wants one, and which is the operator's choice.
 _CLOUDQUERY_AWS = "v25.5.3"
 _AGGREGATOR = "aws"
 
