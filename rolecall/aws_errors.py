@@ -15,7 +15,8 @@ from botocore.exceptions import (
     TokenRetrievalError,
 )
 
-from chalicelib.errors import RolecallError
+from chalicelib.errors import RolecallError, SettingsError
+from rolecall.errors import CommandError, DeniedError, WrongSettingsError
 
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
 _UNKNOWN = {
@@ -26,7 +27,18 @@ _UNKNOWN = {
     "InvalidSignatureException",
     "AuthFailure",
 }
-_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError"}
+"""How services answer a call that is denied."""
+
+
+def command_error(error: Exception, doing: str) -> CommandError:
+    """Make what ends the command of an error of AWS's or of the core's."""
+    message = explained(error, doing)
+    if isinstance(error, SettingsError):
+        return WrongSettingsError(message)
+    cause = error.__cause__ if isinstance(error, RolecallError) else error
+    denied = isinstance(cause, ClientError) and cause.response.get("Error", {}).get("Code") in DENIED
+    return DeniedError(message) if denied else CommandError(message)
 
 
 def explained(error: Exception, doing: str) -> str:
@@ -65,6 +77,6 @@ def _answered(error: ClientError, doing: str) -> str:
             "AWS doesn't know these credentials: sign in again, or name another profile by --profile, "
             f"or a region that is enabled by --region ({message})"
         )
-    if code in _DENIED:
+    if code in DENIED:
         return f"{doing} is denied: use credentials of the management account that may do it ({message})"
     return f"{doing}: {code}: {message}"

@@ -19,8 +19,8 @@ from chalicelib.aws.organizations import Organization
 from chalicelib.aws.shards import ShardTable, Snapshot
 from chalicelib.errors import RolecallError
 from chalicelib.settings import Settings
-from rolecall.aws_errors import explained
-from rolecall.errors import CommandError
+from rolecall.aws_errors import command_error
+from rolecall.errors import CommandError, FunctionError, NotDeployedError
 
 _FUNCTION_SECONDS = 900  # a function's longest timeout ("Lambda quotas")
 _QUEUES = ("accounts", "accounts-dlq", "events-dlq")
@@ -111,7 +111,7 @@ class Stage:
             try:
                 answer = functions.get_function_configuration(FunctionName=self.function("enroll"))
             except functions.exceptions.ResourceNotFoundException:
-                raise CommandError(
+                raise NotDeployedError(
                     f"stage {self.name} is not deployed in {self.region} of account {self.account_id}: name another by "
                     f"--stage, --region or --profile, or deploy it with make deploy STAGE={self.name}"
                 ) from None
@@ -213,7 +213,7 @@ class Stage:
             payload = json.loads(answer["Payload"].read() or "null")
         if "FunctionError" in answer:
             message = (payload or {}).get("errorMessage", "no message")
-            raise CommandError(f"{self.function(function)} refused or failed: {message}")
+            raise FunctionError(f"{self.function(function)} refused or failed: {message}")
         content: dict[str, Any] = payload
         return content
 
@@ -296,7 +296,7 @@ def told(doing: str) -> Iterator[None]:
     try:
         yield
     except (BotoCoreError, ClientError, RolecallError) as error:
-        raise CommandError(explained(error, doing)) from None
+        raise command_error(error, doing) from None
 
 
 def _paged(client: Any, operation: str, key: str, **request: Any) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from chalicelib.errors import Reason
 from chalicelib.settings import Settings
 from rolecall.doctor.finding import Check, Finding, cant_tell, ok, wrong
 from rolecall.doctor.patient import Patient
-from rolecall.errors import CommandError
+from rolecall.errors import FunctionError
 
 _KEPT_OUT = {Reason.NO_ACCESS_ROLE, Reason.NOT_READY, Reason.ACCESS_DENIED, Reason.SCP_DENIED, Reason.RCP_DENIED}
 
@@ -61,9 +61,7 @@ def _look(patient: Patient) -> Finding:
         )
     try:
         answer = patient.stage.invoke("backfill", {"accounts": [account_id], "dry_run": True})
-    except CommandError as error:
-        if "refused or failed" not in str(error):
-            raise
+    except FunctionError as error:
         return wrong(
             str(error), f"docs/runbook.md#function-errors; rolecall --stage {patient.stage.name} show {account_id}"
         )

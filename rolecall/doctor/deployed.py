@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from chalicelib.errors import SettingsError
 from rolecall.doctor.finding import Check, Finding, cant_tell, ok, wrong
 from rolecall.doctor.patient import Patient
-from rolecall.errors import CommandError
+from rolecall.errors import NotDeployedError, WrongSettingsError
 
 FUNCTIONS = ("on_account_event", "enroll", "backfill", "rerun", "resync", "retire", "freeze")
 SCHEDULES = {"resync": "resync", "discovery": "resync", "rerun": "rerun"}
@@ -17,11 +16,9 @@ def _stage(patient: Patient) -> Finding:
     stage = patient.stage
     try:
         _ = stage.settings
-    except SettingsError as error:
+    except WrongSettingsError as error:
         return wrong(f"stage {stage.name} is deployed with a wrong setting: {error}", patient.deploy("…"))
-    except CommandError as error:
-        if "is not deployed" not in str(error):
-            raise
+    except NotDeployedError:
         return wrong(
             f"stage {stage.name} is not deployed in {stage.region} of account {patient.account_id}",
             patient.deploy("SourcePrincipalArns=…"),

@@ -6,11 +6,11 @@ from functools import partial
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from chalicelib.errors import SettingsError
+from rolecall.aws_errors import DENIED
 from rolecall.doctor import access, deployed, place, readers, running, trail
 from rolecall.doctor.finding import Check, Finding, Verdict, cant_tell, wrong
 from rolecall.doctor.patient import Patient
-from rolecall.errors import CommandError
+from rolecall.errors import CommandError, DeniedError, WrongSettingsError
 
 CHECKS: tuple[Check, ...] = (
     *place.CHECKS,
@@ -22,7 +22,6 @@ CHECKS: tuple[Check, ...] = (
 )
 
 _PERMISSION = re.compile(r"not authorized to perform: ([\w-]+:\w+)")
-_DENIED = ("AccessDenied", "UnauthorizedOperation", "AuthorizationError")
 
 
 def examine(patient: Patient) -> Iterator[tuple[Check, Finding]]:
@@ -43,19 +42,25 @@ def examine(patient: Patient) -> Iterator[tuple[Check, Finding]]:
 def _looked(patient: Patient, check: Check) -> Finding:
     try:
         return check.look(patient)
-    except SettingsError as error:
+    except WrongSettingsError as error:
         return wrong(str(error), patient.deploy("…"))
     except ClientError as error:
         told = error.response["Error"]
-        return unseen(check, f"{told.get('Code', '')}: {told.get('Message', '')}", error.operation_name)
+        code, answered = told.get("Code", ""), f"{told.get('Code', '')}: {told.get('Message', '')}"
+        return kept_out(check, answered, error.operation_name) if code in DENIED else unseen(answered)
+    except DeniedError as error:
+        return kept_out(check, str(error))
     except (CommandError, BotoCoreError) as error:
-        return unseen(check, str(error))
+        return unseen(str(error))
 
 
-def unseen(check: Check, answered: str, operation: str = "") -> Finding:
-    """Say that a check could not look, and by which permission it could."""
-    if not any(code in answered for code in _DENIED):
-        return cant_tell(answered, "rolecall doctor, again")
+def unseen(answered: str) -> Finding:
+    """Say that a check could not look."""
+    return cant_tell(answered, "rolecall doctor, again")
+
+
+def kept_out(check: Check, answered: str, operation: str = "") -> Finding:
+    """Say that a check may not look, and by which permission it could."""
     named = _PERMISSION.search(answered)
     needed = [named[1]] if named else [each for each in check.permissions if each.endswith(f":{operation}")]
-    return Finding(Verdict.CANT_TELL, answered, f"allow these credentials {', '.join(needed or check.permissions)}")
+    return cant_tell(answered, f"allow these credentials {', '.join(needed or check.permissions)}")

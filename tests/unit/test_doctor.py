@@ -15,7 +15,7 @@ from chalicelib.errors import Reason
 from chalicelib.source_policy import Shard
 from rolecall.doctor import access, deployed, place, readers, running
 from rolecall.doctor.command import exit_status
-from rolecall.doctor.examination import CHECKS, unseen
+from rolecall.doctor.examination import CHECKS, kept_out
 from rolecall.doctor.finding import Check, Finding, Verdict, ok
 from rolecall.doctor.patient import Patient
 from rolecall.doctor.trail import Trail, judge
@@ -299,12 +299,11 @@ def test_neither_frozen_nor_stopped() -> None:
         ),
         ("AccessDeniedException: You don't have permissions …", "Look", "allow these credentials a:Look"),
         ("AccessDeniedException: no", "Other", "allow these credentials a:Look, b:Read"),
-        ("Throttling: slower", "Look", "rolecall doctor, again"),
     ],
 )
-def test_what_was_not_seen_names_the_permission_to_see_it(answered: str, operation: str, mend: str) -> None:
+def test_what_may_not_be_seen_names_the_permission_to_see_it(answered: str, operation: str, mend: str) -> None:
     check = Check(name="any", look=lambda _: ok(""), permissions=("a:Look", "b:Read"))
-    assert unseen(check, answered, operation) == Finding(Verdict.CANT_TELL, answered, mend)
+    assert kept_out(check, answered, operation) == Finding(Verdict.CANT_TELL, answered, mend)
 
 
 def test_the_exit_status_is_the_worst_that_was_found() -> None:
