@@ -1,14 +1,15 @@
-# Everything one does with Rolecall. The two virtual environments are made where they are missing or out of date.
+# Everything one does with Rolecall. The virtual environments are made where they are missing or out of date.
 
 PYTHON ?= $(firstword $(foreach each,python3 python3.13 python3.12 python3.11 python3.14,$(shell \
 	$(each) -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null && echo $(each))))
 APP := .venv/up-to-date
 LOCAL := .venv-local/up-to-date
+BENCH := .venv-bench/up-to-date
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 export PARAMS
-.PHONY: help demo local install test check static browser package deploy undeploy verify clean
+.PHONY: help demo local install test check static bench browser package deploy undeploy verify clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +40,9 @@ static: $(APP)
 	@$(BIN)/mypy --no-error-summary && $(BIN)/mypy --no-error-summary .chalice/package.py
 	@$(BIN)/lint-imports > .venv/layers.log || { cat .venv/layers.log >&2; exit 1; }
 
+bench: $(BENCH) ## measure how fast it is, as ratios, in a quarter of an hour: OPTIONS=--quick for less
+	@.venv-bench/bin/python -m benchmarks $(OPTIONS)
+
 package: $(APP) ## template.yaml and deployment.zip: STAGE=dev OUT=build/dev
 	$(call needs,STAGE OUT)
 	@$(BIN)/python .chalice/package.py "$(STAGE)" "$(OUT)"
@@ -61,7 +65,7 @@ browser: $(APP) ## the report in Chromium; takes its pictures in docs/ anew
 	@$(BIN)/pytest -q verify
 
 clean: ## remove all that was made here
-	rm -rf .venv .venv-local .venv-cli build *.egg-info .chalice/deployments .coverage .cache .*_cache .hypothesis
+	rm -rf .venv .venv-local .venv-cli .venv-bench build *.egg-info .chalice/deployments .coverage .cache .*_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(APP): requirements.txt requirements-dev.txt
@@ -69,6 +73,9 @@ $(APP): requirements.txt requirements-dev.txt
 
 $(LOCAL): local/requirements.txt
 	$(call environment,.venv-local,local/requirements.txt)
+
+$(BENCH): requirements.txt benchmarks/requirements.txt
+	$(call environment,.venv-bench,benchmarks/requirements.txt)
 
 needs = $(foreach name,$(1),$(if $($(name)),,$(error say $(name)=..., as in: make $@ $(name)=...)))
 

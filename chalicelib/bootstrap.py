@@ -15,7 +15,7 @@ from chalicelib.aws.ledger import Ledger
 from chalicelib.aws.member_roles import MemberRoles
 from chalicelib.aws.organizations import Organization
 from chalicelib.aws.queue import Queue
-from chalicelib.aws.sessions import Sessions, account_client, client_config
+from chalicelib.aws.sessions import Sessions, account_client, client_config, models_loading
 from chalicelib.aws.shards import ShardTable
 from chalicelib.aws.source_policies import SourcePolicies
 from chalicelib.enroll import Enroll
@@ -80,8 +80,8 @@ class Application:
 
     @cached_property
     def _queue(self) -> Queue:
-        client = self._session.client("sqs", config=self._config)
-        return Queue(client, self._environ["QUEUE_URL"], self._environ["DEAD_LETTER_QUEUE_ARN"])
+        queue_url, dead_letter_arn = self._environ["QUEUE_URL"], self._environ["DEAD_LETTER_QUEUE_ARN"]
+        return Queue(self._client("sqs"), queue_url, dead_letter_arn, self._settings.threads)
 
     @cached_property
     def _enroll(self) -> Enroll:
@@ -127,19 +127,25 @@ class Application:
 
     @cached_property
     def _organization(self) -> Organization:
-        return Organization(self._settings, self._session.client("organizations", config=self._config))
+        return Organization(self._settings, self._client("organizations"))
 
     @cached_property
     def _sessions(self) -> Sessions:
-        return Sessions(self._settings, self._session.client("sts", config=self._config))
+        return Sessions(self._settings, self._client("sts"))
 
     @cached_property
     def _iam(self) -> Any:
-        return account_client(self._session, "iam", self._config)
+        with models_loading():
+            return account_client(self._session, "iam", self._config)
 
     @cached_property
     def _dynamodb(self) -> Any:
-        return self._session.resource("dynamodb", config=self._config)
+        return self._client("dynamodb")
+
+    def _client(self, service: str) -> Any:
+        make: Any = self._session.client  # whose overloads want to know the service
+        with models_loading():
+            return make(service, config=self._config)
 
     @cached_property
     def _config(self) -> Any:

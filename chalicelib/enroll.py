@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from chalicelib.aws.ledger import Ledger
     from chalicelib.aws.queue import Queue
 
+_READ = 100  # accounts whose rows are read at once
 _FIRST_DELAY = 30
 _LONGEST_DELAY = 900
 _BELIEVED = timedelta(minutes=15)  # how long what a listing said of an account spares a DescribeAccount
@@ -94,24 +95,23 @@ class Enroll:
         return {"batchItemFailures": [{"itemIdentifier": record["messageId"]} for record in failed]}
 
     def _settle(self, jobs: list[_Job], owner: str, deadline: float) -> None:
-        account_ids = frozenset(job.message.account_id for job in jobs)
-        rows = self._ledger.read(account_ids)
-        for job in jobs:
-            job.row = rows.get(job.message.account_id)
-        readiness = self._pen.prepare(account_ids)
+        account_ids = [job.message.account_id for job in jobs]
         with self._pool(self._threads) as pool:
+            some = (account_ids[start : start + _READ] for start in range(0, len(account_ids), _READ))
+            rows = {account_id: row for read in pool.map(self._ledger.read, some) for account_id, row in read.items()}
+            for job in jobs:
+                job.row = rows.get(job.message.account_id)
+            readiness = self._pen.prepare(frozenset(account_ids))
             list(pool.map(lambda job: self._judge(job, readiness, deadline), jobs))
-        judged = [(job, job.verdict) for job in jobs if job.verdict is not None]
-        settled = self._source_policy([verdict for _, verdict in judged], owner, deadline)
-        # Their roles are taken away now that the source policy names them no longer.
-        removed = [verdict for _, verdict in judged if _is_removed(verdict)]
-        with self._pool(self._threads) as pool:
-            list(pool.map(self._reconcile.remove, removed))
-        for job, verdict in judged:
-            try:
-                self._record(job, verdict, settled)
-            except Exception:  # noqa: BLE001 - nor does one row's
-                logger.exception("account could not be recorded", account_id=verdict.account_id)
+            judged = [(job, job.verdict) for job in jobs if job.verdict is not None]
+            settled = self._source_policy([verdict for _, verdict in judged], owner, deadline)
+            # Their roles are taken away now that the source policy names them no longer.
+            list(pool.map(self._reconcile.remove, [verdict for _, verdict in judged if _is_removed(verdict)]))
+            recorded = list(pool.map(lambda each: self._record(each[0], each[1], settled), judged))
+        # Metrics are not made for several threads at once.
+        for (job, verdict), row in zip(judged, recorded, strict=True):
+            if row is not None:
+                _tell(job, verdict, row)
 
     def _judge(self, job: _Job, readiness: Readiness, deadline: float) -> None:
         started = self._clock()
@@ -155,7 +155,14 @@ class Enroll:
                 verdict.fail(unwritten)
         return settled
 
-    def _record(self, job: _Job, verdict: Verdict, settled: Settled) -> None:
+    def _record(self, job: _Job, verdict: Verdict, settled: Settled) -> LedgerRow | None:
+        try:
+            return self._write(job, verdict, settled)
+        except Exception:  # noqa: BLE001 - nor does one row's
+            logger.exception("account could not be recorded", account_id=verdict.account_id)
+            return None
+
+    def _write(self, job: _Job, verdict: Verdict, settled: Settled) -> LedgerRow:
         now = datetime.fromtimestamp(self._clock(), UTC)
         row = _row_after(job, verdict, settled, now)
         untried = verdict.reason is Reason.OUT_OF_TIME
@@ -164,7 +171,7 @@ class Enroll:
             # Another worker judged this account meanwhile, maybe by an older truth: look again.
             verdict.fail(RetryableError(Reason.OVERTAKEN, "another worker recorded this account meanwhile"))
         job.finished = not verdict.retryable
-        _tell(job, verdict, row)
+        return row
 
     def _hand_back(self, record: dict[str, Any]) -> None:
         received = int(record.get("attributes", {}).get("ApproximateReceiveCount", "1"))

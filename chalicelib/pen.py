@@ -20,6 +20,7 @@ from chalicelib.source_policy import (
     capacity,
     desired_policy,
     form,
+    is_behind,
     is_frozen,
     place,
     plan,
@@ -157,10 +158,12 @@ class Pen:
             now = self._clock()
             if now < last_write and self._table.take_pen(owner, now=now, until=deadline + LEASE_MARGIN):
                 try:
-                    errors |= self._write_all(last_write)
+                    unwritten, current = self._write_all(last_write)
                 finally:
                     self._table.let_go(owner)
-            elif now < patience:
+                errors |= unwritten
+                continue
+            if now < patience:
                 self._pause(_PAUSE)
             else:
                 errors |= {shard.name: _still_pending(shard) for shard in pending}
@@ -267,15 +270,13 @@ class Pen:
         return shard.written < placed or (shard.written == shard.version and self._is_behind(shard))
 
     def _is_behind(self, shard: Shard) -> bool:
-        organization_id = self._organization_id()
-        believed = believed_policy(self._settings, shard, organization_id)
-        return bool(plan(believed, desired_policy(self._settings, shard, organization_id)))
+        return is_behind(self._settings, shard, self._organization_id())
 
-    def _write_all(self, last_write: float) -> dict[str, AccountError]:
+    def _write_all(self, last_write: float) -> tuple[dict[str, AccountError], tuple[Shard, ...]]:
+        """Write every shard that is behind until none is; tell what failed, and the shards as they were seen last."""
         errors: dict[str, AccountError] = {}
-        while behind := [
-            shard for shard in self._table.load().shards if shard.name not in errors and self._is_behind(shard)
-        ]:
+        shards = self._table.load().shards
+        while behind := [shard for shard in shards if shard.name not in errors and self._is_behind(shard)]:
             for shard in behind:
                 try:
                     if self._clock() >= last_write:
@@ -283,7 +284,8 @@ class Pen:
                     self._write(shard)
                 except AccountError as error:
                     errors[shard.name] = error
-        return errors
+            shards = self._table.load().shards
+        return errors, shards
 
     def _write(self, shard: Shard) -> None:
         organization_id = self._organization_id()

@@ -199,13 +199,27 @@ def form(settings: Settings, shard: Shard, organization_id: str) -> str:
     return hashlib.sha256(document(settings, bare, organization_id).text.encode()).hexdigest()[:16]
 
 
+def _is_current(settings: Settings, shard: Shard, organization_id: str) -> bool:
+    return shard.written == shard.version and shard.form == form(settings, shard, organization_id)
+
+
+def is_behind(settings: Settings, shard: Shard, organization_id: str) -> bool:
+    """Tell whether the plan from what was last written to what should be holds anything; no document is written out for it."""
+    written = shard.written > 0 and _is_current(settings, shard, organization_id)
+    return not written or _attached(settings, shard) != shard.attached
+
+
+def _attached(settings: Settings, shard: Shard) -> frozenset[str]:
+    attachable = frozenset(principal.arn for principal in settings.attachable_principals)
+    return attachable if settings.attach_source_policy else shard.attached
+
+
 def desired_policy(settings: Settings, shard: Shard, organization_id: str) -> SourcePolicy:
     """Say what a shard should be in IAM; attachments that an operator makes are left as they are."""
-    attached = frozenset(principal.arn for principal in settings.attachable_principals)
     return SourcePolicy(
         name=shard.name,
         document=document(settings, shard, organization_id),
-        attached=attached if settings.attach_source_policy else shard.attached,
+        attached=_attached(settings, shard),
     )
 
 
@@ -213,7 +227,7 @@ def believed_policy(settings: Settings, shard: Shard, organization_id: str) -> S
     """Say what a shard is in IAM by what was last written there, without reading IAM, whose reads may be stale."""
     if shard.written == 0:
         return None
-    current = shard.written == shard.version and shard.form == form(settings, shard, organization_id)
+    current = _is_current(settings, shard, organization_id)
     return SourcePolicy(
         name=shard.name,
         document=document(settings, shard, organization_id) if current else None,

@@ -283,7 +283,7 @@ class Stage:
 
     @cached_property
     def _dynamodb(self) -> Any:
-        return self._session.resource("dynamodb", endpoint_url=self._endpoint_url)
+        return self.client("dynamodb")
 
     @cached_property
     def _ledger(self) -> Ledger:

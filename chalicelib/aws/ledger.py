@@ -8,34 +8,35 @@ from botocore.exceptions import ClientError
 
 from chalicelib.accounts import Change, LedgerRow, Outcome
 from chalicelib.arns import AccountId
+from chalicelib.aws import items
 from chalicelib.aws.failures import error_code
 from chalicelib.errors import Reason, RolecallError
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBServiceResource
+    from mypy_boto3_dynamodb import DynamoDBClient
 
 _BATCH = 100  # keys of one BatchGetItem ("Quotas in Amazon DynamoDB")
 _ASKS = 10
 _KNOWN = {field.name for field in fields(LedgerRow)}
+_OUTCOMES, _CHANGES, _REASONS = ({each.value: each for each in words} for words in (Outcome, Change, Reason))
 
 
 class Ledger:
     """Reads and writes rows; a row is only written over the one that was read."""
 
-    def __init__(self, dynamodb: "DynamoDBServiceResource", table: str) -> None:
-        """Take a resource and the table's name."""
-        self._dynamodb = dynamodb
+    def __init__(self, client: "DynamoDBClient", table: str) -> None:
+        """Take a client and the table's name."""
+        self._client = client
         self._name = table
-        self._table = dynamodb.Table(table)
 
     def read(self, account_ids: Iterable[AccountId]) -> dict[AccountId, LedgerRow]:
         """Read the rows of some accounts; those without a row are left out."""
-        keys = [{"account_id": account_id} for account_id in dict.fromkeys(account_ids)]
+        keys = [items.written({"account_id": account_id}) for account_id in dict.fromkeys(account_ids)]
         rows: dict[AccountId, LedgerRow] = {}
         for start in range(0, len(keys), _BATCH):
             wanted: Any = {self._name: {"Keys": keys[start : start + _BATCH], "ConsistentRead": True}}
             for _ in range(_ASKS):
-                answer = self._dynamodb.batch_get_item(RequestItems=wanted)
+                answer = self._client.batch_get_item(RequestItems=wanted)
                 for item in answer["Responses"].get(self._name, []):
                     row = _row(item)
                     rows[row.account_id] = row
@@ -51,7 +52,7 @@ class Ledger:
         """Read every row, page by page."""
         start: dict[str, Any] = {}
         while True:
-            page = self._table.scan(ConsistentRead=True, **start)
+            page = self._client.scan(TableName=self._name, ConsistentRead=True, **start)
             yield from map(_row, page["Items"])
             if "LastEvaluatedKey" not in page:
                 return
@@ -59,16 +60,16 @@ class Ledger:
 
     def write(self, row: LedgerRow, *, over: LedgerRow | None) -> bool:
         """Write a row over the one that was read, or tell by False that somebody else wrote one meanwhile."""
-        item = {name: value for name, value in asdict(row).items() if value is not None}
+        item = items.written({name: value for name, value in asdict(row).items() if value is not None})
         # Also true where there is no row at all.
         condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(updated_at)"}
         if over is not None and over.updated_at:
             condition = {
                 "ConditionExpression": "updated_at = :read",
-                "ExpressionAttributeValues": {":read": over.updated_at},
+                "ExpressionAttributeValues": items.written({":read": over.updated_at}),
             }
         try:
-            self._table.put_item(Item=item, **condition)
+            self._client.put_item(TableName=self._name, Item=item, **condition)
         except ClientError as error:
             if error_code(error) == "ConditionalCheckFailedException":
                 return False
@@ -78,14 +79,14 @@ class Ledger:
 
 def _row(item: dict[str, Any]) -> LedgerRow:
     """Read an item, of an earlier or later release too: what it lacks is not known, and what we don't know is passed over."""
-    known = {name: value for name, value in item.items() if name in _KNOWN}
-    outcome, change, reason = (known.get(name) for name in ("outcome", "change", "reason"))
+    known = items.read({name: value for name, value in item.items() if name in _KNOWN})
+    outcome, change, reason = (known.get(name, "") for name in ("outcome", "change", "reason"))
     return LedgerRow(
         **{
             **known,
-            "outcome": Outcome(outcome) if outcome in set(Outcome) else Outcome.FAILED,
-            "change": Change(change) if change in set(Change) else Change.NONE,
-            "reason": Reason(reason) if reason in set(Reason) else None,
+            "outcome": _OUTCOMES.get(outcome, Outcome.FAILED),
+            "change": _CHANGES.get(change, Change.NONE),
+            "reason": _REASONS.get(reason),
             "attempts": int(known.get("attempts", 0)),
             "updated_at": known.get("updated_at", ""),
         }

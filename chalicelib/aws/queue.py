@@ -1,6 +1,7 @@
 """The queue of accounts to reconcile."""
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from chalicelib.errors import RolecallError
@@ -15,27 +16,29 @@ _BATCH = 10  # entries of one SendMessageBatch ("Amazon SQS message quotas")
 class Queue:
     """Sends accounts to the queue and hands failed messages back to it."""
 
-    def __init__(self, client: "SQSClient", url: str, dead_letter_arn: str) -> None:
-        """Take a client, the queue's URL, and its dead-letter queue's ARN."""
+    def __init__(self, client: "SQSClient", url: str, dead_letter_arn: str, threads: int) -> None:
+        """Take a client, the queue's URL, its dead-letter queue's ARN, and how many batches are sent at once."""
         self._client = client
         self._url = url
         self._dead_letter_arn = dead_letter_arn
+        self._threads = threads
 
     def send(self, messages: Iterable[Message]) -> None:
         """Send messages; a RolecallError tells of any that SQS did not take."""
         waiting = list(messages)
-        for start in range(0, len(waiting), _BATCH):
-            batch = waiting[start : start + _BATCH]
-            answer = self._client.send_message_batch(
-                QueueUrl=self._url,
-                Entries=[
-                    {"Id": str(index), "MessageBody": write_message(message)} for index, message in enumerate(batch)
-                ],
-            )
-            refused = [f"{batch[int(each['Id'])].account_id} ({each['Code']})" for each in answer.get("Failed", [])]
-            if refused:
-                message = f"SQS did not take the messages of {', '.join(refused)}"
-                raise RolecallError(message)
+        batches = [waiting[start : start + _BATCH] for start in range(0, len(waiting), _BATCH)]
+        with ThreadPoolExecutor(self._threads) as pool:
+            refused = [each for some in pool.map(self._send, batches) for each in some]
+        if refused:
+            message = f"SQS did not take the messages of {', '.join(refused)}"
+            raise RolecallError(message)
+
+    def _send(self, batch: list[Message]) -> list[str]:
+        answer = self._client.send_message_batch(
+            QueueUrl=self._url,
+            Entries=[{"Id": str(index), "MessageBody": write_message(message)} for index, message in enumerate(batch)],
+        )
+        return [f"{batch[int(each['Id'])].account_id} ({each['Code']})" for each in answer.get("Failed", [])]
 
     def redrive(self) -> bool:
         """Start moving the dead-letter queue's messages back, or tell by False that a move is under way already.

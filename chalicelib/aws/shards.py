@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from chalicelib.aws import items
 from chalicelib.aws.failures import error_code
 from chalicelib.errors import SettingsError
 from chalicelib.settings import Settings
 from chalicelib.source_policy import Shard
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBServiceResource
+    from mypy_boto3_dynamodb import DynamoDBClient
 
 # Keys that no policy can have as its name.
 _PLACEMENT = "#placement"
@@ -34,17 +35,16 @@ class Snapshot:
 class ShardTable:
     """Keeps what the shards should name and what was written of it; the adapter of one DynamoDB table."""
 
-    def __init__(self, settings: Settings, dynamodb: "DynamoDBServiceResource", table: str) -> None:
-        """Take a resource and the table's name."""
+    def __init__(self, settings: Settings, client: "DynamoDBClient", table: str) -> None:
+        """Take a client and the table's name."""
         self._policy_name = settings.source_policy_name
         self._made_for = {
             "MEMBER_ROLE_NAME": settings.member_role_name,
             "SOURCE_POLICY_NAME": settings.source_policy_name,
             "SOURCE_PRINCIPAL_ARNS' account": settings.source_account_id,
         }
-        self._client = dynamodb.meta.client
+        self._client = client
         self._name = table
-        self._table = dynamodb.Table(table)
 
     def load(self) -> Snapshot:
         """Read all shards; a SettingsError refuses settings that would leave what is there to nobody.
@@ -52,21 +52,20 @@ class ShardTable:
         The count of placements is read first: a placement made while the shards are read then makes `place` fail, so no
         decision is ever made on half of one.
         """
-        counted: dict[str, Any] = self._table.get_item(Key={"policy_name": _PLACEMENT}, ConsistentRead=True).get(
-            "Item", {}
-        )
-        items: list[dict[str, Any]] = []
+        answer = self._client.get_item(TableName=self._name, Key=_key(_PLACEMENT), ConsistentRead=True)
+        counted = items.read(answer.get("Item", {}))
+        found: list[dict[str, Any]] = []
         start: dict[str, Any] = {}
         while True:
-            page = self._table.scan(ConsistentRead=True, **start)
-            items += page["Items"]
+            page = self._client.scan(TableName=self._name, ConsistentRead=True, **start)
+            found += map(items.read, page["Items"])
             if "LastEvaluatedKey" not in page:
                 break
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
-        if any(not item["policy_name"].startswith("#") for item in items):
+        if any(not item["policy_name"].startswith("#") for item in found):
             self._refuse_other_names(counted.get("made_for", self._made_for))
-        shards = {index: _shard(item) for item in items if (index := self._index(item["policy_name"])) is not None}
-        stopped = any(item["policy_name"] == _STOPPED for item in items)
+        shards = {index: _shard(item) for item in found if (index := self._index(item["policy_name"])) is not None}
+        stopped = any(item["policy_name"] == _STOPPED for item in found)
         return Snapshot(int(counted.get("version", 0)), tuple(shards[index] for index in sorted(shards)), stopped)
 
     def place(self, seen: Snapshot, changed: Iterable[Shard]) -> bool:
@@ -74,12 +73,14 @@ class ShardTable:
         counted: dict[str, Any] = {
             "Update": {
                 "TableName": self._name,
-                "Key": {"policy_name": _PLACEMENT},
+                "Key": _key(_PLACEMENT),
                 "UpdateExpression": "SET #version = :next, made_for = :made_for",
                 "ConditionExpression": "#version = :seen" if seen.placement else "attribute_not_exists(#version)",
                 "ExpressionAttributeNames": {"#version": "version"},
-                "ExpressionAttributeValues": {":next": seen.placement + 1, ":made_for": self._made_for}
-                | ({":seen": seen.placement} if seen.placement else {}),
+                "ExpressionAttributeValues": items.written(
+                    {":next": seen.placement + 1, ":made_for": self._made_for}
+                    | ({":seen": seen.placement} if seen.placement else {})
+                ),
             }
         }
         try:
@@ -100,7 +101,7 @@ class ShardTable:
         return {
             "Update": {
                 "TableName": self._name,
-                "Key": {"policy_name": shard.name},
+                "Key": _key(shard.name),
                 "UpdateExpression": f"SET #version = :version, #frozen = :frozen{sets}"
                 + (f" REMOVE {', '.join(removed)}" if removed else ""),
                 "ExpressionAttributeNames": {
@@ -109,25 +110,26 @@ class ShardTable:
                     "#accounts": "accounts",
                     "#excluded": "excluded",
                 },
-                "ExpressionAttributeValues": values | {f":{name}": ids for name, ids in kept.items()},
+                "ExpressionAttributeValues": items.written(values | {f":{name}": ids for name, ids in kept.items()}),
             }
         }
 
     def stop(self) -> None:
         """Have every account leave, and none enrolled, until `resume`."""
-        self._table.update_item(
-            Key={"policy_name": _STOPPED},
+        self._client.update_item(
+            TableName=self._name,
+            Key=_key(_STOPPED),
             UpdateExpression="SET stopped = :true",
-            ExpressionAttributeValues={":true": True},
+            ExpressionAttributeValues=items.written({":true": True}),
         )
 
     def resume(self) -> None:
         """Let accounts be enrolled again."""
-        self._table.delete_item(Key={"policy_name": _STOPPED})
+        self._client.delete_item(TableName=self._name, Key=_key(_STOPPED))
 
     def forget(self, shard: Shard) -> None:
         """Drop a shard whose policy has been deleted."""
-        self._table.delete_item(Key={"policy_name": shard.name})
+        self._client.delete_item(TableName=self._name, Key=_key(shard.name))
 
     def mark_written(self, shard: Shard) -> None:
         """Record what IAM was last given of a shard."""
@@ -136,10 +138,11 @@ class ShardTable:
         if shard.attached:
             attached, values[":attached"] = ", attached = :attached", set(shard.attached)
         mark = partial(
-            self._table.update_item,
-            Key={"policy_name": shard.name},
+            self._client.update_item,
+            TableName=self._name,
+            Key=_key(shard.name),
             UpdateExpression=f"SET written = :written, form = :form {attached}",
-            ExpressionAttributeValues=values,
+            ExpressionAttributeValues=items.written(values),
         )
         for _ in range(_ATTEMPTS - 1):
             try:
@@ -155,13 +158,14 @@ class ShardTable:
     def take_pen(self, owner: str, *, now: float, until: float) -> bool:
         """Take the lease if nobody else holds it, or tell by False that somebody does; times are seconds since the epoch."""
         try:
-            self._table.update_item(
-                Key={"policy_name": _PEN},
+            self._client.update_item(
+                TableName=self._name,
+                Key=_key(_PEN),
                 UpdateExpression="SET #owner = :owner, #until = :until",
                 # Its own it holds where the answer was lost and botocore asks again.
                 ConditionExpression="attribute_not_exists(#owner) OR #owner = :owner OR #until < :now",
                 ExpressionAttributeNames={"#owner": "owner", "#until": "until"},
-                ExpressionAttributeValues={":owner": owner, ":now": int(now), ":until": int(until) + 1},
+                ExpressionAttributeValues=items.written({":owner": owner, ":now": int(now), ":until": int(until) + 1}),
             )
         except ClientError as error:
             if error_code(error) == "ConditionalCheckFailedException":
@@ -172,12 +176,13 @@ class ShardTable:
     def let_go(self, owner: str) -> None:
         """Give the lease back, unless it is somebody else's by now."""
         try:
-            self._table.update_item(
-                Key={"policy_name": _PEN},
+            self._client.update_item(
+                TableName=self._name,
+                Key=_key(_PEN),
                 UpdateExpression="REMOVE #owner, #until",
                 ConditionExpression="#owner = :owner",
                 ExpressionAttributeNames={"#owner": "owner", "#until": "until"},
-                ExpressionAttributeValues={":owner": owner},
+                ExpressionAttributeValues=items.written({":owner": owner}),
             )
         except ClientError as error:
             if error_code(error) != "ConditionalCheckFailedException":
@@ -197,6 +202,10 @@ class ShardTable:
             return 0
         base, _, number = name.rpartition("-")
         return int(number) - 1 if base == self._policy_name and number.isdigit() else None
+
+
+def _key(name: str) -> dict[str, Any]:
+    return items.written({"policy_name": name})
 
 
 def _shard(item: dict[str, Any]) -> Shard:

@@ -82,7 +82,7 @@ def test_keys_that_dynamodb_leaves_unread_are_asked_for_again(organization: Orga
     def leave_unread(answer: dict[str, Any]) -> None:
         if left:
             left.clear()
-            keys = [{"account_id": account_id}]
+            keys = [{"account_id": {"S": account_id}}]
             answer["Responses"] = {}
             answer["UnprocessedKeys"] = {stage.ledger.name: {"Keys": keys, "ConsistentRead": True}}
 
@@ -101,7 +101,7 @@ def test_a_batch_comes_back_when_dynamodb_leaves_its_keys_unread_for_good(
     boundary.edit(
         "dynamodb:BatchGetItem",
         lambda answer: answer.update(
-            Responses={}, UnprocessedKeys={stage.ledger.name: {"Keys": [{"account_id": account_id}]}}
+            Responses={}, UnprocessedKeys={stage.ledger.name: {"Keys": [{"account_id": {"S": account_id}}]}}
         ),
     )
 

@@ -34,6 +34,7 @@ ENVIRON = {
     "DEAD_LETTER_QUEUE_ARN": f"arn:aws:sqs:{REGION}:{MANAGEMENT}:accounts-dlq",
     "LEDGER_TABLE": "ledger",
     "SOURCE_POLICY_TABLE": "source-policy",
+    "THREADS": "1",  # so that one call comes after the other, each in its own time
 }
 
 

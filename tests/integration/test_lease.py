@@ -145,7 +145,7 @@ def _settle(organization: Organization, stage: Stage, clock: Clock, account_id: 
     session, settings = organization.functions["enroll"], Settings.from_env(stage.environ)
     pen = Pen(
         settings,
-        ShardTable(settings, session.resource("dynamodb"), stage.shards.name),
+        ShardTable(settings, session.client("dynamodb"), stage.shards.name),
         SourcePolicies(
             settings, Sessions(settings, session.client("sts")), account_client(session, "iam", client_config(1))
         ),

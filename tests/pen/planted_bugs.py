@@ -31,7 +31,7 @@ class MarksTheNewest(ShardTable):
 class LooksOnce(Pen):
     """Writes what is behind and lets go without another look."""
 
-    def _write_all(self, last_write: float) -> dict[str, AccountError]:
+    def _write_all(self, last_write: float) -> tuple[dict[str, AccountError], tuple[Shard, ...]]:
         errors: dict[str, AccountError] = {}
         for shard in self._table.load().shards:
             try:
@@ -39,7 +39,7 @@ class LooksOnce(Pen):
                     self._write(shard)
             except AccountError as error:
                 errors[shard.name] = error
-        return errors
+        return errors, self._table.load().shards
 
 
 class WaitsForNoOne(Pen):

@@ -24,6 +24,7 @@ from chalicelib.source_policy import (
     desired_policy,
     document,
     form,
+    is_behind,
     looking_document,
     plan,
     removing_document,
@@ -223,7 +224,9 @@ def mark_written(shard: Shard, held: Settings) -> Shard:
 
 def needed(shard: Shard, held: Settings) -> list[type]:
     believed = believed_policy(held, shard, ORGANIZATION_ID)
-    return [type(action) for action in plan(believed, desired_policy(held, shard, ORGANIZATION_ID))]
+    actions = plan(believed, desired_policy(held, shard, ORGANIZATION_ID))
+    assert is_behind(held, shard, ORGANIZATION_ID) == bool(actions)
+    return [type(action) for action in actions]
 
 
 NEW = Shard(name=NAME, accounts=frozenset({MEMBER}), version=3)

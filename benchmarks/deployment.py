@@ -1,0 +1,80 @@
+"""A stage of Rolecall as the benchmarks deploy it: its environment, its events, and what Lambda tells its functions."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+REGION = "us-east-1"
+MANAGEMENT = "900000000000"
+STAGE = "bench"
+READER = f"arn:aws:iam::{MANAGEMENT}:role/Reader"
+OWN_KEY = "AKIAROLECALLBENCH000"
+
+ENVIRON = {
+    "STAGE": STAGE,
+    "PARTITION": "aws",
+    "MANAGEMENT_ACCOUNT_ID": MANAGEMENT,
+    "SOURCE_PRINCIPAL_ARNS": READER,
+    "QUEUE_URL": f"https://sqs.{REGION}.amazonaws.com/{MANAGEMENT}/rolecall-{STAGE}-accounts",
+    "DEAD_LETTER_QUEUE_ARN": f"arn:aws:sqs:{REGION}:{MANAGEMENT}:rolecall-{STAGE}-accounts-dlq",
+    "LEDGER_TABLE": f"rolecall-{STAGE}-ledger",
+    "SOURCE_POLICY_TABLE": f"rolecall-{STAGE}-source-policy",
+    "POWERTOOLS_SERVICE_NAME": f"rolecall-{STAGE}",
+    "POWERTOOLS_METRICS_NAMESPACE": "Rolecall",
+}
+"""What the template sets, with the defaults of all settings that have one."""
+
+
+def aws_environ(endpoint: str) -> dict[str, str]:
+    """Tell any client of this process where AWS is and who is calling."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": OWN_KEY,
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_SESSION_TOKEN": "token",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+    }
+
+
+@dataclass(frozen=True)
+class Context:
+    """What Lambda tells a function about its invocation."""
+
+    seconds: float = 600.0
+    aws_request_id: str = "11111111-2222-3333-4444-555555555555"
+    function_name: str = f"rolecall-{STAGE}-enroll"
+    memory_limit_in_mb: int = 512
+    invoked_function_arn: str = f"arn:aws:lambda:{REGION}:{MANAGEMENT}:function:rolecall-{STAGE}-enroll"
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Tell how long the function may go on."""
+        return int(self.seconds * 1000)
+
+
+def batch(account_ids: Iterable[str], *, listed: bool = True) -> dict[str, Any]:
+    """Make the event of a batch off the queue; `listed` messages come from a sweep, and say what it saw."""
+    now = datetime.now(UTC)
+    account = {"name": "Account", "state": "ACTIVE", "joined_at": "2024-01-01T00:00:00+00:00", "ou_ids": []}
+    told = {"account": account, "listed_at": now.isoformat()} if listed else {}
+    sent = str(int(now.timestamp() * 1000))
+    return {
+        "Records": [
+            {
+                "messageId": f"message-{account_id}",
+                "receiptHandle": f"handle-{account_id}",
+                "body": json.dumps({"account_id": account_id, "trigger": "backfill", **told}, separators=(",", ":")),
+                "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": sent},
+                "messageAttributes": {},
+                "eventSource": "aws:sqs",
+                "eventSourceARN": f"arn:aws:sqs:{REGION}:{MANAGEMENT}:rolecall-{STAGE}-accounts",
+                "awsRegion": REGION,
+            }
+            for account_id in account_ids
+        ]
+    }

@@ -1,0 +1,44 @@
+"""The enroll function as Lambda calls it: handler, logs, metrics and all, with what it writes thrown away."""
+
+import contextlib
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
+
+from benchmarks.deployment import Context
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+Handler: TypeAlias = Callable[[dict[str, Any]], None]
+
+
+def enroll_function(threads: int) -> Handler:
+    """Make the function with so many threads; the one that was made before is of no more use."""
+    os.environ["THREADS"] = str(threads)
+    app = _app()
+    app.application.cache_clear()
+
+    def handle(event: dict[str, Any]) -> None:
+        with contextlib.redirect_stdout(_nowhere()):
+            failures = app.enroll(event, Context())["batchItemFailures"]
+        if failures:
+            message = f"{len(failures)} accounts were not enrolled, {failures[0]['itemIdentifier']} first"
+            raise RuntimeError(message)
+
+    return handle
+
+
+@cache
+def _app() -> "ModuleType":
+    with contextlib.redirect_stdout(_nowhere()):  # which the logger keeps
+        import app  # noqa: PLC0415
+
+    return app
+
+
+@cache
+def _nowhere() -> IO[str]:
+    return Path(os.devnull).open("w")

@@ -1,0 +1,62 @@
+"""3b. The source policy: packing and writing it for one account and for thousands."""
+
+from benchmarks.contestants import pen
+from benchmarks.effort import Effort
+from benchmarks.report import Claim, Measurement
+from benchmarks.stub.kinds import Kind, account_ids
+from benchmarks.stub.process import Conditions, StubProcess
+from benchmarks.timing import spent
+from chalicelib.arns import AccountId
+from chalicelib.pen import Pen
+from chalicelib.source_policy import Moves
+
+_SIZES = (1, 100, 1_000, 8_000)
+_BATCH = 50
+_LINEAR = 1.3
+
+
+def measure(stub: StubProcess, effort: Effort) -> list[Measurement]:  # noqa: ARG001 - it takes seconds
+    """Measure the settling of that many new accounts, in batches."""
+    told = Measurement(
+        f"3b. the source policy, in batches of {_BATCH}: what placing and writing takes",
+        notes=["touched: shards that batches changed, added up over the batches; each is written once a batch"],
+    )
+    for size in _SIZES:
+        stub.begin(Conditions())
+        settling = pen()
+        ids = [AccountId(each) for each in account_ids(Kind.NEW, size)]
+
+        def settle(settling: Pen = settling, ids: list[AccountId] = ids) -> None:
+            for start in range(0, len(ids), _BATCH):
+                joining = frozenset(ids[start : start + _BATCH])
+                settling.prepare(joining)
+                settled = settling.settle(Moves(join=joining), owner="benchmark", deadline=2**40)
+                if settled.errors:
+                    raise RuntimeError(settled.errors)
+
+        run = spent(settle)
+        seen = stub.seen()
+        named = {shard.name: shard.accounts for shard in settling.standing().shards}
+        capacity = max(map(len, named.values()))
+        touched = sum(
+            len({number // capacity for number in range(start, min(start + _BATCH, size))})
+            for start in range(0, size, _BATCH)
+        )
+        written = seen.policies_written.total()
+        told.rows.append(
+            {
+                "accounts": size,
+                "shards": len(named),
+                "touched": touched,
+                "writes in IAM": written,
+                "writes / touched": written / touched,
+                "calls each": seen.calls.total() / size,
+                "calls a batch": seen.calls.total() / -(-size // _BATCH),
+                "CPU ms each": 1000 * run.cpu / size,
+            }
+        )
+        told.claims.append(Claim(f"{size:,} accounts: writes of shards / shards touched", written / touched, 1))
+    by_size = {row["accounts"]: row for row in told.rows}
+    growth = float(by_size[8_000]["CPU ms each"] or 0) / float(by_size[1_000]["CPU ms each"] or 1)
+    told.claims.append(Claim("CPU an account at 8,000 / at 1,000", growth, _LINEAR))
+    return [told]

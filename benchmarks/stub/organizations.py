@@ -1,0 +1,78 @@
+"""Organizations: as many accounts of a kind as there should be, twenty a page, no faster than a rate allows."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.deployment import MANAGEMENT
+from benchmarks.stub.answer import Answer, Refusal, raw_json
+from benchmarks.stub.kinds import Kind, account_id
+
+PAGE = 20
+"""Accounts of a page of ListAccounts (its MaxResults)."""
+
+
+@dataclass(slots=True)
+class Bucket:
+    """A token bucket, by which AWS limits a rate."""
+
+    rate: float
+    burst: float
+    clock: Callable[[], float] = time.monotonic
+    _tokens: float = 0.0
+    _refilled_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._tokens, self._refilled_at = self.burst, self.clock()
+
+    def take(self) -> bool:
+        """Take a token, or tell by False that there is none."""
+        now = self.clock()
+        self._tokens = min(self.burst, self._tokens + (now - self._refilled_at) * self.rate)
+        self._refilled_at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+@dataclass(slots=True)
+class Organization:
+    """The organization that the management account leads."""
+
+    kind: Kind = Kind.NEW
+    accounts: int = 0
+    listing: Bucket | None = None
+
+    def answer(self, operation: str, content: dict[str, Any]) -> Answer:
+        """Answer a call of Organizations."""
+        match operation:
+            case "ListAccounts":
+                if self.listing is not None and not self.listing.take():
+                    raise Refusal("TooManyRequestsException")
+                return self._page(int(content.get("NextToken", "0")))
+            case "DescribeAccount":
+                return raw_json(b'{"Account":' + _account(content["AccountId"]) + b"}")
+            case "DescribeOrganization":
+                return raw_json(
+                    json.dumps({"Organization": {"Id": "o-benchmarks", "MasterAccountId": MANAGEMENT}}).encode()
+                )
+            case _:
+                raise Refusal("UnknownOperationException")
+
+    def _page(self, first: int) -> Answer:
+        last = min(first + PAGE, self.accounts)
+        accounts = b",".join(_account(account_id(self.kind, number)) for number in range(first, last))
+        following = b',"NextToken":"%d"' % last if last < self.accounts else b""
+        return raw_json(b'{"Accounts":[' + accounts + b"]" + following + b"}")
+
+
+def _account(account_id: str) -> bytes:
+    return (
+        f'{{"Id":"{account_id}","Arn":"arn:aws:organizations::{MANAGEMENT}:account/o-benchmarks/{account_id}",'
+        f'"Email":"{account_id}@example.com","Name":"Account {account_id}","Status":"ACTIVE","State":"ACTIVE",'
+        '"JoinedMethod":"CREATED","JoinedTimestamp":1704067200.0,'
+        f'"Paths":["o-benchmarks/r-ab12/ou-ab12-11111111/{account_id}/"]}}'
+    ).encode()

@@ -1,0 +1,91 @@
+"""IAM in the management account: the source principal, and the managed policies that are made there."""
+
+from dataclasses import dataclass, field
+
+from benchmarks.deployment import MANAGEMENT, STAGE
+from benchmarks.stub.answer import Answer, Refusal, xml
+
+_QUOTA = 25  # policies attached to one role
+_MOST_VERSIONS = 5
+
+
+@dataclass(slots=True)
+class _Policy:
+    versions: list[int] = field(default_factory=lambda: [1])
+    attached: bool = False
+
+
+@dataclass(slots=True)
+class ManagementAccount:
+    """Keeps the versions of each policy, and counts how often each was written."""
+
+    policies: dict[str, _Policy] = field(default_factory=dict)
+    written: dict[str, int] = field(default_factory=dict)
+
+    def answer(self, action: str, params: dict[str, str]) -> Answer:
+        """Answer a call in the management account."""
+        if action == "GetRole":
+            return xml(
+                action,
+                "<Role><Path>/</Path><RoleId>AROA1234567890EXAMPLE</RoleId><CreateDate>2026-01-01T00:00:00Z</CreateDate>"
+                f"<RoleName>{params['RoleName']}</RoleName><Arn>arn:aws:iam::{MANAGEMENT}:role/{params['RoleName']}</Arn></Role>",
+            )
+        if action == "GetAccountSummary":
+            quota = f"<entry><key>AttachedPoliciesPerRoleQuota</key><value>{_QUOTA}</value></entry>"
+            return xml(action, f"<SummaryMap>{quota}</SummaryMap>")
+        if action == "ListAttachedRolePolicies":
+            attached = "".join(
+                f"<member><PolicyName>{arn.rpartition('/')[2]}</PolicyName><PolicyArn>{arn}</PolicyArn></member>"
+                for arn, policy in self.policies.items()
+                if policy.attached
+            )
+            return xml(action, f"<IsTruncated>false</IsTruncated><AttachedPolicies>{attached}</AttachedPolicies>")
+        if action == "CreatePolicy":
+            return self._create(params["PolicyName"])
+        arn = params["PolicyArn"]
+        if arn not in self.policies:
+            raise Refusal("NoSuchEntity", 404)
+        return self._on(action, arn, self.policies[arn], params)
+
+    def _create(self, name: str) -> Answer:
+        arn = f"arn:aws:iam::{MANAGEMENT}:policy/{name}"
+        if arn in self.policies:
+            raise Refusal("EntityAlreadyExists", 409)
+        self.policies[arn] = _Policy()
+        self.written[name] = self.written.get(name, 0) + 1
+        return xml("CreatePolicy", f"<Policy><Arn>{arn}</Arn><DefaultVersionId>v1</DefaultVersionId></Policy>")
+
+    def _on(self, action: str, arn: str, policy: _Policy, params: dict[str, str]) -> Answer:
+        newest = policy.versions[-1]
+        match action:
+            case "GetPolicy":
+                tags = "".join(
+                    f"<member><Key>{key}</Key><Value>{value}</Value></member>"
+                    for key, value in (("managed-by", "rolecall"), ("rolecall-stage", STAGE))
+                )
+                return xml(
+                    action,
+                    f"<Policy><Arn>{arn}</Arn><DefaultVersionId>v{newest}</DefaultVersionId><Tags>{tags}</Tags></Policy>",
+                )
+            case "CreatePolicyVersion":
+                if len(policy.versions) == _MOST_VERSIONS:
+                    raise Refusal("LimitExceeded", 409)
+                policy.versions.append(newest + 1)
+                name = arn.rpartition("/")[2]
+                self.written[name] = self.written.get(name, 0) + 1
+                return xml(action, f"<PolicyVersion><VersionId>v{newest + 1}</VersionId></PolicyVersion>")
+            case "ListPolicyVersions":
+                versions = "".join(
+                    f"<member><VersionId>v{each}</VersionId><IsDefaultVersion>{str(each == newest).lower()}"
+                    "</IsDefaultVersion></member>"
+                    for each in reversed(policy.versions)
+                )
+                return xml(action, f"<IsTruncated>false</IsTruncated><Versions>{versions}</Versions>")
+            case "DeletePolicyVersion":
+                policy.versions.remove(int(params["VersionId"].removeprefix("v")))
+                return xml(action)
+            case "AttachRolePolicy" | "DetachRolePolicy":
+                policy.attached = action == "AttachRolePolicy"
+                return xml(action)
+            case _:
+                raise Refusal("InvalidAction")

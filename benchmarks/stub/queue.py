@@ -1,0 +1,21 @@
+"""SQS: takes every message."""
+
+from typing import Any
+
+from benchmarks.stub.answer import Answer, Refusal, as_json
+
+
+def answer(operation: str, content: dict[str, Any]) -> Answer:
+    """Answer a call of SQS."""
+    match operation:
+        case "SendMessageBatch":
+            return as_json({"Successful": [_taken(entry["Id"]) for entry in content["Entries"]], "Failed": []})
+        case "ChangeMessageVisibility":
+            return as_json({})
+        case _:
+            raise Refusal("InvalidAction")
+
+
+def _taken(entry_id: str) -> dict[str, str]:
+    # Clients check a digest of the body only where one is answered.
+    return {"Id": entry_id, "MessageId": f"7a62c49f-347e-4fc4-9331-{entry_id:>012}"}
