@@ -316,7 +316,7 @@ def test_a_forged_row_gives_no_access(organization: Organization) -> None:
     stage.run("resync", {"accounts": "all"})
     stage.work()
 
-    assert organization.named() == {enrolled}
+    assert organization.named() == {enrolled, MANAGEMENT}
     assert organization.role(excluded) is None
 
 
