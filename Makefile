@@ -6,10 +6,12 @@ APP := .venv/up-to-date
 LOCAL := .venv-local/up-to-date
 BENCH := .venv-bench/up-to-date
 BIN := .venv/bin
+# What ends up in the zip, by its digests.
+SHIPPED := requirements.txt requirements-chalice.txt
 
 .DEFAULT_GOAL := help
 export PARAMS
-.PHONY: help demo local install test check static bench browser package deploy undeploy verify clean
+.PHONY: help demo local install test check static bench browser proofs package deploy undeploy audit verify clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +45,7 @@ static: $(APP)
 bench: $(BENCH) ## measure how fast it is, as ratios, in a quarter of an hour: OPTIONS=--quick for less
 	@.venv-bench/bin/python -m benchmarks $(OPTIONS)
 
-package: $(APP) ## template.yaml and deployment.zip: STAGE=dev OUT=build/dev
+package: $(APP) ## template.yaml, deployment.zip and sbom.cdx.json: STAGE=dev OUT=build/dev
 	$(call needs,STAGE OUT)
 	@$(BIN)/python .chalice/package.py "$(STAGE)" "$(OUT)"
 
@@ -56,26 +58,37 @@ undeploy: $(APP) ## from AWS, once nothing is enrolled: STAGE=dev
 	$(call needs,STAGE)
 	@$(BIN)/python -m deploy.undeploy "$(STAGE)"
 
-verify: ## the demo, every test and the report in Chromium, in a clean clone of what is committed
+audit: ## known weaknesses of what is shipped; needs the network
+	$(python)
+	@test -x .venv-audit/bin/pip-audit || { "$(PYTHON)" -m venv .venv-audit && .venv-audit/bin/python -m pip install -qq --disable-pip-version-check pip-audit==2.10.1; }
+	@.venv-audit/bin/pip-audit --strict --disable-pip --require-hashes $(foreach file,$(SHIPPED),-r $(file))
+
+verify: ## the demo, every test and what else proves something, in a clean clone of what is committed
 	$(chromium)
-	@clone=$$(mktemp -d) && trap 'rm -rf "$$clone"' EXIT && git clone --quiet . "$$clone" && $(MAKE) --no-print-directory -C "$$clone" demo test browser
+	$(node)
+	@clone=$$(mktemp -d) && trap 'rm -rf "$$clone"' EXIT && git clone --quiet . "$$clone" && $(MAKE) --no-print-directory -C "$$clone" demo test proofs
 
 browser: $(APP) ## the report in Chromium; takes its pictures in docs/ anew
 	$(chromium)
+	@$(BIN)/pytest -q verify/test_report_in_chromium.py
+
+proofs: $(APP) $(LOCAL) ## the report in Chromium, who may read by another evaluator, and a thousand accounts under load
+	$(chromium)
+	$(node)
 	@$(BIN)/pytest -q verify
 
 clean: ## remove all that was made here
-	rm -rf .venv .venv-local .venv-cli .venv-bench build *.egg-info .chalice/deployments .coverage .cache .*_cache .hypothesis
+	rm -rf .venv .venv-local .venv-cli .venv-audit .venv-bench build *.egg-info .chalice/deployments .coverage .cache .*_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-$(APP): requirements.txt requirements-dev.txt
-	$(call environment,.venv,requirements-dev.txt)
+$(APP): $(SHIPPED) requirements-dev.txt
+	$(call environment,.venv,requirements-dev.txt,$(SHIPPED))
 
 $(LOCAL): local/requirements.txt
-	$(call environment,.venv-local,local/requirements.txt)
+	$(call environment,.venv-local,local/requirements.txt,)
 
-$(BENCH): requirements.txt benchmarks/requirements.txt
-	$(call environment,.venv-bench,benchmarks/requirements.txt)
+$(BENCH): $(SHIPPED) benchmarks/requirements.txt
+	$(call environment,.venv-bench,benchmarks/requirements.txt,$(SHIPPED))
 
 needs = $(foreach name,$(1),$(if $($(name)),,$(error say $(name)=..., as in: make $@ $(name)=...)))
 
@@ -87,6 +100,13 @@ define chromium
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver fonts-dejavu-core >/dev/null; }
 endef
 
+define node
+	@command -v node >/dev/null && command -v npm >/dev/null || { \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "this needs Node.js: as root, apt-get install nodejs npm" >&2; exit 1; }; \
+		echo "installing Node.js, once" >&2; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null; }
+endef
+
 define python
 	@test -n "$(PYTHON)" || { echo "Rolecall needs Python 3.11 or newer: install it, or name it with make PYTHON=/path/to/python3" >&2; exit 1; }
 endef
@@ -95,6 +115,7 @@ define environment
 	$(python)
 	@echo "setting up $(1) ($(2)), once" >&2
 	@"$(PYTHON)" -m venv $(1)
+	@$(if $(3),$(1)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes $(foreach file,$(3),-r $(file)))
 	@$(1)/bin/python -m pip install -qq --disable-pip-version-check -r $(2)
 	@touch $@
 endef

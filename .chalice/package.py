@@ -4,6 +4,7 @@ Usage: package.py STAGE OUT
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -11,9 +12,12 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import version
+from itertools import starmap
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import NAMESPACE_OID, uuid5
 
 import yaml
 
@@ -41,6 +45,11 @@ def _chalice(stage: str, out: str) -> None:
         ),
         *("--merge-template", str(_HERE / "resources.yaml"), out),
     ]
+    (pin,) = pinned("requirements-chalice.txt")
+    if version("chalice") != pin.version:
+        sys.exit(
+            f"Chalice {version('chalice')} is installed, whose runtime would be shipped, and {pin.version} is pinned"
+        )
     # Chalice wants some region to look up service principals with; the template serves every region.
     ran = subprocess.run(  # noqa: S603
         command, env=os.environ | {"AWS_DEFAULT_REGION": "us-east-1"}, text=True, capture_output=True, check=False
@@ -100,9 +109,10 @@ def finish_zip(made: Path, out: Path) -> None:
             sys.exit(
                 f"the zip holds compiled code, which ties it to one runtime and architecture: {', '.join(compiled)}"
             )
-        pinned = re.findall(r"^([\w.-]+)==(\S+)", (_HERE.parent / "requirements.txt").read_text(), re.MULTILINE)
         missing = [
-            name for name, version in pinned if f"{name.replace('-', '_')}-{version}.dist-info/METADATA" not in names
+            pin.name
+            for pin in pinned("requirements.txt")
+            if f"{pin.name.replace('-', '_')}-{pin.version}.dist-info/METADATA" not in names
         ]
         if missing:
             sys.exit(f"Chalice left out of the zip what it could not download: {', '.join(missing)}")
@@ -113,8 +123,55 @@ def finish_zip(made: Path, out: Path) -> None:
             target.writestr(entry, source.read(name))
 
 
+class Pin(NamedTuple):
+    """A package of exactly one version, and the digest of the wheel that it was taken from."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+def pinned(requirements: str) -> list[Pin]:
+    """Read what is pinned by its digest; pip refuses the rest of such a file."""
+    told = (_HERE.parent / requirements).read_text()
+    return list(starmap(Pin, re.findall(r"^([\w.-]+)==(\S+) \\\n +--hash=sha256:([0-9a-f]{64})$", told, re.MULTILINE)))
+
+
+def sbom(archive: bytes) -> str:
+    """List what is in the zip in CycloneDX's form, the same for the same zip ("CycloneDX v1.6 JSON Reference")."""
+    digest = hashlib.sha256(archive).hexdigest()
+    components = [
+        {
+            "type": "library",
+            "bom-ref": (purl := f"pkg:pypi/{pin.name.lower().replace('_', '-')}@{pin.version}"),
+            "name": pin.name,
+            "version": pin.version,
+            "purl": purl,
+            "hashes": [{"alg": "SHA-256", "content": pin.sha256}],
+        }
+        for pin in sorted([*pinned("requirements.txt"), *pinned("requirements-chalice.txt")])
+    ]
+    shipped = {
+        "type": "application",
+        "bom-ref": "rolecall",
+        "name": "rolecall",
+        "hashes": [{"alg": "SHA-256", "content": digest}],
+    }
+    told = {
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": f"urn:uuid:{uuid5(NAMESPACE_OID, digest)}",
+        "version": 1,
+        "metadata": {"component": shipped},
+        "components": components,
+        "dependencies": [{"ref": "rolecall", "dependsOn": [each["bom-ref"] for each in components]}],
+    }
+    return json.dumps(told, indent=2) + "\n"
+
+
 def package(stage: str, out: Path) -> None:
-    """Write template.yaml and deployment.zip."""
+    """Write template.yaml, deployment.zip and sbom.cdx.json."""
     if not _STAGE.fullmatch(stage):
         sys.exit(f"STAGE is {stage!r}: it must be 1 to 20 lower-case letters, digits and hyphens, a letter first")
     _CACHE.mkdir(exist_ok=True)
@@ -132,6 +189,7 @@ def package(stage: str, out: Path) -> None:
                     document = policy["PolicyDocument"]
                     document["Statement"] = spelled_out(document["Statement"], shared)
             (out / "template.yaml").write_text(finished_template(template, stage))
+            (out / "sbom.cdx.json").write_text(sbom((out / "deployment.zip").read_bytes()))
         except SystemExit:
             _prune(keep=0)  # Chalice keeps an incomplete zip, and would take it again.
             raise

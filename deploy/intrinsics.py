@@ -29,6 +29,8 @@ def resolve(node: Any, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any 
             return resolve(parts, values)[int(index)]
         case {"Fn::Equals": [one, other]}:
             return resolve(one, values) == resolve(other, values)
+        case {"Fn::And": conditions}:
+            return all(resolve(conditions, values))
         case {"Fn::Not": [condition]}:
             return not resolve(condition, values)
         case {"Fn::If": [condition, then, otherwise]}:

@@ -155,6 +155,10 @@ class LocalOrganization:
         """Let message move tasks that are started from now on take so long."""
         self._server.control("switch", move_seconds=seconds)
 
+    def throttle(self, every: int) -> None:
+        """Throttle each so-manieth call that the functions make of IAM, STS and Organizations; none with 0."""
+        self._server.control("switch", throttle_every=every)
+
     def fire(self, rule: str) -> None:
         """Fire a scheduled rule now; a ValueError tells that it isn't there, isn't scheduled or is disabled."""
         self._server.control("fire", rule=rule)

@@ -65,11 +65,13 @@ def _organizations_arn(body: bytes) -> str | None:
 
 
 def _iam_context(params: Any) -> dict[str, Any]:
-    """AWS tells conditions which policy is attached or detached, and the boundary that is set or was there."""
+    """AWS tells conditions which policy is attached or detached, and the boundary that is set or was there before."""
     context = {}
     if arn := _first(params, "PolicyArn"):
         context["iam:PolicyARN"] = arn
-    there = iam._roles.get(_first(params, "RoleName")) or iam._users.get(_first(params, "UserName")) or {}
+    there = {}
+    if not _first(params, "Action").startswith("Create"):
+        there = iam._roles.get(_first(params, "RoleName")) or iam._users.get(_first(params, "UserName")) or {}
     if boundary := _first(params, "PermissionsBoundary") or there.get("PermissionsBoundary"):
         context["iam:PermissionsBoundary"] = boundary
     return context

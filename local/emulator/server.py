@@ -20,6 +20,7 @@ from emulator import (
     sns,
     sqs,
     sts,
+    throttles,
 )
 from emulator.switches import SWITCHES
 from hypercorn.asyncio import serve as serve_asgi
@@ -36,7 +37,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 _AREAS = (
     *(resources, conditions, limits, iam, sts, sqs, move_tasks, organizations),
-    *(functions, function_logs, schedules, metrics, alarms, sns, cloudformation),
+    *(functions, function_logs, schedules, metrics, alarms, sns, cloudformation, throttles),
 )
 
 

@@ -12,6 +12,7 @@ class Switches:
     drop_events: bool = False
     hidden_accounts: list[str] = field(default_factory=list)
     move_seconds: float = 0.1
+    throttle_every: int = 0
 
 
 SWITCHES = Switches()

@@ -1,32 +1,80 @@
 """The package is the same from anywhere, and what CloudFormation would refuse is refused when it is made."""
 
+import hashlib
+import json
 import runpy
 import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
+SHIPPED = ("requirements.txt", "requirements-chalice.txt")
 _PACKAGE = runpy.run_path(str(ROOT / ".chalice" / "package.py"))
 
 
-def test_a_copy_elsewhere_gives_the_same_bytes(packaged: Path, tmp_path: Path) -> None:
+def copied(tmp_path: Path) -> Path:
+    """Copy what the package is made of."""
     copy = tmp_path / "copy"
-    for part in ("app.py", "requirements.txt"):
-        copy.mkdir(exist_ok=True)
-        (copy / part).write_bytes((ROOT / part).read_bytes())
-    shutil.copytree(ROOT / ".chalice", copy / ".chalice", ignore=shutil.ignore_patterns("deployments"))
-    shutil.copytree(ROOT / "chalicelib", copy / "chalicelib", ignore=shutil.ignore_patterns("__pycache__"))
+    copy.mkdir()
+    for part in ("app.py", *SHIPPED):
+        shutil.copy(ROOT / part, copy)
+    for part in (".chalice", "chalicelib"):
+        shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("deployments", "__pycache__"))
+    return copy
+
+
+def test_a_copy_elsewhere_gives_the_same_bytes(packaged: Path, tmp_path: Path) -> None:
+    copy = copied(tmp_path)
     (copy / "chalicelib" / "__pycache__").mkdir()
     (copy / "chalicelib" / "__pycache__" / "settings.cpython-311.pyc").write_bytes(b"another machine's")
     (copy / "app.py").chmod(0o600)
     subprocess.run([sys.executable, copy / ".chalice" / "package.py", "dev", tmp_path / "out"], check=True)
-    for name in ("template.yaml", "deployment.zip"):
+    for name in ("template.yaml", "deployment.zip", "sbom.cdx.json"):
         assert (tmp_path / "out" / name).read_bytes() == (packaged / name).read_bytes()
+
+
+def test_all_that_is_shipped_is_pinned_by_its_digest(packaged: Path) -> None:
+    told = [line for name in SHIPPED for line in (ROOT / name).read_text().splitlines() if not line.startswith("#")]
+    pins = [pin for name in SHIPPED for pin in _PACKAGE["pinned"](name)]
+    assert len(told) == 2 * len(pins)
+    with zipfile.ZipFile(packaged / "deployment.zip") as archive:
+        shipped = {name.partition("-")[0] for name in archive.namelist() if name.endswith(".dist-info/METADATA")}
+    assert {pin.name.replace("-", "_") for pin in pins} == {*shipped, "chalice"}
+    for pin in pins:
+        assert version(pin.name) == pin.version, "what is tested is what is shipped"
+
+
+def test_a_wheel_of_another_digest_is_refused(tmp_path: Path) -> None:
+    copy = copied(tmp_path)
+    (six,) = [pin for pin in _PACKAGE["pinned"]("requirements.txt") if pin.name == "six"]
+    pins = (copy / "requirements.txt").read_text()
+    (copy / "requirements.txt").write_text(pins.replace(six.sha256, "0" * 64))
+    command = [sys.executable, str(copy / ".chalice" / "package.py"), "dev", str(tmp_path / "out")]
+    ran = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert ran.returncode
+    assert "six" in ran.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_sbom_lists_what_the_zip_holds_in_cyclonedxs_form(packaged: Path) -> None:
+    told = json.loads((packaged / "sbom.cdx.json").read_text())
+    pins = {(pin.name, pin.version, pin.sha256) for name in SHIPPED for pin in _PACKAGE["pinned"](name)}
+    listed = {(each["name"], each["version"], each["hashes"][0]["content"]) for each in told["components"]}
+    assert listed == pins
+    digest = hashlib.sha256((packaged / "deployment.zip").read_bytes()).hexdigest()
+    assert told["metadata"]["component"]["hashes"] == [{"alg": "SHA-256", "content": digest}]
+    jsonschema.validate(told, _CYCLONEDX)
+    references = [each["bom-ref"] for each in (told["metadata"]["component"], *told["components"])]
+    assert len(set(references)) == len(references)
+    (dependencies,) = told["dependencies"]
+    assert [dependencies["ref"], *dependencies["dependsOn"]] == references
 
 
 def test_the_zip_holds_the_app_and_its_packages_alone(packaged: Path) -> None:
@@ -51,6 +99,45 @@ def test_only_the_stage_differs_between_stages(packaged: Path, tmp_path: Path) -
     assert prod["Parameters"] == dev["Parameters"]
     assert prod["Outputs"] == dev["Outputs"]
     assert (tmp_path / "deployment.zip").read_bytes() == (packaged / "deployment.zip").read_bytes()
+
+
+# Of "CycloneDX v1.6 JSON Reference", what is required and what the values look like, as far as we write them.
+_HASHES = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["alg", "content"],
+        "properties": {"alg": {"const": "SHA-256"}, "content": {"type": "string", "pattern": "^[a-f0-9]{64}$"}},
+    },
+}
+_COMPONENT = {
+    "type": "object",
+    "required": ["type", "name"],
+    "additionalProperties": False,
+    "properties": {
+        "type": {"enum": ["application", "library"]},
+        "bom-ref": {"type": "string", "minLength": 1},
+        "name": {"type": "string"},
+        "version": {"type": "string", "maxLength": 1024},
+        "purl": {"type": "string", "pattern": "^pkg:pypi/[a-z0-9.-]+@[^@/]+$"},
+        "hashes": _HASHES,
+    },
+}
+_CYCLONEDX = {
+    "type": "object",
+    "required": ["bomFormat", "specVersion"],
+    "additionalProperties": False,
+    "properties": {
+        "$schema": {"const": "http://cyclonedx.org/schema/bom-1.6.schema.json"},
+        "bomFormat": {"const": "CycloneDX"},
+        "specVersion": {"const": "1.6"},
+        "serialNumber": {"pattern": "^urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"},
+        "version": {"type": "integer", "minimum": 1},
+        "metadata": {"type": "object", "properties": {"component": _COMPONENT}},
+        "components": {"type": "array", "uniqueItems": True, "items": _COMPONENT},
+        "dependencies": {"type": "array", "uniqueItems": True, "items": {"type": "object", "required": ["ref"]}},
+    },
+}
 
 
 @pytest.mark.parametrize("stage", ["", "Dev", "1dev", "dev_1", "a" * 21, "dev\n"])

@@ -338,5 +338,29 @@ def test_enroll_may_change_in_its_own_account_only_what_is_there_to_change(
     assert {told[action] for action in actions & set(told)} == left
 
 
+@pytest.mark.parametrize(
+    ("given", "condition"),
+    [
+        (
+            "arn:{partition}:iam::{account_id}:policy/Boundary",
+            {"ArnLike": {"iam:PermissionsBoundary": "arn:*:iam::*:policy/Boundary"}},
+        ),
+        ("", None),
+    ],
+)
+def test_enroll_takes_off_no_boundary_that_is_configured(
+    template: dict[str, Any], given: str, condition: dict[str, Any] | None
+) -> None:
+    (policy,) = deployed(template, "aws", PermissionsBoundaryArn=given)["EnrollRole"]["Policies"]
+    bounding = {
+        action: each.get("Condition")
+        for each in policy["PolicyDocument"]["Statement"]
+        for action in _listed(each["Action"])
+        if action == "iam:CreateRole" or action.endswith("Boundary")
+    }
+    changing = "iam:PutRolePermissionsBoundary" if given else "iam:DeleteRolePermissionsBoundary"
+    assert bounding == {"iam:CreateRole": condition, changing: condition}
+
+
 def _listed(value: str | list[str]) -> list[str]:
     return value if isinstance(value, list) else [value]

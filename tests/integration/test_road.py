@@ -304,6 +304,22 @@ def test_an_id_that_was_never_of_the_organization_gets_no_row(organization: Orga
     assert stage.row("999988887777") == {}
 
 
+def test_a_forged_row_gives_no_access(organization: Organization) -> None:
+    enrolled, excluded, outside = organization.member(), organization.member("Excluded"), "999988887777"
+    stage = Stage(organization, ExcludeAccountIds=excluded)
+    stage.enroll(enrolled)
+    for account_id in (excluded, outside):
+        row = {"outcome": "enrolled", "policy_name": SOURCE_POLICY, "updated_at": "2026-01-01T00:00:00.000000+00:00"}
+        stage.ledger.put_item(Item={"account_id": account_id, **row})
+
+    stage.enroll(excluded, outside)
+    stage.run("resync", {"accounts": "all"})
+    stage.work()
+
+    assert organization.named() == {enrolled, MANAGEMENT}
+    assert organization.role(excluded) is None
+
+
 def test_an_account_retired_by_request_stays_retired_whatever_events_say(organization: Organization) -> None:
     account_id = organization.member()
     stage = Stage(organization)

@@ -160,6 +160,8 @@ def test_a_boundary_may_be_required(organization: LocalOrganization, session_of:
 
     with denied("iam:CreateRole"):
         iam.create_role(RoleName="Unbounded", AssumeRolePolicyDocument=trust)
+    with denied("iam:CreateRole"):  # what a role of that name has is none of the request's
+        iam.create_role(RoleName="Bounded", AssumeRolePolicyDocument=trust)
     organization.create_role(organization.management_account_id, "Boundless", json.loads(trust))
     with denied("iam:PutRolePolicy"):
         iam.put_role_policy(RoleName="Boundless", **inline)

@@ -2,9 +2,11 @@
 
 import json
 
+import boto3
 import pytest
+from botocore.config import Config
 
-from local.organization import Document, LocalOrganization, allowing, trusting
+from local.organization import REGION, Document, LocalOrganization, allowing, trusting
 from tests.local_aws.refusals import refused
 
 
@@ -101,3 +103,20 @@ def test_only_a_policy_that_exists_is_attached(organization: LocalOrganization, 
         organization.client("iam", account).attach_role_policy(
             RoleName="Unattached", PolicyArn="arn:aws:iam::aws:policy/ReadEverything"
         )
+
+
+def test_the_functions_are_throttled_as_often_as_asked_and_nobody_else(organization: LocalOrganization) -> None:
+    functions = boto3.client(
+        "iam",
+        region_name=REGION,
+        endpoint_url=organization.endpoint_url,
+        aws_access_key_id=organization.management_account_id,
+        aws_secret_access_key="test",
+        config=Config(user_agent_extra="rolecall", retries={"total_max_attempts": 1}),
+    )
+    organization.throttle(1)
+    with refused("Throttling"):
+        functions.list_users()
+    assert "Users" in organization.client("iam").list_users()
+    organization.throttle(0)
+    assert "Users" in functions.list_users()

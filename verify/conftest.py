@@ -1,0 +1,5 @@
+"""The local AWS organization and its stages, as the end-to-end tests have them."""
+
+from tests.end_to_end.conftest import deploy, organization, package, reader
+
+__all__ = ["deploy", "organization", "package", "reader"]

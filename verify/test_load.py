@@ -1,0 +1,158 @@
+"""Load: four hundred accounts created at three a second, then a thousand backfilled, by three workers at once and under throttling."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from chalicelib.source_policy import capacity
+from local.organization import LocalOrganization
+from local.waiting import until
+from tests.end_to_end.deployed_stage import Deploy, Stage, logged_at
+from tests.end_to_end.swept_stage import POLICY, SweptStage, attached_to, unheard_of
+
+WORKERS = 3
+CREATED, A_SECOND = 400, 3  # AWS itself creates one account in ten seconds
+BACKFILLED = 1_000  # all of the organization: those, older ones, and the management account
+THROTTLED = 4  # each fourth call, so that a few use up the tries of botocore, and their messages come again
+PATIENCE = 900.0
+
+
+@pytest.fixture(scope="module")
+def load(deploy: Deploy, organization: LocalOrganization, reader: str) -> Iterator["Load"]:
+    organization.throttle(THROTTLED)
+    yield Load(deploy, organization, reader)
+    organization.throttle(0)
+
+
+class Load:
+    """Two stages of one organization: one hears of the accounts as they are created, the other comes later and backfills."""
+
+    def __init__(self, deploy: Deploy, organization: LocalOrganization, reader: str) -> None:
+        self.organization = organization
+        self._deploy, self._reader = deploy, reader
+        self.heard = self._stage("heard", MemberRoleName="Heard", SourcePolicyName="Heard")
+        started = time.monotonic()
+        self.created = [self._create(number, started + number / A_SECOND) for number in range(CREATED)]
+        self.created_in = time.monotonic() - started
+        self._settle(self.heard, CREATED)
+        self.enrolled_in = time.monotonic() - started
+
+        self.older = unheard_of(organization, BACKFILLED - CREATED - 1)
+        self.late = self._stage("late")
+        started = time.monotonic()
+        self.answer = self.late.ask("backfill")
+        self._settle(self.late, BACKFILLED)
+        self.backfilled_in = time.monotonic() - started
+
+    def _stage(self, name: str, **names: str) -> SweptStage:
+        deployed = self._deploy(
+            name,
+            SourcePrincipalArns=self._reader,
+            MaximumConcurrency=str(WORKERS),
+            Schedules="DISABLED",
+            **names,
+        )
+        return SweptStage(self.organization, deployed.name)
+
+    def _create(self, number: int, due: float) -> str:
+        time.sleep(max(0.0, due - time.monotonic()))  # the rate is what is tested
+        return self.organization.create_account(f"created-{number}", wait=False)
+
+    def _settle(self, stage: SweptStage, count: int) -> None:
+        def found() -> bool:
+            # What is handed back waits as long as on AWS: to skip that would let what is being worked on come again.
+            return stage.waiting() == 0 and len(stage.rows()) >= count
+
+        until(found, f"{count} accounts have settled in stage {stage.name}", PATIENCE)
+
+    @property
+    def throttles(self) -> Counter[str]:
+        lines = self.organization.server_log().splitlines()
+        return Counter(line.partition(" ")[2] for line in lines if line.startswith("throttled "))
+
+
+def policies(organization: LocalOrganization, stage: Stage) -> list[set[str]]:
+    """Read which accounts each shard names in IAM, in the order of the shards."""
+    iam, name, named = organization.client("iam"), stage.settings.source_policy_name, {}
+    for page in iam.get_paginator("list_policies").paginate(Scope="Local"):
+        for policy in page["Policies"]:
+            if policy["PolicyName"].partition("-")[0] == name:
+                document = iam.get_policy_version(PolicyArn=policy["Arn"], VersionId=policy["DefaultVersionId"])
+                (statement,) = document["PolicyVersion"]["Document"]["Statement"]
+                named[policy["PolicyName"]] = set(statement["Condition"]["StringEquals"]["aws:ResourceAccount"])
+    return [named[each] for each in sorted(named)]
+
+
+def at_once(lines: list[dict[str, Any]]) -> int:
+    """Count the workers that were at work at the same time, at most, by their accounts' lines and durations."""
+    spans: dict[str, tuple[datetime, datetime]] = {}
+    for line in lines:
+        end = logged_at(line)
+        begin = end - timedelta(milliseconds=float(line["duration_ms"]))
+        known = spans.get(line["function_request_id"], (begin, end))
+        spans[line["function_request_id"]] = min(begin, known[0]), max(end, known[1])
+    return max(sum(begin <= start < end for begin, end in spans.values()) for start, _ in spans.values())
+
+
+def test_every_account_is_enrolled_as_it_is_created(load: Load) -> None:
+    assert Counter(row["outcome"] for row in load.heard.rows().values()) == {"enrolled": CREATED}
+    named = policies(load.organization, load.heard)
+    assert set().union(*named) == set(load.heard.rows())
+    assert sorted(map(len, named)) == [CREATED - capacity(load.heard.settings), capacity(load.heard.settings)]
+
+
+def test_a_backfill_enrolls_a_thousand_accounts(load: Load) -> None:
+    assert load.answer["counts"]["sent"] == BACKFILLED
+    rows = load.late.rows()
+    assert Counter(row["outcome"] for row in rows.values()) == {"enrolled": BACKFILLED}
+    assert set(rows) == {*load.heard.rows(), *load.older, load.organization.management_account_id}
+    named = policies(load.organization, load.late)
+    room = capacity(load.late.settings)
+    assert sorted(map(len, named)) == sorted([room, room, BACKFILLED - 2 * room])
+    assert set().union(*named) == set(rows)
+    assert {POLICY, f"{POLICY}-2", f"{POLICY}-3"} <= attached_to(load.organization)
+
+
+def test_the_reader_reads_every_account(load: Load, reader: str) -> None:
+    session = load.organization.as_role(reader)
+    for account_id in load.late.rows():
+        assert load.organization.assume(load.late.member_role(account_id), session)
+
+
+def test_no_work_was_given_up_and_no_throttle_left(load: Load) -> None:
+    for stage in (load.heard, load.late):
+        assert [stage.waiting(queue) for queue in ("accounts", "accounts-dlq", "events-dlq")] == [0, 0, 0]
+        last = {line["account_id"]: line["outcome"] for line in stage.all_passes()}
+        assert set(last.values()) == {"enrolled"}
+    assert set(load.throttles) == {"iam", "sts", "organizations"}
+    assert sum(load.throttles.values()) > BACKFILLED
+
+
+def test_three_workers_worked_at_once(load: Load) -> None:
+    assert at_once(load.late.all_passes()) == WORKERS
+
+
+def test_the_numbers_are_told(load: Load, capsys: pytest.CaptureFixture[str]) -> None:
+    handed_back = {
+        stage.name: Counter(line["reason"] for line in stage.all_passes() if line.get("retry"))
+        for stage in (load.heard, load.late)
+    }
+    numbers = {
+        "created": f"{len(load.created)} in {load.created_in:.0f} s, {len(load.created) / load.created_in:.1f} a second",
+        "enrolled": f"{load.enrolled_in - load.created_in:.1f} s after the last was asked for",
+        "backfilled": f"{BACKFILLED} in {load.backfilled_in:.0f} s, {BACKFILLED / load.backfilled_in:.0f} a second",
+        "workers at once": [at_once(stage.all_passes()) for stage in (load.heard, load.late)],
+        "calls throttled": dict(load.throttles),
+        "messages handed back": {name: dict(reasons) for name, reasons in handed_back.items()},
+        "accounts in each shard": [
+            [len(named) for named in policies(load.organization, stage)] for stage in (load.heard, load.late)
+        ],
+    }
+    assert load.created_in < 1.1 * CREATED / A_SECOND
+    with capsys.disabled():
+        print("\n" + json.dumps(numbers, indent=2))  # noqa: T201 - what `make verify` is asked to tell
