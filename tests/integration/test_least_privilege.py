@@ -98,6 +98,8 @@ def _repair_everything(organization: Organization) -> Iterator[Stage]:
             for drift in drifts.values():
                 drift.make(organization.iam(account_id))
         stage.enroll(*accounts)
+        organization.lose_role(MANAGEMENT, MEMBER_ROLE)
+        stage.enroll(MANAGEMENT)
         yield stage
     for account_id in (organization.member("WithAPath"), MANAGEMENT):
         organization.lose_role(account_id, MEMBER_ROLE)
