@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -99,8 +99,9 @@ class Sweep:
         pen: Pen,
         reconcile: Reconcile,
         clock: Callable[[], float],
+        pool: Callable[[int], Executor] = ThreadPoolExecutor,
     ) -> None:
-        """Take a clock in seconds since the epoch."""
+        """Take a clock in seconds since the epoch, and what opens a pool of so many threads."""
         self._settings = settings
         self._organization = organization
         self._ledger = ledger
@@ -108,6 +109,7 @@ class Sweep:
         self._pen = pen
         self._reconcile = reconcile
         self._clock = clock
+        self._pool = pool
 
     def backfill(self, request: Request, *, deadline: float) -> dict[str, Any]:
         """Send every selected account to the queue, or tell what would become of it."""
@@ -239,7 +241,7 @@ class Sweep:
             self._reconcile.remove(verdict, dry_run=True)
             return verdict
 
-        with ThreadPoolExecutor(self._settings.threads) as pool:
+        with self._pool(self._settings.threads) as pool:
             for chunk in _chunks(pending, self._settings.threads * 2):
                 found += [_told(verdict) for verdict in pool.map(look, chunk) if verdict.actions or verdict.error]
                 if chunk[-1] != pending[-1] and self._clock() > deadline - _RESERVE:
@@ -277,7 +279,7 @@ class Sweep:
                 self._reconcile.remove(verdict, dry_run=True)
             return verdict
 
-        with ThreadPoolExecutor(self._settings.threads) as pool:
+        with self._pool(self._settings.threads) as pool:
             for chunk in _chunks(pending, self._settings.threads * 2):
                 for verdict in pool.map(judge, chunk):
                     told.append(_told(verdict))
