@@ -8,7 +8,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 export PARAMS
-.PHONY: help demo local install test check static browser package deploy undeploy verify clean
+.PHONY: help demo local install test check static soak browser package deploy undeploy verify clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ undeploy: $(APP) ## from AWS, once nothing is enrolled: STAGE=dev
 verify: ## the demo, every test and the report in Chromium, in a clean clone of what is committed
 	$(chromium)
 	@clone=$$(mktemp -d) && trap 'rm -rf "$$clone"' EXIT && git clone --quiet . "$$clone" && $(MAKE) --no-print-directory -C "$$clone" demo test browser
+
+soak: $(APP) ## faults at every call, then as many seeds of an organization's life as there is time for: MINUTES=60
+	$(call needs,MINUTES)
+	@$(BIN)/python -m tests.simulation.soak "$(MINUTES)"
 
 browser: $(APP) ## the report in Chromium; takes its pictures in docs/ anew
 	$(chromium)

@@ -265,7 +265,7 @@ class Sweep:
         size = 0
         following: dict[str, Any] | None = None
         # Whether anybody at all could be named is found out before the accounts are looked at, as workers do.
-        readiness = Readiness(frozenset(), None) if retiring else self._pen.foresee(frozenset({_ANYBODY}))
+        readiness = Readiness({}, None) if retiring else self._pen.foresee(frozenset({_ANYBODY}))
 
         def judge(pair: tuple[AccountId, Account | None]) -> Verdict:
             row = self._ledger.read([pair[0]]).get(pair[0])

@@ -15,12 +15,14 @@ from typing import Any, Protocol, TypeVar
 
 import boto3
 import pytest
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.handlers import BUILTIN_HANDLERS
 from botocore.useragent import UserAgentString
 
 from chalicelib.bootstrap import Application
+from chalicelib.errors import RolecallError
 from chalicelib.telemetry import logger, metrics
-from tests.simulation.answers import Call
+from tests.simulation.answers import Call, RuleBrokenError
 from tests.simulation.cloud import OWN_KEY
 
 T = TypeVar("T")
@@ -47,6 +49,16 @@ class InTurn(Executor):
         future: Future[T] = Future()
         future.set_result(function(*args, **kwargs))
         return future
+
+
+class Unforeseen(logging.Handler):
+    """Makes a broken rule of an exception that the application caught without knowing it: a bug of its own, or of this simulation."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and not isinstance(error, ClientError | BotoCoreError | RolecallError):
+            rule = f"nothing unforeseen is raised, as {error!r}"
+            raise RuleBrokenError(rule)
 
 
 class _SharedSession(boto3.Session):
@@ -120,8 +132,8 @@ def simulated() -> Iterator[Boundary]:
     handlers = [("before-parameter-build", boundary.on_params), ("before-call", boundary.on_call)]
     BUILTIN_HANDLERS.extend(handlers)
     log, level = logger.handlers[:], logging.root.manager.disable
-    logger.handlers[:] = [logging.NullHandler()]
-    logging.disable(logging.CRITICAL)
+    logger.handlers[:] = [Unforeseen()]
+    logging.disable(logging.WARNING)
     try:
         with redirect_stdout(io.StringIO()) as printed, pytest.MonkeyPatch.context() as patch:
             patch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Rolecall")

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from chalicelib.requests import Message, Trigger, write_message
 from tests.simulation.iam import Policy, Role

@@ -91,9 +91,7 @@ class Cloud:
 
     def _assume(self, arn: str) -> dict[str, Any]:
         account_id = account_of(arn)
-        self.require(
-            "no account is entered that Organizations never confirmed", account_id in self.members.known
-        )
+        self.require("no account is entered that Organizations never confirmed", account_id in self.members.known)
         member = self.members.members.get(account_id)
         workable = member is not None and member.state == "ACTIVE"
         if account_id in self.denied or not workable or self.iam.role(arn) is None:
@@ -117,7 +115,7 @@ class Cloud:
                     seen.ours[arn] = None
                 raise
             if call.name in {"GetRole", "GetPolicy"}:
-                tags = {tag["Key"]: tag["Value"] for tag in answer.get("Role", answer.get("Policy"))["Tags"]}
+                tags = {tag["Key"]: tag["Value"] for tag in (answer.get("Role") or answer["Policy"])["Tags"]}
                 seen.ours[arn] = _may_change(seen.settings, tags, arn)
             return answer
         self._check_write(call, arn, seen)

@@ -25,8 +25,13 @@ def interrupted(name: str, faults: Iterable[str], kind: type[Application] = Appl
     report, scenario = Report(), SCENARIOS[name]
     with simulated() as boundary:
         scene = Stage(boundary, dict(scenario.settings), kind)
-        scenario.before(scene)
-        undisturbed = _played(scene, scenario, None)
+        try:
+            scenario.before(scene)
+            undisturbed = _on(scene, None)
+            _play(undisturbed, scenario)
+        except RuleBrokenError as error:
+            report.divergences.append(f"{name}: undisturbed: {error}")
+            return report
         report.calls, expected = undisturbed.calls, undisturbed.state()
         for fault in faults:
             for number in range(1, report.calls + 1):
@@ -41,12 +46,6 @@ def interrupted(name: str, faults: Iterable[str], kind: type[Application] = Appl
                     story = "\n".join(stage.story)
                     report.divergences.append(f"{story}\n{name}: {fault} at call {number}: {broken}")
     return report
-
-
-def _played(scene: Stage, scenario: Scenario, fault: tuple[int, str] | None) -> Stage:
-    stage = _on(scene, fault)
-    _play(stage, scenario)
-    return stage
 
 
 def _on(scene: Stage, fault: tuple[int, str] | None) -> Stage:

@@ -8,7 +8,9 @@ from urllib.parse import quote
 from tests.simulation.answers import RuleBrokenError, refusal
 
 POLICY_LIMIT, TRUST_LIMIT, VERSIONS, ATTACHMENTS = 6144, 2048, 5, 10
-AWS_POLICIES = frozenset(f"arn:aws:iam::aws:policy/{name}" for name in ("ReadOnlyAccess", "SecurityAudit", "ViewOnlyAccess"))
+AWS_POLICIES = frozenset(
+    f"arn:aws:iam::aws:policy/{name}" for name in ("ReadOnlyAccess", "SecurityAudit", "ViewOnlyAccess")
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ class Iam:
             "MaxSessionDuration": role.max_session,
             "Tags": _tag_list(role.tags),
         }
-        return {"Role": told | ({"PermissionsBoundary": {"PermissionsBoundaryArn": role.boundary}} if role.boundary else {})}
+        return {
+            "Role": told | ({"PermissionsBoundary": {"PermissionsBoundaryArn": role.boundary}} if role.boundary else {})
+        }
 
     def _ListAttachedRolePolicies(self, asked: Any, account: str) -> dict[str, Any]:  # noqa: N802
         role = self._seen(Role, _role_arn(account, asked))
@@ -125,7 +129,9 @@ class Iam:
         return {"PolicyRoles": roles, "PolicyUsers": [], "PolicyGroups": [], "IsTruncated": False}
 
     def _GetAccountSummary(self, _: Any, __: str) -> dict[str, Any]:  # noqa: N802
-        return {"SummaryMap": {"AttachedPoliciesPerRoleQuota": ATTACHMENTS, "AttachedPoliciesPerUserQuota": ATTACHMENTS}}
+        return {
+            "SummaryMap": {"AttachedPoliciesPerRoleQuota": ATTACHMENTS, "AttachedPoliciesPerUserQuota": ATTACHMENTS}
+        }
 
     # Writes of roles.
 

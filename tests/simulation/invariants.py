@@ -35,7 +35,9 @@ def check_quiet(cloud: Cloud, settings: Settings, answer: Any, changes: "Changes
     for row in rows.values():
         reason = row.get("reason")
         told = row["outcome"] == "enrolled" or reason in set(Reason)
-        cloud.require(f"every failure has a reason, and not {row}", told and (row["outcome"] != "failed" or "error" in row))
+        cloud.require(
+            f"every failure has a reason, and not {row}", told and (row["outcome"] != "failed" or "error" in row)
+        )
 
 
 def _check_account(cloud: Cloud, settings: Settings, account_id: str, row: dict[str, Any], *, ineligible: bool) -> None:
@@ -45,8 +47,7 @@ def _check_account(cloud: Cloud, settings: Settings, account_id: str, row: dict[
         return
     role = cloud.iam.role(member_role_arn(account_id))
     enters = account_id == MANAGEMENT or (
-        account_id not in cloud.denied
-        and cloud.iam.role(f"arn:aws:iam::{account_id}:role/{ACCESS_ROLE}") is not None
+        account_id not in cloud.denied and cloud.iam.role(f"arn:aws:iam::{account_id}:role/{ACCESS_ROLE}") is not None
     )
     if not enters:
         cloud.require(stands, row.get("outcome") == "failed")
@@ -54,7 +55,9 @@ def _check_account(cloud: Cloud, settings: Settings, account_id: str, row: dict[
         cloud.require(stands, (row.get("outcome"), row.get("reason")) == ("failed", "foreign_role"))
     else:
         cloud.require(stands, row.get("outcome") == "enrolled")
-        cloud.require(f"the role of {account_id} is the desired one, and not {role}", _is_desired(role, settings, account_id))
+        cloud.require(
+            f"the role of {account_id} is the desired one, and not {role}", _is_desired(role, settings, account_id)
+        )
 
 
 def _is_desired(role: Role | None, settings: Settings, account_id: str) -> bool:
@@ -81,10 +84,13 @@ def _check_source_policy(cloud: Cloud, settings: Settings, rows: dict[str, dict[
         cloud.require(f"{name} has no version of others'", max(dict(policy.versions)) == policy.default)
         cloud.require(f"{name} is ours", set(settings.ownership_tags.items()) <= policy.tags)
         cloud.require(f"{name} is attached to the reader alone", policy.attached == {READER})
-        cloud.require(f"{name} denies everything while it is frozen", shards[name]["frozen"] == ('"Deny"' in policy.document))
+        cloud.require(
+            f"{name} denies everything while it is frozen", shards[name]["frozen"] == ('"Deny"' in policy.document)
+        )
         cloud.require("no account is in two shards", not named & here)
         named |= here
     kept = {account_id for account_id, row in rows.items() if row.get("policy_name") is not None}
     cloud.require(
-        f"the source policy names exactly the enrolled: {sorted(named)} are named, {sorted(kept)} by the ledger", named == kept
+        f"the source policy names exactly the enrolled: {sorted(named)} are named, {sorted(kept)} by the ledger",
+        named == kept,
     )

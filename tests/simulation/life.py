@@ -284,6 +284,7 @@ class Life:
             self.cloud.now,
             settings=self._settings,
         )
+        metrics.clear_metrics()
         running.seen.settings = settings_of(environ(**self._settings))
         told = [each["body"] for each in payload] if function == "enroll" else payload
         self.tell(running.name, f"begins {told}")

@@ -10,7 +10,9 @@ from tests.simulation.scenarios import SCENARIOS
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_whatever_call_it_is_killed_at_all_ends_as_if_it_had_not_been(process: ProcessPoolExecutor, scenario: str) -> None:
+def test_whatever_call_it_is_killed_at_all_ends_as_if_it_had_not_been(
+    process: ProcessPoolExecutor, scenario: str
+) -> None:
     report = process.submit(interrupted, scenario, KILLS).result()
 
     assert report.calls > 0
