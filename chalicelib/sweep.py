@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
-from chalicelib.accounts import RETRIED, Account, LedgerRow, Outcome, is_on_its_way
+from chalicelib.accounts import RETRIED, Account, LedgerRow, Outcome, is_on_its_way, moment
 from chalicelib.arns import AccountId
 from chalicelib.errors import AccountError, Reason, RequestError, RetryableError
 from chalicelib.pen import Pen, Readiness
@@ -71,7 +71,7 @@ class _Tally:
         elif row.outcome is Outcome.FAILED:
             self.failing[row.reason or Reason.UNEXPECTED] += 1
             self.given_up += not is_on_its_way(row, now)
-            since = datetime.fromisoformat(row.failed_at or row.updated_at)
+            since = moment(row.failed_at or row.updated_at)
             self.oldest_failure = min(self.oldest_failure or since, since)
 
     def counts(self) -> dict[str, Any]:
@@ -424,7 +424,7 @@ def _is_due(row: LedgerRow, request: Request, now: datetime) -> bool:
     if row.reason in RETRIED:
         return not is_on_its_way(row, now)
     spacing = min(_FIRST_SPACING * 2 ** min(row.attempts - 1, 10), _LONGEST_SPACING)
-    return not request.scheduled or now - datetime.fromisoformat(row.updated_at) >= spacing
+    return not request.scheduled or now - moment(row.updated_at) >= spacing
 
 
 def _told(verdict: Verdict) -> dict[str, Any]:

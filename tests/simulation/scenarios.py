@@ -11,6 +11,7 @@ from tests.simulation.stages import SOURCE_POLICY, environ, member_role_arn, set
 
 FIRST, SECOND, THIRD = "000000000001", "000000000002", "000000000003"
 OURS = frozenset({("managed-by", "rolecall"), ("rolecall-stage", "simulation")})
+_MEMBERS_ONLY = {"INCLUDE_MANAGEMENT_ACCOUNT": "false"}
 ALL = {"accounts": "all", "force": True}
 
 
@@ -213,6 +214,7 @@ def _let_in(stage: Stage) -> None:
 def _other_settings(stage: Stage) -> None:
     _enrolled(stage)
     stage.settings = {
+        **_MEMBERS_ONLY,
         "EXTERNAL_ID": "shared-secret",
         "MEMBER_ROLE_POLICY_ARNS": "arn:aws:iam::aws:policy/SecurityAudit",
         "EXCLUDE_ACCOUNT_IDS": SECOND,
@@ -222,8 +224,8 @@ def _other_settings(stage: Stage) -> None:
 SCENARIOS: Mapping[str, Scenario] = {
     "new account": Scenario(_new),
     "unchanged": Scenario(_heard_again, _enrolled),
-    "drifted": Scenario(_resync, _drift),
-    "source policy edited": Scenario(_resync, _edit_source_policy),
+    "drifted": Scenario(_resync, _drift, _MEMBERS_ONLY),
+    "source policy edited": Scenario(_resync, _edit_source_policy, _MEMBERS_ONLY),
     "closed and departed": Scenario(_close, _enrolled),
     "retired by request": Scenario(_retire, _enrolled),
     "readmitted": Scenario(_readmit, _retired),
@@ -234,7 +236,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "unfreeze": Scenario(_unfreeze, _frozen),
     "backfill": Scenario(_backfill, _older),
     "rerun": Scenario(_let_in, _denied),
-    "settings changed": Scenario(_resync, _other_settings),
+    "settings changed": Scenario(_resync, _other_settings, _MEMBERS_ONLY),
     "scope organization": Scenario(_close, _enrolled, {"SOURCE_POLICY_SCOPE": "organization"}),
-    "uninstall": Scenario(_uninstall, _enrolled),
+    "uninstall": Scenario(_uninstall, _enrolled, _MEMBERS_ONLY),
 }

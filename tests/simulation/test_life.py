@@ -13,7 +13,7 @@ import pytest
 from tests.simulation.boundary import simulated
 from tests.simulation.life import first_broken
 
-SEEDS = int(os.environ.get("ROLECALL_SEEDS", "100"))
+SEEDS = int(os.environ.get("ROLECALL_SEEDS", "60"))
 SEED = os.environ.get("ROLECALL_SEED")
 
 
