@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -129,10 +130,8 @@ _REQUESTS = _mixed(
 def test_a_request_is_answered_or_refused_as_one(boundary: Boundary, function: str, request: Any) -> None:
     stage = _stage(boundary)
 
-    try:
+    with suppress(RequestError):
         json.dumps(stage.invoke(function, request))
-    except RequestError as refused:
-        assert str(refused)
     stage.work()
 
     _nobody_else_was_entered(stage)
@@ -184,7 +183,10 @@ def test_a_row_of_any_release_is_read_and_written_anew(
     )
 )
 def test_settings_are_read_or_refused_by_name(given_settings: dict[str, str]) -> None:
+    refused = ""
     try:
         Settings.from_env(environ() | given_settings)
-    except SettingsError as refused:
-        assert str(refused).split()[0] in {*environ(), *given_settings, "SOURCE_PRINCIPAL_ARNS"}
+    except SettingsError as error:
+        refused = str(error)
+
+    assert not refused or refused.split()[0] in {*environ(), *given_settings}
