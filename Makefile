@@ -11,7 +11,7 @@ SHIPPED := requirements.txt requirements-chalice.txt
 
 .DEFAULT_GOAL := help
 export PARAMS
-.PHONY: help demo local install test check static bench browser proofs package deploy undeploy audit verify clean
+.PHONY: help demo local install test check static bench soak browser proofs package deploy undeploy audit verify clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,10 @@ verify: ## the demo, every test and what else proves something, in a clean clone
 	$(chromium)
 	$(node)
 	@clone=$$(mktemp -d) && trap 'rm -rf "$$clone"' EXIT && git clone --quiet . "$$clone" && $(MAKE) --no-print-directory -C "$$clone" demo test proofs
+
+soak: $(APP) ## faults at every call, then as many seeds of an organization's life as there is time for: MINUTES=60
+	$(call needs,MINUTES)
+	@$(BIN)/python -m tests.simulation.soak "$(MINUTES)"
 
 browser: $(APP) ## the report in Chromium; takes its pictures in docs/ anew
 	$(chromium)

@@ -1,7 +1,7 @@
 """An account as Organizations describes it and as the ledger remembers it, and whether it should be enrolled."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from chalicelib.arns import AccountId
@@ -84,9 +84,21 @@ RETRIED = frozenset(
 _LONGEST_RETRY = timedelta(hours=6)  # the queue's receives at their longest delays end before this
 
 
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+def moment(written: str | None) -> datetime:
+    """Read a row's time; long ago where a row of another release, or one that was edited, has none that can be read."""
+    try:
+        read = datetime.fromisoformat(written or "")
+    except ValueError:
+        return _LONG_AGO
+    return read if read.tzinfo else read.replace(tzinfo=UTC)
+
+
 def is_on_its_way(row: LedgerRow, now: datetime) -> bool:
     """Tell whether a failed account is still being tried again with nobody doing anything."""
-    return row.reason in RETRIED and now - datetime.fromisoformat(row.updated_at) <= _LONGEST_RETRY
+    return row.reason in RETRIED and now - moment(row.updated_at) <= _LONGEST_RETRY
 
 
 _UNWORKABLE_STATES = {

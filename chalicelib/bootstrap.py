@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cache, cached_property
 from typing import Any
@@ -39,10 +40,21 @@ def checked_settings(environ: Mapping[str, str]) -> Settings:
 class Application:
     """Everything that the functions are made of; each part is made when a function first needs it."""
 
-    def __init__(self, environ: Mapping[str, str], session: boto3.Session) -> None:
-        """Take the function's environment and the session that its own role signs for."""
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        session: boto3.Session,
+        *,
+        clock: Callable[[], float] = time.time,
+        pause: Callable[[float], None] = time.sleep,
+        pool: Callable[[int], Executor] = ThreadPoolExecutor,
+    ) -> None:
+        """Take the function's environment, the session that its own role signs for, and what time and threads are here."""
         self._environ = environ
         self._session = session
+        self._clock = clock
+        self._pause = pause
+        self._pool = pool
         self._settings = checked_settings(environ)
 
     def announce(self, event: dict[str, Any]) -> None:
@@ -51,37 +63,40 @@ class Application:
 
     def enroll(self, records: list[dict[str, Any]], context: Any) -> dict[str, Any]:
         """Handle a batch off the queue within the function's remaining time."""
-        return self._enroll(records, owner=context.aws_request_id, deadline=_deadline(context))
+        return self._enroll(records, owner=context.aws_request_id, deadline=self._deadline(context))
 
     def backfill(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
         """Send the organization's accounts to the queue, or plan them."""
-        return self._sweep.backfill(read_request(event, Selection.ALL), deadline=_deadline(context))
+        return self._sweep.backfill(read_request(event, Selection.ALL), deadline=self._deadline(context))
 
     def rerun(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
         """Send failed accounts again."""
-        return self._sweep.rerun(read_request(event, Selection.FAILED), deadline=_deadline(context))
+        return self._sweep.rerun(read_request(event, Selection.FAILED), deadline=self._deadline(context))
 
     def resync(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
         """Verify the organization and the source policy."""
         request = read_request(event, Selection.ALL)
-        return self._sweep.resync(request, owner=context.aws_request_id, deadline=_deadline(context))
+        return self._sweep.resync(request, owner=context.aws_request_id, deadline=self._deadline(context))
 
     def retire(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
         """Take accounts out for good."""
         request = read_request(event, Selection.ALL)
         if "accounts" not in event:
             raise RequestError("retire needs the accounts that it is to retire")
-        return self._withdraw.retire(request, owner=context.aws_request_id, deadline=_deadline(context))
+        return self._withdraw.retire(request, owner=context.aws_request_id, deadline=self._deadline(context))
 
     def freeze(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
         """Freeze or unfreeze the source policy."""
         frozen = read_freeze(event)
-        return self._withdraw.freeze(frozen=frozen, owner=context.aws_request_id, deadline=_deadline(context))
+        return self._withdraw.freeze(frozen=frozen, owner=context.aws_request_id, deadline=self._deadline(context))
+
+    def _deadline(self, context: Any) -> float:
+        return self._clock() + float(context.get_remaining_time_in_millis()) / 1000
 
     @cached_property
     def _queue(self) -> Queue:
         queue_url, dead_letter_arn = self._environ["QUEUE_URL"], self._environ["DEAD_LETTER_QUEUE_ARN"]
-        return Queue(self._client("sqs"), queue_url, dead_letter_arn, self._settings.threads)
+        return Queue(self._client("sqs"), queue_url, dead_letter_arn, lambda: self._pool(self._settings.threads))
 
     @cached_property
     def _enroll(self) -> Enroll:
@@ -91,7 +106,8 @@ class Application:
             ledger=self._ledger,
             queue=self._queue,
             threads=self._settings.threads,
-            clock=time.time,
+            clock=self._clock,
+            pool=self._pool,
         )
 
     @cached_property
@@ -103,23 +119,30 @@ class Application:
             self._queue,
             self._pen,
             self._reconcile,
-            time.time,
+            self._clock,
+            self._pool,
         )
 
     @cached_property
     def _withdraw(self) -> Withdraw:
-        return Withdraw(self._ledger, self._queue, self._pen, self._sweep, time.time)
+        return Withdraw(self._ledger, self._queue, self._pen, self._sweep, self._clock)
 
     @cached_property
     def _reconcile(self) -> Reconcile:
         roles = MemberRoles(self._iam, self._settings.member_role_name)
-        return Reconcile(self._settings, self._organization, self._sessions, roles, lambda: datetime.now(UTC))
+        return Reconcile(
+            self._settings,
+            self._organization,
+            self._sessions,
+            roles,
+            lambda: datetime.fromtimestamp(self._clock(), UTC),
+        )
 
     @cached_property
     def _pen(self) -> Pen:
         table = ShardTable(self._settings, self._dynamodb, self._environ["SOURCE_POLICY_TABLE"])
         policies = SourcePolicies(self._settings, self._sessions, self._iam)
-        return Pen(self._settings, table, policies, self._organization.organization_id, time.time, time.sleep)
+        return Pen(self._settings, table, policies, self._organization.organization_id, self._clock, self._pause)
 
     @cached_property
     def _ledger(self) -> Ledger:
@@ -156,7 +179,3 @@ class Application:
 def application() -> Application:
     """Put the application together once a process, from its environment."""
     return Application(os.environ, boto3.Session())
-
-
-def _deadline(context: Any) -> float:
-    return time.time() + float(context.get_remaining_time_in_millis()) / 1000

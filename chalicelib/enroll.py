@@ -52,6 +52,7 @@ class _Job:
     records: list[dict[str, Any]]
     row: LedgerRow | None = None
     verdict: Verdict | None = None
+    placed: str | None = None
     seconds: float = 0.0
     finished: bool = False
 
@@ -119,7 +120,8 @@ class Enroll:
         if started > deadline - _RESERVE:
             job.verdict = _unfinished(job, Reason.OUT_OF_TIME, "the function's time ran out before this account's turn")
             return
-        refusal = None if account_id in readiness.placed else readiness.refusal
+        job.placed = readiness.placed.get(account_id)
+        refusal = None if job.placed else readiness.refusal
         try:
             job.verdict = self._reconcile(
                 account_id, job.row, listed=self._believed(job), refusal=refusal, stopped=readiness.stopped
@@ -244,8 +246,10 @@ def _row_after(job: _Job, verdict: Verdict, settled: Settled, now: datetime) -> 
     if failed and before.reason is Reason.RETIRED_BY_REQUEST:
         # What an operator asked for outlives a failure to look.
         return replace(row, outcome=before.outcome, reason=before.reason)
-    # A failure takes no access away, so what was enrolled keeps its place and its date.
-    return row if failed else replace(row, policy_name=None, enrolled_at=None)
+    if failed:
+        # It takes no access away: what was enrolled keeps its place and its date, recorded or (by one who was stopped) not yet.
+        return replace(row, policy_name=row.policy_name or job.placed)
+    return replace(row, policy_name=None, enrolled_at=None)
 
 
 def _moment(time: datetime) -> str:

@@ -52,12 +52,12 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """The accounts that the source policy has a place for already, and why no newcomer can have one.
+    """Which shard has a place already for each account that has one, and why no newcomer can have one.
 
     `stopped` tells that everything is being uninstalled: every account leaves.
     """
 
-    placed: frozenset[AccountId]
+    placed: Mapping[AccountId, str]
     refusal: AccountError | None
     stopped: bool = False
 
@@ -91,7 +91,7 @@ class Pen:
         for _ in range(_PLACEMENTS):
             snapshot = self._table.load()
             if snapshot.stopped:
-                return Readiness(frozenset(), None, stopped=True)
+                return Readiness({}, None, stopped=True)
             placed = _placed(snapshot)
             try:
                 if not self._opens_a_shard(snapshot, candidates) or self._take_in(snapshot):
@@ -309,8 +309,8 @@ class Pen:
         return self._ask_organization_id() if self._settings.source_policy_scope is Scope.ORGANIZATION else ""
 
 
-def _placed(snapshot: "Snapshot") -> frozenset[AccountId]:
-    return frozenset[AccountId]().union(*(shard.accounts for shard in snapshot.shards))
+def _placed(snapshot: "Snapshot") -> dict[AccountId, str]:
+    return {account_id: shard.name for shard in snapshot.shards for account_id in shard.accounts}
 
 
 def _still_pending(shard: Shard) -> RetryableError:

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
-from chalicelib.accounts import RETRIED, Account, LedgerRow, Outcome, is_on_its_way
+from chalicelib.accounts import RETRIED, Account, LedgerRow, Outcome, is_on_its_way, moment
 from chalicelib.arns import AccountId
 from chalicelib.errors import AccountError, Reason, RequestError, RetryableError
 from chalicelib.pen import Pen, Readiness
@@ -71,7 +71,7 @@ class _Tally:
         elif row.outcome is Outcome.FAILED:
             self.failing[row.reason or Reason.UNEXPECTED] += 1
             self.given_up += not is_on_its_way(row, now)
-            since = datetime.fromisoformat(row.failed_at or row.updated_at)
+            since = moment(row.failed_at or row.updated_at)
             self.oldest_failure = min(self.oldest_failure or since, since)
 
     def counts(self) -> dict[str, Any]:
@@ -99,8 +99,9 @@ class Sweep:
         pen: Pen,
         reconcile: Reconcile,
         clock: Callable[[], float],
+        pool: Callable[[int], Executor] = ThreadPoolExecutor,
     ) -> None:
-        """Take a clock in seconds since the epoch."""
+        """Take a clock in seconds since the epoch, and what opens a pool of so many threads."""
         self._settings = settings
         self._organization = organization
         self._ledger = ledger
@@ -108,6 +109,7 @@ class Sweep:
         self._pen = pen
         self._reconcile = reconcile
         self._clock = clock
+        self._pool = pool
 
     def backfill(self, request: Request, *, deadline: float) -> dict[str, Any]:
         """Send every selected account to the queue, or tell what would become of it."""
@@ -239,7 +241,7 @@ class Sweep:
             self._reconcile.remove(verdict, dry_run=True)
             return verdict
 
-        with ThreadPoolExecutor(self._settings.threads) as pool:
+        with self._pool(self._settings.threads) as pool:
             for chunk in _chunks(pending, self._settings.threads * 2):
                 found += [_told(verdict) for verdict in pool.map(look, chunk) if verdict.actions or verdict.error]
                 if chunk[-1] != pending[-1] and self._clock() > deadline - _RESERVE:
@@ -263,7 +265,7 @@ class Sweep:
         size = 0
         following: dict[str, Any] | None = None
         # Whether anybody at all could be named is found out before the accounts are looked at, as workers do.
-        readiness = Readiness(frozenset(), None) if retiring else self._pen.foresee(frozenset({_ANYBODY}))
+        readiness = Readiness({}, None) if retiring else self._pen.foresee(frozenset({_ANYBODY}))
 
         def judge(pair: tuple[AccountId, Account | None]) -> Verdict:
             row = self._ledger.read([pair[0]]).get(pair[0])
@@ -277,7 +279,7 @@ class Sweep:
                 self._reconcile.remove(verdict, dry_run=True)
             return verdict
 
-        with ThreadPoolExecutor(self._settings.threads) as pool:
+        with self._pool(self._settings.threads) as pool:
             for chunk in _chunks(pending, self._settings.threads * 2):
                 for verdict in pool.map(judge, chunk):
                     told.append(_told(verdict))
@@ -422,7 +424,7 @@ def _is_due(row: LedgerRow, request: Request, now: datetime) -> bool:
     if row.reason in RETRIED:
         return not is_on_its_way(row, now)
     spacing = min(_FIRST_SPACING * 2 ** min(row.attempts - 1, 10), _LONGEST_SPACING)
-    return not request.scheduled or now - datetime.fromisoformat(row.updated_at) >= spacing
+    return not request.scheduled or now - moment(row.updated_at) >= spacing
 
 
 def _told(verdict: Verdict) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The queue of accounts to reconcile."""
 
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from chalicelib.errors import RolecallError
@@ -16,18 +16,20 @@ _BATCH = 10  # entries of one SendMessageBatch ("Amazon SQS message quotas")
 class Queue:
     """Sends accounts to the queue and hands failed messages back to it."""
 
-    def __init__(self, client: "SQSClient", url: str, dead_letter_arn: str, threads: int) -> None:
-        """Take a client, the queue's URL, its dead-letter queue's ARN, and how many batches are sent at once."""
+    def __init__(
+        self, client: "SQSClient", url: str, dead_letter_arn: str, pool: Callable[[], Executor] = ThreadPoolExecutor
+    ) -> None:
+        """Take a client, the queue's URL, its dead-letter queue's ARN, and what opens the pool that batches are sent by."""
         self._client = client
         self._url = url
         self._dead_letter_arn = dead_letter_arn
-        self._threads = threads
+        self._pool = pool
 
     def send(self, messages: Iterable[Message]) -> None:
         """Send messages; a RolecallError tells of any that SQS did not take."""
         waiting = list(messages)
         batches = [waiting[start : start + _BATCH] for start in range(0, len(waiting), _BATCH)]
-        with ThreadPoolExecutor(self._threads) as pool:
+        with self._pool() as pool:
             refused = [each for some in pool.map(self._send, batches) for each in some]
         if refused:
             message = f"SQS did not take the messages of {', '.join(refused)}"

@@ -75,7 +75,7 @@ class World:
         return Snapshot(0, ())
 
     def foresee(self, _: frozenset[AccountId]) -> Readiness:
-        return Readiness(frozenset(), None)
+        return Readiness({}, None)
 
     def resume(self) -> None:
         """Nothing is stopped here."""

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from chalicelib.accounts import Account, eligibility
+from chalicelib.accounts import Account, eligibility, moment
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from tests.unit.builders import MANAGEMENT, MEMBER, settings
@@ -48,3 +48,8 @@ def test_an_account_is_eligible_unless_its_state_or_a_setting_says_no(
     subject: Account, changes: dict[str, str], reason: Reason | None
 ) -> None:
     assert eligibility(subject, settings(**changes)) is reason
+
+
+@pytest.mark.parametrize("written", [None, "", "yesterday", "2026-01-01T00:00:00"])
+def test_a_rows_time_that_is_missing_or_broken_is_long_past(written: str | None) -> None:
+    assert moment(written) <= datetime(2026, 1, 1, tzinfo=UTC)

@@ -1,0 +1,232 @@
+"""What may change in an organization's life: its accounts, what people do by hand, what operators ask for."""
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from chalicelib.requests import Message, Trigger, write_message
+from tests.simulation.iam import Policy, Role
+from tests.simulation.members import MANAGEMENT
+from tests.simulation.stages import SOURCE_POLICY, event, member_role_arn, source_policy_arn
+
+if TYPE_CHECKING:
+    from tests.simulation.life import Life, Running
+
+IDS = tuple(f"{number:012}" for number in range(1, 7))
+STRANGER = "777777777777"  # an account that was never a member
+LET_IN = "let in"  # what no function, but AWS does by and by
+UNITS = (None, "ou-ab12-11111111", "ou-ab12-22222222")
+SETTINGS: tuple[dict[str, str], ...] = (
+    {},
+    {"EXTERNAL_ID": "shared-secret"},
+    {"MEMBER_ROLE_POLICY_ARNS": "arn:aws:iam::aws:policy/SecurityAudit", "MEMBER_ROLE_MAX_SESSION": "7200"},
+    {"EXCLUDE_OU_IDS": "ou-ab12-11111111"},
+    {"EXCLUDE_ACCOUNT_IDS": IDS[1], "MAX_RETIRED_PERCENT": "100"},
+    {"ADOPT_EXISTING_ROLES": "true", "DENY_DATA_READS": "false"},
+    {"PERMISSIONS_BOUNDARY_ARN": "arn:aws:iam::aws:policy/ViewOnlyAccess", "INCLUDE_MANAGEMENT_ACCOUNT": "false"},
+)
+_CAUSED = 7200.0  # seconds for which what made an account leave may still do so: a listing, a slow function, a message that waits
+_OTHERS = frozenset({("managed-by", "rolecall"), ("rolecall-stage", "another")})
+
+
+class Changes:
+    """Makes changes at random, and remembers what may have been a cause to retire an account."""
+
+    def __init__(self, life: "Life", left: int) -> None:
+        self._life, self.left = life, left
+        self._random, self._cloud = life.random, life.cloud
+        self.caused_at: dict[str, float] = {}
+        self._named: set[str] = set()
+        for account_id in self._random.sample(IDS, self._random.randint(1, 4)):
+            self._create(account_id)
+        if self._random.random() < 0.5:
+            life.after(1, "backfill", {})
+
+    def make_one(self) -> None:
+        """Change one thing."""
+        self.left -= 1
+        self.note_causes()
+        account_id = self._random.choice((*IDS, *IDS, MANAGEMENT))
+        kind = self._random.choice(
+            (self._change_member,) * 5
+            + (self._edit_role,) * 3
+            + (self._edit_source_policy,)
+            + (self._ask,) * 5
+            + (self._deny, self._deploy, self._forge)
+        )
+        kind(account_id)
+        self.note_causes()
+
+    # The organization.
+
+    def _create(self, account_id: str) -> None:
+        cloud, random = self._cloud, self._random
+        invited = random.random() < 0.2
+        cloud.join(account_id, random.choice(UNITS), access_role=not invited)
+        # Its access role can be assumed some time later.
+        if random.random() < 0.5:
+            cloud.denied[account_id] = ""
+            self._life.after(random.choice((20.0, 300.0)), LET_IN, account_id)
+        self.tell(account_id, "joins")
+        self._life.event(event(account_id))
+
+    def _change_member(self, account_id: str) -> None:
+        members, random = self._cloud.members, self._random
+        member = members.members.get(account_id)
+        if member is None:
+            self._create(account_id)
+            return
+        if account_id == MANAGEMENT:
+            return
+        what = random.choice(("remove", "close", "suspend", "move", "activate"))
+        self.tell(account_id, what)
+        match what:
+            case "remove":
+                members.leave(account_id)
+            case "close":
+                members.alter(account_id, state=random.choice(("PENDING_CLOSURE", "CLOSED")))
+            case "suspend":
+                members.alter(account_id, state="SUSPENDED")
+                return  # Nobody is told.
+            case "activate":
+                members.alter(account_id, state="ACTIVE")
+            case _:
+                members.alter(account_id, unit=random.choice(UNITS))
+        self._life.event(event(account_id))
+
+    # By hand.
+
+    def _edit_role(self, account_id: str) -> None:
+        arn = member_role_arn(account_id)
+        role, random, iam = self._cloud.iam.role(arn), self._random, self._cloud.iam
+        if account_id not in self._cloud.members.known:
+            return
+        if role is None or random.random() < 0.2:
+            tags = random.choice((_OTHERS, frozenset()))
+            made = Role(arn, tags=tags, attached=frozenset({"arn:aws:iam::aws:policy/SecurityAudit"}))
+            iam.put(arn, made)
+            self.tell(account_id, f"has a member role made by hand, tags {dict(tags)}")
+            return
+        edited = random.choice(
+            (
+                None,
+                replace(role, trust='{"Version":"2012-10-17","Statement":[]}'),
+                replace(role, max_session=3601),
+                replace(role, attached=frozenset()),
+                replace(role, attached=role.attached | {"arn:aws:iam::aws:policy/ViewOnlyAccess"}),
+                replace(role, inline=frozenset({("Theirs", "{}")})),
+                replace(role, inline=frozenset((name, "{}") for name, _ in role.inline)),
+                replace(role, boundary="arn:aws:iam::aws:policy/SecurityAudit"),
+                replace(role, tags=role.tags | {("cost", "center")}),
+                replace(role, tags=frozenset()),
+            )
+        )
+        iam.put(arn, edited)
+        self.tell(account_id, f"has its member role edited: {edited}")
+
+    def _edit_source_policy(self, _: str) -> None:
+        iam, random = self._cloud.iam, self._random
+        policy = iam.policy(source_policy_arn())
+        if policy is None:
+            return
+        what = random.choice(("edited", "deleted", "detached", "untagged", "given a version"))
+        self.tell(SOURCE_POLICY, f"is {what} by hand")
+        if what in {"deleted", "detached"}:
+            for arn in policy.attached:
+                role = iam.role(arn)
+                if role is not None:
+                    iam.put(arn, replace(role, attached=role.attached - {policy.arn}))
+            iam.put(policy.arn, None if what == "deleted" else replace(policy, attached=frozenset()))
+        elif what == "untagged":
+            iam.put(policy.arn, replace(policy, tags=frozenset()))
+        elif len(policy.versions) < 5:
+            iam.put(policy.arn, _with_version(policy, default=what == "edited"))
+
+    # Operators, and others.
+
+    def _ask(self, account_id: str) -> None:
+        function, request = self._random.choice(
+            (
+                ("resync", {}),
+                ("resync", {"accounts": "new"}),
+                ("resync", {"accounts": "new"}),
+                ("backfill", {}),
+                ("backfill", {"accounts": "new", "dry_run": True}),
+                ("rerun", {}),
+                ("retire", {"accounts": [account_id]}),
+                ("backfill", {"accounts": [account_id]}),
+                ("freeze", {"frozen": True}),
+                ("freeze", {"frozen": False}),
+            )
+        )
+        if function == "retire":
+            self.caused_at[account_id] = self._cloud.now + 86_400
+        self._life.after(0, function, request)
+
+    def _deny(self, account_id: str) -> None:
+        if account_id == MANAGEMENT:
+            return
+        if account_id in self._cloud.denied and self._random.random() < 0.7:
+            self.let_in(account_id)
+            return
+        scp = "with an explicit deny in a service control policy"
+        self._cloud.denied[account_id] = self._random.choice(("", scp))
+        self.tell(account_id, "lets nobody in")
+
+    def let_in(self, account_id: str) -> None:
+        self._cloud.denied.pop(account_id, None)
+        self.tell(account_id, "lets the access role in")
+
+    def _deploy(self, _: str) -> None:
+        self._life.deploy(self._random.choice(SETTINGS))
+
+    def _forge(self, _: str) -> None:
+        """Send what was never sent by Rolecall or AWS, about an account that was never a member, or about nothing."""
+        if self._random.random() < 0.5:
+            self._life.after(0, "on_account_event", event(STRANGER))
+            return
+        body = write_message(Message(account_id=STRANGER, trigger=Trigger.EVENT))  # type: ignore[arg-type]
+        self._cloud.queues.put(self._random.choice((body, "{}", "not JSON", json.dumps({"account_id": "1"}))))
+
+    # Causes.
+
+    def is_ineligible(self, account_id: str) -> bool:
+        """Tell whether there is a cause, just now, for an account not to be named."""
+        member = self._cloud.members.members.get(account_id)
+        if member is None or member.state != "ACTIVE":
+            return True
+        row = self._cloud.rows().get(account_id, {})
+        if row.get("reason") == "retired_by_request":
+            return True
+        return any(
+            account_id in settings.get("EXCLUDE_ACCOUNT_IDS", "")
+            or (member.unit is not None and member.unit in settings.get("EXCLUDE_OU_IDS", ""))
+            or (account_id == MANAGEMENT and settings.get("INCLUDE_MANAGEMENT_ACCOUNT") == "false")
+            for settings in self._life.settings_in_force
+        )
+
+    def note_causes(self) -> None:
+        for account_id in (*IDS, MANAGEMENT, STRANGER):
+            if self.is_ineligible(account_id):
+                self.caused_at[account_id] = max(self._cloud.now, self.caused_at.get(account_id, 0.0))
+
+    def look_for_causes(self, running: "Running") -> None:
+        """Require, of every account that leaves the source policy, that there was a cause."""
+        shards = self._cloud.shards().values()
+        named = {account_id for shard in shards for account_id in shard.get("accounts", ())}
+        gone, self._named = self._named - named, named
+        if gone:
+            self.note_causes()
+        for account_id in gone:
+            caused = self.caused_at.get(account_id, 0.0) > self._cloud.now - _CAUSED
+            self._cloud.require(f"no account is retired without cause, as {account_id} by {running.name}", caused)
+
+    def tell(self, about: str, what: str) -> None:
+        self._life.tell("world", f"{about} {what}")
+
+
+def _with_version(policy: Policy, *, default: bool) -> Policy:
+    said = '{"Version":"2012-10-17","Statement":[]}'
+    versions = (*policy.versions, (policy.following, said))
+    number = policy.following if default else policy.default
+    return replace(policy, versions=versions, default=number, following=policy.following + 1)

@@ -1,0 +1,183 @@
+"""AWS in memory: several accounts' IAM, Organizations, STS, DynamoDB and SQS at one virtual time, and the rules of every call."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from chalicelib.settings import Settings
+from tests.simulation.answers import Call, RuleBrokenError, refusal
+from tests.simulation.iam import Iam, Role, account_of
+from tests.simulation.members import MANAGEMENT, Members
+from tests.simulation.queues import Queues
+from tests.simulation.tables import Tables
+
+ACCESS_ROLE = "OrganizationAccountAccessRole"
+READER = f"arn:aws:iam::{MANAGEMENT}:role/Reader"
+START = 1_800_000_000.0
+OWN_KEY = "AKIAROLECALLXXXXXXXX"
+_SESSION = 900.0
+
+
+@dataclass
+class Session:
+    """What an assumed access role's credentials let one do, and until when."""
+
+    account_id: str
+    until: float
+
+
+@dataclass
+class Seen:
+    """What one invocation has been answered about the roles and policies that it may then change."""
+
+    ours: dict[str, bool | None] = field(default_factory=dict)  # None: there was nothing
+    settings: Settings | None = None
+
+
+class Cloud:
+    """Everything that AWS holds; a rule that is broken is told by whoever calls next, too."""
+
+    def __init__(self) -> None:
+        self.members, self.iam, self.tables, self.queues = Members(), Iam(), Tables(), Queues()
+        self.sessions: dict[str, Session] = {}
+        self.denied: dict[str, str] = {}  # accounts whose access role is not let in, with the denial's text
+        self.broken: str | None = None
+        self.pass_time(START)
+        self.join(MANAGEMENT)
+        self.iam.put(READER, Role(READER))
+
+    @property
+    def now(self) -> float:
+        return self.iam.now
+
+    def pass_time(self, until: float) -> None:
+        self.iam.now = self.members.now = self.queues.now = until
+
+    def require(self, rule: str, kept: bool) -> None:
+        if not kept:
+            self.broken = rule
+            raise RuleBrokenError(rule)
+
+    def join(self, account_id: str, unit: str | None = None, *, access_role: bool = True) -> None:
+        self.members.join(account_id, unit)
+        if access_role and account_id != MANAGEMENT:
+            arn = f"arn:aws:iam::{account_id}:role/{ACCESS_ROLE}"
+            self.iam.put(arn, Role(arn))
+
+    def answer(self, call: Call, seen: Seen) -> dict[str, Any]:
+        """Have a call's effect; `seen` is what the invocation that calls has been answered so far."""
+        if self.broken is not None:
+            raise RuleBrokenError(self.broken)
+        match call.service:
+            case "dynamodb":
+                return self.tables.answer(call.name, call.params)
+            case "sqs":
+                return self.queues.answer(call.name, call.params)
+            case "organizations":
+                return self.members.answer(call.name, call.params)
+            case "sts":
+                return self._assume(call.params["RoleArn"])
+            case "iam":
+                return self._in_iam(call, self.account_of(call), seen)
+        raise NotImplementedError(call.operation)
+
+    def account_of(self, call: Call) -> str:
+        """Tell which account a call is made in."""
+        if call.service == "sts":
+            return account_of(call.params["RoleArn"])
+        session = self.sessions.get(call.access_key)
+        return session.account_id if session and call.service == "iam" else MANAGEMENT
+
+    def _assume(self, arn: str) -> dict[str, Any]:
+        account_id = account_of(arn)
+        self.require("no account is entered that Organizations never confirmed", account_id in self.members.known)
+        member = self.members.members.get(account_id)
+        workable = member is not None and member.state == "ACTIVE"
+        if account_id in self.denied or not workable or self.iam.role(arn) is None:
+            why = self.denied.get(account_id, "")
+            raise refusal("AccessDenied", f"not authorized to perform: sts:AssumeRole on resource: {arn} {why}", 403)
+        key = f"ASIA{len(self.sessions):016}"
+        self.sessions[key] = Session(account_id, self.now + _SESSION)
+        until = datetime.fromtimestamp(self.now + _SESSION, UTC)
+        return {"Credentials": {"AccessKeyId": key, "SecretAccessKey": "s", "SessionToken": "t", "Expiration": until}}
+
+    def _in_iam(self, call: Call, account_id: str, seen: Seen) -> dict[str, Any]:
+        session = self.sessions.get(call.access_key)
+        if session is not None and session.until < self.now:
+            raise refusal("ExpiredToken", "The security token included in the request is expired", 403)
+        arn = _about(call, account_id)
+        if call.name.startswith(("Get", "List")):
+            try:
+                answer = self.iam.answer(call.name, call.params, account_id)
+            except Exception:
+                if call.name in {"GetRole", "GetPolicy"}:
+                    seen.ours[arn] = None
+                raise
+            if call.name in {"GetRole", "GetPolicy"}:
+                tags = {tag["Key"]: tag["Value"] for tag in (answer.get("Role") or answer["Policy"])["Tags"]}
+                seen.ours[arn] = _may_change(seen.settings, tags, arn)
+            return answer
+        self._check_write(call, arn, seen)
+        answer = self.iam.answer(call.name, call.params, account_id)
+        if call.name in {"CreateRole", "CreatePolicy"}:
+            seen.ours[arn] = True
+        return answer
+
+    def _check_write(self, call: Call, arn: str, seen: Seen) -> None:
+        """A role is changed only by who was answered that it is ours, and made only by who was answered that there is none."""
+        if ":role/" not in arn or arn == READER:
+            return
+        allowed = (None, True) if call.name == "CreateRole" else (True,)  # botocore may send it twice
+        self.require(f"nothing that is not ours is changed, as by {call}", seen.ours.get(arn, False) in allowed)
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """Read the ledger, as plain values."""
+        return {key: _plain(item) for key, item in self.tables.items.get("ledger", {}).items()}
+
+    def shards(self) -> dict[str, dict[str, Any]]:
+        """Read the source policy's table, as plain values."""
+        items = self.tables.items.get("source-policy", {})
+        return {key: _plain(item) for key, item in items.items() if not key.startswith("#")}
+
+    def source_policies(self) -> dict[str, Any]:
+        """Read the source policy's managed policies by name."""
+        prefix = f"arn:aws:iam::{MANAGEMENT}:policy/CrossAccountReadOnlyAccess"
+        return {arn.rpartition("/")[2]: held for arn, held in self.iam.everything().items() if arn.startswith(prefix)}
+
+
+def _may_change(settings: Settings | None, tags: dict[str, str], arn: str) -> bool:
+    if settings is None:
+        return True
+    owner = settings.owner(tags, arn)
+    return owner.ours or (settings.adopt_existing_roles and not owner.marks)
+
+
+def named_by(document: str) -> set[str]:
+    """List the accounts that a shard's document names."""
+    named: set[str] = set()
+    for statement in json.loads(document)["Statement"]:
+        if statement["Effect"] == "Allow":
+            named.update(statement["Condition"]["StringEquals"].get("aws:ResourceAccount", ()))
+    return named - {"000000000000"}
+
+
+def _about(call: Call, account_id: str) -> str:
+    if "RoleName" in call.params:
+        return f"arn:aws:iam::{account_id}:role/{call.params['RoleName']}"
+    if "PolicyArn" in call.params:
+        return str(call.params["PolicyArn"])
+    return f"arn:aws:iam::{account_id}:policy/{call.params.get('PolicyName', '')}"
+
+
+def _plain(item: dict[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for name, value in item.items():
+        ((kind, content),) = value.items()
+        if kind == "N":
+            plain[name] = int(content)
+        elif kind == "SS":
+            plain[name] = set(content)
+        elif kind != "NULL":
+            plain[name] = content
+    return plain

@@ -1,0 +1,379 @@
+"""The life of an organization by one seed: everything changes at random while functions run at once, fail and are killed.
+
+Each function that runs is a greenlet, which any call may interrupt: there others come between, time passes, an answer is lost, or
+the function is killed. When all is quiet, and one full resync has run, the invariants must hold.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+from greenlet import getcurrent, greenlet
+
+from chalicelib.bootstrap import Application
+from chalicelib.errors import RolecallError
+from chalicelib.telemetry import metrics
+from tests.simulation.answers import Call, RuleBrokenError, refusal
+from tests.simulation.boundary import Boundary
+from tests.simulation.changes import LET_IN, Changes
+from tests.simulation.cloud import Cloud, Seen
+from tests.simulation.invariants import check_quiet
+from tests.simulation.one_fault import KilledError, comes_after, fault_of
+from tests.simulation.stages import TIMEOUT, TIMEOUTS, Context, environ, settings_of
+
+STEPS = 60_000  # many times what any seed takes
+SKEW = 5.0  # seconds that a function's clock may be wrong by
+LATE = 15.0  # seconds that a killed function's last call may take to land
+TRIES = 3  # of Lambda, where an asynchronous invocation fails
+
+_ANYWHERE = ("throttled", "5xx", "reset", "timeout", "timeout after", "5xx after", "repeated")
+_IN_IAM = (*_ANYWHERE, "denied", "concurrent", "expired", "quota", "scp")
+_IN_STS = (*_ANYWHERE, "denied", "expired")
+
+
+@dataclass(eq=False)
+class Running:
+    """One invocation, which holds its greenlet, its clock and what it was answered."""
+
+    name: str
+    function: str
+    payload: Any
+    tries: int
+    deadline: float
+    skew: float
+    ready_at: float
+    greenlet: Any = None
+    pending: Callable[[], Any] | None = None
+    alive: bool = True
+    settings: dict[str, str] = field(default_factory=dict)
+    seen: Seen = field(default_factory=Seen)
+
+
+@dataclass(order=True)
+class Due:
+    """What is to be invoked, and when: an event on its way, a schedule, an operator's request."""
+
+    when: float
+    number: int
+    function: str = field(compare=False)
+    payload: Any = field(compare=False)
+    tries: int = field(compare=False, default=1)
+
+
+class Life:
+    """One seed's run."""
+
+    def __init__(
+        self,
+        boundary: Boundary,
+        seed: int,
+        kind: type[Application] = Application,
+        trace: Callable[[str], None] | None = None,
+    ) -> None:
+        self.random = Random(seed)  # noqa: S311 - to be repeated, not to be secret
+        pick = self.random
+        self.cloud = Cloud()
+        self.faults: Counter[str] = Counter()
+        self._boundary, self._kind, self._trace = boundary, kind, trace
+        self._settings: dict[str, str] = {}
+        self._running: list[Running] = []
+        self._due: list[Due] = []
+        self._late: list[tuple[float, Callable[[], Any]]] = []
+        self._number = 0
+        self.steps = 0
+        self._workers = pick.randint(2, 4)
+        self._batch = pick.randint(1, 5)
+        self._failing = pick.choice((0.0, 0.01, 0.03, 0.1))
+        self._killing = pick.choice((0.0, 0.005, 0.02))
+        self._slowness = pick.choice((0.0, 0.02, 0.1))
+        self._staleness = pick.choice((0.0, 0.2, 0.5))
+        self._doubling = pick.choice((0.0, 0.2))
+        self._losing = pick.choice((0.0, 0.15))
+        self._seconds = pick.choice((120.0, TIMEOUT))
+        self.last_answer: Any = None
+        boundary.machine = self
+        self.changes = Changes(self, pick.randint(6, 14))
+
+    # What the application reaches.
+
+    def clock(self) -> float:
+        running = self._current()
+        return self.cloud.now + (running.skew if running else 0.0)
+
+    def pause(self, seconds: float) -> None:
+        running = self._required()
+        running.ready_at = self.cloud.now + seconds
+        self._switch(running)
+
+    def call(self, call: Call) -> dict[str, Any]:
+        running = self._required()
+        if self.random.random() < self._slowness:
+            running.ready_at = self.cloud.now + self.random.choice((0.3, 3.0, 3.0, 30.0, 300.0))
+        running.pending = lambda: self._answer(call, running)
+        self._switch(running)
+        running.pending = None
+        fault = self._fault(call)
+        self.tell(running.name, f"{call}{f' ({fault})' if fault else ''}")
+        if fault is None:
+            return self._answer(call, running)
+        self.faults[fault] += 1
+        if fault == "repeated":
+            self._answer(call, running)
+            return self._answer(call, running)
+        if comes_after(fault):
+            self._answer(call, running)
+        raise refusal("NoSuchEntity", "cannot be found", 404) if fault == "not there yet" else fault_of(fault)
+
+    def _answer(self, call: Call, running: Running) -> dict[str, Any]:
+        iam = self.cloud.iam
+        if call.service == "iam" and call.name.startswith(("Get", "List")) and self.random.random() < self._staleness:
+            iam.seen_at = self.cloud.now - self.random.uniform(0, 20)
+        try:
+            return self.cloud.answer(call, running.seen)
+        finally:
+            iam.seen_at = None
+            if call.name == "TransactWriteItems":
+                self.changes.look_for_causes(running)
+
+    def _fault(self, call: Call) -> str | None:
+        if self.random.random() >= self._failing:
+            return None
+        kinds = {"iam": _IN_IAM, "sts": _IN_STS}.get(call.service, _ANYWHERE)
+        if call.service == "iam" and call.name.startswith(("Put", "Attach", "Tag", "Update")):
+            kinds = (*kinds, "not there yet")
+        return self.random.choice(kinds)
+
+    def _current(self) -> Running | None:
+        this = getcurrent()
+        return next((each for each in self._running if each.greenlet is this), None)
+
+    def _required(self) -> Running:
+        running = self._current()
+        if running is None or not running.alive:
+            raise KilledError
+        if self.cloud.broken is not None:
+            raise RuleBrokenError(self.cloud.broken)
+        return running
+
+    def _switch(self, running: Running) -> None:
+        running.greenlet.parent.switch()
+        if not running.alive:
+            raise KilledError
+
+    # What happens.
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return self._settings
+
+    def deploy(self, settings: dict[str, str]) -> None:
+        """Let functions that begin from now on have these settings."""
+        self._settings = settings
+        self.tell("operator", f"deploys {settings}")
+
+    @property
+    def settings_in_force(self) -> list[dict[str, str]]:
+        """List the settings that anything that runs just now may have."""
+        return [self._settings, *(running.settings for running in self._running)]
+
+    def tell(self, who: str, what: str) -> None:
+        if self._trace is not None:
+            self._trace(f"{self.steps:6} {self.cloud.now - 1_800_000_000:10.2f} s  {who:16} {what}")
+
+    def after(self, seconds: float, function: str, payload: Any, tries: int = 1) -> None:
+        """Have a function invoked by and by."""
+        self._number += 1
+        self._due.append(Due(self.cloud.now + seconds, self._number, function, payload, tries))
+
+    def run(self) -> None:
+        """Live through the changes, then grow quiet, resync once, and check."""
+        try:
+            while self.changes.left or self._is_busy:
+                self._advance()
+            self.calm()
+            self._quietly("resync", {})
+            if self.last_answer["counts"]["held_back"]:
+                # What the log of a resync that holds retirements back tells an operator to do, if that is right.
+                self._quietly("backfill", {"accounts": "all", "force": True})
+            self._quietly("resync", {"accounts": "new"})
+            check_quiet(self.cloud, settings_of(environ(**self._settings)), self.last_answer, self.changes)
+        finally:
+            for running in self._running:
+                self._kill(running)
+            self._running.clear()
+            metrics.clear_metrics()
+
+    def calm(self) -> None:
+        """Let nothing fail from here on."""
+        self._failing = self._killing = self._slowness = self._staleness = self._doubling = 0.0
+        self.tell("calm", "")
+        self.cloud.pass_time(self.cloud.now + 7200)
+
+    def _quietly(self, function: str, request: Any) -> None:
+        self.after(0, function, request)
+        self._advance()
+        while self._is_busy:
+            self._advance()
+
+    @property
+    def _is_busy(self) -> bool:
+        return bool(self._running or self._due or self._late or self.cloud.queues.messages)
+
+    def _advance(self) -> None:
+        self.steps += 1
+        self.cloud.require("all work is finished some day", self.steps < STEPS)
+        self.cloud.pass_time(self.cloud.now + self.random.random() * 0.02)
+        now = self.cloud.now
+        for late in [each for each in self._late if each[0] <= now]:
+            self._late.remove(late)
+            self._land(late[1])
+        for due in [each for each in self._due if each.when <= now]:
+            self._due.remove(due)
+            if due.function == LET_IN:
+                self.changes.let_in(due.payload)
+            else:
+                self._start(due.function, due.payload, due.tries)
+        for running in [each for each in self._running if each.deadline <= now]:
+            self._kill(running)
+        if self.changes.left and self.random.random() < 0.02:
+            self.changes.make_one()
+        busy = sum(each.function == "enroll" for each in self._running)
+        visible = self.cloud.queues.visible()
+        ready: list[Running | None] = [each for each in self._running if each.ready_at <= now]
+        if visible and busy < self._workers:
+            ready.append(None)
+        if not ready:
+            self._pass_time(busy)
+            return
+        chosen = self.random.choice(ready)
+        if chosen is None:
+            batch = self.random.sample(visible, min(len(visible), self._batch))
+            records = self.cloud.queues.receive(batch, twice=self.random.random() < self._doubling)
+            if records:
+                self._start("enroll", records, 1)
+        elif self.random.random() < self._killing:
+            self.faults["killed"] += 1
+            self._kill(chosen)
+        else:
+            self._resume(chosen)
+
+    def _pass_time(self, busy: int) -> None:
+        times = [min(each.ready_at, each.deadline) for each in self._running]
+        times += [each[0] for each in self._late] + [each.when for each in self._due]
+        if busy < self._workers:
+            times += [message.visible_at for message in self.cloud.queues.messages.values()]
+        if self.changes.left and (not times or self.random.random() < 0.3):
+            self.changes.make_one()
+            self.cloud.pass_time(self.cloud.now + self.random.choice((0.1, 30.0, 1000.0, 20_000.0)))
+        elif times:
+            self.cloud.pass_time(max(self.cloud.now, min(times)))
+
+    def _start(self, function: str, payload: Any, tries: int) -> None:
+        self._number += 1
+        seconds = min(TIMEOUTS.get(function, TIMEOUT), max(self._seconds, 61.0))
+        running = Running(
+            f"{function}.{self._number}",
+            function,
+            payload,
+            tries,
+            self.cloud.now + seconds,
+            self.random.uniform(-SKEW, SKEW),
+            self.cloud.now,
+            settings=self._settings,
+        )
+        metrics.clear_metrics()
+        running.seen.settings = settings_of(environ(**self._settings))
+        told = [each["body"] for each in payload] if function == "enroll" else payload
+        self.tell(running.name, f"begins {told}")
+        running.greenlet = greenlet(lambda: self._invoke(running), getcurrent())
+        self._running.append(running)
+        self._resume(running)
+
+    def _resume(self, running: Running) -> None:
+        running.greenlet.switch()
+        if running.greenlet.dead and running in self._running:
+            self._running.remove(running)
+
+    def _kill(self, running: Running) -> None:
+        """Stop a function where it stands: its last call is lost, done, or lands late; its frames end without any effect."""
+        pending, running.pending, running.alive = running.pending, None, False
+        fate = self.random.choice(("lost", "done", "late"))
+        self.tell(running.name, f"is killed; its last call is {fate}")
+        if running.greenlet and not running.greenlet.dead:
+            running.greenlet.throw(KilledError)
+        if running in self._running:
+            self._running.remove(running)
+        if pending is not None and fate == "done":
+            self._land(pending)
+        elif pending is not None and fate == "late":
+            self._late.append((self.cloud.now + self.random.uniform(0, LATE), pending))
+        self._again(running)
+
+    def _land(self, effect: Callable[[], Any]) -> None:
+        try:
+            effect()
+        except ClientError:
+            self.tell("late", "is refused")
+
+    def _again(self, running: Running) -> None:
+        """Have what Lambda or EventBridge runs by itself run again, as often as they do."""
+        if running.function == "on_account_event" and running.tries < TRIES:
+            self.after(60 * running.tries, running.function, running.payload, running.tries + 1)
+
+    def _invoke(self, running: Running) -> None:
+        application = self._boundary.application(environ(**running.settings), self._kind)
+        context = Context(running.name, lambda: running.deadline - self.cloud.now)
+        try:
+            if running.function == "on_account_event":
+                application.announce(running.payload)
+            else:
+                answer = getattr(application, running.function)(running.payload, context)
+                if running.function == "enroll":
+                    self.cloud.queues.settle(running.payload, answer)
+                else:
+                    self.last_answer = answer
+        except KilledError:
+            return
+        except (RolecallError, ClientError, BotoCoreError) as error:
+            self.tell(running.name, f"raises {error!r}")
+            self._again(running)
+        except Exception as error:  # noqa: BLE001 - no other class of exception is ever raised
+            self.cloud.broken = f"no function raises {error!r}"
+        self.tell(running.name, "ends")
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Let EventBridge deliver an event: maybe never, maybe late, maybe twice."""
+        if self.random.random() < self._losing:
+            self.faults["event lost"] += 1
+            return
+        for _ in range(self.random.choice((1, 1, 1, 2))):
+            self.after(self.random.choice((0.5, 5.0, 120.0, 3000.0)), "on_account_event", event)
+
+
+def first_broken(
+    boundary: Boundary, seeds: Any, kind: type[Application] = Application, rule: str = ""
+) -> tuple[str | None, Counter[str]]:
+    """Run seeds up to the first that breaks a rule (of such words); tell how that comes about, and what was met on the way."""
+    met: Counter[str] = Counter()
+    for seed in seeds:
+        met["seeds"] += 1
+        life = Life(boundary, seed, kind)
+        broken = _broken_by(life)
+        met.update(life.faults)
+        met["steps"] += life.steps
+        if broken is not None and rule in broken:
+            story: list[str] = []
+            _broken_by(Life(boundary, seed, kind, story.append))
+            return "\n".join([*story, f"ROLECALL_SEED={seed} breaks the rule: {broken}"]), met
+    return None, met
+
+
+def _broken_by(life: Life) -> str | None:
+    try:
+        life.run()
+    except RuleBrokenError as broken:
+        return str(broken)
+    return life.cloud.broken

@@ -1,0 +1,283 @@
+"""Bugs that an application may be made with, one at least for each invariant: the simulation must notice every one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+
+from chalicelib.accounts import Account, LedgerRow, Outcome
+from chalicelib.arns import AccountId
+from chalicelib.aws.ledger import Ledger
+from chalicelib.aws.member_roles import MemberRoles
+from chalicelib.aws.organizations import Organization
+from chalicelib.aws.shards import ShardTable, Snapshot
+from chalicelib.aws.source_policies import SourcePolicies
+from chalicelib.bootstrap import Application
+from chalicelib.documents import Document
+from chalicelib.enroll import Enroll, _Job
+from chalicelib.member_role import Action, AttachPolicy, MemberRole, SetTrust
+from chalicelib.pen import Pen, Settled
+from chalicelib.reconcile import Move, Reconcile, Verdict
+from chalicelib.source_policy import Moves, Shard, desired_policy, plan
+from tests.simulation.boundary import simulated
+from tests.simulation.every_call import interrupted
+from tests.simulation.life import first_broken
+from tests.simulation.one_fault import KILLS
+
+
+class Parts(Application):
+    """Puts together what a planted bug takes the place of."""
+
+    enrolls: type[Enroll] = Enroll
+    pens: type[Pen] = Pen
+    reconciles: type[Reconcile] = Reconcile
+    roles: type[MemberRoles] = MemberRoles
+    ledgers: type[Ledger] = Ledger
+    tables: type[ShardTable] = ShardTable
+    policies: type[SourcePolicies] = SourcePolicies
+    organizations: type[Organization] = Organization
+
+    @cached_property
+    def _enroll(self) -> Enroll:
+        return self.enrolls(
+            reconcile=self._reconcile,
+            pen=self._pen,
+            ledger=self._ledger,
+            queue=self._queue,
+            threads=1,
+            clock=self._clock,
+            pool=self._pool,
+        )
+
+    @cached_property
+    def _reconcile(self) -> Reconcile:
+        roles = self.roles(self._iam, self._settings.member_role_name)
+        return self.reconciles(
+            self._settings,
+            self._organization,
+            self._sessions,
+            roles,
+            lambda: datetime.fromtimestamp(self._clock(), UTC),
+        )
+
+    @cached_property
+    def _pen(self) -> Pen:
+        table = self.tables(self._settings, self._dynamodb, self._environ["SOURCE_POLICY_TABLE"])
+        policies = self.policies(self._settings, self._sessions, self._iam)
+        ask = self._organization.organization_id
+        return self.pens(self._settings, table, policies, ask, self._clock, self._pause)
+
+    @cached_property
+    def _ledger(self) -> Ledger:
+        return self.ledgers(self._dynamodb, self._environ["LEDGER_TABLE"])
+
+    @cached_property
+    def _organization(self) -> Organization:
+        return self.organizations(self._settings, self._session.client("organizations", config=self._config))
+
+
+class _LeavesTrustAlone(MemberRoles):
+    def carry_out(self, action: Action, arn: str) -> None:
+        if not isinstance(action, SetTrust):
+            super().carry_out(action, arn)
+
+
+class LeavesTrustAlone(Parts):
+    """Does not mend a role's trust."""
+
+    roles = _LeavesTrustAlone
+
+
+class _AttachesNothing(MemberRoles):
+    def carry_out(self, action: Action, arn: str) -> None:
+        if not isinstance(action, AttachPolicy):
+            super().carry_out(action, arn)
+
+
+class AttachesNothing(Parts):
+    """Makes roles that may do nothing."""
+
+    roles = _AttachesNothing
+
+
+class _TakesForeignRoles(MemberRoles):
+    def observe(self, desired: MemberRole) -> MemberRole | None:
+        seen = super().observe(desired)
+        return replace(seen, tags=desired.tags) if seen else None
+
+
+class TakesForeignRoles(Parts):
+    """Takes every role of the member role's name for its own."""
+
+    roles = _TakesForeignRoles
+
+
+class _NeverLetsLeave(Pen):
+    def settle(self, moves: Moves, *, owner: str, deadline: float) -> Settled:
+        return super().settle(Moves(join=moves.join), owner=owner, deadline=deadline)
+
+
+class NeverLetsLeave(Parts):
+    """Leaves in the source policy who was once there."""
+
+    pens = _NeverLetsLeave
+
+
+class _LetsNobodyJoin(Pen):
+    def settle(self, moves: Moves, *, owner: str, deadline: float) -> Settled:
+        settled = super().settle(Moves(leave=moves.leave, exclude=moves.exclude), owner=owner, deadline=deadline)
+        return Settled(dict.fromkeys(moves.join, "CrossAccountReadOnlyAccess"), settled.errors)
+
+
+class LetsNobodyJoin(Parts):
+    """Believes placed what is not."""
+
+    pens = _LetsNobodyJoin
+
+
+class _PlacesTooMany(ShardTable):
+    def place(self, seen: Snapshot, changed: object) -> bool:
+        more = frozenset(AccountId(f"8{number:011}") for number in range(20))
+        shards: list[Shard] = list(changed)  # type: ignore[call-overload]
+        return super().place(seen, [replace(shard, accounts=shard.accounts | more) for shard in shards])
+
+
+class PlacesTooMany(Parts):
+    """Counts a shard's room wrongly."""
+
+    tables = _PlacesTooMany
+
+
+class _NeverPrunes(SourcePolicies):
+    def _write_version(self, arn: str, document: Document) -> None:
+        if len(self._versions(arn)) < 5:
+            super()._write_version(arn, document)
+
+
+class NeverPrunes(Parts):
+    """Takes what does not fit beside five versions for written."""
+
+    policies = _NeverPrunes
+
+
+class _LeavesStrays(Pen):
+    def _repair(self, shard: Shard) -> object:  # type: ignore[override]
+        observed = self._policies.observe(shard.name)
+        wanted = desired_policy(self._settings, shard, "")
+        for action in plan(replace(observed, strays=()) if observed else None, wanted):
+            self._policies.carry_out(shard.name, action)
+        return ()
+
+
+class LeavesStrays(Parts):
+    """Does not mind versions that others made."""
+
+    pens = _LeavesStrays
+
+
+class _WritesNoReason(Ledger):
+    def write(self, row: LedgerRow, *, over: LedgerRow | None) -> bool:
+        return super().write(replace(row, reason=None) if row.outcome is Outcome.FAILED else row, over=over)
+
+
+class WritesNoReason(Parts):
+    """Records failures without their reason."""
+
+    ledgers = _WritesNoReason
+
+
+class _HidesFailures(Ledger):
+    def write(self, row: LedgerRow, *, over: LedgerRow | None) -> bool:
+        return row.outcome is Outcome.FAILED or super().write(row, over=over)
+
+
+class HidesFailures(Parts):
+    """Records no failure at all."""
+
+    ledgers = _HidesFailures
+
+
+class _RetiresWhatFails(Reconcile):
+    def __call__(self, account_id: AccountId, row: LedgerRow | None, **given: object) -> Verdict:
+        verdict = super().__call__(account_id, row, **given)  # type: ignore[arg-type]
+        if verdict.outcome is Outcome.FAILED:
+            verdict.move = Move.LEAVE
+        return verdict
+
+
+class RetiresWhatFails(Parts):
+    """Takes access away where an account can't be looked at."""
+
+    reconciles = _RetiresWhatFails
+
+
+class _BelievesEveryId(Organization):
+    def describe(self, account_id: AccountId) -> Account | None:
+        return super().describe(account_id) or Account(id=account_id, name="", state="ACTIVE", joined_at=None)
+
+
+class BelievesEveryId(Parts):
+    """Works in accounts that Organizations does not know."""
+
+    organizations = _BelievesEveryId
+
+
+class _MarksBeforeWriting(Pen):
+    def _write(self, shard: Shard) -> None:
+        self._mark(shard, "")
+        super()._write(shard)
+
+
+class MarksBeforeWriting(Parts):
+    """Records a shard as written before it is."""
+
+    pens = _MarksBeforeWriting
+
+
+class _Stumbles(Enroll):
+    def _believed(self, job: _Job) -> Account | None:
+        return None if job.message.account is None else job.message.account.id  # type: ignore[return-value]
+
+
+class Stumbles(Parts):
+    """Fails in a way that nobody foresaw."""
+
+    enrolls = _Stumbles
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A bug, the rule that it breaks, and what comes upon it: an organization's life, or a scenario that is interrupted."""
+
+    kind: type[Application]
+    rule: str
+    scenario: str | None = None
+    first: int = 0  # the seed to begin at, where the first that comes upon it is late
+
+
+PLANTED: Mapping[str, Planted] = {
+    "a trust that is not mended": Planted(LeavesTrustAlone, "is the desired one", first=20),
+    "a role without policies": Planted(AttachesNothing, "is the desired one"),
+    "a role of others that is taken": Planted(TakesForeignRoles, "nothing that is not ours is changed"),
+    "an account that never leaves": Planted(NeverLetsLeave, "names exactly the enrolled"),
+    "an account that is never named": Planted(LetsNobodyJoin, "names exactly the enrolled"),
+    "a shard over its quota": Planted(PlacesTooMany, "no document is over the quota", "shard overflow"),
+    "five versions and no room": Planted(NeverPrunes, "IAM says of"),
+    "a version of others' that stays": Planted(LeavesStrays, "has no version of others'", first=48),
+    "a failure without a reason": Planted(WritesNoReason, "every failure has a reason"),
+    "a failure that nobody sees": Planted(HidesFailures, "the ledger says where every account stands"),
+    "a failure that takes access away": Planted(RetiresWhatFails, "no account is retired without cause"),
+    "an id that nobody confirmed": Planted(BelievesEveryId, "no account is entered that Organizations never confirmed"),
+    "a mark before the write": Planted(MarksBeforeWriting, "killed", "new account"),
+    "an exception that nobody foresaw": Planted(Stumbles, "nothing unforeseen is raised"),
+}
+"""Each bug as an application with it is made."""
+
+
+def noticed(planted: Planted, seeds: int) -> str | None:
+    """Look for what a planted bug breaks, and tell it."""
+    if planted.scenario is not None:
+        told = interrupted(planted.scenario, KILLS, planted.kind).divergences
+        return next((each for each in told if planted.rule in each), None)
+    with simulated() as boundary:
+        return first_broken(boundary, range(planted.first, planted.first + seeds), planted.kind, planted.rule)[0]

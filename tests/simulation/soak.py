@@ -1,0 +1,43 @@
+"""As many seeds as there is time for, from where nobody has looked yet: python -m tests.simulation.soak MINUTES."""
+
+import sys
+import time
+from collections import Counter
+
+from tests.simulation.boundary import simulated
+from tests.simulation.every_call import interrupted
+from tests.simulation.life import first_broken
+from tests.simulation.one_fault import ERRORS, KILLS
+from tests.simulation.scenarios import SCENARIOS
+
+_CHUNK = 20  # seeds between two looks at the clock
+
+
+def soak(minutes: float) -> int:
+    """Interrupt every scenario at every call by every fault, then live through seeds until the time is over."""
+    started, until = time.time(), time.time() + 60 * minutes
+    runs = calls = 0
+    for name in SCENARIOS:
+        report = interrupted(name, (*KILLS, *ERRORS))
+        runs, calls = runs + report.runs, calls + report.calls
+        if report.divergences:
+            sys.stdout.write("\n\n".join(report.divergences) + "\n")
+            return 1
+    sys.stdout.write(f"scenarios={len(SCENARIOS)} calls={calls} interrupted={runs} divergences=0\n")
+    met: Counter[str] = Counter()
+    first = seed = int(started)
+    while time.time() < until:
+        with simulated() as boundary:
+            broken, more = first_broken(boundary, range(seed, seed + _CHUNK))
+        met, seed = met + more, seed + _CHUNK
+        if broken is not None:
+            sys.stdout.write(f"{broken}\n")
+            return 1
+    steps, seeds = met.pop("steps", 0), met.pop("seeds", 0)
+    faults = " ".join(f"{name.replace(' ', '_')}={count}" for name, count in sorted(met.items()))
+    sys.stdout.write(f"seeds={seeds} first={first} states={steps} faults={met.total()} broken=0\n{faults}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(soak(float(sys.argv[1])))
