@@ -1,5 +1,6 @@
 """How an account is entered: by which role, within what, and at what cost in calls and clients."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from botocore.credentials import CredentialResolver
 
 from chalicelib.aws.member_roles import MemberRoles
-from chalicelib.aws.sessions import Sessions
+from chalicelib.aws.sessions import Sessions, models_loading
 from chalicelib.aws.source_policies import SourcePolicies
 from chalicelib.bootstrap import Application
 from chalicelib.settings import Settings
@@ -182,3 +183,15 @@ def test_an_action_that_nobody_knows_is_an_error_and_no_call(organization: Organ
         SourcePolicies(settings, Sessions(settings, session.client("sts")), iam).carry_out("Name", unknown)
 
     assert boundary.calls == []
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_making_clients_leaves_the_collecting_of_garbage_as_it_was(collects: bool) -> None:
+    collected = gc.isenabled()
+    (gc.enable if collects else gc.disable)()
+    try:
+        with models_loading():
+            assert not gc.isenabled()
+        assert gc.isenabled() is collects
+    finally:
+        (gc.enable if collected else gc.disable)()

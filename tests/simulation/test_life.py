@@ -13,7 +13,7 @@ import pytest
 from tests.simulation.boundary import simulated
 from tests.simulation.life import first_broken
 
-SEEDS = int(os.environ.get("ROLECALL_SEEDS", "60"))
+SEEDS = int(os.environ.get("ROLECALL_SEEDS", "120"))
 SEED = os.environ.get("ROLECALL_SEED")
 
 
