@@ -96,6 +96,11 @@ def moment(written: str | None) -> datetime:
     return read if read.tzinfo else read.replace(tzinfo=UTC)
 
 
+def written_moment(time: datetime) -> str:
+    """Write a time as rows hold it, so that text sorts as time does."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds")
+
+
 def is_on_its_way(row: LedgerRow, now: datetime) -> bool:
     """Tell whether a failed account is still being tried again with nobody doing anything."""
     return row.reason in RETRIED and now - moment(row.updated_at) <= _LONGEST_RETRY

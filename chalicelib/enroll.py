@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from chalicelib.accounts import Account, Change, LedgerRow, Outcome
+from chalicelib.accounts import Account, Change, LedgerRow, Outcome, written_moment
 from chalicelib.arns import AccountId
 from chalicelib.errors import AccountError, MessageError, Reason, RetryableError
 from chalicelib.pen import Pen, Readiness, Settled
@@ -139,7 +139,7 @@ class Enroll:
         listed_at = job.message.listed_at
         if listed_at is None or datetime.fromtimestamp(self._clock(), UTC) - listed_at > _BELIEVED:
             return None
-        recorded_since = job.row is not None and job.row.updated_at > _moment(listed_at - _CLOCKS_DIFFER)
+        recorded_since = job.row is not None and job.row.updated_at > written_moment(listed_at - _CLOCKS_DIFFER)
         return None if recorded_since else job.message.account
 
     def _source_policy(self, verdicts: list[Verdict], owner: str, deadline: float) -> Settled:
@@ -222,7 +222,7 @@ def _what_failed(verdict: Verdict, settled: Settled) -> AccountError | None:
 def _row_after(job: _Job, verdict: Verdict, settled: Settled, now: datetime) -> LedgerRow:
     before = job.row or LedgerRow(account_id=verdict.account_id, outcome=verdict.outcome, updated_at="")
     account = verdict.account
-    moment = _moment(now)
+    moment = written_moment(now)
     failed = verdict.outcome is Outcome.FAILED
     row = replace(
         before,
@@ -250,11 +250,6 @@ def _row_after(job: _Job, verdict: Verdict, settled: Settled, now: datetime) -> 
         # It takes no access away: what was enrolled keeps its place and its date, recorded or (by one who was stopped) not yet.
         return replace(row, policy_name=row.policy_name or job.placed)
     return replace(row, policy_name=None, enrolled_at=None)
-
-
-def _moment(time: datetime) -> str:
-    """Write a time as rows hold it, so that text sorts as time does."""
-    return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def _tell(job: _Job, verdict: Verdict, row: LedgerRow) -> None:

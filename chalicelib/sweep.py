@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
-from chalicelib.accounts import RETRIED, Account, LedgerRow, Outcome, is_on_its_way, moment
+from chalicelib.accounts import RETRIED, Account, LedgerRow, Outcome, is_on_its_way, moment, written_moment
 from chalicelib.arns import AccountId
 from chalicelib.errors import AccountError, Reason, RequestError, RetryableError
 from chalicelib.pen import Pen, Readiness
@@ -218,7 +218,9 @@ class Sweep:
         """Lift the retirement of accounts that an operator names one by one."""
         rows = self._ledger.read(account_ids).values()
         for row in (row for row in rows if row.reason is Reason.RETIRED_BY_REQUEST):
-            lifted = replace(row, outcome=Outcome.SKIPPED, reason=None, error=None, updated_at=self._moment())
+            lifted = replace(
+                row, outcome=Outcome.SKIPPED, reason=None, error=None, updated_at=written_moment(self._now())
+            )
             if not self._ledger.write(lifted, over=row):
                 raise RequestError(f"{row.account_id} is being worked on just now: ask again in a minute")
 
@@ -372,9 +374,6 @@ class Sweep:
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)
-
-    def _moment(self) -> str:
-        return self._now().isoformat(timespec="microseconds")
 
 
 _T = TypeVar("_T")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from chalicelib.accounts import LedgerRow, Outcome
+from chalicelib.accounts import LedgerRow, Outcome, written_moment
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason, RequestError
 from chalicelib.pen import Pen
@@ -71,7 +71,7 @@ class Withdraw:
             raise RequestError(f"the ledger has no account {', '.join(unknown)}: nothing was retired")
         if request.dry_run:
             return self._sweep.preview_retirement(request, deadline=deadline)
-        moment = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="microseconds")
+        moment = written_moment(datetime.fromtimestamp(self._clock(), UTC))
         for row in rows.values():
             marked = replace(row, outcome=Outcome.RETIRED, reason=Reason.RETIRED_BY_REQUEST, updated_at=moment)
             if row.reason is not Reason.RETIRED_BY_REQUEST and not self._ledger.write(marked, over=row):

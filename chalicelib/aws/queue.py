@@ -1,7 +1,7 @@
 """The queue of accounts to reconcile."""
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
 from chalicelib.errors import RolecallError
@@ -16,9 +16,7 @@ _BATCH = 10  # entries of one SendMessageBatch ("Amazon SQS message quotas")
 class Queue:
     """Sends accounts to the queue and hands failed messages back to it."""
 
-    def __init__(
-        self, client: "SQSClient", url: str, dead_letter_arn: str, pool: Callable[[], Executor] = ThreadPoolExecutor
-    ) -> None:
+    def __init__(self, client: "SQSClient", url: str, dead_letter_arn: str, pool: Callable[[], Executor]) -> None:
         """Take a client, the queue's URL, its dead-letter queue's ARN, and what opens the pool that batches are sent by."""
         self._client = client
         self._url = url

@@ -47,3 +47,23 @@ def _filled(value: Any, values: Mapping[str, str]) -> Any:
         for name, text in values.items():
             value = value.replace(f"<{name}>", text)
     return value
+
+
+OTHER_BOUNDARIES = [
+    call("iam:CreateRole", "create_role", RoleName="Bounded", AssumeRolePolicyDocument=ANYBODY),
+    call(
+        "iam:CreateRole",
+        "create_role",
+        RoleName="Bounded",
+        AssumeRolePolicyDocument=ANYBODY,
+        PermissionsBoundary=ADMINISTRATOR,
+    ),
+    call("iam:DeleteRolePermissionsBoundary", "delete_role_permissions_boundary", RoleName="Bounded"),
+    call(
+        "iam:PutRolePermissionsBoundary",
+        "put_role_permissions_boundary",
+        RoleName="Bounded",
+        PermissionsBoundary=ADMINISTRATOR,
+    ),
+]
+"""What would leave the role `Bounded` without its configured permissions boundary, or with another."""

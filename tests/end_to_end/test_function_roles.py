@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 
 from local.organization import Credentials, LocalOrganization, allowing, trusting
-from tests.end_to_end.calls import ADMINISTRATOR, ANYBODY, ANYTHING, READ_ONLY, Call, call
+from tests.end_to_end.calls import ADMINISTRATOR, ANYBODY, ANYTHING, OTHER_BOUNDARIES, READ_ONLY, Call, call
 from tests.end_to_end.deployed_stage import Deploy, Stage
 from tests.end_to_end.roles_in_iam import REPAIRS, role_of, spoil
 from tests.local_aws.refusals import denied
@@ -231,27 +231,7 @@ def test_a_function_may_do_nothing_else(
             asked.is_denied(organization, session, "identity-based policy", **known)
 
 
-@pytest.mark.parametrize(
-    "asked",
-    [
-        call("iam:CreateRole", "create_role", RoleName="Bounded", AssumeRolePolicyDocument=ANYBODY),
-        call(
-            "iam:CreateRole",
-            "create_role",
-            RoleName="Bounded",
-            AssumeRolePolicyDocument=ANYBODY,
-            PermissionsBoundary=ADMINISTRATOR,
-        ),
-        call("iam:DeleteRolePermissionsBoundary", "delete_role_permissions_boundary", RoleName="Bounded"),
-        call(
-            "iam:PutRolePermissionsBoundary",
-            "put_role_permissions_boundary",
-            RoleName="Bounded",
-            PermissionsBoundary=ADMINISTRATOR,
-        ),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("asked", OTHER_BOUNDARIES, ids=str)
 def test_the_worker_takes_no_boundary_off_and_sets_no_other(
     organization: LocalOrganization, bounded: Stage, session_of: Callable[..., Credentials], asked: Call
 ) -> None:

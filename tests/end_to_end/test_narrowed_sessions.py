@@ -6,7 +6,7 @@ import pytest
 
 from chalicelib import member_role, source_policy
 from local.organization import Credentials, LocalOrganization, trusting
-from tests.end_to_end.calls import ADMINISTRATOR, ANYBODY, ANYTHING, READ_ONLY, Call, call
+from tests.end_to_end.calls import ADMINISTRATOR, ANYBODY, ANYTHING, OTHER_BOUNDARIES, READ_ONLY, Call, call
 from tests.end_to_end.deployed_stage import Deploy, Stage
 from tests.end_to_end.roles_in_iam import REPAIRS, role_of, spoil
 
@@ -55,24 +55,6 @@ IN_A_MEMBER_ACCOUNT = [
     call("iam:UntagRole", "untag_role", RoleName=ROLE, TagKeys=["managed-by"]),
     # Policies.
     call("iam:CreatePolicy", "create_policy", PolicyName="more", PolicyDocument=ANYTHING),
-]
-
-BOUNDED = [
-    call("iam:CreateRole", "create_role", RoleName="Bounded", AssumeRolePolicyDocument=ANYBODY),
-    call(
-        "iam:CreateRole",
-        "create_role",
-        RoleName="Bounded",
-        AssumeRolePolicyDocument=ANYBODY,
-        PermissionsBoundary=ADMINISTRATOR,
-    ),
-    call("iam:DeleteRolePermissionsBoundary", "delete_role_permissions_boundary", RoleName="Bounded"),
-    call(
-        "iam:PutRolePermissionsBoundary",
-        "put_role_permissions_boundary",
-        RoleName="Bounded",
-        PermissionsBoundary=ADMINISTRATOR,
-    ),
 ]
 
 OURS, OTHERS = "arn:aws:iam::<account>:policy/Apart", "arn:aws:iam::<account>:policy/Others"
@@ -188,7 +170,7 @@ def unheard(organization: LocalOrganization) -> str:
     return account_id
 
 
-@pytest.mark.parametrize("asked", BOUNDED, ids=str)
+@pytest.mark.parametrize("asked", OTHER_BOUNDARIES, ids=str)
 def test_the_session_sets_no_boundary_but_the_configured_one(
     organization: LocalOrganization, bounded: Stage, unheard: str, asked: Call
 ) -> None:
