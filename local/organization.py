@@ -30,15 +30,19 @@ class InvocationError(Exception):
 
 
 class LocalOrganization:
-    """Starts an organization that has only its management account; leaving the context stops it and leaves nothing behind."""
+    """Starts an organization that has only its management account; leaving the context stops it and leaves nothing behind.
 
-    def __init__(self, management_account_id: str = "111122223333") -> None:
+    Where a directory is given for what functions' zips hold, others may share it, and it stays: no start compiles that again.
+    """
+
+    def __init__(self, management_account_id: str = "111122223333", unpacked: Path | None = None) -> None:
         self.management_account_id = management_account_id
+        self._unpacked = unpacked
 
     def __enter__(self) -> Self:
         self._clients: dict[tuple[str, str], Any] = {}
         self._session: Any = boto3.Session()  # whose stubs know each service by a literal
-        self._server = Server(self.management_account_id)
+        self._server = Server(self.management_account_id, self._unpacked)
         self.endpoint_url = self._server.endpoint_url
         self.organization_id: str = self.client("organizations").describe_organization()["Organization"]["Id"]
         return self

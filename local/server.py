@@ -22,8 +22,10 @@ _STOPPING = 5
 class Server:
     """Runs ministack, mended, in its own virtual environment, process group and temporary directory."""
 
-    def __init__(self, management_account_id: str) -> None:
+    def __init__(self, management_account_id: str, unpacked: Path | None = None) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="rolecall-local-"))
+        if unpacked is not None:
+            (self._directory / "code").symlink_to(unpacked)
         self.log = self._directory / "server.log"
         try:
             self._process = self._started(management_account_id)

@@ -3,6 +3,8 @@
 import contextvars
 import hashlib
 import json
+import os
+import shutil
 import tempfile
 import threading
 import time
@@ -32,15 +34,21 @@ def mend() -> None:
 
 
 class _UnpackedOnce(zipfile.ZipFile):
-    """Unpacks a zip once for all its functions and processes, which on AWS cannot write to it either."""
+    """Unpacks a zip once for all its functions and processes, which on AWS cannot write to it either.
+
+    Other organizations may unpack it to the same place at the same time.
+    """
 
     def extractall(self, path: Any = None, members: Any = None, pwd: Any = None) -> None:
         place = _UNPACKED / hashlib.sha256(Path(str(self.filename)).read_bytes()).hexdigest()
         with _LOCK:
             if not place.exists():
-                half = place.with_suffix(".half")
+                half = place.with_suffix(f".{os.getpid()}")
                 super().extractall(half, members, pwd)
-                half.rename(place)
+                try:
+                    half.rename(place)
+                except OSError:
+                    shutil.rmtree(half)  # Another was there first.
         Path(path).rmdir()
         Path(path).symlink_to(place)
 

@@ -1,7 +1,6 @@
 """The packaged template, made once."""
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,10 @@ import yaml
 from rolecall.regions import EVENT_REGIONS
 from tests.deployment.deployed import Deployment, deployed
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="session")
-def packaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("packaged")
-    subprocess.run([sys.executable, ROOT / ".chalice" / "package.py", "dev", out], check=True)
-    return out
+def packaged(packaged_for: Callable[[str], Path]) -> Path:
+    return packaged_for("dev")
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from samtranslator.yaml_helper import yaml_parse
 from chalicelib import member_role, source_policy
 from chalicelib.settings import Settings
 from deploy.intrinsics import resolve
-from tests.deployment.conftest import ROOT
+from tests.conftest import ROOT
 from tests.deployment.deployed import Deployment
 
 _ACCOUNT = "444455556666"

@@ -10,7 +10,7 @@ import pytest
 from chalicelib.accounts import RETRIED
 from chalicelib.errors import Reason
 from chalicelib.telemetry import Metric
-from tests.deployment.conftest import ROOT
+from tests.conftest import ROOT
 from tests.deployment.deployed import Deployment
 
 # What AWS measures, by which dimension, and where it says so.

@@ -17,8 +17,8 @@ _REGION = "us-east-1"
 
 
 @pytest.fixture(scope="module")
-def organization() -> Iterator[LocalOrganization]:
-    with LocalOrganization() as running:
+def organization(unpacked: Path) -> Iterator[LocalOrganization]:
+    with LocalOrganization(unpacked=unpacked) as running:
         running.client("s3").create_bucket(Bucket="artifacts")
         yield running
 

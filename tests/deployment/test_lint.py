@@ -14,6 +14,7 @@ from chalicelib import member_role, source_policy
 from chalicelib.arns import AccountId
 from chalicelib.settings import Scope, Settings
 from deploy.intrinsics import resolve
+from rolecall.regions import EVENT_REGIONS
 from tests.deployment.deployed import Deployment
 
 with warnings.catch_warnings():
@@ -22,8 +23,8 @@ with warnings.catch_warnings():
     import parliament
 
 
-def _template_findings(text: str, region: str) -> list[str]:
-    return [str(match) for match in lint(text, config=ManualArgs(regions=[region]))]
+def _template_findings(text: str, *regions: str) -> list[str]:
+    return [str(match) for match in lint(text, config=ManualArgs(regions=list(regions)))]
 
 
 def _policy_findings(document: dict[str, Any]) -> list[str]:
@@ -31,8 +32,8 @@ def _policy_findings(document: dict[str, Any]) -> list[str]:
     return list(found)
 
 
-def test_the_packaged_template_is_clean(packaged: Path, deployment: Deployment) -> None:
-    assert _template_findings((packaged / "template.yaml").read_text(), deployment.place.region) == []
+def test_the_packaged_template_is_clean_wherever_it_is_deployed(packaged: Path) -> None:
+    assert _template_findings((packaged / "template.yaml").read_text(), *EVENT_REGIONS.values()) == []
 
 
 def test_the_expanded_template_is_clean(deployment: Deployment) -> None:

@@ -1,8 +1,6 @@
 """The packaged app, and one local AWS organization a module, which its tests deploy stages of the app to."""
 
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,20 +8,16 @@ import pytest
 from local.organization import LocalOrganization
 from tests.end_to_end.deployed_stage import Deploy, Stage
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="session")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Package the app as `make package` does, once: a stage's name is a Parameter."""
-    out = tmp_path_factory.mktemp("package")
-    subprocess.run([sys.executable, ROOT / ".chalice" / "package.py", "end-to-end", out], check=True)
-    return out
+def package(packaged_for: Callable[[str], Path]) -> Path:
+    """The app packaged for one stage: another's name is a Parameter."""
+    return packaged_for("end-to-end")
 
 
 @pytest.fixture(scope="module")
-def organization() -> Iterator[LocalOrganization]:
-    with LocalOrganization() as started:
+def organization(unpacked: Path) -> Iterator[LocalOrganization]:
+    with LocalOrganization(unpacked=unpacked) as started:
         yield started
 
 

@@ -102,38 +102,38 @@ def _renamed(organization: Organization, parameters: dict[str, str]) -> Stage:
     return Stage(organization, **parameters)
 
 
+REQUESTS: list[tuple[str, dict[str, object]]] = [
+    ("backfill", {}),
+    ("backfill", {"dry_run": True}),
+    ("resync", {}),
+    ("rerun", {}),
+    ("retire", {"accounts": [MANAGEMENT]}),
+    ("retire", {"accounts": "all", "force": True}),
+    ("freeze", {"frozen": True}),
+]
+
+
 @pytest.mark.parametrize(("setting", "parameters"), RENAMED)
-@pytest.mark.parametrize(
-    ("function", "request_"),
-    [
-        ("backfill", {}),
-        ("backfill", {"dry_run": True}),
-        ("resync", {}),
-        ("rerun", {}),
-        ("retire", {"accounts": [MANAGEMENT]}),
-        ("retire", {"accounts": "all", "force": True}),
-        ("freeze", {"frozen": True}),
-    ],
-)
 def test_another_name_or_source_account_is_refused_while_accounts_are_enrolled(
     organization: Organization,
     boundary: Boundary,
+    subtests: pytest.Subtests,
     setting: str,
     parameters: dict[str, str],
-    function: str,
-    request_: dict[str, object],
 ) -> None:
     accounts = enrolled(organization)
     changed = _renamed(organization, parameters)
     before = organization.policy(), [organization.role(account_id) for account_id in accounts]
 
-    with boundary.watching() as calls, pytest.raises(SettingsError, match=f"{setting} is") as caught:
-        changed.run(function, request_)
+    for function, request in REQUESTS:
+        with subtests.test(function=function, request=request):
+            with boundary.watching() as calls, pytest.raises(SettingsError, match=f"{setting} is") as caught:
+                changed.run(function, request)
 
-    assert "a second stage" in str(caught.value)
-    assert '{"accounts": "all", "force": true}' in str(caught.value)
-    assert writes(calls) == []
-    assert (organization.policy(), [organization.role(account_id) for account_id in accounts]) == before
+            assert "a second stage" in str(caught.value)
+            assert '{"accounts": "all", "force": true}' in str(caught.value)
+            assert writes(calls) == []
+            assert (organization.policy(), [organization.role(account_id) for account_id in accounts]) == before
 
 
 @pytest.mark.parametrize(("setting", "parameters"), RENAMED)

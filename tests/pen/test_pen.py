@@ -4,9 +4,7 @@ ROLECALL_SEEDS runs so many of them; ROLECALL_SEED replays one.
 """
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 import pytest
 
@@ -15,13 +13,6 @@ from tests.pen.simulation import Parts, first_broken
 
 SEEDS = int(os.environ.get("ROLECALL_SEEDS", "10000"))
 SEED = os.environ.get("ROLECALL_SEED")
-
-
-@pytest.fixture(scope="module")
-def process() -> Iterator[ProcessPoolExecutor]:
-    """A process of its own, since the tracing of coverage can't follow greenlets and takes most of the time."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        yield pool
 
 
 def test_whatever_happens_in_whatever_order_no_rule_is_broken(process: ProcessPoolExecutor) -> None:

@@ -1,0 +1,53 @@
+"""What all workers of one run share, and the process that what is simulated runs in."""
+
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of this run, whichever of its workers asks."""
+    own = tmp_path_factory.getbasetemp()
+    directory = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    directory.mkdir(exist_ok=True)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def packaged_for(shared: Path) -> Callable[[str], Path]:
+    """Package the app for a stage as `make package` does, once a run."""
+
+    def packaged(stage: str) -> Path:
+        out = shared / f"package-{stage}"
+        with (shared / f"{stage}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not out.exists():
+                subprocess.run([sys.executable, ROOT / ".chalice" / "package.py", stage, out], check=True)
+        return out
+
+    return packaged
+
+
+@pytest.fixture(scope="session")
+def unpacked(shared: Path) -> Path:
+    """Where the local AWS unpacks what functions' zips hold: once a run, and compiled once."""
+    directory = shared / "unpacked"
+    directory.mkdir(exist_ok=True)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[ProcessPoolExecutor]:
+    """A process of its own: the tracing of coverage takes most of the time, and can't follow greenlets."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        yield pool
