@@ -99,13 +99,15 @@ class Enroll:
         account_ids = [job.message.account_id for job in jobs]
         with self._pool(self._threads) as pool:
             some = (account_ids[start : start + _READ] for start in range(0, len(account_ids), _READ))
-            rows = {account_id: row for read in pool.map(self._ledger.read, some) for account_id, row in read.items()}
+            reading = pool.map(self._ledger.read, some)
+            preparing = pool.submit(self._pen.prepare, frozenset(account_ids))
+            rows = {account_id: row for read in reading for account_id, row in read.items()}
             for job in jobs:
                 job.row = rows.get(job.message.account_id)
-            readiness = self._pen.prepare(frozenset(account_ids))
+            readiness = preparing.result()
             list(pool.map(lambda job: self._judge(job, readiness, deadline), jobs))
             judged = [(job, job.verdict) for job in jobs if job.verdict is not None]
-            settled = self._source_policy([verdict for _, verdict in judged], owner, deadline)
+            settled = self._source_policy([verdict for _, verdict in judged], readiness, owner, deadline)
             # Their roles are taken away now that the source policy names them no longer.
             list(pool.map(self._reconcile.remove, [verdict for _, verdict in judged if _is_removed(verdict)]))
             recorded = list(pool.map(lambda each: self._record(each[0], each[1], settled), judged))
@@ -142,13 +144,13 @@ class Enroll:
         recorded_since = job.row is not None and job.row.updated_at > written_moment(listed_at - _CLOCKS_DIFFER)
         return None if recorded_since else job.message.account
 
-    def _source_policy(self, verdicts: list[Verdict], owner: str, deadline: float) -> Settled:
+    def _source_policy(self, verdicts: list[Verdict], readiness: Readiness, owner: str, deadline: float) -> Settled:
         moves = {move: frozenset(verdict.account_id for verdict in verdicts if verdict.move is move) for move in Move}
         if not (moves[Move.JOIN] or moves[Move.LEAVE] or moves[Move.EXCLUDE]):
             return Settled({}, {})
         try:
             asked = Moves(join=moves[Move.JOIN], leave=moves[Move.LEAVE], exclude=moves[Move.EXCLUDE])
-            settled = self._pen.settle(asked, owner=owner, deadline=deadline)
+            settled = self._pen.settle(asked, owner=owner, deadline=deadline, seen=readiness.seen)
         except AccountError as error:
             settled = Settled({}, {"": error})
         for verdict in verdicts:

@@ -54,12 +54,13 @@ class Settled:
 class Readiness:
     """Which shard has a place already for each account that has one, and why no newcomer can have one.
 
-    `stopped` tells that everything is being uninstalled: every account leaves.
+    `stopped` tells that everything is being uninstalled: every account leaves. `seen` is what all this was found in.
     """
 
     placed: Mapping[AccountId, str]
     refusal: AccountError | None
     stopped: bool = False
+    seen: "Snapshot | None" = None
 
 
 class Pen:
@@ -95,9 +96,9 @@ class Pen:
             placed = _placed(snapshot)
             try:
                 if not self._opens_a_shard(snapshot, candidates) or self._take_in(snapshot):
-                    return Readiness(placed, None)
+                    return Readiness(placed, None, seen=snapshot)
             except AccountError as error:
-                return Readiness(placed, error)
+                return Readiness(placed, error, seen=snapshot)
         return Readiness(placed, _overtaken())
 
     def foresee(self, candidates: frozenset[AccountId]) -> Readiness:
@@ -147,9 +148,12 @@ class Pen:
             found.append(Shard(name=name, version=1, frozen=first and is_frozen(existing.document)))
         return found, frozenset(named)
 
-    def settle(self, moves: Moves, *, owner: str, deadline: float) -> Settled:
-        """Place a batch's accounts and see to it that the shards are written; `deadline` is when the function is stopped."""
-        target = self._place(moves)
+    def settle(self, moves: Moves, *, owner: str, deadline: float, seen: "Snapshot | None" = None) -> Settled:
+        """Place a batch's accounts and see to it that the shards are written; `deadline` is when the function is stopped.
+
+        Where nobody placed since a snapshot, that is as good as one of this moment.
+        """
+        target = self._place(moves, seen)
         errors: dict[str, AccountError] = {}
         last_write = deadline - _RESERVE
         patience = min(self._clock() + _PATIENCE, last_write)
@@ -253,15 +257,17 @@ class Pen:
         if self._table.load().stopped:
             self._table.resume()
 
-    def _place(self, moves: Moves) -> tuple[Shard, ...]:
+    def _place(self, moves: Moves, seen: "Snapshot | None") -> tuple[Shard, ...]:
+        snapshot: Snapshot = seen or self._table.load()
         for _ in range(_PLACEMENTS):
-            snapshot: Snapshot = self._table.load()
             if snapshot.stopped and not snapshot.shards:
                 return ()  # What was uninstalled is not opened again, not even to leave an account out.
             wanted = place(snapshot.shards, moves, self._settings)
             changed = [shard for shard in wanted if shard not in snapshot.shards]
-            if not changed or self._table.place(snapshot, changed):
+            overtaken = not self._table.place(snapshot, changed) if changed else self._table.has_moved(snapshot)
+            if not overtaken:
                 return wanted
+            snapshot = self._table.load()
         raise _overtaken()
 
     def _is_pending(self, shard: Shard, target: tuple[Shard, ...]) -> bool:
@@ -273,37 +279,44 @@ class Pen:
         return is_behind(self._settings, shard, self._organization_id())
 
     def _write_all(self, last_write: float) -> tuple[dict[str, AccountError], tuple[Shard, ...]]:
-        """Write every shard that is behind until none is; tell what failed, and the shards as they were seen last."""
+        """Write every shard that is behind until none is; tell what failed, and the shards as they are now."""
         errors: dict[str, AccountError] = {}
-        shards = self._table.load().shards
-        while behind := [shard for shard in shards if shard.name not in errors and self._is_behind(shard)]:
-            for shard in behind:
-                try:
-                    if self._clock() >= last_write:
-                        raise _still_pending(shard)
-                    self._write(shard)
-                except AccountError as error:
-                    errors[shard.name] = error
-            shards = self._table.load().shards
-        return errors, shards
+        while True:
+            snapshot: Snapshot = self._table.load()
+            shards = tuple(self._written(shard, errors, last_write) for shard in snapshot.shards)
+            # Marks are the lease holder's alone, so unless somebody placed there is nothing to look at again.
+            if not self._table.has_moved(snapshot):
+                return errors, shards
 
-    def _write(self, shard: Shard) -> None:
+    def _written(self, shard: Shard, errors: dict[str, AccountError], last_write: float) -> Shard:
+        """Write a shard where it is behind, and tell what it is after that; what fails is not tried again."""
+        if shard.name in errors or not self._is_behind(shard):
+            return shard
+        try:
+            if self._clock() >= last_write:
+                raise _still_pending(shard)
+            return self._write(shard)
+        except AccountError as error:
+            errors[shard.name] = error
+            return shard
+
+    def _write(self, shard: Shard) -> Shard:
         organization_id = self._organization_id()
         desired = desired_policy(self._settings, shard, organization_id)
         for action in plan(believed_policy(self._settings, shard, organization_id), desired):
             self._policies.carry_out(shard.name, action)
-        self._mark(shard, organization_id)
+        return self._mark(shard, organization_id)
 
-    def _mark(self, shard: Shard, organization_id: str) -> None:
+    def _mark(self, shard: Shard, organization_id: str) -> Shard:
         desired = desired_policy(self._settings, shard, organization_id)
-        self._table.mark_written(
-            replace(
-                shard,
-                written=shard.version,
-                form=form(self._settings, shard, organization_id),
-                attached=desired.attached,
-            )
+        marked = replace(
+            shard,
+            written=shard.version,
+            form=form(self._settings, shard, organization_id),
+            attached=desired.attached,
         )
+        self._table.mark_written(marked)
+        return marked
 
     def _organization_id(self) -> str:
         return self._ask_organization_id() if self._settings.source_policy_scope is Scope.ORGANIZATION else ""

@@ -1,6 +1,6 @@
 """The source policy's table: an item for each shard, one that orders placements, and the lease that only one writer holds."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,11 +21,17 @@ _PLACEMENT = "#placement"
 _PEN = "#pen"
 _STOPPED = "#stopped"
 _ATTEMPTS = 5
+_CONFLICTS = frozenset(
+    {"TransactionCanceledException", "TransactionInProgressException", "TransactionConflictException"}
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All shards in their order, as they were when so many placements had been made, or later; and whether enrolling is stopped."""
+    """All shards in their order, as they were when so many placements had been made, or later; and whether enrolling is stopped.
+
+    To drop a shard and to stop count as placements, too: nothing is placed by what was seen before.
+    """
 
     placement: int
     shards: tuple[Shard, ...]
@@ -52,8 +58,7 @@ class ShardTable:
         The count of placements is read first: a placement made while the shards are read then makes `place` fail, so no
         decision is ever made on half of one.
         """
-        answer = self._client.get_item(TableName=self._name, Key=_key(_PLACEMENT), ConsistentRead=True)
-        counted = items.read(answer.get("Item", {}))
+        counted = self._counted()
         found: list[dict[str, Any]] = []
         start: dict[str, Any] = {}
         while True:
@@ -67,6 +72,14 @@ class ShardTable:
         shards = {index: _shard(item) for item in found if (index := self._index(item["policy_name"])) is not None}
         stopped = any(item["policy_name"] == _STOPPED for item in found)
         return Snapshot(int(counted.get("version", 0)), tuple(shards[index] for index in sorted(shards)), stopped)
+
+    def has_moved(self, seen: Snapshot) -> bool:
+        """Tell whether anybody placed since the snapshot, at the cost of one item and not of all shards."""
+        return int(self._counted().get("version", 0)) != seen.placement
+
+    def _counted(self) -> dict[str, Any]:
+        answer = self._client.get_item(TableName=self._name, Key=_key(_PLACEMENT), ConsistentRead=True)
+        return items.read(answer.get("Item", {}))
 
     def place(self, seen: Snapshot, changed: Iterable[Shard]) -> bool:
         """Store changed shards all at once, or tell by False that somebody else placed since the snapshot."""
@@ -87,7 +100,7 @@ class ShardTable:
             placing: Any = [counted, *map(self._placing, changed)]
             self._client.transact_write_items(TransactItems=placing)
         except ClientError as error:
-            if error_code(error) in {"TransactionCanceledException", "TransactionInProgressException"}:
+            if error_code(error) in _CONFLICTS:
                 return False
             raise
         return True
@@ -116,11 +129,15 @@ class ShardTable:
 
     def stop(self) -> None:
         """Have every account leave, and none enrolled, until `resume`."""
-        self._client.update_item(
-            TableName=self._name,
-            Key=_key(_STOPPED),
-            UpdateExpression="SET stopped = :true",
-            ExpressionAttributeValues=items.written({":true": True}),
+        self._count(
+            {
+                "Update": {
+                    "TableName": self._name,
+                    "Key": _key(_STOPPED),
+                    "UpdateExpression": "SET stopped = :true",
+                    "ExpressionAttributeValues": items.written({":true": True}),
+                }
+            }
         )
 
     def resume(self) -> None:
@@ -129,7 +146,21 @@ class ShardTable:
 
     def forget(self, shard: Shard) -> None:
         """Drop a shard whose policy has been deleted."""
-        self._client.delete_item(TableName=self._name, Key=_key(shard.name))
+        self._count({"Delete": {"TableName": self._name, "Key": _key(shard.name)}})
+
+    def _count(self, changing: dict[str, Any]) -> None:
+        """Change an item whoever placed meanwhile, and have what is decided on an older snapshot fail."""
+        counted: dict[str, Any] = {
+            "Update": {
+                "TableName": self._name,
+                "Key": _key(_PLACEMENT),
+                "UpdateExpression": "ADD #version :one",
+                "ExpressionAttributeNames": {"#version": "version"},
+                "ExpressionAttributeValues": items.written({":one": 1}),
+            }
+        }
+        placing: Any = [counted, changing]
+        _despite_conflicts(partial(self._client.transact_write_items, TransactItems=placing))
 
     def mark_written(self, shard: Shard) -> None:
         """Record what IAM was last given of a shard."""
@@ -144,16 +175,7 @@ class ShardTable:
             UpdateExpression=f"SET written = :written, form = :form {attached}",
             ExpressionAttributeValues=items.written(values),
         )
-        for _ in range(_ATTEMPTS - 1):
-            try:
-                mark()
-            except ClientError as error:
-                # A placement on the same item at the same moment; DynamoDB asks for the call again.
-                if error_code(error) != "TransactionConflictException":
-                    raise
-            else:
-                return
-        mark()
+        _despite_conflicts(mark)
 
     def take_pen(self, owner: str, *, now: float, until: float) -> bool:
         """Take the lease if nobody else holds it, or tell by False that somebody does; times are seconds since the epoch."""
@@ -202,6 +224,19 @@ class ShardTable:
             return 0
         base, _, number = name.rpartition("-")
         return int(number) - 1 if base == self._policy_name and number.isdigit() else None
+
+
+def _despite_conflicts(write: Callable[[], Any]) -> None:
+    """Write again where a placement on the same item at the same moment is in the way, as DynamoDB asks one to."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            write()
+        except ClientError as error:
+            if error_code(error) not in _CONFLICTS:
+                raise
+        else:
+            return
+    write()
 
 
 def _key(name: str) -> dict[str, Any]:

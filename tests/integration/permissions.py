@@ -10,7 +10,6 @@ from tests.integration.boundary import Call
 # Operations that IAM authorizes under another name ("Service Authorization Reference").
 _ACTIONS = {
     "sqs:SendMessageBatch": "sqs:SendMessage",
-    "dynamodb:TransactWriteItems": "dynamodb:UpdateItem",
 }
 # IAM asks for these too when the operation sets tags.
 _TAGGING = {"iam:CreateRole": "iam:TagRole", "iam:CreatePolicy": "iam:TagPolicy"}
@@ -35,6 +34,9 @@ def requests(call: Call) -> Iterator[Request]:
     """List what a call needs."""
     action = _ACTIONS.get(call.operation, call.operation)
     params = call.params
+    for change in params.get("TransactItems", ()):
+        ((verb, of),) = change.items()
+        yield Request(f"dynamodb:{verb}Item", _regional(call, "dynamodb", f"table/{of['TableName']}"))
     context = {"aws:ResourceOrgID": _ORGANIZATION}
     if "PolicyArn" in params:
         context["iam:PolicyARN"] = params["PolicyArn"]
@@ -58,7 +60,6 @@ def _resources(call: Call) -> Iterable[str]:
             return [_regional(call, "sqs", params["QueueUrl"].rpartition("/")[2])]
         case "dynamodb":
             tables = {params["TableName"]} if "TableName" in params else set(params.get("RequestItems", ()))
-            tables |= {change["Update"]["TableName"] for change in params.get("TransactItems", ())}
             return [_regional(call, "dynamodb", f"table/{table}") for table in sorted(tables)]
         case "organizations":
             of = params.get("AccountId") or params.get("ChildId") or params.get("ParentId")

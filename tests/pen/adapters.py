@@ -26,7 +26,7 @@ class Caller(Protocol):
     """The worker that an adapter is of."""
 
     owner: str
-    settled_from: int | None  # the step at which the decision that was placed last had been read
+    settled_from: int | None  # the step at which what was decided last was placed, or found to be placed already
     excused: bool  # whether something kept it from writing all that was behind
 
     def call(self, what: str, effect: Callable[[], T]) -> T:
@@ -42,8 +42,6 @@ class ShardTable:
 
     def load(self) -> Snapshot:
         placement = self._worker.call("read #placement", lambda: self._world.placement)
-        if self._worker.settled_from is None:
-            self._worker.settled_from = self._world.step
         names = list(self._world.items)
         self._world.random.shuffle(names)
         read = {name: self._read(name) for name in names}
@@ -57,10 +55,19 @@ class ShardTable:
 
     def place(self, seen: Snapshot, changed: Iterable[Shard]) -> bool:
         shards = list(changed)
-        if self._worker.call(f"place {_told(shards)}", lambda: self._place(seen, shards)):
-            return True
-        self._worker.settled_from = None
-        return False
+        placed = self._worker.call(f"place {_told(shards)}", lambda: self._place(seen, shards))
+        if placed:
+            self._worker.settled_from = self._world.step
+        return placed
+
+    def has_moved(self, seen: Snapshot) -> bool:
+        moved = self._worker.call("look whether others placed", lambda: self._has_moved(seen))
+        if not moved and self._worker.settled_from is None:
+            self._worker.settled_from = self._world.step
+        return moved
+
+    def _has_moved(self, seen: Snapshot) -> bool:
+        return self._world.placement != seen.placement
 
     def _place(self, seen: Snapshot, shards: list[Shard]) -> bool:
         return self._world.place(seen, shards)

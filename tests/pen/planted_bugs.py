@@ -6,7 +6,7 @@ from dataclasses import replace
 from chalicelib.accounts import Account, LedgerRow
 from chalicelib.aws.shards import Snapshot
 from chalicelib.enroll import Enroll, _Job
-from chalicelib.errors import AccountError, Reason
+from chalicelib.errors import Reason
 from chalicelib.pen import Pen, Settled
 from chalicelib.source_policy import Moves, Shard, accounts_named, shard_name
 from tests.pen.adapters import Ledger, ShardTable
@@ -28,25 +28,25 @@ class MarksTheNewest(ShardTable):
         super().mark_written(replace(shard, written=self._world.items[shard.name].version))
 
 
-class LooksOnce(Pen):
-    """Writes what is behind and lets go without another look."""
+class LooksOnce(ShardTable):
+    """Lets go of the pen without another look at what others placed meanwhile."""
 
-    def _write_all(self, last_write: float) -> tuple[dict[str, AccountError], tuple[Shard, ...]]:
-        errors: dict[str, AccountError] = {}
-        for shard in self._table.load().shards:
-            try:
-                if self._is_behind(shard) and self._clock() < last_write:
-                    self._write(shard)
-            except AccountError as error:
-                errors[shard.name] = error
-        return errors, self._table.load().shards
+    def _has_moved(self, seen: Snapshot) -> bool:
+        return self._world.holder != self._worker.owner and super()._has_moved(seen)
+
+
+class TakesItsSnapshotForNew(ShardTable):
+    """Finds its accounts placed already in a snapshot that others have overtaken."""
+
+    def _has_moved(self, seen: Snapshot) -> bool:
+        return self._world.holder == self._worker.owner and super()._has_moved(seen)
 
 
 class WaitsForNoOne(Pen):
     """Finishes messages though another worker, who holds the pen, has yet to write their shard."""
 
-    def settle(self, moves: Moves, *, owner: str, deadline: float) -> Settled:
-        settled = super().settle(moves, owner=owner, deadline=deadline)
+    def settle(self, moves: Moves, *, owner: str, deadline: float, seen: Snapshot | None = None) -> Settled:
+        settled = super().settle(moves, owner=owner, deadline=deadline, seen=seen)
         waiting = {name for name, error in settled.errors.items() if error.reason is Reason.SOURCE_POLICY_PENDING}
         return Settled(settled.shards, {name: settled.errors[name] for name in settled.errors.keys() - waiting})
 
@@ -93,7 +93,7 @@ class TakesInLate(Pen):
         existing = self._policies.find(shard_name(self._settings, len(snapshot.shards)))
         taken_in = super()._take_in(snapshot)
         if existing is not None and not taken_in:
-            self._place(Moves(join=accounts_named(existing.document, self._settings)))
+            self._place(Moves(join=accounts_named(existing.document, self._settings)), None)
         return taken_in
 
 
@@ -121,7 +121,8 @@ class Stumbles(Enroll):
 PLANTED: Mapping[str, tuple[Parts, str]] = {
     "a placement that raises no version": (Parts(table=PlacesWithoutCounting), "only when its shard is written"),
     "a mark on the newest version": (Parts(table=MarksTheNewest), "what is marked as written is what IAM says"),
-    "no look again": (Parts(pen=LooksOnce), "no shard is left behind"),
+    "no look again": (Parts(table=LooksOnce), "no shard is left behind"),
+    "a snapshot that is out of date": (Parts(table=TakesItsSnapshotForNew), "only when its shard is written"),
     "no wait for the holder": (Parts(pen=WaitsForNoOne), "only when its shard is written"),
     "a lease that is not heeded": (Parts(table=TakesThePenFromOthers), "without the lease"),
     "a lease that never ends": (Parts(table=TakesThePenForever), "no message is given up"),

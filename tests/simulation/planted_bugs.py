@@ -113,8 +113,8 @@ class TakesForeignRoles(Parts):
 
 
 class _NeverLetsLeave(Pen):
-    def settle(self, moves: Moves, *, owner: str, deadline: float) -> Settled:
-        return super().settle(Moves(join=moves.join), owner=owner, deadline=deadline)
+    def settle(self, moves: Moves, *, owner: str, deadline: float, seen: Snapshot | None = None) -> Settled:
+        return super().settle(Moves(join=moves.join), owner=owner, deadline=deadline, seen=seen)
 
 
 class NeverLetsLeave(Parts):
@@ -124,8 +124,9 @@ class NeverLetsLeave(Parts):
 
 
 class _LetsNobodyJoin(Pen):
-    def settle(self, moves: Moves, *, owner: str, deadline: float) -> Settled:
-        settled = super().settle(Moves(leave=moves.leave, exclude=moves.exclude), owner=owner, deadline=deadline)
+    def settle(self, moves: Moves, *, owner: str, deadline: float, seen: Snapshot | None = None) -> Settled:
+        staying = Moves(leave=moves.leave, exclude=moves.exclude)
+        settled = super().settle(staying, owner=owner, deadline=deadline, seen=seen)
         return Settled(dict.fromkeys(moves.join, "CrossAccountReadOnlyAccess"), settled.errors)
 
 
@@ -223,9 +224,9 @@ class BelievesEveryId(Parts):
 
 
 class _MarksBeforeWriting(Pen):
-    def _write(self, shard: Shard) -> None:
+    def _write(self, shard: Shard) -> Shard:
         self._mark(shard, "")
-        super()._write(shard)
+        return super()._write(shard)
 
 
 class MarksBeforeWriting(Parts):

@@ -65,13 +65,17 @@ class Tables:
     def _TransactWriteItems(self, asked: Any) -> dict[str, Any]:  # noqa: N802
         if asked["ClientRequestToken"] in self._tokens:
             return {}
-        updates = [each["Update"] for each in asked["TransactItems"]]
+        updates = [each["Update"] for each in asked["TransactItems"] if "Update" in each]
+        deletions = [each["Delete"] for each in asked["TransactItems"] if "Delete" in each]
+        assert len(updates) + len(deletions) == len(asked["TransactItems"])
         for update in updates:
             held = self._table(update).get(_key(update["Key"]), {})
             if not _holds(held, update):
                 raise refusal("TransactionCanceledException", "[ConditionalCheckFailed]")
         for update in updates:
             self._update(update)
+        for deletion in deletions:
+            self._DeleteItem(deletion)
         self._tokens.add(asked["ClientRequestToken"])
         return {}
 
@@ -83,6 +87,12 @@ class Tables:
         names = asked.get("ExpressionAttributeNames", {})
         values = asked.get("ExpressionAttributeValues", {})
         item = {**asked["Key"], **table.get(key, {})}
+        added = re.fullmatch(r"ADD (\S+) (\S+)", asked["UpdateExpression"])
+        if added:
+            name = names.get(added[1], added[1])
+            item[name] = {"N": str(int(item.get(name, {"N": "0"})["N"]) + int(values[added[2]]["N"]))}
+            table[key] = item
+            return
         _, sets, removes = re.fullmatch(
             r"(SET (?P<sets>.+?))? ?(REMOVE (?P<removes>.+))?", asked["UpdateExpression"]
         ).group(0, "sets", "removes")  # type: ignore[union-attr]
