@@ -18,8 +18,8 @@ class Mutation:
     """Changes inputs, by the words and keys that stand in the ones to begin with."""
 
     def __init__(self, seeds: list[bytes], words: tuple[Any, ...]) -> None:
-        trees = [tree for seed in seeds if (tree := _read(seed)) is not None]
-        nodes = [node for tree in trees for _, node in _nodes(tree)]
+        self._trees = [tree for seed in seeds if (tree := _read(seed)) is not None]
+        nodes = [node for tree in self._trees for _, node in _nodes(tree)]
         self._words = [*words, *nodes]
         self._keys = sorted({key for node in nodes if isinstance(node, dict) for key in node} | {""})
         self._keys += [word for word in words if isinstance(word, str)]
@@ -28,6 +28,8 @@ class Mutation:
         """Change an input of at most so many bytes; now and then byte by byte, since not everything that comes is JSON."""
         random = Random(seed)  # noqa: S311 - the fuzzer must be able to repeat it
         tree = _read(data)
+        if tree is None and random.random() < 0.8:
+            tree = random.choice(self._trees)  # what is no JSON would stay none
         if tree is None or random.random() < 0.1:
             return by_bytes(data, most)
         try:
