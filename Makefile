@@ -5,13 +5,14 @@ PYTHON ?= $(firstword $(foreach each,python3 python3.13 python3.12 python3.11 py
 APP := .venv/up-to-date
 LOCAL := .venv-local/up-to-date
 BENCH := .venv-bench/up-to-date
+FUZZ := .venv-fuzz/up-to-date
 BIN := .venv/bin
 # What ends up in the zip, by its digests.
 SHIPPED := requirements.txt requirements-chalice.txt
 
 .DEFAULT_GOAL := help
 export PARAMS
-.PHONY: help demo local install test check static bench soak browser proofs package deploy undeploy audit verify clean
+.PHONY: help demo local install test check static bench soak fuzz browser proofs package deploy undeploy audit verify clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +73,10 @@ soak: $(APP) ## faults at every call, then as many seeds of an organization's li
 	$(call needs,MINUTES)
 	@$(BIN)/python -m tests.simulation.soak "$(MINUTES)"
 
+fuzz: $(FUZZ) ## whatever may reach the functions, by a coverage-guided fuzzer (Linux on x86-64): MINUTES=60, TARGETS=rows for some
+	$(call needs,MINUTES)
+	@.venv-fuzz/bin/python -m tests.fuzzing "$(MINUTES)" $(TARGETS)
+
 browser: $(APP) ## the report in Chromium; takes its pictures in docs/ anew
 	$(chromium)
 	@$(BIN)/pytest -q verify/test_report_in_chromium.py
@@ -82,7 +87,7 @@ proofs: $(APP) $(LOCAL) ## the report in Chromium, who may read by another evalu
 	@$(BIN)/pytest -q verify
 
 clean: ## remove all that was made here
-	rm -rf .venv .venv-local .venv-cli .venv-audit .venv-bench build *.egg-info .chalice/deployments .coverage .cache .*_cache .hypothesis
+	rm -rf .venv .venv-local .venv-cli .venv-audit .venv-bench .venv-fuzz build *.egg-info .chalice/deployments .coverage .cache .*_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(APP): $(SHIPPED) requirements-dev.txt
@@ -93,6 +98,10 @@ $(LOCAL): local/requirements.txt
 
 $(BENCH): $(SHIPPED) benchmarks/requirements.txt
 	$(call environment,.venv-bench,benchmarks/requirements.txt,$(SHIPPED))
+
+# Atheris has wheels for Python 3.11 to 3.14, on Linux on x86-64 alone; it is never needed for make test.
+$(FUZZ): $(SHIPPED) tests/fuzzing/requirements.txt
+	$(call environment,.venv-fuzz,tests/fuzzing/requirements.txt,$(SHIPPED))
 
 needs = $(foreach name,$(1),$(if $($(name)),,$(error say $(name)=..., as in: make $@ $(name)=...)))
 

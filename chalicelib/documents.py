@@ -44,7 +44,9 @@ class Document:
         return hash(self.canonical)
 
 
-def _canonical_document(content: dict[str, Any]) -> Canonical:
+def _canonical_document(content: Any) -> Canonical:  # noqa: ANN401 - any JSON may stand in a document edited by hand, here and below
+    if not isinstance(content, dict):
+        return _plain(content)
     statements = content.get("Statement", [])
     if not isinstance(statements, list):
         statements = [statements]
@@ -52,7 +54,7 @@ def _canonical_document(content: dict[str, Any]) -> Canonical:
     return (_plain(rest), tuple(sorted((_statement(each) for each in statements), key=repr)))
 
 
-def _statement(statement: Any) -> Canonical:  # noqa: ANN401 - any JSON may stand in a document edited by hand
+def _statement(statement: Any) -> Canonical:  # noqa: ANN401
     if not isinstance(statement, dict):
         return _plain(statement)
     return tuple(sorted((_element(key, value) for key, value in statement.items()), key=repr))

@@ -137,9 +137,15 @@ class Enroll:
         job.seconds = self._clock() - started
 
     def _believed(self, job: _Job) -> Account | None:
-        """Take a listing's word for an account, unless it is old or the account was recorded since: that was by a later truth."""
+        """Take a listing's word for an account, unless it is old or the account was recorded since: that was by a later truth.
+
+        One that is still to come nobody can have made.
+        """
         listed_at = job.message.listed_at
-        if listed_at is None or datetime.fromtimestamp(self._clock(), UTC) - listed_at > _BELIEVED:
+        if listed_at is None:
+            return None
+        age = datetime.fromtimestamp(self._clock(), UTC) - listed_at
+        if not -_CLOCKS_DIFFER <= age <= _BELIEVED:
             return None
         recorded_since = job.row is not None and job.row.updated_at > written_moment(listed_at - _CLOCKS_DIFFER)
         return None if recorded_since else job.message.account

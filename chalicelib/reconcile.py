@@ -162,8 +162,9 @@ class Reconcile:
         denied = error.reason in {Reason.NO_ACCESS_ROLE, Reason.ACCESS_DENIED}
         if not denied or account is None or account.joined_at is None:
             return error
-        ready_by = account.joined_at + timedelta(seconds=self._settings.ready_grace_seconds)
-        return RetryableError(Reason.NOT_READY, f"not ready yet: {error}") if self._clock() < ready_by else error
+        grace = timedelta(seconds=self._settings.ready_grace_seconds)
+        is_new = self._clock() - account.joined_at < grace
+        return RetryableError(Reason.NOT_READY, f"not ready yet: {error}") if is_new else error
 
 
 def why_ineligible(

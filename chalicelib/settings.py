@@ -171,7 +171,8 @@ class Settings:
 
 def check_environment_size(environ: Mapping[str, str]) -> None:
     """Refuse variables that together are over Lambda's limit, with a SettingsError that names the longest."""
-    sizes = {name: len(name.encode()) + len(value.encode()) for name, value in environ.items()}
+    # Bytes that are no text stand as surrogates in Python's environment.
+    sizes = {name: len((name + value).encode("utf-8", "surrogateescape")) for name, value in environ.items()}
     total = sum(sizes.values())
     if total > ENVIRONMENT_LIMIT:
         longest = max(sizes, key=lambda name: sizes[name])

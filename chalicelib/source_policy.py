@@ -286,12 +286,12 @@ def is_frozen(existing: Document) -> bool:
     return any(_is_freeze(statement) for statement in _statements(existing))
 
 
-def _statements(existing: Document) -> list[dict[str, Any]]:
-    return _listed(existing.content.get("Statement"))
+def _statements(existing: Document) -> list[Any]:
+    return _listed(_mapping(existing.content).get("Statement"))
 
 
-def _is_freeze(statement: dict[str, Any]) -> bool:
-    return statement.get("Sid") == "Frozen" and statement.get("Effect") == "Deny"
+def _is_freeze(statement: Any) -> bool:  # noqa: ANN401 - any JSON may stand in a policy made by hand, here and below
+    return _mapping(statement).get("Sid") == "Frozen" and _mapping(statement).get("Effect") == "Deny"
 
 
 def accounts_named(existing: Document, settings: Settings) -> frozenset[AccountId]:
@@ -303,17 +303,17 @@ def accounts_named(existing: Document, settings: Settings) -> frozenset[AccountI
     return frozenset(named - {AccountId(_NOBODY)})
 
 
-def _named_by(statement: dict[str, Any], settings: Settings) -> set[AccountId]:
+def _named_by(told: Any, settings: Settings) -> set[AccountId]:  # noqa: ANN401
+    statement = _mapping(told)
     actions = {str(action).lower() for action in _listed(statement.get("Action"))}
     before, after = map(re.escape, _any_member_role(settings).split("*"))
     pattern = re.compile(rf"{before}([0-9]{{12}}|\*){after}")
     matches = [pattern.fullmatch(str(resource)) for resource in _listed(statement.get("Resource"))]
     in_resources = {match[1] for match in matches if match}
     conditions = statement.get("Condition", {})
-    pinned = _listed(conditions.get("StringEquals", {}).get("aws:ResourceAccount")) if conditions else []
-    only_pins = conditions == (
-        {"StringEquals": {"aws:ResourceAccount": conditions["StringEquals"]["aws:ResourceAccount"]}} if pinned else {}
-    )
+    pin = _mapping(_mapping(conditions).get("StringEquals")).get("aws:ResourceAccount")
+    pinned = _listed(pin)
+    only_pins = conditions == ({"StringEquals": {"aws:ResourceAccount": pin}} if pinned else {})
     known = (
         statement.get("Effect") == "Allow"
         and actions <= {action.lower() for action in ASSUME_ACTIONS}
@@ -330,7 +330,11 @@ def _named_by(statement: dict[str, Any], settings: Settings) -> set[AccountId]:
     return {AccountId(each) for each in in_resources}
 
 
-def _listed(value: Any) -> list[Any]:  # noqa: ANN401 - any JSON may stand in a policy made by hand
+def _mapping(value: Any) -> dict[str, Any]:  # noqa: ANN401
+    return value if isinstance(value, dict) else {}
+
+
+def _listed(value: Any) -> list[Any]:  # noqa: ANN401
     if value is None:
         return []
     return value if isinstance(value, list) else [value]

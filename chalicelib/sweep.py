@@ -239,8 +239,11 @@ class Sweep:
         found: list[dict[str, Any]] = []
 
         def look(account_id: AccountId) -> Verdict:
-            verdict = Verdict(account_id=account_id, outcome=Outcome.RETIRED)
-            self._reconcile.remove(verdict, dry_run=True)
+            # Only Organizations' word has an account entered, and not that of a row.
+            verdict = self._reconcile(account_id, None, stopped=True, dry_run=True)
+            if verdict.reason is Reason.STOPPED:
+                verdict.outcome = Outcome.RETIRED
+                self._reconcile.remove(verdict, dry_run=True)
             return verdict
 
         with self._pool(self._settings.threads) as pool:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from chalicelib.accounts import Change, LedgerRow, Outcome
-from chalicelib.arns import AccountId
+from chalicelib.arns import AccountId, is_account_id
 from chalicelib.aws import items
 from chalicelib.aws.failures import error_code
 from chalicelib.errors import Reason, RolecallError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _BATCH = 100  # keys of one BatchGetItem ("Quotas in Amazon DynamoDB")
 _ASKS = 10
+_MOST_ATTEMPTS = 1_000_000
 _KNOWN = {field.name for field in fields(LedgerRow)}
 _OUTCOMES, _CHANGES, _REASONS = ({each.value: each for each in words} for words in (Outcome, Change, Reason))
 
@@ -49,11 +51,11 @@ class Ledger:
         return rows
 
     def rows(self) -> Iterator[LedgerRow]:
-        """Read every row, page by page."""
+        """Read the row of every account, page by page; a later release may keep something else in the same table."""
         start: dict[str, Any] = {}
         while True:
             page = self._client.scan(TableName=self._name, ConsistentRead=True, **start)
-            yield from map(_row, page["Items"])
+            yield from (row for row in map(_row, page["Items"]) if is_account_id(row.account_id))
             if "LastEvaluatedKey" not in page:
                 return
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
@@ -63,7 +65,13 @@ class Ledger:
         item = items.written({name: value for name, value in asdict(row).items() if value is not None})
         # Also true where there is no row at all.
         condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(updated_at)"}
-        if over is not None and over.updated_at:
+        if over is not None and not over.updated_at:
+            # What stands there, if anything, is no text or an empty one.
+            condition = {
+                "ConditionExpression": "attribute_not_exists(updated_at) OR NOT attribute_type(updated_at, :text) OR updated_at = :nothing",
+                "ExpressionAttributeValues": items.written({":text": "S", ":nothing": ""}),
+            }
+        elif over is not None:
             condition = {
                 "ConditionExpression": "updated_at = :read",
                 "ExpressionAttributeValues": items.written({":read": over.updated_at}),
@@ -78,16 +86,21 @@ class Ledger:
 
 
 def _row(item: dict[str, Any]) -> LedgerRow:
-    """Read an item, of an earlier or later release too: what it lacks is not known, and what we don't know is passed over."""
-    known = items.read({name: value for name, value in item.items() if name in _KNOWN})
-    outcome, change, reason = (known.get(name, "") for name in ("outcome", "change", "reason"))
+    """Read an item, of another release or edited by hand, too: what it lacks, or has of another type, is not known."""
+    texts = {name: value["S"] for name, value in item.items() if name in _KNOWN and "S" in value}
+    outcome, change, reason = (texts.get(name, "") for name in ("outcome", "change", "reason"))
     return LedgerRow(
         **{
-            **known,
+            **texts,
             "outcome": _OUTCOMES.get(outcome, Outcome.FAILED),
             "change": _CHANGES.get(change, Change.NONE),
             "reason": _REASONS.get(reason),
-            "attempts": int(known.get("attempts", 0)),
-            "updated_at": known.get("updated_at", ""),
+            "attempts": _attempts(item.get("attempts", {}).get("N", "0")),
+            "updated_at": texts.get("updated_at", ""),
         }
     )
+
+
+def _attempts(written: str) -> int:
+    # A number may have 126 digits in DynamoDB, which boto3 refuses to read, and nothing could be computed with.
+    return int(min(max(Decimal(written), Decimal(0)), Decimal(_MOST_ATTEMPTS)))

@@ -339,7 +339,7 @@ def test_an_account_retired_by_request_stays_retired_whatever_events_say(organiz
     assert organization.role(account_id) is None
 
 
-@pytest.mark.parametrize(("minutes", "outcome"), [(14, "skipped"), (16, "enrolled")])
+@pytest.mark.parametrize(("minutes", "outcome"), [(14, "skipped"), (16, "enrolled"), (-2, "enrolled")])
 def test_a_listing_is_believed_for_fifteen_minutes_and_spares_describing_the_account(
     organization: Organization, boundary: Boundary, minutes: int, outcome: str
 ) -> None:
@@ -356,6 +356,23 @@ def test_a_listing_is_believed_for_fifteen_minutes_and_spares_describing_the_acc
     assert stage.row(account_id)["outcome"] == outcome
     described = "organizations:DescribeAccount" in {call.operation for call in boundary.calls}
     assert described == (outcome == "enrolled")
+
+
+def test_a_listing_of_an_account_that_is_yet_to_join_is_no_error_of_ours(
+    organization: Organization, boundary: Boundary
+) -> None:
+    account_id = organization.member()
+    listed = Account(
+        id=AccountId(account_id), name="Listed", state="ACTIVE", joined_at=datetime.max.replace(tzinfo=UTC)
+    )
+    message = Message(account_id=listed.id, trigger=Trigger.RESYNC, account=listed, listed_at=datetime.now(UTC))
+    boundary.fail("sts:AssumeRole")
+    stage = Stage(organization)
+
+    stage.send(write_message(message))
+    stage.deliver()
+
+    assert stage.verdict(account_id) == ("failed", "not_ready")
 
 
 def test_a_message_of_a_later_release_is_read_as_far_as_it_is_known(organization: Organization) -> None:

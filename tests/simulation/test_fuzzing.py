@@ -14,11 +14,11 @@ from chalicelib.errors import Reason, RequestError, SettingsError
 from chalicelib.events import PATTERN
 from chalicelib.requests import Selection, Trigger
 from chalicelib.settings import Settings
-from tests.simulation.boundary import Boundary, simulated
+from tests.simulation.boundary import simulated
 from tests.simulation.changes import IDS, STRANGER
 from tests.simulation.members import MANAGEMENT
-from tests.simulation.one_fault import Stage
 from tests.simulation.stages import environ, member_role_arn
+from tests.simulation.strangers import Strangers, nobody_else_was_entered
 
 FEW = settings(
     max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -36,28 +36,9 @@ _JSON = st.recursive(
 
 
 @pytest.fixture(scope="module")
-def boundary() -> Iterator[Boundary]:
-    with simulated() as here:
-        yield here
-
-
-def _stage(boundary: Boundary) -> Stage:
-    """Let one account be a member, and another have been one; the stranger never was."""
-    stage = Stage(boundary)
-    for account_id in IDS[:2]:
-        stage.cloud.join(account_id)
-    stage.hear(IDS[0])
-    stage.work()
-    stage.cloud.members.leave(IDS[1])
-    return stage
-
-
-def _nobody_else_was_entered(stage: Stage) -> None:
-    assert stage.cloud.broken is None
-    assert stage.cloud.iam.role(member_role_arn(STRANGER)) is None
-    named = {account_id for shard in stage.cloud.shards().values() for account_id in shard.get("accounts", ())}
-    assert named <= {IDS[0], MANAGEMENT}
-    assert STRANGER not in stage.cloud.rows()
+def strangers() -> Iterator[Strangers]:
+    with simulated() as boundary:
+        yield Strangers(boundary)
 
 
 def _mixed(**parts: Any) -> st.SearchStrategy[dict[str, Any]]:
@@ -84,13 +65,13 @@ _EVENTS = _mixed(
 
 @FEW
 @given(told=_EVENTS | _JSON)
-def test_no_event_has_anything_done_in_an_account_that_nobody_confirms(boundary: Boundary, told: Any) -> None:
-    stage = _stage(boundary)
+def test_no_event_has_anything_done_in_an_account_that_nobody_confirms(strangers: Strangers, told: Any) -> None:
+    stage = strangers.enrolled()
 
     stage.invoke("on_account_event", told)
     stage.work()
 
-    _nobody_else_was_entered(stage)
+    nobody_else_was_entered(stage)
 
 
 _BODIES = _mixed(
@@ -105,13 +86,13 @@ _BODIES = _mixed(
 
 @FEW
 @given(body=_BODIES.map(json.dumps) | _JSON.map(json.dumps) | st.text(max_size=20))
-def test_no_message_has_anything_done_in_an_account_that_nobody_confirms(boundary: Boundary, body: str) -> None:
-    stage = _stage(boundary)
+def test_no_message_has_anything_done_in_an_account_that_nobody_confirms(strangers: Strangers, body: str) -> None:
+    stage = strangers.enrolled()
 
     stage.cloud.queues.put(body)
     stage.work()
 
-    _nobody_else_was_entered(stage)
+    nobody_else_was_entered(stage)
 
 
 _REQUESTS = _mixed(
@@ -127,14 +108,14 @@ _REQUESTS = _mixed(
 
 @FEW
 @given(function=st.sampled_from(["backfill", "rerun", "resync", "retire", "freeze"]), request=_REQUESTS | _JSON)
-def test_a_request_is_answered_or_refused_as_one(boundary: Boundary, function: str, request: Any) -> None:
-    stage = _stage(boundary)
+def test_a_request_is_answered_or_refused_as_one(strangers: Strangers, function: str, request: Any) -> None:
+    stage = strangers.enrolled()
 
     with suppress(RequestError):
         json.dumps(stage.invoke(function, request))
     stage.work()
 
-    _nobody_else_was_entered(stage)
+    nobody_else_was_entered(stage)
 
 
 _ROWS = st.fixed_dictionaries(
@@ -155,9 +136,9 @@ _ROWS = st.fixed_dictionaries(
 @FEW
 @given(row=_ROWS, attempts=st.none() | st.integers(0, 1000))
 def test_a_row_of_any_release_is_read_and_written_anew(
-    boundary: Boundary, row: dict[str, str], attempts: int | None
+    strangers: Strangers, row: dict[str, str], attempts: int | None
 ) -> None:
-    stage = _stage(boundary)
+    stage = strangers.enrolled()
     item: dict[str, Any] = {"account_id": {"S": IDS[0]}} | {name: {"S": value} for name, value in row.items()}
     stage.cloud.tables.items["ledger"] = {
         IDS[0]: item | ({"attempts": {"N": str(attempts)}} if attempts is not None else {})

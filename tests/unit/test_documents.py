@@ -151,6 +151,13 @@ def test_a_document_of_any_shape_equals_itself_and_no_other(one: dict[str, Any],
     assert Document.of(one) != Document.of(other)
 
 
+@pytest.mark.parametrize("text", ["[]", "null", '"Allow"', "7"])
+def test_a_document_that_is_no_object_equals_itself_alone(text: str) -> None:
+    assert Document(text) == Document(f" {text}")
+    assert hash(Document(text)) == hash(Document(f" {text}"))
+    assert Document(text) != Document("{}")
+
+
 def test_a_document_equals_no_text() -> None:
     assert Document("{}") != "{}"
 

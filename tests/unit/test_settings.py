@@ -261,6 +261,12 @@ def test_lambdas_limit_on_the_environment_counts_bytes_of_names_and_values() -> 
         check_environment_size(fits | {"": "xx"})
 
 
+def test_a_byte_that_is_no_text_counts_as_one_and_is_refused_where_it_is_read() -> None:
+    with pytest.raises(SettingsError, match=r"take 4097 bytes .* shorten LONG"):
+        check_environment_size({"LONG": "\udcff" * 4093})
+    assert refusal(EXTERNAL_ID="\udcff\udcff").startswith(r"EXTERNAL_ID is '\udcff\udcff'")
+
+
 @pytest.mark.parametrize(
     ("changes", "names"),
     [

@@ -351,6 +351,10 @@ def test_accounts_are_read_out_of_a_policy_made_by_hand(statement: Any, named: s
         allowing(arn("*"), pinned_to("4444*")),
         allowing(arn(MEMBER), {"StringEquals": {"sts:ExternalId": "x"}}),
         [allowing(arn(MEMBER)), {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}],
+        allowing(arn("*"), ["aws:ResourceAccount"]),
+        allowing(arn("*"), {"StringEquals": [MEMBER]}),
+        [MEMBER],
+        "Allow",
     ],
 )
 def test_a_policy_that_says_anything_else_is_not_taken_over(statement: Any) -> None:

@@ -1,0 +1,66 @@
+"""Rows of the ledger that a later release wrote, or somebody by hand: one of them keeps nothing from going on."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.integration.boundary import Boundary
+from tests.integration.organization import MANAGEMENT, Organization
+from tests.integration.stage import Stage
+from tests.integration.test_withdraw_uninstall import backfilled, uninstalled
+
+OUTSIDE = "999988887777"
+
+
+@pytest.mark.parametrize(
+    "updated_at", [None, "", Decimal(7), ["2026-01-01"]], ids=["missing", "empty", "number", "list"]
+)
+def test_values_of_other_types_are_not_known_and_the_row_is_written_anew(
+    organization: Organization, updated_at: Any
+) -> None:
+    stage = Stage(organization)
+    (account_id,) = backfilled(organization, stage, 1)
+    edited: dict[str, Any] = {
+        "outcome": {"a": "b"},
+        "change": {"a"},
+        "reason": ["quota"],
+        "attempts": "many",
+        "policy_name": Decimal(1),
+    }
+    timed: dict[str, Any] = {} if updated_at is None else {"updated_at": updated_at}
+    stage.ledger.put_item(Item={"account_id": account_id, **edited, **timed})
+
+    stage.run("rerun")
+    stage.run("resync")
+    stage.work()
+
+    assert stage.verdict(account_id) == ("enrolled", None)
+    assert stage.row(account_id)["policy_name"] == stage.row(MANAGEMENT)["policy_name"]
+
+
+def test_what_is_no_account_in_the_ledger_is_passed_over(organization: Organization) -> None:
+    stage = Stage(organization)
+    (account_id,) = backfilled(organization, stage, 1)
+    stage.ledger.put_item(Item={"account_id": "#of-a-later-release", "outcome": "failed"})
+
+    answer = stage.run("resync")
+    stage.work()
+
+    assert answer["counts"]["listed"] == 2
+    assert stage.verdict(account_id) == ("enrolled", None)
+    assert set(stage.row("#of-a-later-release")) == {"account_id", "outcome"}
+
+
+def test_uninstalling_looks_into_no_account_that_organizations_does_not_confirm(
+    organization: Organization, boundary: Boundary
+) -> None:
+    stage = Stage(organization)
+    (account_id,) = backfilled(organization, stage, 1)
+    stage.ledger.put_item(Item={"account_id": OUTSIDE, "outcome": "skipped", "updated_at": "2026-01-01T00:00:00+00:00"})
+
+    with boundary.watching() as calls:
+        *_, last = uninstalled(stage)
+
+    assert (last["counts"], last["accounts"]) == ({"left": 0, "shards_left": 0}, [])
+    assert {call.about for call in calls if call.operation == "sts:AssumeRole"} == {account_id}
