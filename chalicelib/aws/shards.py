@@ -1,5 +1,6 @@
 """The source policy's table: an item for each shard, one that orders placements, and the lease that only one writer holds."""
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _PLACEMENT = "#placement"
 _PEN = "#pen"
 _STOPPED = "#stopped"
+_FURTHER = re.compile("[2-9]|[1-9][0-9]+")  # the number of a shard after the first
 _ATTEMPTS = 5
 _CONFLICTS = frozenset(
     {"TransactionCanceledException", "TransactionInProgressException", "TransactionConflictException"}
@@ -223,7 +225,7 @@ class ShardTable:
         if name == self._policy_name:
             return 0
         base, _, number = name.rpartition("-")
-        return int(number) - 1 if base == self._policy_name and number.isdigit() else None
+        return int(number) - 1 if base == self._policy_name and _FURTHER.fullmatch(number) else None
 
 
 def _despite_conflicts(write: Callable[[], Any]) -> None:
