@@ -29,8 +29,8 @@ def measure(stub: StubProcess, effort: Effort) -> list[Measurement]:  # noqa: AR
         def settle(settling: Pen = settling, ids: list[AccountId] = ids) -> None:
             for start in range(0, len(ids), _BATCH):
                 joining = frozenset(ids[start : start + _BATCH])
-                settling.prepare(joining)
-                settled = settling.settle(Moves(join=joining), owner="benchmark", deadline=2**40)
+                seen = settling.prepare(joining).seen
+                settled = settling.settle(Moves(join=joining), owner="benchmark", deadline=2**40, seen=seen)
                 if settled.errors:
                     raise RuntimeError(settled.errors)
 

@@ -99,12 +99,11 @@ class Enroll:
         account_ids = [job.message.account_id for job in jobs]
         with self._pool(self._threads) as pool:
             some = (account_ids[start : start + _READ] for start in range(0, len(account_ids), _READ))
-            reading = pool.map(self._ledger.read, some)
-            preparing = pool.submit(self._pen.prepare, frozenset(account_ids))
-            rows = {account_id: row for read in reading for account_id, row in read.items()}
+            rows = {account_id: row for read in pool.map(self._ledger.read, some) for account_id, row in read.items()}
             for job in jobs:
                 job.row = rows.get(job.message.account_id)
-            readiness = preparing.result()
+            # Only now: what a row says of the source policy is never newer than the shards that are seen after it.
+            readiness = self._pen.prepare(frozenset(account_ids))
             list(pool.map(lambda job: self._judge(job, readiness, deadline), jobs))
             judged = [(job, job.verdict) for job in jobs if job.verdict is not None]
             settled = self._source_policy([verdict for _, verdict in judged], readiness, owner, deadline)

@@ -25,6 +25,7 @@ from chalicelib.source_policy import (
     place,
     plan,
     shard_name,
+    shards_of,
 )
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ _PLACEMENTS = 20
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """Which shard names each account, and what kept a shard from being written."""
+    """Which shard names each account that was to join, and what kept a shard from being written."""
 
     shards: Mapping[AccountId, str]
     errors: Mapping[str, AccountError]
@@ -52,7 +53,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Which shard has a place already for each account that has one, and why no newcomer can have one.
+    """Which shard has a place already for each candidate that has one, and why no newcomer can have one.
 
     `stopped` tells that everything is being uninstalled: every account leaves. `seen` is what all this was found in.
     """
@@ -93,7 +94,7 @@ class Pen:
             snapshot = self._table.load()
             if snapshot.stopped:
                 return Readiness({}, None, stopped=True)
-            placed = _placed(snapshot)
+            placed = shards_of(snapshot.shards, candidates)
             try:
                 if not self._opens_a_shard(snapshot, candidates) or self._take_in(snapshot):
                     return Readiness(placed, None, seen=snapshot)
@@ -108,8 +109,8 @@ class Pen:
             if self._opens_a_shard(snapshot, candidates):
                 self._held(snapshot)
         except AccountError as error:
-            return Readiness(_placed(snapshot), error)
-        return Readiness(_placed(snapshot), None)
+            return Readiness(shards_of(snapshot.shards, candidates), error)
+        return Readiness(shards_of(snapshot.shards, candidates), None)
 
     def _opens_a_shard(self, snapshot: "Snapshot", candidates: frozenset[AccountId]) -> bool:
         """Tell whether candidates need another shard; an AccountError tells that they can't be named."""
@@ -172,7 +173,7 @@ class Pen:
             else:
                 errors |= {shard.name: _still_pending(shard) for shard in pending}
             current = self._table.load().shards
-        named = {account_id: shard.name for shard in current for account_id in shard.accounts}
+        named = shards_of(current, moves.join)
         if self._settings.source_policy_scope is Scope.ORGANIZATION:
             named = dict.fromkeys(moves.join, self._settings.source_policy_name)
         return Settled(named, errors)
@@ -320,10 +321,6 @@ class Pen:
 
     def _organization_id(self) -> str:
         return self._ask_organization_id() if self._settings.source_policy_scope is Scope.ORGANIZATION else ""
-
-
-def _placed(snapshot: "Snapshot") -> dict[AccountId, str]:
-    return {account_id: shard.name for shard in snapshot.shards for account_id in shard.accounts}
 
 
 def _still_pending(shard: Shard) -> RetryableError:

@@ -118,21 +118,27 @@ def capacity(settings: Settings) -> int:
     return (POLICY_LIMIT - size) // each + 1
 
 
+def shards_of(shards: Iterable[Shard], account_ids: frozenset[AccountId]) -> dict[AccountId, str]:
+    """Tell by which shard each of some accounts is named; those that none names are left out."""
+    return {account_id: shard.name for shard in shards for account_id in shard.accounts & account_ids}
+
+
 def place(shards: tuple[Shard, ...], moves: Moves, settings: Settings) -> tuple[Shard, ...]:
     """Say what the shards should name after some moves; an account that stays keeps its shard, and versions count the changes."""
     gone = moves.leave | moves.exclude
     limit = capacity(settings)
     newcomers: list[AccountId] = []
     if settings.source_policy_scope is Scope.ACCOUNTS:
-        newcomers = sorted(moves.join.difference(*(shard.accounts for shard in shards)), reverse=True)
+        newcomers = sorted(moves.join - shards_of(shards, moves.join).keys(), reverse=True)
     wanted: list[Shard] = list(shards)
     # In scope organization an exclusion says something even where nothing is enrolled yet.
     if not wanted and (moves.join or (moves.exclude and settings.source_policy_scope is Scope.ORGANIZATION)):
         wanted.append(Shard(name=shard_name(settings, 0)))
     for index, shard in enumerate(wanted):
-        stay = shard.accounts - gone
-        joined = [newcomers.pop() for _ in range(min(limit - len(stay), len(newcomers)))]
-        wanted[index] = replace(shard, accounts=stay.union(joined))
+        room = limit - len(shard.accounts) + len(shard.accounts & gone)
+        if room > 0 or not gone.isdisjoint(shard.accounts):
+            joined = [newcomers.pop() for _ in range(min(room, len(newcomers)))]
+            wanted[index] = replace(shard, accounts=(shard.accounts - gone).union(joined))
     while newcomers:
         joined = [newcomers.pop() for _ in range(min(limit, len(newcomers)))]
         wanted.append(Shard(name=shard_name(settings, len(wanted)), accounts=frozenset(joined)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from chalicelib.arns import AccountId
 from chalicelib.aws import items
 from chalicelib.aws.failures import error_code
 from chalicelib.errors import SettingsError
@@ -108,24 +109,25 @@ class ShardTable:
         return True
 
     def _placing(self, shard: Shard) -> dict[str, Any]:
-        values: dict[str, Any] = {":version": shard.version, ":frozen": shard.frozen}
-        # A set can't be empty in DynamoDB.
-        kept = {name: set(ids) for name, ids in (("accounts", shard.accounts), ("excluded", shard.excluded)) if ids}
-        sets = "".join(f", #{name} = :{name}" for name in kept)
-        removed = [f"#{name}" for name in ("accounts", "excluded") if name not in kept]
         return {
             "Update": {
                 "TableName": self._name,
                 "Key": _key(shard.name),
-                "UpdateExpression": f"SET #version = :version, #frozen = :frozen{sets}"
-                + (f" REMOVE {', '.join(removed)}" if removed else ""),
+                "UpdateExpression": "SET #version = :version, #frozen = :frozen, #accounts = :accounts, #excluded = :excluded",
                 "ExpressionAttributeNames": {
                     "#version": "version",
                     "#frozen": "frozen",
                     "#accounts": "accounts",
                     "#excluded": "excluded",
                 },
-                "ExpressionAttributeValues": items.written(values | {f":{name}": ids for name, ids in kept.items()}),
+                "ExpressionAttributeValues": items.written(
+                    {
+                        ":version": shard.version,
+                        ":frozen": shard.frozen,
+                        ":accounts": _text(shard.accounts),
+                        ":excluded": _text(shard.excluded),
+                    }
+                ),
             }
         }
 
@@ -245,11 +247,21 @@ def _key(name: str) -> dict[str, Any]:
     return items.written({"policy_name": name})
 
 
+# One text, since botocore takes ten times as long over a set of thousands.
+def _text(account_ids: Iterable[AccountId]) -> str:
+    return ",".join(sorted(account_ids))
+
+
+def _ids(written: str | set[str]) -> frozenset[AccountId]:
+    """Read what `_text` wrote, or the set that an earlier release did."""
+    return frozenset(map(AccountId, written.split(",") if isinstance(written, str) and written else written))
+
+
 def _shard(item: dict[str, Any]) -> Shard:
     return Shard(
         name=item["policy_name"],
-        accounts=frozenset(item.get("accounts", ())),
-        excluded=frozenset(item.get("excluded", ())),
+        accounts=_ids(item.get("accounts", "")),
+        excluded=_ids(item.get("excluded", "")),
         frozen=bool(item.get("frozen", False)),
         version=int(item.get("version", 0)),
         written=int(item.get("written", 0)),
