@@ -166,7 +166,7 @@ class Enroll:
 
     def _write(self, job: _Job, verdict: Verdict, settled: Settled) -> LedgerRow:
         now = datetime.fromtimestamp(self._clock(), UTC)
-        row = _row_after(job, verdict, settled, now)
+        row = _row_after(job, verdict, settled, now, names_everyone=self._pen.names_everyone)
         untried = verdict.reason is Reason.OUT_OF_TIME
         never_ours = verdict.reason is Reason.DEPARTED and job.row is None
         if not (untried or never_ours or self._ledger.write(row, over=job.row)):
@@ -219,7 +219,9 @@ def _what_failed(verdict: Verdict, settled: Settled) -> AccountError | None:
     return next(iter(settled.errors.values()))
 
 
-def _row_after(job: _Job, verdict: Verdict, settled: Settled, now: datetime) -> LedgerRow:
+def _row_after(
+    job: _Job, verdict: Verdict, settled: Settled, now: datetime, *, names_everyone: bool
+) -> LedgerRow:
     before = job.row or LedgerRow(account_id=verdict.account_id, outcome=verdict.outcome, updated_at="")
     account = verdict.account
     moment = written_moment(now)
@@ -246,8 +248,11 @@ def _row_after(job: _Job, verdict: Verdict, settled: Settled, now: datetime) -> 
     if failed and before.reason is Reason.RETIRED_BY_REQUEST:
         # What an operator asked for outlives a failure to look.
         return replace(row, outcome=before.outcome, reason=before.reason)
+    if failed and verdict.eligible and not names_everyone:
+        # It takes no access away: what has a place keeps it, whatever an earlier row says of one that somebody else took away.
+        return replace(row, policy_name=job.placed)
     if failed:
-        # It takes no access away: what was enrolled keeps its place and its date, recorded or (by one who was stopped) not yet.
+        # Who may be on the way out stays known until that is written.
         return replace(row, policy_name=row.policy_name or job.placed)
     return replace(row, policy_name=None, enrolled_at=None)
 
