@@ -19,13 +19,13 @@ from chalicelib.member_role import Action, AttachPolicy, MemberRole, SetTrust
 from chalicelib.pen import Pen, Settled
 from chalicelib.reconcile import Move, Reconcile, Verdict
 from chalicelib.source_policy import Moves, Shard, desired_policy, plan
-from tests.simulation.boundary import simulated
+from tests.simulation.boundary import Warm, simulated
 from tests.simulation.every_call import interrupted
 from tests.simulation.life import first_broken
 from tests.simulation.one_fault import KILLS
 
 
-class Parts(Application):
+class Parts(Warm):
     """Puts together what a planted bug takes the place of."""
 
     enrolls: type[Enroll] = Enroll
