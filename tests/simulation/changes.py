@@ -36,7 +36,9 @@ class Changes:
         self._life, self.left = life, left
         self._random, self._cloud = life.random, life.cloud
         self.caused_at: dict[str, float] = {}
+        self._retired: set[str] = set()  # who was asked to be
         self._named: set[str] = set()
+        self._left_out: set[str] = set()
         for account_id in self._random.sample(IDS, self._random.randint(1, 4)):
             self._create(account_id)
         if self._random.random() < 0.5:
@@ -160,6 +162,7 @@ class Changes:
             )
         )
         if function == "retire":
+            self._retired.add(account_id)
             self.caused_at[account_id] = self._cloud.now + 86_400
         self._life.after(0, function, request)
 
@@ -178,7 +181,10 @@ class Changes:
         self.tell(account_id, "lets the access role in")
 
     def _deploy(self, _: str) -> None:
-        self._life.deploy(self._random.choice(SETTINGS))
+        settings = dict(self._random.choice(SETTINGS))
+        if self._random.random() < 0.3:
+            settings["SOURCE_POLICY_SCOPE"] = self._random.choice(("accounts", "organization"))
+        self._life.deploy(settings)
 
     def _forge(self, _: str) -> None:
         """Send what was never sent by Rolecall or AWS, about an account that was never a member, or about nothing."""
@@ -193,14 +199,18 @@ class Changes:
     def is_ineligible(self, account_id: str) -> bool:
         """Tell whether there is a cause, just now, for an account not to be named."""
         member = self._cloud.members.members.get(account_id)
-        if member is None or member.state != "ACTIVE":
-            return True
+        return member is None or member.state != "ACTIVE" or self.is_left_out(account_id)
+
+    def is_left_out(self, account_id: str) -> bool:
+        """Tell whether an account is not to be named for what operators asked, or what the settings say of it."""
         row = self._cloud.rows().get(account_id, {})
-        if row.get("reason") == "retired_by_request":
+        if row.get("reason") == "retired_by_request" and account_id in self._retired:
             return True
+        member = self._cloud.members.members.get(account_id)
+        unit = member.unit if member else None
         return any(
             account_id in settings.get("EXCLUDE_ACCOUNT_IDS", "")
-            or (member.unit is not None and member.unit in settings.get("EXCLUDE_OU_IDS", ""))
+            or (unit is not None and unit in settings.get("EXCLUDE_OU_IDS", ""))
             or (account_id == MANAGEMENT and settings.get("INCLUDE_MANAGEMENT_ACCOUNT") == "false")
             for settings in self._life.settings_in_force
         )
@@ -214,7 +224,9 @@ class Changes:
         """Require, of every account that leaves the source policy, that there was a cause."""
         shards = self._cloud.shards().values()
         named = {account_id for shard in shards for account_id in shard.get("accounts", ())}
-        gone, self._named = self._named - named, named
+        left_out = {account_id for shard in shards for account_id in shard.get("excluded", ())}
+        gone = (self._named - named) | (left_out - self._left_out)
+        self._named, self._left_out = named, left_out
         if gone:
             self.note_causes()
         for account_id in gone:

@@ -8,7 +8,7 @@ from typing import Any
 from chalicelib.settings import Settings
 from tests.simulation.answers import Call, RuleBrokenError, refusal
 from tests.simulation.iam import Iam, Role, account_of
-from tests.simulation.members import MANAGEMENT, Members
+from tests.simulation.members import MANAGEMENT, ORGANIZATION_ID, Members
 from tests.simulation.queues import Queues
 from tests.simulation.tables import Tables
 
@@ -65,6 +65,22 @@ class Cloud:
             arn = f"arn:aws:iam::{account_id}:role/{ACCESS_ROLE}"
             self.iam.put(arn, Role(arn))
 
+    def is_open(self, account_id: str) -> bool:
+        """Tell whether an account can be entered."""
+        if account_id == MANAGEMENT:
+            return True
+        member, arn = self.members.members.get(account_id), f"arn:aws:iam::{account_id}:role/{ACCESS_ROLE}"
+        active = member is not None and member.state == "ACTIVE"
+        return active and account_id not in self.denied and self.iam.role(arn) is not None
+
+    def lets_in(self, account_id: str) -> bool:
+        """Tell whether the source policy lets one in to an account's member role, frozen or not."""
+        ours = ORGANIZATION_ID if account_id in self.members.members else None
+        return any(
+            account_id in said.named or (ours is not None and said.organization == ours and account_id not in said.but)
+            for said in (said_by(policy.document) for policy in self.source_policies().values())
+        )
+
     def answer(self, call: Call, seen: Seen) -> dict[str, Any]:
         """Have a call's effect; `seen` is what the invocation that calls has been answered so far."""
         if self.broken is not None:
@@ -92,9 +108,7 @@ class Cloud:
     def _assume(self, arn: str) -> dict[str, Any]:
         account_id = account_of(arn)
         self.require("no account is entered that Organizations never confirmed", account_id in self.members.known)
-        member = self.members.members.get(account_id)
-        workable = member is not None and member.state == "ACTIVE"
-        if account_id in self.denied or not workable or self.iam.role(arn) is None:
+        if self.iam.role(arn) is None or not self.is_open(account_id):
             why = self.denied.get(account_id, "")
             raise refusal("AccessDenied", f"not authorized to perform: sts:AssumeRole on resource: {arn} {why}", 403)
         key = f"ASIA{len(self.sessions):016}"
@@ -153,13 +167,24 @@ def _may_change(settings: Settings | None, tags: dict[str, str], arn: str) -> bo
     return owner.ours or (settings.adopt_existing_roles and not owner.marks)
 
 
-def named_by(document: str) -> set[str]:
-    """List the accounts that a shard's document names."""
-    named: set[str] = set()
-    for statement in json.loads(document)["Statement"]:
-        if statement["Effect"] == "Allow":
-            named.update(statement["Condition"]["StringEquals"].get("aws:ResourceAccount", ()))
-    return named - {"000000000000"}
+@dataclass(frozen=True)
+class Said:
+    """Whom a shard's document lets one in to: accounts that it names, or an organization but for some."""
+
+    named: frozenset[str] = frozenset()
+    organization: str | None = None
+    but: frozenset[str] = frozenset()
+
+
+def said_by(document: str) -> Said:
+    """Read a shard's document; its freeze is another matter."""
+    (allowed,) = (each for each in json.loads(document)["Statement"] if each["Effect"] == "Allow")
+    pinned, left_out = allowed["Condition"]["StringEquals"], allowed["Condition"].get("StringNotEquals", {})
+    return Said(
+        frozenset(pinned.get("aws:ResourceAccount", ())) - {"000000000000"},
+        pinned.get("aws:ResourceOrgID"),
+        frozenset(left_out.get("aws:ResourceAccount", ())),
+    )
 
 
 def _about(call: Call, account_id: str) -> str:

@@ -15,6 +15,7 @@ from greenlet import getcurrent, greenlet
 
 from chalicelib.bootstrap import Application
 from chalicelib.errors import RolecallError
+from chalicelib.settings import Scope
 from chalicelib.telemetry import metrics
 from tests.simulation.answers import Call, RuleBrokenError, refusal
 from tests.simulation.boundary import Boundary, Warm
@@ -24,6 +25,8 @@ from tests.simulation.invariants import check_quiet
 from tests.simulation.one_fault import KilledError, comes_after, fault_of
 from tests.simulation.stages import TIMEOUT, TIMEOUTS, Context, environ, settings_of
 
+WAYS = ("scope organization",)
+"""How an organization may live; a seed counts once for each."""
 STEPS = 60_000  # many times what any seed takes
 SKEW = 5.0  # seconds that a function's clock may be wrong by
 LATE = 15.0  # seconds that a killed function's last call may take to land
@@ -77,8 +80,10 @@ class Life:
         pick = self.random
         self.cloud = Cloud()
         self.faults: Counter[str] = Counter()
+        self.ways: set[str] = set()  # how it lived, for some of its time at least
         self._boundary, self._kind, self._trace = boundary, kind, trace
-        self._settings: dict[str, str] = {}
+        self._base = {"SOURCE_POLICY_SCOPE": "organization"} if pick.random() < 0.2 else {}
+        self._settings = self._base
         self._running: list[Running] = []
         self._due: list[Due] = []
         self._late: list[tuple[float, Callable[[], Any]]] = []
@@ -172,8 +177,8 @@ class Life:
 
     def deploy(self, settings: dict[str, str]) -> None:
         """Let functions that begin from now on have these settings."""
-        self._settings = settings
-        self.tell("operator", f"deploys {settings}")
+        self._settings = self._base | settings
+        self.tell("operator", f"deploys {self._settings}")
 
     @property
     def settings_in_force(self) -> list[dict[str, str]]:
@@ -291,6 +296,8 @@ class Life:
         self.tell(running.name, f"begins {told}")
         running.greenlet = greenlet(lambda: self._invoke(running), getcurrent())
         self._running.append(running)
+        if running.seen.settings.source_policy_scope is Scope.ORGANIZATION:
+            self.ways.add("scope organization")
         self._resume(running)
 
     def _resume(self, running: Running) -> None:
@@ -364,6 +371,7 @@ def first_broken(
         life = Life(boundary, seed, kind)
         broken = _broken_by(life)
         met.update(life.faults)
+        met.update(life.ways)
         met["steps"] += life.steps
         if broken is not None and rule in broken:
             story: list[str] = []
