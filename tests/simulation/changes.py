@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chalicelib.requests import Message, Trigger, write_message
 from tests.simulation.iam import Policy, Role
@@ -25,6 +25,8 @@ SETTINGS: tuple[dict[str, str], ...] = (
     {"ADOPT_EXISTING_ROLES": "true", "DENY_DATA_READS": "false"},
     {"PERMISSIONS_BOUNDARY_ARN": "arn:aws:iam::aws:policy/ViewOnlyAccess", "INCLUDE_MANAGEMENT_ACCOUNT": "false"},
 )
+UNINSTALL = {"accounts": "all", "force": True}
+_ASKS = 10  # of an operator who uninstalls, until they give up
 _CAUSED = 7200.0  # seconds for which what made an account leave may still do so: a listing, a slow function, a message that waits
 _OTHERS = frozenset({("managed-by", "rolecall"), ("rolecall-stage", "another")})
 
@@ -37,6 +39,7 @@ class Changes:
         self._random, self._cloud = life.random, life.cloud
         self.caused_at: dict[str, float] = {}
         self._retired: set[str] = set()  # who was asked to be
+        self._stopped_at = 0.0  # when everybody had a cause to leave for the last time
         self._named: set[str] = set()
         self._left_out: set[str] = set()
         for account_id in self._random.sample(IDS, self._random.randint(1, 4)):
@@ -55,6 +58,7 @@ class Changes:
             + (self._edit_source_policy,)
             + (self._ask,) * 5
             + (self._deny, self._deploy, self._forge)
+            + (self._uninstall,) * (self._random.random() < 0.3)
         )
         kind(account_id)
         self.note_causes()
@@ -166,6 +170,23 @@ class Changes:
             self.caused_at[account_id] = self._cloud.now + 86_400
         self._life.after(0, function, request)
 
+    def _uninstall(self, _: str) -> None:
+        """Retire everybody; an operator asks again until nothing is left, and may enroll everybody anew one day."""
+        self._stopped_at = self._cloud.now
+        self._life.after(0, "retire", UNINSTALL)
+        if self._random.random() < 0.7:
+            self._life.after(self._random.choice((300.0, 3000.0, 30_000.0)), "backfill", {})
+
+    def asked(self, running: "Running", answer: Any) -> None:
+        """Have an operator go on with an uninstall that is not at its end; None is no answer at all."""
+        if running.function != "retire" or running.payload["accounts"] != "all":
+            return
+        following = UNINSTALL if answer is None else answer["next"]
+        if following is None:
+            self._life.ways.add("uninstalled")
+        elif running.tries < _ASKS and self._cloud.is_stopped:
+            self._life.after(self._random.choice((61.0, 600.0)), "retire", following, running.tries + 1)
+
     def _deny(self, account_id: str) -> None:
         if account_id == MANAGEMENT:
             return
@@ -203,6 +224,8 @@ class Changes:
 
     def is_left_out(self, account_id: str) -> bool:
         """Tell whether an account is not to be named for what operators asked, or what the settings say of it."""
+        if self._cloud.is_stopped:
+            return True
         row = self._cloud.rows().get(account_id, {})
         if row.get("reason") == "retired_by_request" and account_id in self._retired:
             return True
@@ -216,6 +239,8 @@ class Changes:
         )
 
     def note_causes(self) -> None:
+        if self._cloud.is_stopped:
+            self._stopped_at = self._cloud.now
         for account_id in (*IDS, MANAGEMENT, STRANGER):
             if self.is_ineligible(account_id):
                 self.caused_at[account_id] = max(self._cloud.now, self.caused_at.get(account_id, 0.0))
@@ -230,7 +255,8 @@ class Changes:
         if gone:
             self.note_causes()
         for account_id in gone:
-            caused = self.caused_at.get(account_id, 0.0) > self._cloud.now - _CAUSED
+            caused_at = max(self.caused_at.get(account_id, 0.0), self._stopped_at)
+            caused = caused_at > self._cloud.now - _CAUSED
             self._cloud.require(f"no account is retired without cause, as {account_id} by {running.name}", caused)
 
     def tell(self, about: str, what: str) -> None:

@@ -154,6 +154,11 @@ class Cloud:
         items = self.tables.items.get("source-policy", {})
         return {key: _plain(item) for key, item in items.items() if not key.startswith("#")}
 
+    @property
+    def is_stopped(self) -> bool:
+        """Tell whether everything is being uninstalled, or has been."""
+        return "#stopped" in self.tables.items.get("source-policy", {})
+
     def source_policies(self) -> dict[str, Any]:
         """Read the source policy's managed policies by name."""
         prefix = f"arn:aws:iam::{MANAGEMENT}:policy/CrossAccountReadOnlyAccess"

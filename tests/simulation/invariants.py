@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def check_quiet(cloud: Cloud, settings: Settings, answer: Any, changes: "Changes") -> None:
     """Require every invariant; `answer` is that of the last resync."""
+    cloud.require("a backfill lets accounts be enrolled again", not cloud.is_stopped)
     rows = cloud.rows()
     for account_id in cloud.members.members:
         row = rows.get(account_id)
@@ -38,6 +39,19 @@ def check_quiet(cloud: Cloud, settings: Settings, answer: Any, changes: "Changes
         cloud.require(
             f"every failure has a reason, and not {row}", told and (row["outcome"] != "failed" or "error" in row)
         )
+
+
+def check_uninstalled(cloud: Cloud, settings: Settings, answer: Any) -> None:
+    """Require that nothing of ours is left but what is out of reach; `answer` is that of the last uninstall."""
+    left = sorted(each["account_id"] for each in answer["accounts"] if cloud.is_open(each["account_id"]))
+    cloud.require(f"an uninstall leaves nothing that can be reached, as {left}", not left)
+    for account_id in cloud.members.members:
+        gone = not _is_ours(settings, cloud.iam.role(member_role_arn(account_id)))
+        cloud.require(f"an uninstall leaves no role, as in {account_id}", gone or not cloud.is_open(account_id))
+        cloud.require(f"an uninstall lets one in nowhere, as in {account_id}", not cloud.lets_in(account_id))
+    held = {*cloud.source_policies(), *cloud.shards()}
+    # As long as an account is told that something is left in, the source policy stays, and names nobody.
+    cloud.require(f"an uninstall leaves no source policy, as {held}", not held or bool(answer["accounts"]))
 
 
 def _check_account(cloud: Cloud, settings: Settings, account_id: str, row: dict[str, Any], *, ineligible: bool) -> None:

@@ -19,13 +19,13 @@ from chalicelib.settings import Scope
 from chalicelib.telemetry import metrics
 from tests.simulation.answers import Call, RuleBrokenError, refusal
 from tests.simulation.boundary import Boundary, Warm
-from tests.simulation.changes import LET_IN, Changes
+from tests.simulation.changes import LET_IN, UNINSTALL, Changes
 from tests.simulation.cloud import Cloud, Seen
-from tests.simulation.invariants import check_quiet
+from tests.simulation.invariants import check_quiet, check_uninstalled
 from tests.simulation.one_fault import KilledError, comes_after, fault_of
 from tests.simulation.stages import TIMEOUT, TIMEOUTS, Context, environ, settings_of
 
-WAYS = ("scope organization",)
+WAYS = ("scope organization", "uninstalled")
 """How an organization may live; a seed counts once for each."""
 STEPS = 60_000  # many times what any seed takes
 SKEW = 5.0  # seconds that a function's clock may be wrong by
@@ -98,6 +98,7 @@ class Life:
         self._doubling = pick.choice((0.0, 0.2))
         self._losing = pick.choice((0.0, 0.15))
         self._seconds = pick.choice((120.0, TIMEOUT))
+        self._ends = pick.random() < 0.1  # by being uninstalled, and enrolled anew
         self.last_answer: Any = None
         boundary.machine = self
         self.changes = Changes(self, pick.randint(6, 14))
@@ -136,11 +137,13 @@ class Life:
         iam = self.cloud.iam
         if call.service == "iam" and call.name.startswith(("Get", "List")) and self.random.random() < self._staleness:
             iam.seen_at = self.cloud.now - self.random.uniform(0, 20)
+        if call.name == "DeleteItem":
+            self.changes.note_causes()  # while it is known that everybody leaves: an item that is deleted may be what tells so
         try:
             return self.cloud.answer(call, running.seen)
         finally:
             iam.seen_at = None
-            if call.name == "TransactWriteItems":
+            if call.name in {"TransactWriteItems", "DeleteItem"}:
                 self.changes.look_for_causes(running)
 
     def _fault(self, call: Call) -> str | None:
@@ -200,6 +203,9 @@ class Life:
             while self.changes.left or self._is_busy:
                 self._advance()
             self.calm()
+            if self.cloud.is_stopped or self._ends:
+                self._uninstall()
+                self._quietly("backfill", {})
             self._quietly("resync", {})
             if self.last_answer["counts"]["held_back"]:
                 # What the log of a resync that holds retirements back tells an operator to do, if that is right.
@@ -211,6 +217,13 @@ class Life:
                 self._kill(running)
             self._running.clear()
             metrics.clear_metrics()
+
+    def _uninstall(self) -> None:
+        """Ask until nothing is left, or, after some tries, only what is out of reach."""
+        self.last_answer = None
+        self._quietly("retire", UNINSTALL)
+        self.cloud.require("an uninstall that nothing disturbs is answered", self.last_answer is not None)
+        check_uninstalled(self.cloud, settings_of(environ(**self._settings)), self.last_answer)
 
     def calm(self) -> None:
         """Let nothing fail from here on."""
@@ -327,7 +340,8 @@ class Life:
             self.tell("late", "is refused")
 
     def _again(self, running: Running) -> None:
-        """Have what Lambda or EventBridge runs by itself run again, as often as they do."""
+        """Have what Lambda or EventBridge runs by itself run again, as often as they do, and an operator ask again."""
+        self.changes.asked(running, None)
         if running.function == "on_account_event" and running.tries < TRIES:
             self.after(60 * running.tries, running.function, running.payload, running.tries + 1)
 
@@ -343,6 +357,7 @@ class Life:
                     self.cloud.queues.settle(running.payload, answer)
                 else:
                     self.last_answer = answer
+                    self.changes.asked(running, answer)
         except KilledError:
             return
         except (RolecallError, ClientError, BotoCoreError) as error:
