@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.requests import Message, Trigger, write_message
+from tests.simulation.cloud import SOURCE
 from tests.simulation.iam import Policy, Role
 from tests.simulation.members import MANAGEMENT
 from tests.simulation.stages import SOURCE_POLICY, event, member_role_arn, source_policy_arn
@@ -132,7 +133,7 @@ class Changes:
 
     def _edit_source_policy(self, _: str) -> None:
         iam, random = self._cloud.iam, self._random
-        policy = iam.policy(source_policy_arn())
+        policy = iam.policy(source_policy_arn(self._cloud.source_account))
         if policy is None:
             return
         what = random.choice(("edited", "deleted", "detached", "untagged", "given a version"))
@@ -189,7 +190,12 @@ class Changes:
 
     def _deny(self, account_id: str) -> None:
         if account_id == MANAGEMENT:
+            account_id = self._cloud.source_account
+        if account_id == MANAGEMENT:
             return
+        if account_id == SOURCE:
+            # Nothing at all can be written meanwhile.
+            self._life.after(self._random.choice((20.0, 300.0, 3000.0)), LET_IN, account_id)
         if account_id in self._cloud.denied and self._random.random() < 0.7:
             self.let_in(account_id)
             return
@@ -241,7 +247,7 @@ class Changes:
     def note_causes(self) -> None:
         if self._cloud.is_stopped:
             self._stopped_at = self._cloud.now
-        for account_id in (*IDS, MANAGEMENT, STRANGER):
+        for account_id in (*IDS, MANAGEMENT, SOURCE, STRANGER):
             if self.is_ineligible(account_id):
                 self.caused_at[account_id] = max(self._cloud.now, self.caused_at.get(account_id, 0.0))
 

@@ -13,7 +13,7 @@ from tests.simulation.queues import Queues
 from tests.simulation.tables import Tables
 
 ACCESS_ROLE = "OrganizationAccountAccessRole"
-READER = f"arn:aws:iam::{MANAGEMENT}:role/Reader"
+SOURCE = "888888888888"  # a member account that the readers may be in
 START = 1_800_000_000.0
 OWN_KEY = "AKIAROLECALLXXXXXXXX"
 _SESSION = 900.0
@@ -38,14 +38,16 @@ class Seen:
 class Cloud:
     """Everything that AWS holds; a rule that is broken is told by whoever calls next, too."""
 
-    def __init__(self) -> None:
+    def __init__(self, source_account: str = MANAGEMENT) -> None:
+        self.source_account, self.reader = source_account, reader(source_account)
         self.members, self.iam, self.tables, self.queues = Members(), Iam(), Tables(), Queues()
         self.sessions: dict[str, Session] = {}
         self.denied: dict[str, str] = {}  # accounts whose access role is not let in, with the denial's text
         self.broken: str | None = None
         self.pass_time(START)
-        self.join(MANAGEMENT)
-        self.iam.put(READER, Role(READER))
+        for account_id in dict.fromkeys((MANAGEMENT, source_account)):
+            self.join(account_id)
+        self.iam.put(self.reader, Role(self.reader))
 
     @property
     def now(self) -> float:
@@ -140,7 +142,7 @@ class Cloud:
 
     def _check_write(self, call: Call, arn: str, seen: Seen) -> None:
         """A role is changed only by who was answered that it is ours, and made only by who was answered that there is none."""
-        if ":role/" not in arn or arn == READER:
+        if ":role/" not in arn or arn == self.reader:
             return
         allowed = (None, True) if call.name == "CreateRole" else (True,)  # botocore may send it twice
         self.require(f"nothing that is not ours is changed, as by {call}", seen.ours.get(arn, False) in allowed)
@@ -161,8 +163,12 @@ class Cloud:
 
     def source_policies(self) -> dict[str, Any]:
         """Read the source policy's managed policies by name."""
-        prefix = f"arn:aws:iam::{MANAGEMENT}:policy/CrossAccountReadOnlyAccess"
+        prefix = f"arn:aws:iam::{self.source_account}:policy/CrossAccountReadOnlyAccess"
         return {arn.rpartition("/")[2]: held for arn, held in self.iam.everything().items() if arn.startswith(prefix)}
+
+
+def reader(source_account: str = MANAGEMENT) -> str:
+    return f"arn:aws:iam::{source_account}:role/Reader"
 
 
 def _may_change(settings: Settings | None, tags: dict[str, str], arn: str) -> bool:

@@ -6,7 +6,7 @@ from chalicelib.documents import Document
 from chalicelib.errors import Reason
 from chalicelib.member_role import desired_role
 from chalicelib.settings import Scope, Settings
-from tests.simulation.cloud import READER, Cloud, Said, said_by
+from tests.simulation.cloud import Cloud, Said, said_by
 from tests.simulation.iam import Role
 from tests.simulation.members import ORGANIZATION_ID
 from tests.simulation.stages import SOURCE_POLICY, member_role_arn
@@ -101,7 +101,7 @@ def _check_source_policy(
         cloud.require(f"{name} has at most five versions", len(policy.versions) <= 5)
         cloud.require(f"{name} has no version of others'", max(dict(policy.versions)) == policy.default)
         cloud.require(f"{name} is ours", set(settings.ownership_tags.items()) <= policy.tags)
-        cloud.require(f"{name} is attached to the reader alone", policy.attached == {READER})
+        cloud.require(f"{name} is attached to the reader alone", policy.attached == {cloud.reader})
         cloud.require(
             f"{name} denies everything while it is frozen", shards[name]["frozen"] == ('"Deny"' in policy.document)
         )

@@ -20,12 +20,13 @@ from chalicelib.telemetry import metrics
 from tests.simulation.answers import Call, RuleBrokenError, refusal
 from tests.simulation.boundary import Boundary, Warm
 from tests.simulation.changes import LET_IN, UNINSTALL, Changes
-from tests.simulation.cloud import Cloud, Seen
+from tests.simulation.cloud import SOURCE, Cloud, Seen, reader
 from tests.simulation.invariants import check_quiet, check_uninstalled
+from tests.simulation.members import MANAGEMENT
 from tests.simulation.one_fault import KilledError, comes_after, fault_of
 from tests.simulation.stages import TIMEOUT, TIMEOUTS, Context, environ, settings_of
 
-WAYS = ("scope organization", "uninstalled")
+WAYS = ("scope organization", "uninstalled", "separate source account")
 """How an organization may live; a seed counts once for each."""
 STEPS = 60_000  # many times what any seed takes
 SKEW = 5.0  # seconds that a function's clock may be wrong by
@@ -78,11 +79,10 @@ class Life:
     ) -> None:
         self.random = Random(seed)  # noqa: S311 - to be repeated, not to be secret
         pick = self.random
-        self.cloud = Cloud()
         self.faults: Counter[str] = Counter()
         self.ways: set[str] = set()  # how it lived, for some of its time at least
+        self._base, self.cloud = self._surroundings()
         self._boundary, self._kind, self._trace = boundary, kind, trace
-        self._base = {"SOURCE_POLICY_SCOPE": "organization"} if pick.random() < 0.2 else {}
         self._settings = self._base
         self._running: list[Running] = []
         self._due: list[Due] = []
@@ -102,6 +102,18 @@ class Life:
         self.last_answer: Any = None
         boundary.machine = self
         self.changes = Changes(self, pick.randint(6, 14))
+
+    def _surroundings(self) -> tuple[dict[str, str], Cloud]:
+        """Draw what stays as it is, whatever else is deployed."""
+        base: dict[str, str] = {}
+        if self.random.random() < 0.2:
+            base["SOURCE_POLICY_SCOPE"] = "organization"
+        source_account = MANAGEMENT
+        if self.random.random() < 0.15:
+            source_account = SOURCE
+            base["SOURCE_PRINCIPAL_ARNS"] = reader(SOURCE)
+            self.ways.add("separate source account")
+        return base, Cloud(source_account)
 
     # What the application reaches.
 
