@@ -6,8 +6,9 @@ from chalicelib.documents import Document
 from chalicelib.errors import Reason
 from chalicelib.member_role import desired_role
 from chalicelib.settings import Scope, Settings
+from chalicelib.source_policy import capacity
 from tests.simulation.cloud import Cloud, Said, said_by
-from tests.simulation.iam import Role
+from tests.simulation.iam import ATTACHMENTS, Role
 from tests.simulation.members import ORGANIZATION_ID
 from tests.simulation.stages import SOURCE_POLICY, member_role_arn
 
@@ -66,11 +67,20 @@ def _check_account(cloud: Cloud, settings: Settings, account_id: str, row: dict[
         cloud.require(stands, row.get("outcome") == "failed")
     elif role is not None and not _is_ours(settings, role):
         cloud.require(stands, (row.get("outcome"), row.get("reason")) == ("failed", "foreign_role"))
+    elif row.get("reason") == "quota":
+        cloud.require(f"there is no room for {account_id}, as it says", _is_full(cloud, settings))
     else:
         cloud.require(stands, row.get("outcome") == "enrolled")
         cloud.require(
             f"the role of {account_id} is the desired one, and not {role}", _is_desired(role, settings, account_id)
         )
+
+
+def _is_full(cloud: Cloud, settings: Settings) -> bool:
+    """Tell whether a batch of all who aren't named would find no room; such a batch takes in none of them."""
+    named = {account_id for shard in cloud.shards().values() for account_id in shard.get("accounts", ())}
+    room = capacity(settings) * (ATTACHMENTS - len(cloud.others)) - len(named)
+    return settings.source_policy_scope is Scope.ACCOUNTS and room < len(cloud.members.known - named)
 
 
 def _is_ours(settings: Settings, role: Role | None) -> bool:
@@ -105,6 +115,10 @@ def _check_source_policy(
         cloud.require(
             f"{name} denies everything while it is frozen", shards[name]["frozen"] == ('"Deny"' in policy.document)
         )
+    reader = cloud.iam.role(cloud.reader)
+    attached = reader.attached if reader else frozenset()
+    ours = {policy.arn for policy in policies.values()}
+    cloud.require("the reader has the source policy and what others attached, and nothing else", attached == ours | cloud.others)
     kept = {account_id for account_id, row in rows.items() if row.get("policy_name") is not None}
     if settings.source_policy_scope is Scope.ORGANIZATION:
         _check_organization(cloud, kept, changes)
@@ -113,7 +127,7 @@ def _check_source_policy(
     cloud.require("no account is in two shards", len(named) == len(set(named)))
     cloud.require(
         f"the source policy names exactly the enrolled: {sorted(named)} are named, {sorted(kept)} by the ledger",
-        set(named) == kept,
+        set(named) - cloud.crowd == kept,
     )
 
 

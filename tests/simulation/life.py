@@ -21,12 +21,13 @@ from tests.simulation.answers import Call, RuleBrokenError, refusal
 from tests.simulation.boundary import Boundary, Warm
 from tests.simulation.changes import LET_IN, UNINSTALL, Changes
 from tests.simulation.cloud import SOURCE, Cloud, Seen, reader
+from tests.simulation.crowd import crowd
 from tests.simulation.invariants import check_quiet, check_uninstalled
 from tests.simulation.members import MANAGEMENT
 from tests.simulation.one_fault import KilledError, comes_after, fault_of
 from tests.simulation.stages import TIMEOUT, TIMEOUTS, Context, environ, settings_of
 
-WAYS = ("scope organization", "uninstalled", "separate source account")
+WAYS = ("scope organization", "uninstalled", "separate source account", "full shard")
 """How an organization may live; a seed counts once for each."""
 STEPS = 60_000  # many times what any seed takes
 SKEW = 5.0  # seconds that a function's clock may be wrong by
@@ -113,7 +114,12 @@ class Life:
             source_account = SOURCE
             base["SOURCE_PRINCIPAL_ARNS"] = reader(SOURCE)
             self.ways.add("separate source account")
-        return base, Cloud(source_account)
+        cloud = Cloud(source_account)
+        if self.random.random() < 0.1:
+            settings = settings_of(environ(**{**base, "SOURCE_POLICY_SCOPE": "accounts"}))
+            crowd(cloud, settings, free=self.random.randint(0, 3), others=self.random.choice((0, 8, 9)))
+            self.ways.add("full shard")
+        return base, cloud
 
     # What the application reaches.
 
