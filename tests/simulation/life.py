@@ -27,7 +27,7 @@ from tests.simulation.members import MANAGEMENT
 from tests.simulation.one_fault import KilledError, comes_after, fault_of
 from tests.simulation.stages import TIMEOUT, TIMEOUTS, Context, environ, settings_of
 
-WAYS = ("scope organization", "uninstalled", "separate source account", "full shard")
+WAYS = ("scope organization", "uninstalled", "separate source account", "full shard", "outdated organization")
 """How an organization may live; a seed counts once for each."""
 STEPS = 60_000  # many times what any seed takes
 SKEW = 5.0  # seconds that a function's clock may be wrong by
@@ -96,10 +96,14 @@ class Life:
         self._killing = pick.choice((0.0, 0.005, 0.02))
         self._slowness = pick.choice((0.0, 0.02, 0.1))
         self._staleness = pick.choice((0.0, 0.2, 0.5))
+        self._outdated = pick.choice((0.0, 0.0, 0.3))
         self._doubling = pick.choice((0.0, 0.2))
+        self.cloud.members.tells_paths = pick.random() < 0.8
         self._losing = pick.choice((0.0, 0.15))
         self._seconds = pick.choice((120.0, TIMEOUT))
         self._ends = pick.random() < 0.1  # by being uninstalled, and enrolled anew
+        if self._outdated:
+            self.ways.add("outdated organization")
         self.last_answer: Any = None
         boundary.machine = self
         self.changes = Changes(self, pick.randint(6, 14))
@@ -152,7 +156,9 @@ class Life:
         raise refusal("NoSuchEntity", "cannot be found", 404) if fault == "not there yet" else fault_of(fault)
 
     def _answer(self, call: Call, running: Running) -> dict[str, Any]:
-        iam = self.cloud.iam
+        iam, members = self.cloud.iam, self.cloud.members
+        if call.service == "organizations" and self.random.random() < self._outdated:
+            members.seen_at = self.cloud.now - self.random.uniform(0, 30)
         if call.service == "iam" and call.name.startswith(("Get", "List")) and self.random.random() < self._staleness:
             iam.seen_at = self.cloud.now - self.random.uniform(0, 20)
         if call.name == "DeleteItem":
@@ -160,7 +166,7 @@ class Life:
         try:
             return self.cloud.answer(call, running.seen)
         finally:
-            iam.seen_at = None
+            iam.seen_at = members.seen_at = None
             if call.name in {"TransactWriteItems", "DeleteItem"}:
                 self.changes.look_for_causes(running)
 
@@ -245,7 +251,7 @@ class Life:
 
     def calm(self) -> None:
         """Let nothing fail from here on."""
-        self._failing = self._killing = self._slowness = self._staleness = self._doubling = 0.0
+        self._failing = self._killing = self._slowness = self._staleness = self._outdated = self._doubling = 0.0
         self.tell("calm", "")
         self.cloud.pass_time(self.cloud.now + 7200)
 
