@@ -232,8 +232,7 @@ class Changes:
         """Tell whether an account is not to be named for what operators asked, or what the settings say of it."""
         if self._cloud.is_stopped:
             return True
-        row = self._cloud.rows().get(account_id, {})
-        if row.get("reason") == "retired_by_request" and account_id in self._retired:
+        if account_id in self._retired and self._cloud.row(account_id).get("reason") == "retired_by_request":
             return True
         member = self._cloud.members.members.get(account_id)
         unit = member.unit if member else None

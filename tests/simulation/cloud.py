@@ -125,6 +125,8 @@ class Cloud:
         if session is not None and session.until < self.now:
             raise refusal("ExpiredToken", "The security token included in the request is expired", 403)
         arn = _about(call, account_id)
+        if account_of(arn) != account_id:
+            raise refusal("AccessDenied", f"not authorized to perform: iam:{call.name} on resource: {arn}", 403)
         if call.name.startswith(("Get", "List")):
             try:
                 answer = self.iam.answer(call.name, call.params, account_id)
@@ -152,6 +154,10 @@ class Cloud:
     def rows(self) -> dict[str, dict[str, Any]]:
         """Read the ledger, as plain values."""
         return {key: _plain(item) for key, item in self.tables.items.get("ledger", {}).items()}
+
+    def row(self, account_id: str) -> dict[str, Any]:
+        """Read an account's row, or nothing where it has none."""
+        return _plain(self.tables.items.get("ledger", {}).get(account_id, {}))
 
     def shards(self) -> dict[str, dict[str, Any]]:
         """Read the source policy's table, as plain values."""
