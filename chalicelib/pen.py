@@ -259,10 +259,26 @@ class Pen:
             if snapshot.stopped and not snapshot.shards:
                 return ()  # What was uninstalled is not opened again, not even to leave an account out.
             wanted = place(snapshot.shards, moves, self._settings)
+            if len(wanted) > len(snapshot.shards) > 0:
+                self._require_room(snapshot, moves.join)
             changed = [shard for shard in wanted if shard not in snapshot.shards]
             if not changed or self._table.place(snapshot, changed):
                 return wanted
         raise _overtaken()
+
+    def _require_room(self, snapshot: "Snapshot", joining: frozenset[AccountId]) -> None:
+        """Hand a batch back whose room others took since it was prepared, unless another shard can be opened.
+
+        Prepared anew, its newcomers are refused, and nobody else is held up.
+        """
+        try:
+            self._opens_a_shard(snapshot, joining)
+            held, _ = self._held(snapshot)
+        except AccountError as error:
+            message = f"the last room was taken meanwhile, and no shard can be opened: {error}"
+            raise RetryableError(Reason.SOURCE_POLICY_PENDING, message) from error
+        if held:
+            raise _overtaken()
 
     def _is_pending(self, shard: Shard, target: tuple[Shard, ...]) -> bool:
         """Tell whether IAM still lacks what this batch placed, or is behind on settings; others' later moves are theirs."""
