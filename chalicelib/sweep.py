@@ -233,7 +233,9 @@ class Sweep:
 
         Answer what was found, or could not be looked at, and the account id to go on after if the time was too short.
         """
-        reachable = (row.account_id for row in self._ledger.rows() if row.reason not in OUT_OF_REACH)
+        # A row without a name is of an id that Organizations never told of: it is nobody's to enter.
+        known = (row for row in self._ledger.rows() if row.name is not None)
+        reachable = (row.account_id for row in known if row.reason not in OUT_OF_REACH)
         closed = () if self._settings.include_management_account else (self._settings.management_account_id,)
         pending = sorted(each for each in reachable if each > after and each not in closed)
         found: list[dict[str, Any]] = []
