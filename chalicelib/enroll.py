@@ -205,8 +205,8 @@ def _unfinished(job: _Job, reason: Reason, message: str) -> Verdict:
 
 
 def _is_removed(verdict: Verdict) -> bool:
-    out = verdict.outcome is not Outcome.FAILED and verdict.reason in REMOVED
-    return out and verdict.role_arn is not None
+    # Whether or not a row tells of a role: one who was stopped may have made it and not said so.
+    return verdict.outcome is not Outcome.FAILED and verdict.reason in REMOVED
 
 
 def _what_failed(verdict: Verdict, settled: Settled) -> AccountError | None:
@@ -219,9 +219,7 @@ def _what_failed(verdict: Verdict, settled: Settled) -> AccountError | None:
     return next(iter(settled.errors.values()))
 
 
-def _row_after(
-    job: _Job, verdict: Verdict, settled: Settled, now: datetime, *, names_everyone: bool
-) -> LedgerRow:
+def _row_after(job: _Job, verdict: Verdict, settled: Settled, now: datetime, *, names_everyone: bool) -> LedgerRow:
     before = job.row or LedgerRow(account_id=verdict.account_id, outcome=verdict.outcome, updated_at="")
     account = verdict.account
     moment = written_moment(now)
