@@ -175,9 +175,7 @@ def test_a_row_says_what_the_source_policy_says_where_an_outdated_listing_took_a
     listed = Account(id=AccountId(account_id), name="", state="SUSPENDED", joined_at=None)
     stage.send(
         write_message(
-            Message(
-                account_id=listed.id, trigger=Trigger.RESYNC, account=listed, listed_at=datetime.now(UTC)
-            )
+            Message(account_id=listed.id, trigger=Trigger.RESYNC, account=listed, listed_at=datetime.now(UTC))
         )
     )
 

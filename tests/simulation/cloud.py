@@ -43,7 +43,9 @@ class Cloud:
         self.members, self.iam, self.tables, self.queues = Members(), Iam(), Tables(), Queues()
         self.sessions: dict[str, Session] = {}
         self.denied: dict[str, str] = {}  # accounts whose access role is not let in, with the denial's text
-        self.crowd: frozenset[str] = frozenset()  # who is named besides the organization's accounts, until all is uninstalled
+        self.crowd: frozenset[str] = (
+            frozenset()
+        )  # who is named besides the organization's accounts, until all is uninstalled
         self.others: frozenset[str] = frozenset()  # the reader's other policies
         self.broken: str | None = None
         self.pass_time(START)

@@ -144,7 +144,8 @@ class Life:
         self._switch(running)
         running.pending = None
         fault = self._fault(call)
-        self.tell(running.name, f"{call}{f' ({fault})' if fault else ''}")
+        if self._trace is not None:
+            self.tell(running.name, f"{call}{f' ({fault})' if fault else ''}")
         if fault is None:
             return self._answer(call, running)
         self.faults[fault] += 1
@@ -244,9 +245,7 @@ class Life:
 
     def _uninstall(self) -> None:
         """Ask until nothing is left, or, after some tries, only what is out of reach."""
-        self.last_answer = None
         self._quietly("retire", UNINSTALL)
-        self.cloud.require("an uninstall that nothing disturbs is answered", self.last_answer is not None)
         check_uninstalled(self.cloud, settings_of(environ(**self._settings)), self.last_answer)
 
     def calm(self) -> None:
@@ -256,10 +255,12 @@ class Life:
         self.cloud.pass_time(self.cloud.now + 7200)
 
     def _quietly(self, function: str, request: Any) -> None:
+        self.last_answer = None
         self.after(0, function, request)
         self._advance()
         while self._is_busy:
             self._advance()
+        self.cloud.require(f"{function} is answered where nothing disturbs it", self.last_answer is not None)
 
     @property
     def _is_busy(self) -> bool:
