@@ -118,6 +118,28 @@ def test_a_role_that_was_made_by_one_who_was_stopped_and_never_recorded_goes_too
     assert stage.verdict(account_id)[1] == "retired_by_request"
 
 
+def test_who_is_retired_is_left_out_of_a_source_policy_that_is_made_anew(organization: Organization) -> None:
+    stage = Stage(organization, SourcePolicyScope="organization")
+    goes, stays = (organization.member(name) for name in ("Goes", "Stays"))
+    stage.run("backfill")
+    stage.work()
+    retired(stage, goes)
+    for _ in range(2):
+        stage.run("retire", {"accounts": "all", "force": True})
+        stage.work()
+    assert organization.policy() is None
+
+    assert goes not in told(stage.run("backfill", {"dry_run": True}))
+    stage.run("backfill")
+    stage.work()
+
+    policy = organization.policy()
+    assert policy is not None
+    (statement,) = policy.document["Statement"]
+    assert statement["Condition"]["StringNotEquals"] == {"aws:ResourceAccount": [goes]}
+    assert stage.verdict(stays) == ("enrolled", None)
+
+
 @pytest.mark.parametrize("tags", [[], ["managed-by"], ["rolecall-stage"]])
 def test_a_role_that_is_not_ours_is_left(organization: Organization, tags: list[str]) -> None:
     stage = Stage(organization)
