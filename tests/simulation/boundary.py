@@ -113,6 +113,11 @@ class Boundary:
             self._applications[key] = kind(environ, _session(), clock=self._clock, pause=self._pause, pool=_in_turn)
         return self._applications[key]
 
+    def start(self, machine: Machine) -> None:
+        """Put another machine in force, whose functions have yet to start: they know nothing of an earlier one's answers."""
+        self.machine = machine
+        self._applications.clear()
+
     def _clock(self) -> float:
         return self._in_force.clock()
 

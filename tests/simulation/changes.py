@@ -43,6 +43,7 @@ class Changes:
         self._stopped_at = 0.0  # when everybody had a cause to leave for the last time
         self._named: set[str] = set()
         self._left_out: set[str] = set()
+        self.note_causes()
         for account_id in self._random.sample(IDS, self._random.randint(1, 4)):
             self._create(account_id)
         if self._random.random() < 0.5:

@@ -48,10 +48,11 @@ class Cloud:
         )  # who is named besides the organization's accounts, until all is uninstalled
         self.others: frozenset[str] = frozenset()  # the reader's other policies
         self.broken: str | None = None
-        self.pass_time(START)
+        self.pass_time(START - 86_400)
         for account_id in dict.fromkeys((MANAGEMENT, source_account)):
             self.join(account_id)
         self.iam.put(self.reader, Role(self.reader))
+        self.pass_time(START)
 
     @property
     def now(self) -> float:

@@ -105,7 +105,7 @@ class Life:
         if self._outdated:
             self.ways.add("outdated organization")
         self.last_answer: Any = None
-        boundary.machine = self
+        boundary.start(self)
         self.changes = Changes(self, pick.randint(6, 14))
 
     def _surroundings(self) -> tuple[dict[str, str], Cloud]:
