@@ -53,6 +53,7 @@ class _Job:
     row: LedgerRow | None = None
     verdict: Verdict | None = None
     placed: str | None = None
+    let_in: bool = False
     seconds: float = 0.0
     finished: bool = False
 
@@ -120,7 +121,7 @@ class Enroll:
         if started > deadline - _RESERVE:
             job.verdict = _unfinished(job, Reason.OUT_OF_TIME, "the function's time ran out before this account's turn")
             return
-        job.placed = readiness.placed.get(account_id)
+        job.placed, job.let_in = readiness.placed.get(account_id), account_id in readiness.let_in
         refusal = None if job.placed else readiness.refusal
         try:
             job.verdict = self._reconcile(
@@ -166,7 +167,7 @@ class Enroll:
 
     def _write(self, job: _Job, verdict: Verdict, settled: Settled) -> LedgerRow:
         now = datetime.fromtimestamp(self._clock(), UTC)
-        row = _row_after(job, verdict, settled, now, names_everyone=self._pen.names_everyone)
+        row = _row_after(job, verdict, settled, now)
         untried = verdict.reason is Reason.OUT_OF_TIME
         never_ours = verdict.reason is Reason.DEPARTED and job.row is None
         if not (untried or never_ours or self._ledger.write(row, over=job.row)):
@@ -219,7 +220,7 @@ def _what_failed(verdict: Verdict, settled: Settled) -> AccountError | None:
     return next(iter(settled.errors.values()))
 
 
-def _row_after(job: _Job, verdict: Verdict, settled: Settled, now: datetime, *, names_everyone: bool) -> LedgerRow:
+def _row_after(job: _Job, verdict: Verdict, settled: Settled, now: datetime) -> LedgerRow:
     before = job.row or LedgerRow(account_id=verdict.account_id, outcome=verdict.outcome, updated_at="")
     account = verdict.account
     moment = written_moment(now)
@@ -246,12 +247,13 @@ def _row_after(job: _Job, verdict: Verdict, settled: Settled, now: datetime, *, 
     if failed and before.reason is Reason.RETIRED_BY_REQUEST:
         # What an operator asked for outlives a failure to look.
         return replace(row, outcome=before.outcome, reason=before.reason)
-    if failed and verdict.eligible and not names_everyone:
-        # It takes no access away: what has a place keeps it, whatever an earlier row says of one that somebody else took away.
-        return replace(row, policy_name=job.placed)
+    if failed and verdict.eligible and not job.let_in:
+        # Whatever an earlier row says: somebody else took it out, by an older truth.
+        return replace(row, policy_name=None)
     if failed:
-        # Who may be on the way out stays known until that is written.
-        return replace(row, policy_name=row.policy_name or job.placed)
+        # It takes no access away: what was enrolled keeps its place and its date, recorded or (by one who was stopped) not yet;
+        # and who is on the way out stays known until that is written.
+        return replace(row, policy_name=job.placed or row.policy_name)
     return replace(row, policy_name=None, enrolled_at=None)
 
 

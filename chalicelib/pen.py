@@ -54,12 +54,14 @@ class Settled:
 class Readiness:
     """Which shard has a place already for each account that has one, and why no newcomer can have one.
 
-    `stopped` tells that everything is being uninstalled: every account leaves.
+    `let_in` are the candidates that the source policy lets one in to as it is, and `stopped` tells that everything is being
+    uninstalled: every account leaves.
     """
 
     placed: Mapping[AccountId, str]
     refusal: AccountError | None
     stopped: bool = False
+    let_in: frozenset[AccountId] = frozenset()
 
 
 class Pen:
@@ -92,13 +94,18 @@ class Pen:
             snapshot = self._table.load()
             if snapshot.stopped:
                 return Readiness({}, None, stopped=True)
-            placed = _placed(snapshot)
+            ready = Readiness(_placed(snapshot), None, let_in=self._let_in(snapshot, candidates))
             try:
                 if not self._opens_a_shard(snapshot, candidates) or self._take_in(snapshot):
-                    return Readiness(placed, None)
+                    return ready
             except AccountError as error:
-                return Readiness(placed, error)
-        return Readiness(placed, _overtaken())
+                return replace(ready, refusal=error)
+        return replace(ready, refusal=_overtaken())
+
+    def _let_in(self, snapshot: "Snapshot", candidates: frozenset[AccountId]) -> frozenset[AccountId]:
+        if self.names_everyone and snapshot.shards:
+            return candidates.difference(*(shard.excluded for shard in snapshot.shards))
+        return candidates.intersection(() if self.names_everyone else _placed(snapshot))
 
     def foresee(self, candidates: frozenset[AccountId]) -> Readiness:
         """Find out the same, writing nothing at all."""
@@ -122,14 +129,15 @@ class Pen:
     def _take_in(self, snapshot: "Snapshot") -> bool:
         """Place what the policies of the next names let one in to already; they become shards, even where they stay empty.
 
-        That counts only if nobody placed anything since the snapshot, which is told by False: such a policy may be a shard by
-        now, of which IAM tells an older truth.
+        True tells that there is nothing of the kind. Else the snapshot is outdated: by this, or by another's placement, after
+        which such a policy may be a shard, of which IAM tells an older truth.
         """
         found, named = self._held(snapshot)
         if not found:
             return True
         wanted = place((*snapshot.shards, *found), Moves(join=named), self._settings)
-        return self._table.place(snapshot, [shard for shard in wanted if shard not in snapshot.shards])
+        self._table.place(snapshot, [shard for shard in wanted if shard not in snapshot.shards])
+        return False
 
     def _held(self, snapshot: "Snapshot") -> tuple[list[Shard], frozenset[AccountId]]:
         """Find what IAM holds already under the next names, and which accounts that lets one in to; a TerminalError refuses it."""

@@ -227,6 +227,29 @@ def test_an_account_whose_leave_is_not_written_yet_is_not_lost_sight_of(
     assert organization.named() == {stays}
 
 
+def test_a_row_says_so_too_where_the_organizations_source_policy_leaves_an_account_out_that_cannot_be_entered(
+    organization: Organization, boundary: Boundary
+) -> None:
+    account_id = organization.member()
+    stage = Stage(organization, SourcePolicyScope="organization")
+    stage.enroll(account_id)
+    assert stage.row(account_id)["policy_name"] == SOURCE_POLICY
+    boundary.fail("sts:AssumeRole", account_id=account_id)
+    stage.enroll(account_id)
+    assert stage.row(account_id)["policy_name"] == SOURCE_POLICY
+
+    # WHEN somebody leaves it out, and is stopped before the row is written
+    stage.shards.update_item(
+        Key={"policy_name": SOURCE_POLICY},
+        UpdateExpression="SET excluded = :excluded",
+        ExpressionAttributeValues={":excluded": {account_id}},
+    )
+    stage.enroll(account_id)
+
+    assert stage.row(account_id)["outcome"] == "failed"
+    assert "policy_name" not in stage.row(account_id)
+
+
 def test_rows_of_earlier_and_later_releases_are_read_and_written_over(organization: Organization) -> None:
     rows: list[dict[str, str]] = [
         {"outcome": "enrolled", "updated_at": "2020-01-01T00:00:00+00:00"},
