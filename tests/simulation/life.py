@@ -244,7 +244,8 @@ class Life:
             metrics.clear_metrics()
 
     def _uninstall(self) -> None:
-        """Ask until nothing is left, or, after some tries, only what is out of reach."""
+        """Ask until nothing is left, or, after some tries, only what is out of reach; a resync mends what would be in the way."""
+        self._quietly("resync", {})
         self._quietly("retire", UNINSTALL)
         check_uninstalled(self.cloud, settings_of(environ(**self._settings)), self.last_answer)
 
