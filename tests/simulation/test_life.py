@@ -13,7 +13,7 @@ import pytest
 from tests.simulation.boundary import simulated
 from tests.simulation.life import WAYS, first_broken
 
-SEEDS = int(os.environ.get("ROLECALL_SEEDS", "120"))
+SEEDS = int(os.environ.get("ROLECALL_SEEDS", "80"))
 SEED = os.environ.get("ROLECALL_SEED")
 
 
