@@ -53,6 +53,7 @@ class _Job:
     row: LedgerRow | None = None
     verdict: Verdict | None = None
     placed: str | None = None
+    let_in: bool = False
     seconds: float = 0.0
     finished: bool = False
 
@@ -121,7 +122,7 @@ class Enroll:
         if started > deadline - _RESERVE:
             job.verdict = _unfinished(job, Reason.OUT_OF_TIME, "the function's time ran out before this account's turn")
             return
-        job.placed = readiness.placed.get(account_id)
+        job.placed, job.let_in = readiness.placed.get(account_id), account_id in readiness.let_in
         refusal = None if job.placed else readiness.refusal
         try:
             job.verdict = self._reconcile(
@@ -212,8 +213,8 @@ def _unfinished(job: _Job, reason: Reason, message: str) -> Verdict:
 
 
 def _is_removed(verdict: Verdict) -> bool:
-    out = verdict.outcome is not Outcome.FAILED and verdict.reason in REMOVED
-    return out and verdict.role_arn is not None
+    # Whether or not a row tells of a role: one who was stopped may have made it and not said so.
+    return verdict.outcome is not Outcome.FAILED and verdict.reason in REMOVED
 
 
 def _what_failed(verdict: Verdict, settled: Settled) -> AccountError | None:
@@ -253,9 +254,13 @@ def _row_after(job: _Job, verdict: Verdict, settled: Settled, now: datetime) -> 
     if failed and before.reason is Reason.RETIRED_BY_REQUEST:
         # What an operator asked for outlives a failure to look.
         return replace(row, outcome=before.outcome, reason=before.reason)
+    if failed and verdict.eligible and not job.let_in:
+        # Whatever an earlier row says: somebody else took it out, by an older truth.
+        return replace(row, policy_name=None)
     if failed:
-        # It takes no access away: what was enrolled keeps its place and its date, recorded or (by one who was stopped) not yet.
-        return replace(row, policy_name=row.policy_name or job.placed)
+        # It takes no access away: what was enrolled keeps its place and its date, recorded or (by one who was stopped) not yet;
+        # and who is on the way out stays known until that is written.
+        return replace(row, policy_name=job.placed or row.policy_name)
     return replace(row, policy_name=None, enrolled_at=None)
 
 

@@ -55,12 +55,14 @@ class Settled:
 class Readiness:
     """Which shard has a place already for each candidate that has one, and why no newcomer can have one.
 
-    `stopped` tells that everything is being uninstalled: every account leaves. `seen` is what all this was found in.
+    `let_in` are the candidates that the source policy lets one in to as it is, `stopped` tells that everything is being
+    uninstalled: every account leaves; and `seen` is what all this was found in.
     """
 
     placed: Mapping[AccountId, str]
     refusal: AccountError | None
     stopped: bool = False
+    let_in: frozenset[AccountId] = frozenset()
     seen: "Snapshot | None" = None
 
 
@@ -95,12 +97,19 @@ class Pen:
             if snapshot.stopped:
                 return Readiness({}, None, stopped=True)
             placed = shards_of(snapshot.shards, candidates)
+            let_in = self._let_in(snapshot, candidates) if self.names_everyone else frozenset(placed)
+            ready = Readiness(placed, None, let_in=let_in, seen=snapshot)
             try:
                 if not self._opens_a_shard(snapshot, candidates) or self._take_in(snapshot):
-                    return Readiness(placed, None, seen=snapshot)
+                    return ready
             except AccountError as error:
-                return Readiness(placed, error, seen=snapshot)
-        return Readiness(placed, _overtaken())
+                return replace(ready, refusal=error)
+        return replace(ready, refusal=_overtaken())
+
+    def _let_in(self, snapshot: "Snapshot", candidates: frozenset[AccountId]) -> frozenset[AccountId]:
+        if not snapshot.shards:
+            return frozenset()
+        return candidates.difference(*(shard.excluded for shard in snapshot.shards))
 
     def foresee(self, candidates: frozenset[AccountId]) -> Readiness:
         """Find out the same, writing nothing at all."""
@@ -124,14 +133,15 @@ class Pen:
     def _take_in(self, snapshot: "Snapshot") -> bool:
         """Place what the policies of the next names let one in to already; they become shards, even where they stay empty.
 
-        That counts only if nobody placed anything since the snapshot, which is told by False: such a policy may be a shard by
-        now, of which IAM tells an older truth.
+        True tells that there is nothing of the kind. Else the snapshot is outdated: by this, or by another's placement, after
+        which such a policy may be a shard, of which IAM tells an older truth.
         """
         found, named = self._held(snapshot)
         if not found:
             return True
         wanted = place((*snapshot.shards, *found), Moves(join=named), self._settings)
-        return self._table.place(snapshot, [shard for shard in wanted if shard not in snapshot.shards])
+        self._table.place(snapshot, [shard for shard in wanted if shard not in snapshot.shards])
+        return False
 
     def _held(self, snapshot: "Snapshot") -> tuple[list[Shard], frozenset[AccountId]]:
         """Find what IAM holds already under the next names, and which accounts that lets one in to; a TerminalError refuses it."""
@@ -264,12 +274,28 @@ class Pen:
             if snapshot.stopped and not snapshot.shards:
                 return ()  # What was uninstalled is not opened again, not even to leave an account out.
             wanted = place(snapshot.shards, moves, self._settings)
+            if snapshot is not seen and len(wanted) > len(snapshot.shards) > 0:
+                self._require_room(snapshot, moves.join)
             changed = [shard for shard in wanted if shard not in snapshot.shards]
             overtaken = not self._table.place(snapshot, changed) if changed else self._table.has_moved(snapshot)
             if not overtaken:
                 return wanted
             snapshot = self._table.load()
         raise _overtaken()
+
+    def _require_room(self, snapshot: "Snapshot", joining: frozenset[AccountId]) -> None:
+        """Hand a batch back whose room others took since it was prepared, unless another shard can be opened.
+
+        Prepared anew, its newcomers are refused, and nobody else is held up.
+        """
+        try:
+            self._opens_a_shard(snapshot, joining)
+            held, _ = self._held(snapshot)
+        except AccountError as error:
+            message = f"the last room was taken meanwhile, and no shard can be opened: {error}"
+            raise RetryableError(Reason.SOURCE_POLICY_PENDING, message) from error
+        if held:
+            raise _overtaken()
 
     def _is_pending(self, shard: Shard, target: tuple[Shard, ...]) -> bool:
         """Tell whether IAM still lacks what this batch placed, or is behind on settings; others' later moves are theirs."""

@@ -45,9 +45,13 @@ class Move(StrEnum):
 
 @dataclass(kw_only=True, slots=True)
 class Verdict:
-    """Where an account stands after a pass, and what the pass did to its role; `account` is None for what is no member."""
+    """Where an account stands after a pass, and what the pass did to its role; `account` is None for what is no member.
+
+    `eligible` tells that the account was found to belong in, whether or not it could be brought there.
+    """
 
     account_id: AccountId
+    eligible: bool = False
     outcome: Outcome = Outcome.FAILED
     change: Change = Change.NONE
     reason: Reason | None = None
@@ -105,6 +109,7 @@ class Reconcile:
         try:
             verdict.account = listed or self._organization.describe(account_id)
             reason = why_ineligible(verdict.account, row, self._settings, stopped=stopped)
+            verdict.eligible = reason is None
             if reason is not None:
                 _turn_away(verdict, reason, row)
             else:

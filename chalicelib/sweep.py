@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from chalicelib.aws.ledger import Ledger
     from chalicelib.aws.organizations import Organization
     from chalicelib.aws.queue import Queue
+    from chalicelib.aws.shards import Snapshot
 
 _CHUNK = 100  # accounts whose ledger rows are read at once
 _RESERVE = 30.0  # seconds of a function's time that are kept for its answer
@@ -169,7 +170,7 @@ class Sweep:
     def _sweep(self, request: Request, trigger: Trigger) -> _Tally:
         now = self._now()
         tally = _Tally()
-        stopped = self._pen.standing().stopped
+        standing = self._pen.standing()
         seen: set[int] = set()
         retiring: list[Message] = []
         for chunk in _chunks(self._organization.accounts(by_ou=bool(request.ous))):
@@ -178,9 +179,9 @@ class Sweep:
             for account in chunk:
                 row = rows.get(account.id)
                 seen.add(int(account.id))
-                ineligible = why_ineligible(account, row, self._settings, stopped=stopped)
+                ineligible = why_ineligible(account, row, self._settings, stopped=standing.stopped)
                 tally.count(account, row, ineligible, now)
-                if _is_selected(account, row, ineligible, request):
+                if _is_selected(account, row, ineligible, request, let_in=self._lets_in(account, standing)):
                     message = Message(account_id=account.id, trigger=trigger, account=account, listed_at=now)
                     would_retire = ineligible is not None and ineligible not in REMOVED and _is_in(row)
                     (retiring if would_retire else sending).append(message)
@@ -233,7 +234,9 @@ class Sweep:
 
         Answer what was found, or could not be looked at, and the account id to go on after if the time was too short.
         """
-        reachable = (row.account_id for row in self._ledger.rows() if row.reason not in OUT_OF_REACH)
+        # A row without a name is of an id that Organizations never told of: it is nobody's to enter.
+        known = (row for row in self._ledger.rows() if row.name is not None)
+        reachable = (row.account_id for row in known if row.reason not in OUT_OF_REACH)
         closed = () if self._settings.include_management_account else (self._settings.management_account_id,)
         pending = sorted(each for each in reachable if each > after and each not in closed)
         found: list[dict[str, Any]] = []
@@ -314,6 +317,7 @@ class Sweep:
         if isinstance(request.accounts, tuple):
             yield from ((account_id, None) for account_id in request.accounts)
             return
+        standing = self._pen.standing()
         seen: set[int] = set()
         for chunk in _chunks(self._organization.accounts(by_ou=bool(request.ous))):
             rows = self._ledger.read(account.id for account in chunk)
@@ -321,9 +325,15 @@ class Sweep:
                 seen.add(int(account.id))
                 row = rows.get(account.id)
                 ineligible = why_ineligible(account, row, self._settings, stopped=stopped)
-                if _is_selected(account, row, ineligible, request):
+                if _is_selected(account, row, ineligible, request, let_in=self._lets_in(account, standing)):
                     yield account.id, account
         yield from ((row.account_id, None) for row in self._ledger.rows() if _is_gone(row, seen, request))
+
+    def _lets_in(self, account: Account, standing: "Snapshot") -> bool:
+        """Tell whether the source policy lets one in to an account that it doesn't name: what it left out, it forgets when uninstalled."""
+        if standing.stopped or not self._pen.names_everyone:
+            return False
+        return not any(account.id in shard.excluded for shard in standing.shards)
 
     def _shards_after(self, moves: dict[Move, set[AccountId]]) -> list[dict[str, Any]]:
         before = self._pen.standing().shards
@@ -392,12 +402,14 @@ def _is_in(row: LedgerRow | None) -> bool:
     return row is not None and row.policy_name is not None
 
 
-def _is_selected(account: Account, row: LedgerRow | None, ineligible: Reason | None, request: Request) -> bool:
+def _is_selected(
+    account: Account, row: LedgerRow | None, ineligible: Reason | None, request: Request, *, let_in: bool
+) -> bool:
     if request.ous and not request.ous.intersection(account.ou_ids):
         return False
     if request.reasons and (row is None or row.reason not in request.reasons):
         return False
-    if row is not None and ineligible in REMOVED and row.role_arn is None:
+    if row is not None and ineligible in REMOVED and row.role_arn is None and not let_in:
         return False  # Nothing is left to do for it.
     if request.accounts is Selection.ALL:
         return True

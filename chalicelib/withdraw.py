@@ -60,6 +60,8 @@ class Withdraw:
         if not left:
             self._pen.remove(owner=owner, deadline=deadline)
             told, after = self._sweep.leftovers(request.after, deadline=deadline)
+            found = [AccountId(each["account_id"]) for each in told if each["actions"]]
+            self._queue.send(Message(account_id=account_id, trigger=Trigger.RETIRE) for account_id in found)
         metrics.add_metric(Metric.ACCOUNTS_SENT, MetricUnit.Count, len(left))
         logger.info("uninstall", left=len(left))
         return self._uninstalled(told, after)

@@ -147,7 +147,9 @@ def _is_there(operation: Operation, found: Iterable[Mapping[str, Any]]) -> int:
         "bold red",
     )
     for account in found:
-        operation.say(f"  {account['account_id']}: {printable(account['error'] or 'the member role is still there')}")
+        operation.say(
+            f"  {account['account_id']}: {printable(account['error'] or 'its member role is being taken away')}"
+        )
     operation.say(_BY_HAND)
     return FAILING
 

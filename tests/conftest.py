@@ -60,7 +60,7 @@ def unpacked(shared: Path) -> Path:
     return directory
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def process() -> Iterator[ProcessPoolExecutor]:
     """A process of its own: the tracing of coverage takes most of the time, and can't follow greenlets."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:

@@ -1,12 +1,16 @@
 """What becomes of a batch's messages and rows where a table, a message or the time fails."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from chalicelib.accounts import Account
+from chalicelib.arns import AccountId
+from chalicelib.requests import Message, Trigger, write_message
 from tests.integration.boundary import Boundary
-from tests.integration.organization import Organization
+from tests.integration.organization import SOURCE_POLICY, Organization
 from tests.integration.stage import Stage
 
 GARBAGE = [
@@ -158,6 +162,92 @@ def test_a_row_that_another_worker_wrote_meanwhile_is_left_and_looked_at_again(
     stage.let_delays_pass()
     assert stage.deliver().finished == [account_id]
     assert stage.verdict(account_id) == ("enrolled", None)
+
+
+def test_a_row_says_what_the_source_policy_says_where_an_outdated_listing_took_an_account_out_that_cannot_be_entered(
+    organization: Organization, boundary: Boundary
+) -> None:
+    account_id = organization.member()
+    stage = Stage(organization)
+    stage.enroll(account_id)
+    stage.grow_old(account_id, hours=1)
+    enrolled = stage.row(account_id)
+    listed = Account(id=AccountId(account_id), name="", state="SUSPENDED", joined_at=None)
+    stage.send(
+        write_message(
+            Message(account_id=listed.id, trigger=Trigger.RESYNC, account=listed, listed_at=datetime.now(UTC))
+        )
+    )
+
+    # WHEN another worker records the account just as it leaves by the listing, and it can't be entered from then on
+    moment = datetime.now(UTC).isoformat(timespec="microseconds")
+    theirs = {**enrolled, "outcome": "failed", "reason": "access_denied", "updated_at": moment}
+    boundary.edit("dynamodb:TransactWriteItems", lambda _: stage.ledger.put_item(Item=theirs))
+    assert stage.deliver().delays == {account_id: 30}
+    assert account_id not in organization.named()
+    boundary.mend()
+    boundary.fail("sts:AssumeRole", account_id=account_id)
+    stage.let_delays_pass()
+    stage.deliver()
+
+    # THEN it is said to have no place, and has its place again once it can be entered
+    assert stage.row(account_id)["outcome"] == "failed"
+    assert "policy_name" not in stage.row(account_id)
+
+    boundary.mend()
+    stage.enroll(account_id)
+    assert stage.row(account_id)["policy_name"] == SOURCE_POLICY
+    assert organization.named() == {account_id}
+
+
+@pytest.mark.parametrize("operation", ["iam:CreatePolicyVersion", "organizations:DescribeAccount"])
+def test_an_account_whose_leave_is_not_written_yet_is_not_lost_sight_of(
+    organization: Organization, boundary: Boundary, operation: str
+) -> None:
+    account_id, stays = organization.member(), organization.member("Stays")
+    stage = Stage(organization)
+    stage.enroll(account_id, stays)
+    organization.depart(account_id)
+    boundary.fail("iam:CreatePolicyVersion", "ServiceFailure", status=500)
+    stage.enroll(account_id)
+
+    # WHEN it is looked at again, and the source policy still can't be written, or the account not be looked at
+    boundary.mend()
+    boundary.fail(operation, "ServiceFailure", status=500)
+    stage.let_delays_pass()
+    stage.deliver()
+
+    row = stage.row(account_id)
+    assert (row["outcome"], row["policy_name"]) == ("failed", SOURCE_POLICY)
+
+    boundary.mend()
+    stage.let_delays_pass()
+    stage.deliver()
+    assert stage.verdict(account_id)[0] == "retired"
+    assert organization.named() == {stays}
+
+
+def test_a_row_says_so_too_where_the_organizations_source_policy_leaves_an_account_out_that_cannot_be_entered(
+    organization: Organization, boundary: Boundary
+) -> None:
+    account_id = organization.member()
+    stage = Stage(organization, SourcePolicyScope="organization")
+    stage.enroll(account_id)
+    assert stage.row(account_id)["policy_name"] == SOURCE_POLICY
+    boundary.fail("sts:AssumeRole", account_id=account_id)
+    stage.enroll(account_id)
+    assert stage.row(account_id)["policy_name"] == SOURCE_POLICY
+
+    # WHEN somebody leaves it out, and is stopped before the row is written
+    stage.shards.update_item(
+        Key={"policy_name": SOURCE_POLICY},
+        UpdateExpression="SET excluded = :excluded",
+        ExpressionAttributeValues={":excluded": {account_id}},
+    )
+    stage.enroll(account_id)
+
+    assert stage.row(account_id)["outcome"] == "failed"
+    assert "policy_name" not in stage.row(account_id)
 
 
 def test_rows_of_earlier_and_later_releases_are_read_and_written_over(organization: Organization) -> None:

@@ -75,6 +75,46 @@ def test_a_full_shard_fits_a_policy_and_one_out_and_one_in_rewrites_it_alone(org
     assert stage.row(comes)["policy_name"] == SOURCE_POLICY
 
 
+@pytest.mark.parametrize(
+    ("others", "tags", "end"),
+    [
+        (9, None, ("failed", "quota")),
+        (0, {}, ("failed", "foreign_source_policy")),
+        (0, OURS, ("enrolled", None)),
+    ],
+    ids=["no room", "another's policy", "a policy of ours"],
+)
+def test_a_batch_whose_room_others_took_meanwhile_opens_no_shard_before_it_is_prepared_anew(
+    organization: Organization,
+    boundary: Boundary,
+    others: int,
+    tags: dict[str, str] | None,
+    end: tuple[str, str | None],
+) -> None:
+    first, second, goes = (organization.member(name) for name in ("First", "Second", "Goes"))
+    stage = Stage(organization)
+    stage.enroll(first, goes)
+    stage.fill(SOURCE_POLICY, _full(stage, first, goes)[:-1])
+    for number in range(others):
+        arn = organization.make_policy(f"Other{number}")
+        organization.iam(MANAGEMENT).attach_role_policy(RoleName="Reader", PolicyArn=arn)
+    if tags is not None:
+        organization.make_policy(SECOND, tags=tags)
+    # Between the batch's preparation and its placement:
+    boundary.edit("sts:AssumeRole", lambda _: stage.fill(SOURCE_POLICY, _full(stage, first, goes)))
+
+    assert stage.enroll(second).delays == {second: 30}
+
+    assert stage.verdict(second) == ("failed", "source_policy_pending")
+    assert stage.shard(SECOND) == {}
+
+    boundary.mend()
+    stage.let_delays_pass()
+    stage.deliver()
+    assert stage.verdict(second) == end
+    assert stage.row(second).get("policy_name") == (SECOND if end == ("enrolled", None) else None)
+
+
 def test_shards_that_come_in_pages_are_all_read(organization: Organization, boundary: Boundary) -> None:
     accounts = [organization.member(f"Workload{number}") for number in range(3)]
     stage = Stage(organization)

@@ -7,7 +7,7 @@ import pytest
 
 from chalicelib.errors import RequestError
 from tests.integration.boundary import Boundary
-from tests.integration.organization import MANAGEMENT, MEMBER_ROLE, SOURCE_POLICY, Organization
+from tests.integration.organization import MANAGEMENT, MEMBER_ROLE, OURS, SOURCE_POLICY, Organization
 from tests.integration.stage import Stage
 from tests.integration.test_sweep_backfill import told, writes
 
@@ -100,6 +100,44 @@ def test_a_role_that_could_not_be_deleted_is_deleted_by_and_by(
     stage.work()
     assert organization.role(goes) is None
     assert "role_arn" not in stage.row(goes)
+
+
+def test_a_role_that_was_made_by_one_who_was_stopped_and_never_recorded_goes_too(
+    organization: Organization, boundary: Boundary
+) -> None:
+    account_id = organization.member()
+    stage = Stage(organization)
+    boundary.fail("sts:AssumeRole", account_id=account_id)
+    stage.enroll(account_id)
+    boundary.mend()
+    organization.make_role(f"arn:aws:iam::{account_id}:role/{MEMBER_ROLE}", tags=OURS)
+
+    retired(stage, account_id)
+
+    assert organization.role(account_id) is None
+    assert stage.verdict(account_id)[1] == "retired_by_request"
+
+
+def test_who_is_retired_is_left_out_of_a_source_policy_that_is_made_anew(organization: Organization) -> None:
+    stage = Stage(organization, SourcePolicyScope="organization")
+    goes, stays = (organization.member(name) for name in ("Goes", "Stays"))
+    stage.run("backfill")
+    stage.work()
+    retired(stage, goes)
+    for _ in range(2):
+        stage.run("retire", {"accounts": "all", "force": True})
+        stage.work()
+    assert organization.policy() is None
+
+    assert goes not in told(stage.run("backfill", {"dry_run": True}))
+    stage.run("backfill")
+    stage.work()
+
+    policy = organization.policy()
+    assert policy is not None
+    (statement,) = policy.document["Statement"]
+    assert statement["Condition"]["StringNotEquals"] == {"aws:ResourceAccount": [goes]}
+    assert stage.verdict(stays) == ("enrolled", None)
 
 
 @pytest.mark.parametrize("tags", [[], ["managed-by"], ["rolecall-stage"]])

@@ -159,7 +159,9 @@ def test_an_uninstall_that_was_interrupted_goes_on_where_it_stopped(
     assert ours(organization, MANAGEMENT, stuck, *others) == []
 
 
-def test_what_carries_our_tags_and_the_ledger_lost_is_found_in_the_end(organization: Organization) -> None:
+def test_what_carries_our_tags_and_the_ledger_lost_is_found_in_the_end_and_taken_away(
+    organization: Organization,
+) -> None:
     stage = Stage(organization)
     accounts = backfilled(organization, stage)
     stage.run("retire", UNINSTALL)
@@ -174,8 +176,27 @@ def test_what_carries_our_tags_and_the_ledger_lost_is_found_in_the_end(organizat
     assert (told_of["account_id"], [each["action"] for each in told_of["actions"]]) == (lost, ["DeleteRole"])
     assert answer["next"] == UNINSTALL
 
-    organization.lose_role(lost, MEMBER_ROLE)
+    stage.work()
+    assert organization.role(lost) is None
     assert stage.run("retire", UNINSTALL)["next"] is None
+
+
+def test_an_id_that_organizations_never_told_of_is_not_entered_in_the_end_either(
+    organization: Organization, boundary: Boundary
+) -> None:
+    stage = Stage(organization)
+    backfilled(organization, stage, 1)
+    stranger = "777777777777"
+    boundary.fail("organizations:DescribeAccount", "TooManyRequestsException", account_id=stranger)
+    stage.enroll(stranger)
+    boundary.mend()
+    assert stage.verdict(stranger) == ("failed", "throttled")
+
+    with boundary.watching() as calls:
+        *_, last = uninstalled(stage)
+
+    assert last["next"] is None
+    assert stranger not in {call.about for call in calls if call.operation == "sts:AssumeRole"}
 
 
 def test_the_last_look_goes_on_where_its_time_ran_out(organization: Organization, boundary: Boundary) -> None:

@@ -193,7 +193,8 @@ class Reconcile:
         if row is not None:
             self.rows[account_id] = row
         self._worker.settled_from = None
-        if truth is Truth.ELIGIBLE:
+        verdict.eligible = truth is Truth.ELIGIBLE
+        if verdict.eligible:
             if refusal is not None:
                 raise refusal
             if self._describe(account_id, f"enter {account_id}") is Truth.DEPARTED:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager, redirect_stdout
-from functools import cached_property
+from functools import cache, cached_property
 from types import SimpleNamespace
 from typing import Any, Protocol, TypeVar
 
@@ -17,8 +17,10 @@ import boto3
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.handlers import BUILTIN_HANDLERS
+from botocore.regions import EndpointRulesetResolver
 from botocore.useragent import UserAgentString
 
+from chalicelib.aws.sessions import account_client
 from chalicelib.bootstrap import Application
 from chalicelib.errors import RolecallError
 from chalicelib.telemetry import logger, metrics
@@ -68,6 +70,13 @@ class _SharedSession(boto3.Session):
     def _made(self) -> dict[str, Any]:
         return {}
 
+    def for_accounts(self, service_name: str, config: Any) -> Any:
+        """Make the client that acts in whichever account has been entered, once, too."""
+        key = f"{service_name} for accounts"
+        if key not in self._made:
+            self._made[key] = account_client(self, service_name, config)
+        return self._made[key]
+
     def client(self, service_name: str, *_: Any, **given: Any) -> Any:
         if service_name not in self._made:
             self._made[service_name] = super().client(service_name, **given)  # type: ignore[call-overload]
@@ -79,6 +88,16 @@ class _SharedSession(boto3.Session):
         return self._made[service_name]
 
 
+class Warm(Application):
+    """An application whose clients are all the process's."""
+
+    _session: _SharedSession
+
+    @cached_property
+    def _iam(self) -> Any:
+        return self._session.for_accounts("iam", self._config)
+
+
 class Boundary:
     """Makes applications whose calls all reach the machine in force."""
 
@@ -87,22 +106,23 @@ class Boundary:
         self.printed = io.StringIO()
         self._applications: dict[tuple[type[Application], str], Application] = {}
 
-    def application(self, environ: dict[str, str], kind: type[Application] = Application) -> Application:
+    def application(self, environ: dict[str, str], kind: type[Application] = Warm) -> Application:
         """Put an application together, or take the one of the same environment, as a warm function is."""
         key = (kind, repr(sorted(environ.items())))
         if key not in self._applications:
-            self._applications[key] = kind(environ, self._session, clock=self._clock, pause=self._pause, pool=_in_turn)
+            self._applications[key] = kind(environ, _session(), clock=self._clock, pause=self._pause, pool=_in_turn)
         return self._applications[key]
+
+    def start(self, machine: Machine) -> None:
+        """Put another machine in force, whose functions have yet to start: they know nothing of an earlier one's answers."""
+        self.machine = machine
+        self._applications.clear()
 
     def _clock(self) -> float:
         return self._in_force.clock()
 
     def _pause(self, seconds: float) -> None:
         self._in_force.pause(seconds)
-
-    @cached_property
-    def _session(self) -> _SharedSession:
-        return _SharedSession(OWN_KEY, "secret", region_name=REGION)
 
     @property
     def _in_force(self) -> Machine:
@@ -111,25 +131,51 @@ class Boundary:
             raise RuntimeError(message)
         return self.machine
 
-    def on_params(self, params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
-        # botocore and boto3 go on to change this very object, up to what is sent.
-        context["simulated"] = params
+    def answer(self, call: Call) -> dict[str, Any]:
+        return self._in_force.call(call)
 
-    def on_call(self, model: Any, request_signer: Any, context: dict[str, Any], **_: Any) -> Any:
-        operation = f"{model.service_model.service_name}:{model.name}"
-        key = request_signer._credentials.get_frozen_credentials().access_key
-        return SimpleNamespace(status_code=200), self._in_force.call(Call(operation, context["simulated"], key))
+
+_boundaries: list[Boundary] = []  # the one in force is the last
+
+
+@cache
+def _session() -> _SharedSession:
+    return _SharedSession(OWN_KEY, "secret", region_name=REGION)
+
+
+def _on_params(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+    # botocore and boto3 go on to change this very object, up to what is sent.
+    context["simulated"] = params
+
+
+def _on_call(model: Any, request_signer: Any, context: dict[str, Any], **_: Any) -> Any:
+    operation = f"{model.service_model.service_name}:{model.name}"
+    key = request_signer._credentials.get_frozen_credentials().access_key
+    return SimpleNamespace(status_code=200), _boundaries[-1].answer(Call(operation, context["simulated"], key))
 
 
 def _in_turn(_: int) -> InTurn:
     return InTurn()
 
 
+def _once_a_service(construct: Callable[..., Any]) -> Callable[..., Any]:
+    found: dict[str, Any] = {}
+
+    def once(resolver: Any, operation_model: Any, **given: Any) -> Any:
+        service = operation_model.service_model.service_name
+        if service not in found:
+            found[service] = construct(resolver, operation_model, **given)
+        return found[service]
+
+    return once
+
+
 @contextmanager
 def simulated() -> Iterator[Boundary]:
-    """Answer every client that is made from here on, in whatever session, and keep logs and metrics out of the way."""
+    """Answer the clients of the applications that are made here, and keep logs and metrics out of the way."""
     boundary = Boundary()
-    handlers = [("before-parameter-build", boundary.on_params), ("before-call", boundary.on_call)]
+    _boundaries.append(boundary)
+    handlers = [("before-parameter-build", _on_params), ("before-call", _on_call)]
     BUILTIN_HANDLERS.extend(handlers)
     log, level = logger.handlers[:], logging.root.manager.disable
     logger.handlers[:] = [Unforeseen()]
@@ -139,6 +185,9 @@ def simulated() -> Iterator[Boundary]:
             patch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Rolecall")
             # botocore writes it anew for every call, in a quarter of the time; nobody reads it here.
             patch.setattr(UserAgentString, "to_string", lambda _: "rolecall")
+            # So does it find out where to send every call, in a seventh of the time.
+            endpoint = EndpointRulesetResolver.construct_endpoint
+            patch.setattr(EndpointRulesetResolver, "construct_endpoint", _once_a_service(endpoint))
             boundary.printed = printed
             yield boundary
     finally:
@@ -147,3 +196,4 @@ def simulated() -> Iterator[Boundary]:
         logging.disable(level)
         for handler in handlers:
             BUILTIN_HANDLERS.remove(handler)
+        _boundaries.pop()

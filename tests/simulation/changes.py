@@ -2,9 +2,10 @@
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chalicelib.requests import Message, Trigger, write_message
+from tests.simulation.cloud import SOURCE
 from tests.simulation.iam import Policy, Role
 from tests.simulation.members import MANAGEMENT
 from tests.simulation.stages import SOURCE_POLICY, event, member_role_arn, source_policy_arn
@@ -25,6 +26,8 @@ SETTINGS: tuple[dict[str, str], ...] = (
     {"ADOPT_EXISTING_ROLES": "true", "DENY_DATA_READS": "false"},
     {"PERMISSIONS_BOUNDARY_ARN": "arn:aws:iam::aws:policy/ViewOnlyAccess", "INCLUDE_MANAGEMENT_ACCOUNT": "false"},
 )
+UNINSTALL = {"accounts": "all", "force": True}
+_ASKS = 10  # of an operator who uninstalls, until they give up
 _CAUSED = 7200.0  # seconds for which what made an account leave may still do so: a listing, a slow function, a message that waits
 _OTHERS = frozenset({("managed-by", "rolecall"), ("rolecall-stage", "another")})
 
@@ -36,7 +39,11 @@ class Changes:
         self._life, self.left = life, left
         self._random, self._cloud = life.random, life.cloud
         self.caused_at: dict[str, float] = {}
+        self._retired: set[str] = set()  # who was asked to be
+        self._stopped_at = 0.0  # when everybody had a cause to leave for the last time
         self._named: set[str] = set()
+        self._left_out: set[str] = set()
+        self.note_causes()
         for account_id in self._random.sample(IDS, self._random.randint(1, 4)):
             self._create(account_id)
         if self._random.random() < 0.5:
@@ -53,6 +60,7 @@ class Changes:
             + (self._edit_source_policy,)
             + (self._ask,) * 5
             + (self._deny, self._deploy, self._forge)
+            + (self._uninstall,) * (self._random.random() < 0.3)
         )
         kind(account_id)
         self.note_causes()
@@ -126,7 +134,7 @@ class Changes:
 
     def _edit_source_policy(self, _: str) -> None:
         iam, random = self._cloud.iam, self._random
-        policy = iam.policy(source_policy_arn())
+        policy = iam.policy(source_policy_arn(self._cloud.source_account))
         if policy is None:
             return
         what = random.choice(("edited", "deleted", "detached", "untagged", "given a version"))
@@ -160,12 +168,35 @@ class Changes:
             )
         )
         if function == "retire":
+            self._retired.add(account_id)
             self.caused_at[account_id] = self._cloud.now + 86_400
         self._life.after(0, function, request)
 
+    def _uninstall(self, _: str) -> None:
+        """Retire everybody; an operator asks again until nothing is left, and may enroll everybody anew one day."""
+        self._stopped_at = self._cloud.now
+        self._life.after(0, "retire", UNINSTALL)
+        if self._random.random() < 0.7:
+            self._life.after(self._random.choice((300.0, 3000.0, 30_000.0)), "backfill", {})
+
+    def asked(self, running: "Running", answer: Any) -> None:
+        """Have an operator go on with an uninstall that is not at its end; None is no answer at all."""
+        if running.function != "retire" or running.payload["accounts"] != "all":
+            return
+        following = UNINSTALL if answer is None else answer["next"]
+        if following is None:
+            self._life.ways.add("uninstalled")
+        elif running.tries < _ASKS and self._cloud.is_stopped:
+            self._life.after(self._random.choice((61.0, 600.0)), "retire", following, running.tries + 1)
+
     def _deny(self, account_id: str) -> None:
         if account_id == MANAGEMENT:
+            account_id = self._cloud.source_account
+        if account_id == MANAGEMENT:
             return
+        if account_id == SOURCE:
+            # Nothing at all can be written meanwhile.
+            self._life.after(self._random.choice((20.0, 300.0, 3000.0)), LET_IN, account_id)
         if account_id in self._cloud.denied and self._random.random() < 0.7:
             self.let_in(account_id)
             return
@@ -178,7 +209,10 @@ class Changes:
         self.tell(account_id, "lets the access role in")
 
     def _deploy(self, _: str) -> None:
-        self._life.deploy(self._random.choice(SETTINGS))
+        settings = dict(self._random.choice(SETTINGS))
+        if self._random.random() < 0.3:
+            settings["SOURCE_POLICY_SCOPE"] = self._random.choice(("accounts", "organization"))
+        self._life.deploy(settings)
 
     def _forge(self, _: str) -> None:
         """Send what was never sent by Rolecall or AWS, about an account that was never a member, or about nothing."""
@@ -193,32 +227,42 @@ class Changes:
     def is_ineligible(self, account_id: str) -> bool:
         """Tell whether there is a cause, just now, for an account not to be named."""
         member = self._cloud.members.members.get(account_id)
-        if member is None or member.state != "ACTIVE":
+        return member is None or member.state != "ACTIVE" or self.is_left_out(account_id)
+
+    def is_left_out(self, account_id: str) -> bool:
+        """Tell whether an account is not to be named for what operators asked, or what the settings say of it."""
+        if self._cloud.is_stopped:
             return True
-        row = self._cloud.rows().get(account_id, {})
-        if row.get("reason") == "retired_by_request":
+        if account_id in self._retired and self._cloud.row(account_id).get("reason") == "retired_by_request":
             return True
+        member = self._cloud.members.members.get(account_id)
+        unit = member.unit if member else None
         return any(
             account_id in settings.get("EXCLUDE_ACCOUNT_IDS", "")
-            or (member.unit is not None and member.unit in settings.get("EXCLUDE_OU_IDS", ""))
+            or (unit is not None and unit in settings.get("EXCLUDE_OU_IDS", ""))
             or (account_id == MANAGEMENT and settings.get("INCLUDE_MANAGEMENT_ACCOUNT") == "false")
             for settings in self._life.settings_in_force
         )
 
     def note_causes(self) -> None:
-        for account_id in (*IDS, MANAGEMENT, STRANGER):
+        if self._cloud.is_stopped:
+            self._stopped_at = self._cloud.now
+        for account_id in (*IDS, MANAGEMENT, SOURCE, STRANGER):
             if self.is_ineligible(account_id):
                 self.caused_at[account_id] = max(self._cloud.now, self.caused_at.get(account_id, 0.0))
 
     def look_for_causes(self, running: "Running") -> None:
         """Require, of every account that leaves the source policy, that there was a cause."""
         shards = self._cloud.shards().values()
-        named = {account_id for shard in shards for account_id in shard.get("accounts", ())}
-        gone, self._named = self._named - named, named
+        named = {account_id for shard in shards for account_id in shard["accounts"]}
+        left_out = {account_id for shard in shards for account_id in shard["excluded"]}
+        gone = (self._named - named) | (left_out - self._left_out)
+        self._named, self._left_out = named, left_out
         if gone:
             self.note_causes()
         for account_id in gone:
-            caused = self.caused_at.get(account_id, 0.0) > self._cloud.now - _CAUSED
+            caused_at = max(self.caused_at.get(account_id, 0.0), self._stopped_at)
+            caused = caused_at > self._cloud.now - _CAUSED
             self._cloud.require(f"no account is retired without cause, as {account_id} by {running.name}", caused)
 
     def tell(self, about: str, what: str) -> None:

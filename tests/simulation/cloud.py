@@ -8,12 +8,12 @@ from typing import Any
 from chalicelib.settings import Settings
 from tests.simulation.answers import Call, RuleBrokenError, refusal
 from tests.simulation.iam import Iam, Role, account_of
-from tests.simulation.members import MANAGEMENT, Members
+from tests.simulation.members import MANAGEMENT, ORGANIZATION_ID, Members
 from tests.simulation.queues import Queues
 from tests.simulation.tables import Tables
 
 ACCESS_ROLE = "OrganizationAccountAccessRole"
-READER = f"arn:aws:iam::{MANAGEMENT}:role/Reader"
+SOURCE = "888888888888"  # a member account that the readers may be in
 START = 1_800_000_000.0
 OWN_KEY = "AKIAROLECALLXXXXXXXX"
 _SESSION = 900.0
@@ -38,14 +38,21 @@ class Seen:
 class Cloud:
     """Everything that AWS holds; a rule that is broken is told by whoever calls next, too."""
 
-    def __init__(self) -> None:
+    def __init__(self, source_account: str = MANAGEMENT) -> None:
+        self.source_account, self.reader = source_account, reader(source_account)
         self.members, self.iam, self.tables, self.queues = Members(), Iam(), Tables(), Queues()
         self.sessions: dict[str, Session] = {}
         self.denied: dict[str, str] = {}  # accounts whose access role is not let in, with the denial's text
+        self.crowd: frozenset[str] = (
+            frozenset()
+        )  # who is named besides the organization's accounts, until all is uninstalled
+        self.others: frozenset[str] = frozenset()  # the reader's other policies
         self.broken: str | None = None
+        self.pass_time(START - 86_400)
+        for account_id in dict.fromkeys((MANAGEMENT, source_account)):
+            self.join(account_id)
+        self.iam.put(self.reader, Role(self.reader))
         self.pass_time(START)
-        self.join(MANAGEMENT)
-        self.iam.put(READER, Role(READER))
 
     @property
     def now(self) -> float:
@@ -64,6 +71,22 @@ class Cloud:
         if access_role and account_id != MANAGEMENT:
             arn = f"arn:aws:iam::{account_id}:role/{ACCESS_ROLE}"
             self.iam.put(arn, Role(arn))
+
+    def is_open(self, account_id: str) -> bool:
+        """Tell whether an account can be entered."""
+        if account_id == MANAGEMENT:
+            return True
+        member, arn = self.members.members.get(account_id), f"arn:aws:iam::{account_id}:role/{ACCESS_ROLE}"
+        active = member is not None and member.state == "ACTIVE"
+        return active and account_id not in self.denied and self.iam.role(arn) is not None
+
+    def lets_in(self, account_id: str) -> bool:
+        """Tell whether the source policy lets one in to an account's member role, frozen or not."""
+        ours = ORGANIZATION_ID if account_id in self.members.members else None
+        return any(
+            account_id in said.named or (ours is not None and said.organization == ours and account_id not in said.but)
+            for said in (said_by(policy.document) for policy in self.source_policies().values())
+        )
 
     def answer(self, call: Call, seen: Seen) -> dict[str, Any]:
         """Have a call's effect; `seen` is what the invocation that calls has been answered so far."""
@@ -92,9 +115,7 @@ class Cloud:
     def _assume(self, arn: str) -> dict[str, Any]:
         account_id = account_of(arn)
         self.require("no account is entered that Organizations never confirmed", account_id in self.members.known)
-        member = self.members.members.get(account_id)
-        workable = member is not None and member.state == "ACTIVE"
-        if account_id in self.denied or not workable or self.iam.role(arn) is None:
+        if self.iam.role(arn) is None or not self.is_open(account_id):
             why = self.denied.get(account_id, "")
             raise refusal("AccessDenied", f"not authorized to perform: sts:AssumeRole on resource: {arn} {why}", 403)
         key = f"ASIA{len(self.sessions):016}"
@@ -107,6 +128,8 @@ class Cloud:
         if session is not None and session.until < self.now:
             raise refusal("ExpiredToken", "The security token included in the request is expired", 403)
         arn = _about(call, account_id)
+        if account_of(arn) != account_id:
+            raise refusal("AccessDenied", f"not authorized to perform: iam:{call.name} on resource: {arn}", 403)
         if call.name.startswith(("Get", "List")):
             try:
                 answer = self.iam.answer(call.name, call.params, account_id)
@@ -126,7 +149,7 @@ class Cloud:
 
     def _check_write(self, call: Call, arn: str, seen: Seen) -> None:
         """A role is changed only by who was answered that it is ours, and made only by who was answered that there is none."""
-        if ":role/" not in arn or arn == READER:
+        if ":role/" not in arn or arn == self.reader:
             return
         allowed = (None, True) if call.name == "CreateRole" else (True,)  # botocore may send it twice
         self.require(f"nothing that is not ours is changed, as by {call}", seen.ours.get(arn, False) in allowed)
@@ -135,15 +158,28 @@ class Cloud:
         """Read the ledger, as plain values."""
         return {key: _plain(item) for key, item in self.tables.items.get("ledger", {}).items()}
 
+    def row(self, account_id: str) -> dict[str, Any]:
+        """Read an account's row, or nothing where it has none."""
+        return _plain(self.tables.items.get("ledger", {}).get(account_id, {}))
+
     def shards(self) -> dict[str, dict[str, Any]]:
         """Read the source policy's table, as plain values."""
         items = self.tables.items.get("source-policy", {})
-        return {key: _plain(item) for key, item in items.items() if not key.startswith("#")}
+        return {key: _shard(_plain(item)) for key, item in items.items() if not key.startswith("#")}
+
+    @property
+    def is_stopped(self) -> bool:
+        """Tell whether everything is being uninstalled, or has been."""
+        return "#stopped" in self.tables.items.get("source-policy", {})
 
     def source_policies(self) -> dict[str, Any]:
         """Read the source policy's managed policies by name."""
-        prefix = f"arn:aws:iam::{MANAGEMENT}:policy/CrossAccountReadOnlyAccess"
+        prefix = f"arn:aws:iam::{self.source_account}:policy/CrossAccountReadOnlyAccess"
         return {arn.rpartition("/")[2]: held for arn, held in self.iam.everything().items() if arn.startswith(prefix)}
+
+
+def reader(source_account: str = MANAGEMENT) -> str:
+    return f"arn:aws:iam::{source_account}:role/Reader"
 
 
 def _may_change(settings: Settings | None, tags: dict[str, str], arn: str) -> bool:
@@ -153,13 +189,24 @@ def _may_change(settings: Settings | None, tags: dict[str, str], arn: str) -> bo
     return owner.ours or (settings.adopt_existing_roles and not owner.marks)
 
 
-def named_by(document: str) -> set[str]:
-    """List the accounts that a shard's document names."""
-    named: set[str] = set()
-    for statement in json.loads(document)["Statement"]:
-        if statement["Effect"] == "Allow":
-            named.update(statement["Condition"]["StringEquals"].get("aws:ResourceAccount", ()))
-    return named - {"000000000000"}
+@dataclass(frozen=True)
+class Said:
+    """Whom a shard's document lets one in to: accounts that it names, or an organization but for some."""
+
+    named: frozenset[str] = frozenset()
+    organization: str | None = None
+    but: frozenset[str] = frozenset()
+
+
+def said_by(document: str) -> Said:
+    """Read a shard's document; its freeze is another matter."""
+    (allowed,) = (each for each in json.loads(document)["Statement"] if each["Effect"] == "Allow")
+    pinned, left_out = allowed["Condition"]["StringEquals"], allowed["Condition"].get("StringNotEquals", {})
+    return Said(
+        frozenset(pinned.get("aws:ResourceAccount", ())) - {"000000000000"},
+        pinned.get("aws:ResourceOrgID"),
+        frozenset(left_out.get("aws:ResourceAccount", ())),
+    )
 
 
 def _about(call: Call, account_id: str) -> str:
@@ -168,6 +215,14 @@ def _about(call: Call, account_id: str) -> str:
     if "PolicyArn" in call.params:
         return str(call.params["PolicyArn"])
     return f"arn:aws:iam::{account_id}:policy/{call.params.get('PolicyName', '')}"
+
+
+def _shard(plain: dict[str, Any]) -> dict[str, Any]:
+    """Take apart the account ids, which are one text, or a set as an earlier release wrote it."""
+    for name in ("accounts", "excluded"):
+        written = plain.get(name, "")
+        plain[name] = set(written.split(",") if isinstance(written, str) and written else written)
+    return plain
 
 
 def _plain(item: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from chalicelib.bootstrap import Application
 from tests.simulation.answers import RuleBrokenError
-from tests.simulation.boundary import simulated
+from tests.simulation.boundary import Warm, simulated
 from tests.simulation.one_fault import KILLS, Stage
 from tests.simulation.scenarios import SCENARIOS, Scenario
 
@@ -20,7 +20,7 @@ class Report:
     divergences: list[str] = field(default_factory=list)
 
 
-def interrupted(name: str, faults: Iterable[str], kind: type[Application] = Application) -> Report:
+def interrupted(name: str, faults: Iterable[str], kind: type[Application] = Warm) -> Report:
     """Meet each call of a scenario with each fault; after an error the schedules come round, as they do by themselves."""
     faults = tuple(faults)
     scheduled = not set(faults) <= set(KILLS)

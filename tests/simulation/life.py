@@ -15,15 +15,20 @@ from greenlet import getcurrent, greenlet
 
 from chalicelib.bootstrap import Application
 from chalicelib.errors import RolecallError
+from chalicelib.settings import Scope
 from chalicelib.telemetry import metrics
 from tests.simulation.answers import Call, RuleBrokenError, refusal
-from tests.simulation.boundary import Boundary
-from tests.simulation.changes import LET_IN, Changes
-from tests.simulation.cloud import Cloud, Seen
-from tests.simulation.invariants import check_quiet
+from tests.simulation.boundary import Boundary, Warm
+from tests.simulation.changes import LET_IN, UNINSTALL, Changes
+from tests.simulation.cloud import SOURCE, Cloud, Seen, reader
+from tests.simulation.crowd import crowd
+from tests.simulation.invariants import check_quiet, check_uninstalled
+from tests.simulation.members import MANAGEMENT
 from tests.simulation.one_fault import KilledError, comes_after, fault_of
 from tests.simulation.stages import TIMEOUT, TIMEOUTS, Context, environ, settings_of
 
+WAYS = ("scope organization", "uninstalled", "separate source account", "full shard", "outdated organization")
+"""How an organization may live; a seed counts once for each."""
 STEPS = 60_000  # many times what any seed takes
 SKEW = 5.0  # seconds that a function's clock may be wrong by
 LATE = 15.0  # seconds that a killed function's last call may take to land
@@ -70,15 +75,16 @@ class Life:
         self,
         boundary: Boundary,
         seed: int,
-        kind: type[Application] = Application,
+        kind: type[Application] = Warm,
         trace: Callable[[str], None] | None = None,
     ) -> None:
         self.random = Random(seed)  # noqa: S311 - to be repeated, not to be secret
         pick = self.random
-        self.cloud = Cloud()
         self.faults: Counter[str] = Counter()
+        self.ways: set[str] = set()  # how it lived, for some of its time at least
+        self._base, self.cloud = self._surroundings()
         self._boundary, self._kind, self._trace = boundary, kind, trace
-        self._settings: dict[str, str] = {}
+        self._settings = self._base
         self._running: list[Running] = []
         self._due: list[Due] = []
         self._late: list[tuple[float, Callable[[], Any]]] = []
@@ -90,12 +96,34 @@ class Life:
         self._killing = pick.choice((0.0, 0.005, 0.02))
         self._slowness = pick.choice((0.0, 0.02, 0.1))
         self._staleness = pick.choice((0.0, 0.2, 0.5))
+        self._outdated = pick.choice((0.0, 0.0, 0.3))
         self._doubling = pick.choice((0.0, 0.2))
+        self.cloud.members.tells_paths = pick.random() < 0.8
         self._losing = pick.choice((0.0, 0.15))
         self._seconds = pick.choice((120.0, TIMEOUT))
+        self._ends = pick.random() < 0.1  # by being uninstalled, and enrolled anew
+        if self._outdated:
+            self.ways.add("outdated organization")
         self.last_answer: Any = None
-        boundary.machine = self
+        boundary.start(self)
         self.changes = Changes(self, pick.randint(6, 14))
+
+    def _surroundings(self) -> tuple[dict[str, str], Cloud]:
+        """Draw what stays as it is, whatever else is deployed."""
+        base: dict[str, str] = {}
+        if self.random.random() < 0.2:
+            base["SOURCE_POLICY_SCOPE"] = "organization"
+        source_account = MANAGEMENT
+        if self.random.random() < 0.15:
+            source_account = SOURCE
+            base["SOURCE_PRINCIPAL_ARNS"] = reader(SOURCE)
+            self.ways.add("separate source account")
+        cloud = Cloud(source_account)
+        if self.random.random() < 0.1:
+            settings = settings_of(environ(**{**base, "SOURCE_POLICY_SCOPE": "accounts"}))
+            crowd(cloud, settings, free=self.random.randint(0, 3), others=self.random.choice((0, 8, 9)))
+            self.ways.add("full shard")
+        return base, cloud
 
     # What the application reaches.
 
@@ -116,7 +144,8 @@ class Life:
         self._switch(running)
         running.pending = None
         fault = self._fault(call)
-        self.tell(running.name, f"{call}{f' ({fault})' if fault else ''}")
+        if self._trace is not None:
+            self.tell(running.name, f"{call}{f' ({fault})' if fault else ''}")
         if fault is None:
             return self._answer(call, running)
         self.faults[fault] += 1
@@ -128,14 +157,18 @@ class Life:
         raise refusal("NoSuchEntity", "cannot be found", 404) if fault == "not there yet" else fault_of(fault)
 
     def _answer(self, call: Call, running: Running) -> dict[str, Any]:
-        iam = self.cloud.iam
+        iam, members = self.cloud.iam, self.cloud.members
+        if call.service == "organizations" and self.random.random() < self._outdated:
+            members.seen_at = self.cloud.now - self.random.uniform(0, 30)
         if call.service == "iam" and call.name.startswith(("Get", "List")) and self.random.random() < self._staleness:
             iam.seen_at = self.cloud.now - self.random.uniform(0, 20)
+        if call.name == "DeleteItem":
+            self.changes.note_causes()  # while it is known that everybody leaves: an item that is deleted may be what tells so
         try:
             return self.cloud.answer(call, running.seen)
         finally:
-            iam.seen_at = None
-            if call.name == "TransactWriteItems":
+            iam.seen_at = members.seen_at = None
+            if call.name in {"TransactWriteItems", "DeleteItem"}:
                 self.changes.look_for_causes(running)
 
     def _fault(self, call: Call) -> str | None:
@@ -143,7 +176,8 @@ class Life:
             return None
         kinds = {"iam": _IN_IAM, "sts": _IN_STS}.get(call.service, _ANYWHERE)
         if call.service == "iam" and call.name.startswith(("Put", "Attach", "Tag", "Update")):
-            kinds = (*kinds, "not there yet")
+            # Else it would be met too rarely: there are few such writes, and many kinds.
+            kinds = (*kinds, *["not there yet"] * len(kinds))
         return self.random.choice(kinds)
 
     def _current(self) -> Running | None:
@@ -171,8 +205,8 @@ class Life:
 
     def deploy(self, settings: dict[str, str]) -> None:
         """Let functions that begin from now on have these settings."""
-        self._settings = settings
-        self.tell("operator", f"deploys {settings}")
+        self._settings = self._base | settings
+        self.tell("operator", f"deploys {self._settings}")
 
     @property
     def settings_in_force(self) -> list[dict[str, str]]:
@@ -194,6 +228,9 @@ class Life:
             while self.changes.left or self._is_busy:
                 self._advance()
             self.calm()
+            if self.cloud.is_stopped or self._ends:
+                self._uninstall()
+                self._quietly("backfill", {})
             self._quietly("resync", {})
             if self.last_answer["counts"]["held_back"]:
                 # What the log of a resync that holds retirements back tells an operator to do, if that is right.
@@ -206,17 +243,25 @@ class Life:
             self._running.clear()
             metrics.clear_metrics()
 
+    def _uninstall(self) -> None:
+        """Ask until nothing is left, or, after some tries, only what is out of reach; a resync mends what would be in the way."""
+        self._quietly("resync", {})
+        self._quietly("retire", UNINSTALL)
+        check_uninstalled(self.cloud, settings_of(environ(**self._settings)), self.last_answer)
+
     def calm(self) -> None:
         """Let nothing fail from here on."""
-        self._failing = self._killing = self._slowness = self._staleness = self._doubling = 0.0
+        self._failing = self._killing = self._slowness = self._staleness = self._outdated = self._doubling = 0.0
         self.tell("calm", "")
         self.cloud.pass_time(self.cloud.now + 7200)
 
     def _quietly(self, function: str, request: Any) -> None:
+        self.last_answer = None
         self.after(0, function, request)
         self._advance()
         while self._is_busy:
             self._advance()
+        self.cloud.require(f"{function} is answered where nothing disturbs it", self.last_answer is not None)
 
     @property
     def _is_busy(self) -> bool:
@@ -290,6 +335,8 @@ class Life:
         self.tell(running.name, f"begins {told}")
         running.greenlet = greenlet(lambda: self._invoke(running), getcurrent())
         self._running.append(running)
+        if running.seen.settings.source_policy_scope is Scope.ORGANIZATION:
+            self.ways.add("scope organization")
         self._resume(running)
 
     def _resume(self, running: Running) -> None:
@@ -319,7 +366,8 @@ class Life:
             self.tell("late", "is refused")
 
     def _again(self, running: Running) -> None:
-        """Have what Lambda or EventBridge runs by itself run again, as often as they do."""
+        """Have what Lambda or EventBridge runs by itself run again, as often as they do, and an operator ask again."""
+        self.changes.asked(running, None)
         if running.function == "on_account_event" and running.tries < TRIES:
             self.after(60 * running.tries, running.function, running.payload, running.tries + 1)
 
@@ -335,6 +383,7 @@ class Life:
                     self.cloud.queues.settle(running.payload, answer)
                 else:
                     self.last_answer = answer
+                    self.changes.asked(running, answer)
         except KilledError:
             return
         except (RolecallError, ClientError, BotoCoreError) as error:
@@ -354,7 +403,7 @@ class Life:
 
 
 def first_broken(
-    boundary: Boundary, seeds: Any, kind: type[Application] = Application, rule: str = ""
+    boundary: Boundary, seeds: Any, kind: type[Application] = Warm, rule: str = ""
 ) -> tuple[str | None, Counter[str]]:
     """Run seeds up to the first that breaks a rule (of such words); tell how that comes about, and what was met on the way."""
     met: Counter[str] = Counter()
@@ -363,6 +412,7 @@ def first_broken(
         life = Life(boundary, seed, kind)
         broken = _broken_by(life)
         met.update(life.faults)
+        met.update(life.ways)
         met["steps"] += life.steps
         if broken is not None and rule in broken:
             story: list[str] = []

@@ -10,7 +10,7 @@ from chalicelib.documents import Document
 from chalicelib.errors import RolecallError
 from chalicelib.telemetry import metrics
 from tests.simulation.answers import Call, refusal
-from tests.simulation.boundary import Boundary
+from tests.simulation.boundary import Boundary, Warm
 from tests.simulation.cloud import Cloud, Seen
 from tests.simulation.iam import Policy, Role
 from tests.simulation.stages import TIMEOUT, TIMEOUTS, Context, environ, event, settings_of
@@ -65,7 +65,7 @@ class Stage:
 
     boundary: Boundary
     settings: dict[str, str] = field(default_factory=dict)
-    kind: type[Application] = Application
+    kind: type[Application] = Warm
     cloud: Cloud = field(default_factory=Cloud)
     calls: int = 0
     acted: int = 0  # of these, before the schedules came round
@@ -169,7 +169,7 @@ class Stage:
         for arn, held in self.cloud.iam.everything().items():
             told[arn] = _policy(held) if isinstance(held, Policy) else _role(held)
         told["queue"] = (len(self.cloud.queues.messages), list(self.cloud.queues.dead))
-        told["stopped"] = "#stopped" in self.cloud.tables.items.get("source-policy", {})
+        told["stopped"] = self.cloud.is_stopped
         return told
 
 

@@ -1,12 +1,14 @@
 """Bugs that an application may be made with, one at least for each invariant: the simulation must notice every one."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 
 from chalicelib.accounts import Account, LedgerRow, Outcome
 from chalicelib.arns import AccountId
+from chalicelib.aws.failures import translated
 from chalicelib.aws.ledger import Ledger
 from chalicelib.aws.member_roles import MemberRoles
 from chalicelib.aws.organizations import Organization
@@ -15,17 +17,18 @@ from chalicelib.aws.source_policies import SourcePolicies
 from chalicelib.bootstrap import Application
 from chalicelib.documents import Document
 from chalicelib.enroll import Enroll, _Job
+from chalicelib.errors import Reason
 from chalicelib.member_role import Action, AttachPolicy, MemberRole, SetTrust
 from chalicelib.pen import Pen, Settled
 from chalicelib.reconcile import Move, Reconcile, Verdict
-from chalicelib.source_policy import Moves, Shard, desired_policy, plan
-from tests.simulation.boundary import simulated
+from chalicelib.source_policy import AttachTo, Moves, Shard, desired_policy, plan
+from tests.simulation.boundary import Warm, simulated
 from tests.simulation.every_call import interrupted
 from tests.simulation.life import first_broken
 from tests.simulation.one_fault import KILLS
 
 
-class Parts(Application):
+class Parts(Warm):
     """Puts together what a planted bug takes the place of."""
 
     enrolls: type[Enroll] = Enroll
@@ -246,6 +249,80 @@ class Stumbles(Parts):
     enrolls = _Stumbles
 
 
+class _LeavesRoles(Reconcile):
+    def remove(self, verdict: Verdict, *, dry_run: bool = False) -> None:
+        """Leave the role where it is."""
+
+
+class LeavesRoles(Parts):
+    """Takes no role away."""
+
+    reconciles = _LeavesRoles
+
+
+class _LeavesNobodyOut(Pen):
+    def settle(self, moves: Moves, *, owner: str, deadline: float, seen: Snapshot | None = None) -> Settled:
+        moves = Moves(join=moves.join, leave=moves.leave | moves.exclude)
+        return super().settle(moves, owner=owner, deadline=deadline, seen=seen)
+
+
+class LeavesNobodyOut(Parts):
+    """Takes out of the source policy by name alone."""
+
+    pens = _LeavesNobodyOut
+
+
+class _NeverStops(ShardTable):
+    def stop(self) -> None:
+        """Go on enrolling."""
+
+
+class NeverStops(Parts):
+    """Enrolls whom an uninstall asks to leave."""
+
+    tables = _NeverStops
+
+
+class _StaysAtHome(SourcePolicies):
+    @contextmanager
+    def _entered(self, doing: str, _: object = None) -> Iterator[None]:
+        with translated(doing):
+            yield
+
+
+class StaysAtHome(Parts):
+    """Looks for the readers in the management account, wherever they are."""
+
+    policies = _StaysAtHome
+
+
+class _AttachesTheFirst(SourcePolicies):
+    def carry_out(self, name: str, action: object) -> None:
+        if name == "CrossAccountReadOnlyAccess" or not isinstance(action, AttachTo):
+            super().carry_out(name, action)  # type: ignore[arg-type]
+
+
+class AttachesTheFirst(Parts):
+    """Attaches no shard but the first."""
+
+    policies = _AttachesTheFirst
+
+
+class _BelievesDepartures(Reconcile):
+    def __call__(self, account_id: AccountId, row: LedgerRow | None, **given: object) -> Verdict:
+        verdict = super().__call__(account_id, row, **given)  # type: ignore[arg-type]
+        joined_at = verdict.account.joined_at if verdict.account else None
+        if joined_at and row and row.reason is Reason.DEPARTED and row.joined_at == joined_at.isoformat():
+            verdict.outcome, verdict.reason, verdict.move = Outcome.SKIPPED, Reason.DEPARTED, Move.LEAVE
+        return verdict
+
+
+class BelievesDepartures(Parts):
+    """Takes an account that is there again, with the date that it had, for one that is still gone."""
+
+    reconciles = _BelievesDepartures
+
+
 @dataclass(frozen=True)
 class Planted:
     """A bug, the rule that it breaks, and what comes upon it: an organization's life, or a scenario that is interrupted."""
@@ -264,12 +341,18 @@ PLANTED: Mapping[str, Planted] = {
     "an account that is never named": Planted(LetsNobodyJoin, "names exactly the enrolled"),
     "a shard over its quota": Planted(PlacesTooMany, "no document is over the quota", "shard overflow"),
     "five versions and no room": Planted(NeverPrunes, "IAM says of"),
-    "a version of others' that stays": Planted(LeavesStrays, "has no version of others'", first=48),
+    "a version of others' that stays": Planted(LeavesStrays, "has no version of others'", first=70),
     "a failure without a reason": Planted(WritesNoReason, "every failure has a reason"),
     "a failure that nobody sees": Planted(HidesFailures, "the ledger says where every account stands"),
     "a failure that takes access away": Planted(RetiresWhatFails, "no account is retired without cause"),
     "an id that nobody confirmed": Planted(BelievesEveryId, "no account is entered that Organizations never confirmed"),
     "a mark before the write": Planted(MarksBeforeWriting, "killed", "new account"),
+    "a retired account's role that stays": Planted(LeavesRoles, "which is retired, is gone"),
+    "an account that is left in": Planted(LeavesNobodyOut, "the organization's source policy leaves", first=15),
+    "an uninstall that stops nobody": Planted(NeverStops, "an uninstall leaves nothing"),
+    "a source account that nobody enters": Planted(StaysAtHome, "failed no_source_principal"),
+    "a second shard that nobody has": Planted(AttachesTheFirst, "CrossAccountReadOnlyAccess-2 is attached"),
+    "a departure that never was": Planted(BelievesDepartures, "and not skipped departed", first=70),
     "an exception that nobody foresaw": Planted(Stumbles, "nothing unforeseen is raised"),
 }
 """Each bug as an application with it is made."""

@@ -3,10 +3,11 @@
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 
 from tests.simulation.boundary import simulated
 from tests.simulation.every_call import interrupted
-from tests.simulation.life import first_broken
+from tests.simulation.life import WAYS, first_broken
 from tests.simulation.one_fault import ERRORS, KILLS
 from tests.simulation.scenarios import SCENARIOS
 
@@ -26,17 +27,22 @@ def soak(minutes: float) -> int:
     sys.stdout.write(f"scenarios={len(SCENARIOS)} calls={calls} interrupted={runs} divergences=0\n")
     met: Counter[str] = Counter()
     first = seed = int(started)
-    while time.time() < until:
+    broken: str | None = None
+    while broken is None and time.time() < until:
         with simulated() as boundary:
             broken, more = first_broken(boundary, range(seed, seed + _CHUNK))
         met, seed = met + more, seed + _CHUNK
-        if broken is not None:
-            sys.stdout.write(f"{broken}\n")
-            return 1
+    if broken is not None:
+        sys.stdout.write(f"{broken}\n")
     steps, seeds = met.pop("steps", 0), met.pop("seeds", 0)
-    faults = " ".join(f"{name.replace(' ', '_')}={count}" for name, count in sorted(met.items()))
-    sys.stdout.write(f"seeds={seeds} first={first} states={steps} faults={met.total()} broken=0\n{faults}\n")
-    return 0
+    ways = _told({name: met.pop(name, 0) for name in WAYS})
+    told = f"seeds={seeds} first={first} states={steps} faults={met.total()} broken={int(broken is not None)}"
+    sys.stdout.write(f"{told}\n{_told(met)}\n{ways}\n")
+    return int(broken is not None)
+
+
+def _told(counts: Mapping[str, int]) -> str:
+    return " ".join(f"{name.replace(' ', '_')}={count}" for name, count in sorted(counts.items()))
 
 
 if __name__ == "__main__":

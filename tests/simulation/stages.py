@@ -7,7 +7,7 @@ from typing import Any
 
 from chalicelib.bootstrap import checked_settings
 from chalicelib.settings import Settings
-from tests.simulation.cloud import READER
+from tests.simulation.cloud import reader
 from tests.simulation.members import MANAGEMENT
 
 TIMEOUTS = {"on_account_event": 30.0, "enroll": 600.0, "freeze": 60.0}
@@ -23,7 +23,7 @@ def environ(**settings: str) -> dict[str, str]:
         "STAGE": "simulation",
         "PARTITION": "aws",
         "MANAGEMENT_ACCOUNT_ID": MANAGEMENT,
-        "SOURCE_PRINCIPAL_ARNS": READER,
+        "SOURCE_PRINCIPAL_ARNS": reader(),
         "QUEUE_URL": f"https://sqs.us-east-1.amazonaws.com/{MANAGEMENT}/accounts",
         "DEAD_LETTER_QUEUE_ARN": f"arn:aws:sqs:us-east-1:{MANAGEMENT}:accounts-dlq",
         "LEDGER_TABLE": "ledger",
@@ -65,5 +65,5 @@ def member_role_arn(account_id: str) -> str:
     return f"arn:aws:iam::{account_id}:role/{MEMBER_ROLE}"
 
 
-def source_policy_arn(name: str = SOURCE_POLICY) -> str:
-    return f"arn:aws:iam::{MANAGEMENT}:policy/{name}"
+def source_policy_arn(source_account: str = MANAGEMENT) -> str:
+    return f"arn:aws:iam::{source_account}:policy/{SOURCE_POLICY}"

@@ -1,6 +1,5 @@
 """DynamoDB in memory: consistent reads, and only the expressions that Rolecall writes; any other is an error of the simulation."""
 
-import copy
 import re
 from typing import Any
 
@@ -13,14 +12,14 @@ Item = dict[str, Any]
 
 
 class Tables:
-    """Every table by its name, every item by its key, in DynamoDB's own notation."""
+    """Every table by its name, every item by its key, in DynamoDB's own notation; an item is replaced, and never altered."""
 
     def __init__(self) -> None:
         self.items: dict[str, dict[str, Item]] = {}
         self._tokens: set[str] = set()
 
     def answer(self, operation: str, params: Any) -> dict[str, Any]:
-        return dict(copy.deepcopy(getattr(self, f"_{operation}")(params)))
+        return dict(getattr(self, f"_{operation}")(params))
 
     def _GetItem(self, asked: Any) -> dict[str, Any]:  # noqa: N802 - the operation's name, here and below
         assert asked["ConsistentRead"], "a read that decides is consistent"
@@ -49,7 +48,7 @@ class Tables:
     def _PutItem(self, asked: Any) -> dict[str, Any]:  # noqa: N802
         table, key = self._table(asked), _key(asked["Item"])
         _require(table.get(key, {}), asked)
-        table[key] = copy.deepcopy(asked["Item"])
+        table[key] = asked["Item"]
         return {}
 
     def _UpdateItem(self, asked: Any) -> dict[str, Any]:  # noqa: N802
@@ -99,7 +98,7 @@ class Tables:
         for part in (sets or "").split(","):
             if part.strip():
                 name, value = (word.strip() for word in part.split("="))
-                item[names.get(name, name)] = copy.deepcopy(values[value])
+                item[names.get(name, name)] = values[value]
         for part in (removes or "").split(","):
             if part.strip():
                 item.pop(names.get(part.strip(), part.strip()), None)

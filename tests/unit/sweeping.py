@@ -45,6 +45,7 @@ class World:
         self.sent: list[AccountId] = []
         self.first_sent_after: int | None = None
         self.keeps = True
+        self.names_everyone = False
         self.moving = False
         self.steps: list[dict[str, Any]] = []
         self.clock = NOW.timestamp()

@@ -352,7 +352,7 @@ def test_roles_that_are_found_in_the_end_are_named_from_whatever_answer() -> Non
     made, printed = operation(stage, yes=True)
     assert withdrawing.uninstall(made) == 1
     assert printed.getvalue().splitlines()[-3:-1] == [
-        f"  {ONE}: the member role is still there",
+        f"  {ONE}: its member role is being taken away",
         f"  {TWO}: denied",
     ]
 
