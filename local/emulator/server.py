@@ -1,5 +1,6 @@
 """Mended ministack, and the switches that tests turn, behind one listener."""
 
+import functools
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -26,6 +27,7 @@ from emulator.switches import SWITCHES
 from hypercorn.asyncio import serve as serve_asgi
 from hypercorn.config import Config
 from ministack import app as ministack
+from ministack.core import responses
 
 _CONTROL = "/_organization/"
 _IDLE = 3_600
@@ -79,6 +81,8 @@ async def serve(listener: int) -> None:
     """Serve on a bound socket until this process is told to stop."""
     for area in _AREAS:
         area.mend()
+    # It reads a service's model for the content type of every answer.
+    responses._service_model = functools.cache(responses._service_model)
     config = Config()
     config.bind = [f"fd://{listener}"]
     config.loglevel = "WARNING"

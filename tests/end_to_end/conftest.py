@@ -24,7 +24,9 @@ def organization(unpacked: Path) -> Iterator[LocalOrganization]:
 @pytest.fixture(scope="module")
 def deploy(organization: LocalOrganization, package: Path) -> Deploy:
     def deployed(stage: str, **parameters: str) -> Stage:
-        organization.deploy(stage, package, {"Stage": stage, "BatchingWindow": "1", **parameters})
+        # Each batch that is worked on at the same time starts a process of its own.
+        few = {"BatchingWindow": "1", "MaximumConcurrency": "2"}
+        organization.deploy(stage, package, {"Stage": stage, **few, **parameters})
         return Stage(organization, stage)
 
     return deployed

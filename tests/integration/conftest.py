@@ -8,9 +8,9 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.client import ClientCreator
 from botocore.endpoint import Endpoint
 from botocore.loaders import JSONFileLoader
-from botocore.session import Session
 
 from tests.integration.boundary import FUNCTION_KEYS, Boundary, watched
 from tests.integration.organization import REGION, Operator, Organization, founded
@@ -51,7 +51,7 @@ def _coverage_stops_at_the_boundary() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         endpoint: Any = Endpoint  # whose types tell of nothing private
         patch.setattr(endpoint, "_get_response", _untraced(endpoint._get_response))
-        patch.setattr(Session, "create_client", _untraced(Session.create_client))
+        patch.setattr(ClientCreator, "create_client", _untraced(ClientCreator.create_client))
         yield
 
 

@@ -238,16 +238,22 @@ class Stage:
         self.ledger.put_item(Item={**row, **{key: then for key in ("updated_at", "failed_at") if key in row}})
 
     def shard(self, name: str) -> dict[str, Any]:
-        """Look at a shard's item."""
+        """Look at a shard's item, with its account ids taken apart."""
         item: dict[str, Any] = self.shards.get_item(Key={"policy_name": name}).get("Item", {})
-        return item
+        named = {key: item[key] for key in ("accounts", "excluded") if key in item}
+        return item | {key: set(filter(None, ids.split(","))) for key, ids in named.items()}
 
-    def fill(self, name: str, account_ids: Sequence[str]) -> None:
-        """Have a shard's item name just these accounts, as if they had been placed and written long ago."""
+    def fill(self, name: str, account_ids: Sequence[str], *, written: bool = True) -> None:
+        """Have a shard's item name just these accounts, as if another worker had placed and (unless told) written them."""
         self.shards.update_item(
             Key={"policy_name": name},
-            UpdateExpression="SET accounts = :accounts",
-            ExpressionAttributeValues={":accounts": set(account_ids)},
+            UpdateExpression="SET accounts = :accounts ADD version :behind",
+            ExpressionAttributeValues={":accounts": ",".join(account_ids), ":behind": int(not written)},
+        )
+        self.shards.update_item(
+            Key={"policy_name": "#placement"},
+            UpdateExpression="ADD version :one",
+            ExpressionAttributeValues={":one": 1},
         )
 
 

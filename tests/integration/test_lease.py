@@ -127,6 +127,42 @@ def test_a_lease_that_could_not_be_given_back_is_its_holders_still(
     assert stage.verdict(account_id) == ("enrolled", None)
 
 
+def test_what_others_place_while_one_writes_is_written_before_the_pen_is_let_go(
+    organization: Organization, boundary: Boundary
+) -> None:
+    account_id, others = organization.member(), "999988887777"
+    stage = Stage(organization)
+
+    def place(_: dict[str, Any]) -> None:
+        boundary.mend()
+        stage.fill(SOURCE_POLICY, [account_id, others], written=False)
+
+    boundary.edit("iam:CreatePolicy", place)
+
+    stage.enroll(account_id)
+
+    item = stage.shard(SOURCE_POLICY)
+    assert item["written"] == item["version"]
+    assert organization.named() == {account_id, others}
+
+
+def test_a_shard_that_an_earlier_commit_wrote_as_sets_is_read(organization: Organization) -> None:
+    first, second, excluded = (organization.member(name) for name in ("First", "Second", "Excluded"))
+    stage = Stage(organization)
+    stage.enroll(first)
+    stage.shards.update_item(
+        Key={"policy_name": SOURCE_POLICY},
+        UpdateExpression="SET accounts = :accounts, excluded = :excluded",
+        ExpressionAttributeValues={":accounts": {first}, ":excluded": {excluded}},
+    )
+
+    stage.enroll(second)
+
+    assert organization.named() == {first, second}
+    item = stage.shard(SOURCE_POLICY)
+    assert (item["accounts"], item["excluded"]) == ({first, second}, {excluded})
+
+
 @dataclass
 class Clock:
     """Time that passes only where somebody lets it."""

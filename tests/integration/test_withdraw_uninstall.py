@@ -199,6 +199,22 @@ def test_an_id_that_organizations_never_told_of_is_not_entered_in_the_end_either
     assert stranger not in {call.about for call in calls if call.operation == "sts:AssumeRole"}
 
 
+def test_an_account_that_left_unnoticed_is_not_entered_in_the_end_either(
+    organization: Organization, boundary: Boundary
+) -> None:
+    stage = Stage(organization)
+    left, _ = backfilled(organization, stage, 2)
+    stage.run("retire", {"accounts": [left]})
+    stage.work()
+    organization.organizations.remove_account_from_organization(AccountId=left)
+
+    with boundary.watching() as calls:
+        *_, last = uninstalled(stage)
+
+    assert last["next"] is None
+    assert left not in {call.about for call in calls if call.operation == "sts:AssumeRole"}
+
+
 def test_the_last_look_goes_on_where_its_time_ran_out(organization: Organization, boundary: Boundary) -> None:
     stage = Stage(organization)
     accounts = backfilled(organization, stage, 4)
