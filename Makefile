@@ -31,8 +31,11 @@ install: ## the operator's command line, into .venv-cli
 	@echo "$$(.venv-cli/bin/rolecall --version) is installed as $(CURDIR)/.venv-cli/bin/rolecall; to have it on your PATH:"
 	@echo "  ln -sf $(CURDIR)/.venv-cli/bin/rolecall ~/.local/bin/rolecall"
 
-test: static $(LOCAL) ## the checks and every test
-	@$(BIN)/pytest -q -n 2 --dist loadfile --cov --cov-report=term
+# The checks run beside the tests' first minute, and tell what they found after the tests' own summary.
+test: $(APP) $(LOCAL) ## the checks and every test
+	@$(MAKE) --no-print-directory static > .venv/static.log 2>&1 & static=$$!; \
+	$(BIN)/pytest -q -n 2 --dist loadfile --cov --cov-report=term; tests=$$?; \
+	wait $$static || { cat .venv/static.log >&2; exit 1; }; exit $$tests
 
 check: static ## format, lint, types, layers, template, policies and the fast tests
 	@$(BIN)/pytest -q tests/unit tests/deployment/test_lint.py

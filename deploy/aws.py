@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,6 +15,10 @@ from rolecall.regions import EVENT_REGIONS
 
 Aws: TypeAlias = Callable[..., Any]
 """Runs one AWS command and answers what it printed, read as JSON; a CommandError tells what went wrong."""
+
+
+Run: TypeAlias = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
+"""Runs the AWS CLI with some arguments."""
 
 
 class DeployError(Exception):
@@ -34,19 +38,23 @@ class Place:
     region: str
 
 
-def command_line(region: str) -> Aws:
-    """Make commands for a region run by the AWS CLI of this virtual environment."""
-    program = str(Path(sys.executable).with_name("aws"))
+def command_line(region: str, run: Run | None = None) -> Aws:
+    """Make commands for a region run by the AWS CLI, that of this virtual environment unless another is given."""
+    running = run or _installed
 
-    def run(*arguments: str) -> Any:  # noqa: ANN401 - whatever the command answers
-        command = [program, *arguments, "--region", region, "--output", "json"]
-        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    def answer(*arguments: str) -> Any:  # noqa: ANN401 - whatever the command answers
+        ran = running([*arguments, "--region", region, "--output", "json"])
         if ran.returncode:
             said = "\n".join(line for line in ran.stderr.splitlines() if line and not line.startswith("Uploading to "))
             raise CommandError(f"aws {' '.join(arguments[:2])}: {said or ran.stdout.strip()}")
         return json.loads(ran.stdout) if ran.stdout.lstrip().startswith(("{", "[")) else None
 
-    return run
+    return answer
+
+
+def _installed(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).with_name("aws")
+    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
 
 
 def configured_region() -> str:

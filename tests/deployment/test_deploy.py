@@ -12,6 +12,7 @@ from deploy.aws import CommandError, DeployError, command_line
 from deploy.deploy import deploy
 from deploy.undeploy import undeploy
 from local.organization import LocalOrganization
+from tests.deployment.aws_cli import in_this_process
 
 _REGION = "us-east-1"
 
@@ -28,7 +29,7 @@ def aws(organization: LocalOrganization, monkeypatch: pytest.MonkeyPatch) -> Any
     monkeypatch.setenv("AWS_ENDPOINT_URL", organization.endpoint_url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", organization.management_account_id)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    return command_line(_REGION)
+    return command_line(_REGION, in_this_process)
 
 
 def _reader(organization: LocalOrganization) -> str:
@@ -119,9 +120,14 @@ def test_undeploying_waits_for_the_last_role_and_deploying_again_forgets_nothing
     assert {"LedgerTable", "SourcePolicyTable"} <= {resource["LogicalResourceId"] for resource in held}
 
 
-def test_a_failed_command_says_what_aws_said(aws: Any) -> None:
+def test_the_installed_aws_cli_is_what_runs_commands_and_a_failed_one_says_what_aws_said(
+    organization: LocalOrganization,
+    aws: Any,  # noqa: ARG001 - for its environment
+) -> None:
+    installed = command_line(_REGION)
+    assert installed("sts", "get-caller-identity")["Account"] == organization.management_account_id
     with pytest.raises(CommandError, match=r"aws dynamodb describe-table: .*ResourceNotFoundException"):
-        aws("dynamodb", "describe-table", "--table-name", "none")
+        installed("dynamodb", "describe-table", "--table-name", "none")
 
 
 def test_a_failed_first_deployment_says_why_and_is_out_of_the_way_of_the_next(
