@@ -115,6 +115,21 @@ def test_a_batch_whose_room_others_took_meanwhile_opens_no_shard_before_it_is_pr
     assert stage.row(second).get("policy_name") == (SECOND if end == ("enrolled", None) else None)
 
 
+def test_a_batch_whose_room_others_took_meanwhile_opens_a_shard_where_it_may(
+    organization: Organization, boundary: Boundary
+) -> None:
+    first, second = (organization.member(name) for name in ("First", "Second"))
+    stage = Stage(organization)
+    stage.enroll(first)
+    stage.fill(SOURCE_POLICY, _full(stage, first)[:-1])
+    boundary.edit("sts:AssumeRole", lambda _: stage.fill(SOURCE_POLICY, _full(stage, first)))
+
+    stage.enroll(second)
+
+    assert stage.verdict(second) == ("enrolled", None)
+    assert organization.named(SECOND) == {second}
+
+
 def test_shards_that_come_in_pages_are_all_read(organization: Organization, boundary: Boundary) -> None:
     accounts = [organization.member(f"Workload{number}") for number in range(3)]
     stage = Stage(organization)

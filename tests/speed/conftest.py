@@ -14,6 +14,7 @@ from botocore.handlers import BUILTIN_HANDLERS
 from benchmarks.deployment import ENVIRON, REGION, Context, batch
 from benchmarks.stub.aws import Aws
 from chalicelib.bootstrap import Application
+from chalicelib.telemetry import metrics
 
 
 class Raw(BytesIO):
@@ -30,7 +31,8 @@ class Worker:
         self.aws = aws
         self._one_at_a_time = threading.Lock()
         session = boto3.Session("AKIAXXXXXXXXXXXXXXXX", "secret", region_name=REGION)
-        self._application = Application({**ENVIRON, "THREADS": "4"}, session)
+        # By one thread, so that the order of calls, and with it which of them are throttled, is always the same.
+        self._application = Application({**ENVIRON, "THREADS": "1"}, session)
 
     def answer(self, request: AWSPreparedRequest) -> AWSResponse:
         body: Any = request.body
@@ -57,6 +59,8 @@ class Worker:
 def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Aws], Worker]]:
     # botocore waits between its tries.
     monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _: None))
+    # A hundred of one metric are written out at once.
+    monkeypatch.setattr(metrics.provider, "namespace", "Rolecall")
     current: list[Worker] = []
 
     def answer(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
