@@ -117,6 +117,7 @@ class SourcePolicies:
         arn = self._arn(name)
         observed = self.observe(name)
         if observed is None:
+            self._delete_unseen(arn)
             return
         if observed.attached and not self._settings.attach_source_policy:
             message = f"{arn} is attached to {', '.join(sorted(observed.attached))}: detach it there, where AttachSourcePolicy=false leaves attaching to you, and ask again"
@@ -127,6 +128,18 @@ class SourcePolicies:
             for version_id in self._versions(arn, default=False):
                 self._client.delete_policy_version(PolicyArn=arn, VersionId=version_id)
             self._client.delete_policy(PolicyArn=arn)
+
+    def _delete_unseen(self, arn: str) -> None:
+        """Delete what IAM may not show yet, since it was made a moment ago, and shows to who deletes it."""
+        with self._entered(f"deleting {arn}", removing_document):
+            try:
+                self._client.delete_policy(PolicyArn=arn)
+            except ClientError as error:
+                if error_code(error) == "DeleteConflict":
+                    message = f"{arn} was made a moment ago, and IAM doesn't show it yet: ask again in a minute"
+                    raise RetryableError(Reason.STALE_READ, message) from error
+                if error_code(error) != "NoSuchEntity":
+                    raise
 
     def _versions(self, arn: str, *, default: bool = True) -> list[str]:
         pages = self._client.get_paginator("list_policy_versions").paginate(PolicyArn=arn)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from chalicelib.arns import AccountId
-from chalicelib.errors import TerminalError
+from chalicelib.errors import AccountError, RetryableError, TerminalError
 from chalicelib.settings import Settings
 from chalicelib.source_policy import Moves, Shard, place
 from tests.integration.boundary import Boundary
@@ -197,6 +197,31 @@ def test_an_id_that_organizations_never_told_of_is_not_entered_in_the_end_either
 
     assert last["next"] is None
     assert stranger not in {call.about for call in calls if call.operation == "sts:AssumeRole"}
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [("DeleteConflict", RetryableError), ("AccessDenied", TerminalError)],
+    ids=["it is attached", "it can't be deleted"],
+)
+def test_a_source_policy_that_iam_does_not_show_yet_is_not_forgotten(
+    organization: Organization, boundary: Boundary, code: str, error: type[AccountError]
+) -> None:
+    stage = Stage(organization)
+    backfilled(organization, stage, 1)
+    stage.run("retire", UNINSTALL)
+    stage.work()
+    boundary.fail("iam:GetPolicy", "NoSuchEntity", status=404, times=1)
+    boundary.fail("iam:DeletePolicy", code, status=409, times=1)
+
+    with pytest.raises(error):
+        stage.run("retire", UNINSTALL)
+
+    assert stage.shard(SOURCE_POLICY)["version"] > 0
+    assert organization.policy() is not None
+    *_, last = uninstalled(stage)
+    assert last["next"] is None
+    assert organization.policy() is None
 
 
 def test_an_account_that_left_unnoticed_is_not_entered_in_the_end_either(
