@@ -87,7 +87,7 @@ def test_a_piped_backfill_prints_plain_lines_as_it_moves(operated: Operated) -> 
     counts = [int(counted[1]) for line in lines if (counted := COUNTED.match(line))]
     assert counts == sorted(set(counts))
     assert counts[-1] == 60
-    assert len(counts) > 3  # It moved, and did not only end.
+    assert len(counts) > 1  # It moved, and did not only end.
     for account_id, row in operated.rows.items():
         changed = ", role created" if row["change"] == "created" else ""
         reason = f" {row['reason']}" if "reason" in row else ""
