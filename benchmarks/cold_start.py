@@ -28,7 +28,7 @@ def measure(stub: StubProcess, effort: Effort) -> list[Measurement]:
     for name in starts:  # so that all of it is compiled
         stub.begin(Conditions(kind=Kind.NEW))
         _run(name)
-    for _ in range(effort.repetitions):
+    for _ in range(3 * effort.repetitions):  # a start is short, and what is judged are a few hundredths of a second
         for name in starts:
             stub.begin(Conditions(kind=Kind.NEW))
             runs[name].append(_run(name))
