@@ -33,7 +33,7 @@ def _measure(stub: StubProcess, effort: Effort, kind: Kind) -> Measurement:
     for latency in _LATENCIES:
         for threads in _THREADS:
             # A single thread waits for each call in turn, so that few accounts tell as much.
-            count = min(effort.batch, max(20, threads * 20)) if latency else effort.batch
+            count = min(effort.batch, max(20 if latency else 200, threads * 20))
             _measure_one(stub, effort, kind, latency, threads, count, told)
     return told
 
@@ -46,11 +46,18 @@ def _measure_one(
     worker(batch(account_ids(kind, threads)))  # so that connections are open, models loaded, and the shard is there
     floor = bare(kind, _BUSY, ledger=True)
     floor(account_ids(kind, _BUSY))
+    known = kind is Kind.UNCHANGED
+    if known:  # An account that a resync meets is named by its shard, and was recorded long ago.
+        stub.latency(0)
+        worker(batch(account_ids(kind, count)))
+        stub.latency(latency)
     runs: list[Spent] = []
     floors: list[Spent] = []
     calls: list[int] = []
     for repetition in range(effort.few_repetitions):
-        ids = account_ids(kind, count, start=count * (repetition + 1))
+        ids = account_ids(kind, count, start=0 if known else count * (repetition + 1))
+        if known:
+            stub.age_rows(kind, count)
         event = batch(ids)
         before = stub.seen().calls.total()
         runs.append(spent(lambda event=event: worker(event)))  # type: ignore[misc]

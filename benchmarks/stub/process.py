@@ -53,6 +53,10 @@ class StubProcess:
         """Change the latency alone."""
         self._control(json.dumps({"latency": seconds}).encode())
 
+    def age_rows(self, kind: Kind, accounts: int) -> None:
+        """Have the rows of the first accounts of a kind tell what was recorded long ago."""
+        self._control(json.dumps({"kind": kind, "ledger_rows": accounts}).encode())
+
     def seen(self) -> Seen:
         """Read the counts."""
         return Seen(**{name: Counter(counts) for name, counts in self._control(b"").items()})

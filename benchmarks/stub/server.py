@@ -23,14 +23,17 @@ class Stub:
         self.aws = Aws()
 
     def control(self, body: bytes) -> Answer:
-        """Begin anew with other settings, or tell what was seen since."""
+        """Begin anew with other settings, change one thing, or tell what was seen since."""
         if not body:
             return raw_json(json.dumps(self.aws.seen()).encode())
         asked: dict[str, Any] = json.loads(body)
-        self.latency = asked["latency"]
+        self.latency = asked.get("latency", self.latency)
         if set(asked) == {"latency"}:
             return raw_json(b"{}")
         kind = Kind(asked["kind"])
+        if set(asked) == {"kind", "ledger_rows"}:
+            self.aws.tables.put(*ledger_rows(kind, asked["ledger_rows"]))
+            return raw_json(b"{}")
         rate = asked["listing_rate"]
         listing = Bucket(rate, asked["listing_burst"]) if rate else None
         organization = Organization(kind, asked["accounts"], listing)
