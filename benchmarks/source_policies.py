@@ -1,11 +1,13 @@
 """3b. The source policy: packing and writing it for one account and for thousands."""
 
+from statistics import median
+
 from benchmarks.contestants import pen
 from benchmarks.effort import Effort
 from benchmarks.report import Claim, Measurement
 from benchmarks.stub.kinds import Kind, account_ids
 from benchmarks.stub.process import Conditions, StubProcess
-from benchmarks.timing import Spent, medians, spent
+from benchmarks.timing import spent
 from chalicelib.arns import AccountId
 from chalicelib.pen import Pen
 from chalicelib.source_policy import Moves
@@ -21,14 +23,15 @@ def measure(stub: StubProcess, effort: Effort) -> list[Measurement]:
         f"3b. the source policy, in batches of {_BATCH}: what placing and writing takes",
         notes=["touched: shards that batches changed, added up over the batches; each is written once a batch"],
     )
-    for size in _SIZES:
-        ids = [AccountId(each) for each in account_ids(Kind.NEW, size)]
-        runs: list[Spent] = []
-        for _ in range(effort.few_repetitions):
+    cpu: dict[int, list[float]] = {size: [] for size in _SIZES}
+    for _ in range(effort.repetitions):  # in turn, since the machine may be faster at times
+        for size in _SIZES:
             stub.begin(Conditions())
-            settling = pen()
-            runs.append(spent(lambda settling=settling, ids=ids: _settle(settling, ids)))  # type: ignore[misc]
-        run = medians(runs)
+            cpu[size].append(_cpu(pen(), size))
+    for size in _SIZES:
+        stub.begin(Conditions())
+        settling = pen()
+        _cpu(settling, size)
         seen = stub.seen()
         named = {shard.name: shard.accounts for shard in settling.standing().shards}
         capacity = max(map(len, named.values()))
@@ -46,14 +49,19 @@ def measure(stub: StubProcess, effort: Effort) -> list[Measurement]:
                 "writes / touched": written / touched,
                 "calls each": seen.calls.total() / size,
                 "calls a batch": seen.calls.total() / -(-size // _BATCH),
-                "CPU ms each": 1000 * run.cpu / size,
+                "CPU ms each": 1000 * median(cpu[size]),
             }
         )
         told.claims.append(Claim(f"{size:,} accounts: writes of shards / shards touched", written / touched, 1))
-    by_size = {row["accounts"]: row for row in told.rows}
-    growth = float(by_size[8_000]["CPU ms each"] or 0) / float(by_size[1_000]["CPU ms each"] or 1)
+    growth = median(many / few for many, few in zip(cpu[8_000], cpu[1_000], strict=True))
     told.claims.append(Claim("CPU an account at 8,000 / at 1,000", growth, _LINEAR))
     return [told]
+
+
+def _cpu(settling: Pen, size: int) -> float:
+    """Settle so many accounts, and tell the seconds of CPU an account."""
+    ids = [AccountId(each) for each in account_ids(Kind.NEW, size)]
+    return spent(lambda: _settle(settling, ids)).cpu / size
 
 
 def _settle(settling: Pen, ids: list[AccountId]) -> None:
