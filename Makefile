@@ -46,7 +46,7 @@ static: $(APP)
 	@$(BIN)/mypy --no-error-summary && $(BIN)/mypy --no-error-summary .chalice/package.py
 	@$(BIN)/lint-imports > .venv/layers.log || { cat .venv/layers.log >&2; exit 1; }
 
-bench: $(BENCH) ## measure how fast it is, as ratios, in a quarter of an hour: OPTIONS=--quick for less
+bench: $(BENCH) ## measure how fast it is, as ratios, in twenty minutes: OPTIONS=--quick for less
 	@.venv-bench/bin/python -m benchmarks $(OPTIONS)
 
 package: $(APP) ## template.yaml, deployment.zip and sbom.cdx.json: STAGE=dev OUT=build/dev
