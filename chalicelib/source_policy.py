@@ -355,7 +355,7 @@ def looking_document(settings: Settings) -> Document:
             {"Effect": "Allow", "Action": "iam:GetAccountSummary", "Resource": "*"},
             {
                 "Effect": "Allow",
-                "Action": [f"iam:{verb}" for kind in kinds for verb in (f"Get{kind}", f"ListAttached{kind}Policies")],
+                "Action": [f"iam:ListAttached{kind}Policies" for kind in kinds],
                 "Resource": _principal_arns(settings),
             },
         ]

@@ -160,41 +160,42 @@ class SourcePolicies:
         """Count the shards that every source principal has room for; IAM's default quota where the operator attaches."""
         if not self._settings.attachable_principals:
             return _DEFAULT_ATTACHMENTS
-        with self._entered(f"reading the source principals in {self._settings.source_account_id}"):
-            quotas = self._client.get_account_summary()["SummaryMap"]
-            ours = self._shard_arns(_MOST_SHARDS)
-            return min(
-                quotas["AttachedPoliciesPerRoleQuota" if principal.kind == "role" else "AttachedPoliciesPerUserQuota"]
-                - len(self._attached(principal) - ours)
-                for principal in self._settings.attachable_principals
-            )
+        return min(quota - others for _, quota, others in self._attachments(_MOST_SHARDS))
 
     def check_principals(self, shards: int) -> None:
         """Refuse, with a TerminalError, source principals that don't exist or have no room for so many shards."""
         if not self._settings.attachable_principals:
             return
+        for principal, quota, others in self._attachments(shards):
+            if others + shards > quota:
+                message = (
+                    f"{principal.arn} has {others} other policies attached and the source policy needs {shards} shards, "
+                    f"and IAM attaches {quota}: detach some, have the quota raised, or set SourcePolicyScope=organization, "
+                    "which needs one"
+                )
+                raise TerminalError(Reason.QUOTA, message)
+
+    def _attachments(self, shards: int) -> list[tuple[Principal, int, int]]:
+        """Tell of each source principal how many policies IAM attaches, and how many it has that are none of the shards."""
         with self._entered(f"reading the source principals in {self._settings.source_account_id}"):
             quotas = self._client.get_account_summary()["SummaryMap"]
-            for principal in self._settings.attachable_principals:
-                quota = quotas[
-                    "AttachedPoliciesPerRoleQuota" if principal.kind == "role" else "AttachedPoliciesPerUserQuota"
-                ]
-                others = self._attached(principal) - self._shard_arns(shards)
-                if len(others) + shards > quota:
-                    message = (
-                        f"{principal.arn} has {len(others)} other policies attached and the source policy needs {shards} shards, "
-                        f"and IAM attaches {quota}: detach some, have the quota raised, or set SourcePolicyScope=organization, "
-                        "which needs one"
-                    )
-                    raise TerminalError(Reason.QUOTA, message)
+            ours = self._shard_arns(shards)
+            return [
+                (
+                    principal,
+                    quotas[
+                        "AttachedPoliciesPerRoleQuota" if principal.kind == "role" else "AttachedPoliciesPerUserQuota"
+                    ],
+                    len(self._attached(principal) - ours),
+                )
+                for principal in self._settings.attachable_principals
+            ]
 
     def _attached(self, principal: Principal) -> set[str]:
         try:
             if principal.kind == "role":
-                self._client.get_role(RoleName=principal.name)
                 roles = self._client.get_paginator("list_attached_role_policies").paginate(RoleName=principal.name)
                 return {policy["PolicyArn"] for page in roles for policy in page["AttachedPolicies"]}
-            self._client.get_user(UserName=principal.name)
             users = self._client.get_paginator("list_attached_user_policies").paginate(UserName=principal.name)
             return {policy["PolicyArn"] for page in users for policy in page["AttachedPolicies"]}
         except ClientError as error:

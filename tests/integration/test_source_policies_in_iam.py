@@ -434,7 +434,7 @@ def test_a_denial_at_the_source_policy_is_an_access_denied(
 
 
 @pytest.mark.parametrize("kind", ["Role", "User"])
-@pytest.mark.parametrize("verb", ["Get", "Attach", "Detach"])
+@pytest.mark.parametrize("verb", ["ListAttached", "Attach", "Detach"])
 def test_a_denial_at_a_source_principal_is_an_access_denied(
     organization: Organization, boundary: Boundary, verb: str, kind: str
 ) -> None:
@@ -443,7 +443,7 @@ def test_a_denial_at_a_source_principal_is_an_access_denied(
     account_id = organization.member()
     organization.grow_old(account_id)
     stage = Stage(organization, SourcePrincipalArns=READER if kind == "Role" else USER)
-    operation = f"iam:{verb}{kind}" if verb == "Get" else f"iam:{verb}{kind}Policy"
+    operation = f"iam:{verb}{kind}Policies" if verb == "ListAttached" else f"iam:{verb}{kind}Policy"
     if verb == "Detach":
         stage.enroll(account_id)
         stage = Stage(organization, SourcePrincipalArns=f"arn:aws:iam::{MANAGEMENT}:role/Other")

@@ -369,14 +369,12 @@ def test_a_policy_that_says_anything_else_is_not_taken_over(statement: Any) -> N
 @pytest.mark.parametrize(
     ("principals", "attach", "on_principals"),
     [
-        (["role/Reader"], "true", {"GetRole", "ListAttachedRolePolicies", "AttachRolePolicy"}),
-        (["user/jo"], "true", {"GetUser", "ListAttachedUserPolicies", "AttachUserPolicy"}),
+        (["role/Reader"], "true", {"ListAttachedRolePolicies", "AttachRolePolicy"}),
+        (["user/jo"], "true", {"ListAttachedUserPolicies", "AttachUserPolicy"}),
         (
             ["role/Reader", "user/jo"],
             "true",
             {
-                "GetRole",
-                "GetUser",
                 "ListAttachedRolePolicies",
                 "ListAttachedUserPolicies",
                 "AttachRolePolicy",
