@@ -3,17 +3,18 @@
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
-from chalicelib.arns import AccountId
+from chalicelib.arns import AccountId, is_account_id, parse_principal
 from chalicelib.aws import items
 from chalicelib.aws.failures import error_code
-from chalicelib.errors import SettingsError
+from chalicelib.errors import RolecallError, SettingsError
 from chalicelib.settings import Settings
-from chalicelib.source_policy import Shard
+from chalicelib.source_policy import Shard, shard_name
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -24,9 +25,12 @@ _PEN = "#pen"
 _STOPPED = "#stopped"
 _FURTHER = re.compile("[2-9]|[1-9][0-9]+")  # the number of a shard after the first
 _ATTEMPTS = 5
+_MOST_COUNTED = 10**15  # of placements, and of a shard's versions
 _CONFLICTS = frozenset(
     {"TransactionCanceledException", "TransactionInProgressException", "TransactionConflictException"}
 )
+
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class ShardTable:
 
     def __init__(self, settings: Settings, client: "DynamoDBClient", table: str) -> None:
         """Take a client and the table's name."""
-        self._policy_name = settings.source_policy_name
+        self._settings = settings
         self._made_for = {
             "MEMBER_ROLE_NAME": settings.member_role_name,
             "SOURCE_POLICY_NAME": settings.source_policy_name,
@@ -58,31 +62,55 @@ class ShardTable:
     def load(self) -> Snapshot:
         """Read all shards; a SettingsError refuses settings that would leave what is there to nobody.
 
+        A RolecallError tells of an item that somebody's hand made unreadable: nothing is decided without it.
         The count of placements is read first: a placement made while the shards are read then makes `place` fail, so no
         decision is ever made on half of one.
         """
-        counted = self._counted()
+        placement, made_for = self._counted()
         found: list[dict[str, Any]] = []
         start: dict[str, Any] = {}
         while True:
             page = self._client.scan(TableName=self._name, ConsistentRead=True, **start)
-            found += map(items.read, page["Items"])
+            found += page["Items"]
             if "LastEvaluatedKey" not in page:
                 break
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
-        if any(not item["policy_name"].startswith("#") for item in found):
-            self._refuse_other_names(counted.get("made_for", self._made_for))
-        shards = {index: _shard(item) for item in found if (index := self._index(item["policy_name"])) is not None}
-        stopped = any(item["policy_name"] == _STOPPED for item in found)
-        return Snapshot(int(counted.get("version", 0)), tuple(shards[index] for index in sorted(shards)), stopped)
+        by_name = {item["policy_name"]["S"]: item for item in found}
+        if any(not name.startswith("#") for name in by_name):
+            self._refuse_other_names(made_for)
+        ours = {index: name for name in by_name if (index := self._index(name)) is not None}
+        missing = next((index for index in range(len(ours)) if index not in ours), None)
+        if missing is not None:
+            if self._counted()[0] != placement:
+                return self.load()  # It was placed, or dropped, while the others were read.
+            raise self._unreadable(shard_name(self._settings, missing), "it is missing")
+        shards = [self._read(ours[index], by_name[ours[index]], _shard) for index in range(len(ours))]
+        return Snapshot(placement, tuple(shards), _STOPPED in by_name)
 
     def has_moved(self, seen: Snapshot) -> bool:
         """Tell whether anybody placed since the snapshot, at the cost of one item and not of all shards."""
-        return int(self._counted().get("version", 0)) != seen.placement
+        placement, _ = self._counted()
+        return placement != seen.placement
 
-    def _counted(self) -> dict[str, Any]:
+    def _counted(self) -> tuple[int, dict[str, str]]:
         answer = self._client.get_item(TableName=self._name, Key=_key(_PLACEMENT), ConsistentRead=True)
-        return items.read(answer.get("Item", {}))
+        return self._read(_PLACEMENT, answer.get("Item", {}), self._placement)
+
+    def _placement(self, item: dict[str, Any]) -> tuple[int, dict[str, str]]:
+        made_for = item.get("made_for", self._made_for)
+        return _count(item, "version"), {name: made_for[name] for name in self._made_for}
+
+    def _read(self, name: str, item: dict[str, Any], read: Callable[[dict[str, Any]], _Read]) -> _Read:
+        try:
+            return read(items.read(item))
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise self._unreadable(name, f"{type(error).__name__}: {error}") from error
+
+    def _unreadable(self, name: str, why: str) -> RolecallError:
+        return RolecallError(
+            f"the item {name} of the table {self._name} can't be read ({why}): put it back as it was, by point-in-time recovery, "
+            "or delete every item of the table and run a backfill, which takes in what the policies in IAM name"
+        )
 
     def place(self, seen: Snapshot, changed: Iterable[Shard]) -> bool:
         """Store changed shards all at once, or tell by False that somebody else placed since the snapshot."""
@@ -224,10 +252,11 @@ class ShardTable:
                 raise SettingsError(message)
 
     def _index(self, name: str) -> int | None:
-        if name == self._policy_name:
+        first = self._settings.source_policy_name
+        if name == first:
             return 0
         base, _, number = name.rpartition("-")
-        return int(number) - 1 if base == self._policy_name and _FURTHER.fullmatch(number) else None
+        return int(number) - 1 if base == first and _FURTHER.fullmatch(number) else None
 
 
 def _despite_conflicts(write: Callable[[], Any]) -> None:
@@ -252,19 +281,41 @@ def _text(account_ids: Iterable[AccountId]) -> str:
     return ",".join(sorted(account_ids))
 
 
-def _ids(written: str | set[str]) -> frozenset[AccountId]:
+def _ids(item: dict[str, Any], name: str) -> frozenset[AccountId]:
     """Read what `_text` wrote, or the set that an earlier release did."""
-    return frozenset(map(AccountId, written.split(",") if isinstance(written, str) and written else written))
+    written = item.get(name, "")
+    ids = frozenset(written.split(",") if isinstance(written, str) and written else written)
+    strays = sorted(str(each) for each in ids if not is_account_id(each))
+    if strays:
+        message = f"{name} holds {strays[0]!r}, which is no account id"
+        raise ValueError(message)
+    return ids
+
+
+def _count(item: dict[str, Any], name: str) -> int:
+    value = item.get(name, Decimal(0))
+    if not (isinstance(value, Decimal) and 0 <= value <= _MOST_COUNTED and value % 1 == 0):
+        message = f"{name} is {value!r}, which is no count"
+        raise ValueError(message)
+    return int(value)
+
+
+def _of_type(item: dict[str, Any], name: str, default: _Read) -> _Read:
+    value = item.get(name, default)
+    if not isinstance(value, type(default)):
+        message = f"{name} is {value!r}"
+        raise TypeError(message)
+    return value
 
 
 def _shard(item: dict[str, Any]) -> Shard:
     return Shard(
         name=item["policy_name"],
-        accounts=_ids(item.get("accounts", "")),
-        excluded=_ids(item.get("excluded", "")),
-        frozen=bool(item.get("frozen", False)),
-        version=int(item.get("version", 0)),
-        written=int(item.get("written", 0)),
-        form=item.get("form", ""),
-        attached=frozenset(item.get("attached", ())),
+        accounts=_ids(item, "accounts"),
+        excluded=_ids(item, "excluded"),
+        frozen=_of_type(item, "frozen", default=False),
+        version=_count(item, "version"),
+        written=_count(item, "written"),
+        form=_of_type(item, "form", default=""),
+        attached=frozenset(parse_principal(arn).arn for arn in _of_type(item, "attached", default=set[str]())),
     )

@@ -1,23 +1,21 @@
 """Rows of the ledger as another release or somebody's hand left them: read for what they say, and written anew."""
 
-from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import Any
 
 from chalicelib.accounts import Change, LedgerRow, Outcome
 from chalicelib.errors import Reason
+from tests.fuzzing.items import item_of
 from tests.fuzzing.target import Target, World, ask
 from tests.simulation.changes import STRANGER
 from tests.simulation.stages import member_role_arn
 from tests.simulation.strangers import DEPARTED, MEMBER, nobody_else_was_entered
-
-_LONGEST_KEY = 2048  # bytes ("Quotas in Amazon DynamoDB")
 
 
 def _run(world: World, content: Any) -> None:
     if not isinstance(content, dict) or not isinstance(content.get("rows"), dict):
         return
     stage = world.strangers.enrolled()
-    items = {key: item for key, row in content["rows"].items() if (item := _item(key, row)) is not None}
+    items = {key: item for key, row in content["rows"].items() if (item := item_of("account_id", key, row)) is not None}
     stage.cloud.tables.items["ledger"] = items
     ask(stage, content.get("asked"))
     stage.work()
@@ -26,45 +24,6 @@ def _run(world: World, content: Any) -> None:
     stage.work()
     nobody_else_was_entered(stage, recorded=STRANGER in items)
     assert stage.cloud.tables.items["ledger"][MEMBER]["outcome"] == {"S": "enrolled"}
-
-
-def _item(key: str, row: Any) -> dict[str, Any] | None:
-    """Write a row as DynamoDB holds it; None if it can't."""
-    try:
-        size = len(key.encode())
-        held = {name: _held(value) for name, value in row.items() if name.encode() and name != "account_id"}
-    except (AttributeError, TypeError, ValueError, ArithmeticError, RecursionError):
-        return None
-    return {"account_id": {"S": key}, **held} if 0 < size <= _LONGEST_KEY else None
-
-
-def _held(value: Any) -> dict[str, Any]:
-    match value:
-        case None:
-            return {"NULL": True}
-        case bool():
-            return {"BOOL": value}
-        case str():
-            return {"S": value.encode().decode()}
-        case int() | float():
-            return {"N": _number(value)}
-        case list():
-            return {"L": [_held(each) for each in value]}
-        case {"SS": [first, *others]}:
-            return {"SS": [str(each) for each in (first, *others)]}
-        case {"NS": [first, *others]}:
-            return {"NS": [_number(each) for each in (first, *others)]}
-        case {"B": content}:
-            return {"B": str(content).encode()}
-    return {"M": {name: _held(each) for name, each in value.items()}}
-
-
-def _number(value: Any) -> str:
-    """Write a number of at most 38 digits that count, and 126 in all, as DynamoDB does ("Data types")."""
-    number = Decimal(str(value)).normalize(Context(prec=38, traps=[Inexact, InvalidOperation]))
-    if not number.is_finite() or abs(number.adjusted()) > 125:
-        raise ValueError(value)
-    return f"{number:f}"
 
 
 def _seeds() -> list[Any]:

@@ -6,5 +6,6 @@ from tests.fuzzing.on_messages import MESSAGES
 from tests.fuzzing.on_requests import REQUESTS
 from tests.fuzzing.on_rows import ROWS
 from tests.fuzzing.on_settings import SETTINGS_TARGET
+from tests.fuzzing.on_shards import SHARDS
 
-TARGETS = {target.name: target for target in (EVENTS, MESSAGES, REQUESTS, ROWS, SETTINGS_TARGET, DOCUMENTS)}
+TARGETS = {target.name: target for target in (EVENTS, MESSAGES, REQUESTS, ROWS, SHARDS, SETTINGS_TARGET, DOCUMENTS)}

@@ -13,6 +13,7 @@ import pytest
 from chalicelib.accounts import Account
 from chalicelib.arns import AccountId
 from chalicelib.aws.organizations import Organization
+from chalicelib.aws.shards import ShardTable
 from chalicelib.bootstrap import Application
 from chalicelib.documents import Document
 from chalicelib.settings import Settings
@@ -73,6 +74,19 @@ class _Silent(Application):
         raise AttributeError
 
 
+class _Puzzled(ShardTable):
+    """Does not say what it can't read."""
+
+    def _unreadable(self, name: str, why: str) -> Any:
+        return KeyError(name, why)
+
+
+class _Unhelpful(Parts):
+    """Fails on what somebody edited."""
+
+    tables = _Puzzled
+
+
 def _careless(_: Mapping[str, str]) -> Settings:
     raise ValueError
 
@@ -90,6 +104,7 @@ def _credulous(_: Document, __: Settings) -> frozenset[str]:
         ("requests", {"kind": _Open}, RuleBrokenError),
         ("requests", {"kind": _Silent}, AttributeError),
         ("rows", {"kind": _Open}, RuleBrokenError),
+        ("shards", {"kind": _Unhelpful}, KeyError),
         ("settings", {"read_settings": _careless}, ValueError),
         ("documents", {"named_by": _credulous}, AssertionError),
     ],

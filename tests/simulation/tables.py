@@ -1,6 +1,7 @@
 """DynamoDB in memory: consistent reads, and only the expressions that Rolecall writes; any other is an error of the simulation."""
 
 import re
+from decimal import Decimal
 from typing import Any
 
 from tests.simulation.answers import refusal
@@ -89,7 +90,9 @@ class Tables:
         added = re.fullmatch(r"ADD (\S+) (\S+)", asked["UpdateExpression"])
         if added:
             name = names.get(added[1], added[1])
-            item[name] = {"N": str(int(item.get(name, {"N": "0"})["N"]) + int(values[added[2]]["N"]))}
+            if "N" not in item.get(name, {"N": "0"}):
+                raise refusal("ValidationException", "An operand in the update expression has an incorrect data type")
+            item[name] = {"N": str(Decimal(item.get(name, {"N": "0"})["N"]) + Decimal(values[added[2]]["N"]))}
             table[key] = item
             return
         _, sets, removes = re.fullmatch(
@@ -135,6 +138,6 @@ def _is_true(held: Item, part: str, names: dict[str, str], values: Item) -> bool
     if found is None:
         return False
     if sign == "<":
-        return int(found["N"]) < int(given["N"])
+        return "N" in found and Decimal(found["N"]) < Decimal(given["N"])
     assert sign == "=", part
     return bool(found == given)
