@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
-from chalicelib.arns import AccountId, is_account_id, parse_principal
+from chalicelib.arns import AccountId, parse_principal
 from chalicelib.aws import items
 from chalicelib.aws.failures import error_code
 from chalicelib.errors import RolecallError, SettingsError
@@ -24,6 +24,7 @@ _PLACEMENT = "#placement"
 _PEN = "#pen"
 _STOPPED = "#stopped"
 _FURTHER = re.compile("[2-9]|[1-9][0-9]+")  # the number of a shard after the first
+_IDS = re.compile("(?:[0-9]{12}(?:,[0-9]{12})*)?")
 _ATTEMPTS = 5
 _MOST_COUNTED = 10**15  # of placements, and of a shard's versions
 _CONFLICTS = frozenset(
@@ -284,12 +285,11 @@ def _text(account_ids: Iterable[AccountId]) -> str:
 def _ids(item: dict[str, Any], name: str) -> frozenset[AccountId]:
     """Read what `_text` wrote, or the set that an earlier release did."""
     written = item.get(name, "")
-    ids = frozenset(written.split(",") if isinstance(written, str) and written else written)
-    strays = sorted(str(each) for each in ids if not is_account_id(each))
-    if strays:
-        message = f"{name} holds {strays[0]!r}, which is no account id"
+    text = written if isinstance(written, str) else ",".join(written)
+    if not _IDS.fullmatch(text):
+        message = f"{name} holds what is no account id"
         raise ValueError(message)
-    return ids
+    return frozenset(map(AccountId, text.split(",") if text else ()))
 
 
 def _count(item: dict[str, Any], name: str) -> int:
