@@ -11,6 +11,7 @@ from chalicelib.accounts import LedgerRow, Outcome, written_moment
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason, RequestError
 from chalicelib.pen import Pen
+from chalicelib.reconcile import REMOVED
 from chalicelib.requests import Message, Request, Selection, Trigger
 from chalicelib.sweep import OUT_OF_REACH, Sweep
 from chalicelib.telemetry import Metric, logger, metrics
@@ -53,15 +54,20 @@ class Withdraw:
         if self._pen.names_everyone:
             # No policy has room to leave out a whole organization, account by account: it goes first.
             self._pen.remove(owner=owner, deadline=deadline)
-        left = [row.account_id for row in self._ledger.rows() if _is_left(row)]
+        rows = {row.account_id: row for row in self._ledger.rows() if _is_left(row)}
+        left = list(rows)
         self._queue.send(Message(account_id=account_id, trigger=Trigger.RETIRE) for account_id in left)
         after = ""
         told: list[dict[str, Any]] = [{"account_id": account_id} for account_id in left]
         if not left:
             self._pen.remove(owner=owner, deadline=deadline)
-            told, after = self._sweep.leftovers(request.after, deadline=deadline)
-            found = [AccountId(each["account_id"]) for each in told if each["actions"]]
+        if all(map(_was_tried, rows.values())):
+            # No row tells of a role whose maker was stopped: what can't be reached elsewhere must not hide it.
+            looked_at, after = self._sweep.leftovers(request.after, deadline=deadline)
+            unrecorded = [each for each in looked_at if each["account_id"] not in rows]
+            found = [AccountId(each["account_id"]) for each in unrecorded if each["actions"]]
             self._queue.send(Message(account_id=account_id, trigger=Trigger.RETIRE) for account_id in found)
+            told += unrecorded
         metrics.add_metric(Metric.ACCOUNTS_SENT, MetricUnit.Count, len(left))
         logger.info("uninstall", left=len(left))
         return self._uninstalled(told, after)
@@ -102,6 +108,11 @@ class Withdraw:
         metrics.add_metric(Metric.FROZEN, MetricUnit.Count, int(frozen))
         logger.warning("freeze", frozen=frozen)
         return {"frozen": frozen}
+
+
+def _was_tried(row: LedgerRow) -> bool:
+    """Tell whether a worker has taken an account out of the source policy, and could not take its role away."""
+    return row.policy_name is None and row.reason in REMOVED
 
 
 def _is_left(row: LedgerRow) -> bool:

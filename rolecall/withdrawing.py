@@ -88,22 +88,25 @@ def uninstall(operation: Operation) -> int:
     while request is not None:
         before = {row.account_id: row.updated_at for row in stage.rows()}
         answer = stage.invoke("retire", request)
+        if "after" not in request:
+            found.clear()  # Whoever is looked at from the first on is looked at anew.
         request = answer["next"]
-        if _is_sent(answer["accounts"]):
-            remaining = frozenset(AccountId(each["account_id"]) for each in answer["accounts"])
-            if remaining == left:
-                return _stays(operation, remaining)
+        # Those that were only looked at, once nothing else could be done or was left, have an outcome.
+        found += [each for each in answer["accounts"] if "outcome" in each]
+        remaining = frozenset(AccountId(each["account_id"]) for each in answer["accounts"] if "outcome" not in each)
+        is_looking = request is not None and "after" in request
+        if remaining:
+            if remaining == left and not is_looking:
+                return _stays(operation, remaining, found)
             left = remaining
             status = operation.follow(Sent(accounts=left, count=len(left), before=before, leaving=True))
             if not operation.wait or status not in {FINE, FAILING}:
                 operation.say("Go on with rolecall uninstall: the source policy is deleted when no account is left.")
                 return status
-        else:
-            # The source policy is deleted; then each account is looked at, some of them an answer.
-            found += answer["accounts"]
-            if request is not None and "after" not in request:
-                break
+        elif not is_looking:
+            break
     if found:
+        operation.say("The source policy is gone.")
         return _is_there(operation, found)
     operation.say("Nothing is left: no member role, and no source policy.", "bold")
     operation.say(f"Now delete the stack: make undeploy STAGE={stage.name}")
@@ -125,27 +128,21 @@ def _tell_left(operation: Operation) -> None:
         operation.say("  nothing that is recorded; every account is looked at for a role all the same")
 
 
-def _is_sent(told: list[Mapping[str, Any]]) -> bool:
-    """Tell whether accounts of an answer were sent to the queue; those that were only looked at have an outcome."""
-    return bool(told) and "outcome" not in told[0]
-
-
-def _stays(operation: Operation, remaining: Iterable[AccountId]) -> int:
+def _stays(operation: Operation, remaining: Iterable[AccountId], found: list[Mapping[str, Any]]) -> int:
     rows = operation.stage.rows_of(remaining)
     operation.say(f"{accounts(len(rows))} could not be left twice in a row:", "bold red")
     for account_id, row in sorted(rows.items()):
         operation.say(
             f"  {account_id} {row.outcome} {row.reason or ''}: {printable(row.error or 'no error was recorded')}"
         )
+    if found:
+        return _is_there(operation, found)
     operation.say(_BY_HAND)
     return FAILING
 
 
 def _is_there(operation: Operation, found: Iterable[Mapping[str, Any]]) -> int:
-    operation.say(
-        "The source policy is gone, and these accounts have a role that is not recorded, or can't be looked at:",
-        "bold red",
-    )
+    operation.say("These accounts have a role that is not recorded, or can't be looked at:", "bold red")
     for account in found:
         operation.say(
             f"  {account['account_id']}: {printable(account['error'] or 'its member role is being taken away')}"

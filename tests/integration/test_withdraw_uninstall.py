@@ -181,6 +181,26 @@ def test_what_carries_our_tags_and_the_ledger_lost_is_found_in_the_end_and_taken
     assert stage.run("retire", UNINSTALL)["next"] is None
 
 
+def test_a_role_that_no_row_tells_of_is_found_though_another_account_cannot_be_left(
+    organization: Organization, boundary: Boundary
+) -> None:
+    stage = Stage(organization)
+    stuck, lost, *_ = backfilled(organization, stage)
+    boundary.fail("iam:DeleteRole", "AccessDenied", "no", account_id=stuck)
+    stage.run("retire", UNINSTALL)
+    stage.work()
+    organization.make_role(f"arn:aws:iam::{lost}:role/{MEMBER_ROLE}", tags=OURS)
+
+    answer = stage.run("retire", UNINSTALL)
+    stage.work()
+
+    stays, told_of = answer["accounts"]
+    assert stays == {"account_id": stuck}
+    assert (told_of["account_id"], [each["action"] for each in told_of["actions"]]) == (lost, ["DeleteRole"])
+    assert organization.role(lost) is None
+    assert stage.run("retire", UNINSTALL)["accounts"] == [{"account_id": stuck}]
+
+
 def test_an_id_that_organizations_never_told_of_is_not_entered_in_the_end_either(
     organization: Organization, boundary: Boundary
 ) -> None:

@@ -139,7 +139,7 @@ class Cloud:
                 raise
             if call.name in {"GetRole", "GetPolicy"}:
                 tags = {tag["Key"]: tag["Value"] for tag in (answer.get("Role") or answer["Policy"])["Tags"]}
-                seen.ours[arn] = _may_change(seen.settings, tags, arn)
+                seen.ours[arn] = may_change(seen.settings, tags, arn)
             return answer
         self._check_write(call, arn, seen)
         answer = self.iam.answer(call.name, call.params, account_id)
@@ -182,7 +182,8 @@ def reader(source_account: str = MANAGEMENT) -> str:
     return f"arn:aws:iam::{source_account}:role/Reader"
 
 
-def _may_change(settings: Settings | None, tags: dict[str, str], arn: str) -> bool:
+def may_change(settings: Settings | None, tags: dict[str, str], arn: str) -> bool:
+    """Tell whether a role is ours by its tags, or may be taken over."""
     if settings is None:
         return True
     owner = settings.owner(tags, arn)

@@ -10,7 +10,9 @@ from tests.simulation.stages import SOURCE_POLICY, source_policy_arn
 
 
 def crowd(cloud: Cloud, settings: Settings, *, free: int, others: int) -> None:
-    """Leave so many places free in the first shard, and have the reader carry so many policies of others."""
+    """Leave so many places free in the first shard, and have the reader carry so many policies of others, for an hour already."""
+    now = cloud.now
+    cloud.pass_time(now - 3600)
     arn = source_policy_arn(cloud.source_account)
     cloud.crowd = frozenset(f"9{number:011}" for number in range(capacity(settings) - free))
     cloud.others = frozenset(f"arn:aws:iam::{cloud.source_account}:policy/Other{number}" for number in range(others))
@@ -20,6 +22,7 @@ def crowd(cloud: Cloud, settings: Settings, *, free: int, others: int) -> None:
     tags = frozenset(settings.ownership_tags.items())
     cloud.iam.put(arn, Policy(arn, ((1, said),), 1, 2, tags, shard.attached))
     cloud.iam.put(cloud.reader, Role(cloud.reader, attached=cloud.others | {arn}))
+    cloud.pass_time(now)
     item = items.written(
         {
             "policy_name": shard.name,

@@ -7,7 +7,7 @@ from chalicelib.errors import Reason
 from chalicelib.member_role import desired_role
 from chalicelib.settings import Scope, Settings
 from chalicelib.source_policy import capacity
-from tests.simulation.cloud import Cloud, Said, said_by
+from tests.simulation.cloud import Cloud, Said, may_change, said_by
 from tests.simulation.iam import ATTACHMENTS, Role
 from tests.simulation.members import MANAGEMENT, ORGANIZATION_ID
 from tests.simulation.stages import SOURCE_POLICY, member_role_arn
@@ -69,7 +69,7 @@ def _check_account(cloud: Cloud, settings: Settings, account_id: str, row: dict[
         return
     if not cloud.is_open(account_id):
         cloud.require(stands, row.get("outcome") == "failed")
-    elif role is not None and not _is_ours(settings, role):
+    elif role is not None and not may_change(settings, dict(role.tags), role.arn):
         cloud.require(stands, (row.get("outcome"), row.get("reason")) == ("failed", "foreign_role"))
     elif row.get("reason") == "quota":
         cloud.require(f"there is no room for {account_id}, as it says", _is_full(cloud, settings))

@@ -347,6 +347,41 @@ def test_an_uninstall_ends_when_the_same_accounts_stay() -> None:
     assert "undeploy" not in printed.getvalue()
 
 
+def test_a_role_that_is_found_while_another_account_stays_is_told_with_it() -> None:
+    stays = {"role_arn": "arn", "error": "denied"}
+    looked_at = [
+        left({"account_id": ONE}, found(2), after=TWO, shards=1),
+        left({"account_id": ONE}, found(3), shards=1),
+    ]
+    stage = OperatedStage(
+        answers=[sent_away(1), sent_away(1), *looked_at],
+        held=[row(ONE)],
+        steps=[[retired(1, **stays)], [retired(1, **stays, updated_at=LATEST)]],
+    )
+    made, printed = operation(stage, yes=True)
+    assert withdrawing.uninstall(made) == 1
+    assert stage.requests[2:] == [("retire", EVERYTHING), ("retire", EVERYTHING | {"after": TWO})]
+    lines = printed.getvalue().splitlines()
+    assert lines[-6:-1] == [
+        "1 account could not be left twice in a row:",
+        f"  {ONE} retired stopped: denied",
+        "These accounts have a role that is not recorded, or can't be looked at:",
+        f"  {TWO}: its member role is being taken away",
+        f"  {numbered(3)}: its member role is being taken away",
+    ]
+
+
+def test_a_role_that_is_found_on_the_way_and_gone_by_the_end_is_not_told() -> None:
+    stage = OperatedStage(
+        answers=[sent_away(1), left({"account_id": ONE}, found(2), shards=1), left()],
+        held=[row(ONE)],
+        steps=[[retired(1)]],
+    )
+    made, printed = operation(stage, yes=True)
+    assert withdrawing.uninstall(made) == 0
+    assert printed.getvalue().splitlines()[-1] == "Now delete the stack: make undeploy STAGE=dev"
+
+
 def test_roles_that_are_found_in_the_end_are_named_from_whatever_answer() -> None:
     stage = OperatedStage(answers=[left(), left(found(1), found(2, "denied"), after=TWO), left()])
     made, printed = operation(stage, yes=True)
