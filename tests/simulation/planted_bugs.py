@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import count, islice
 
 from chalicelib.accounts import Account, LedgerRow, Outcome
 from chalicelib.arns import AccountId
@@ -24,7 +25,7 @@ from chalicelib.reconcile import Move, Reconcile, Verdict
 from chalicelib.source_policy import AttachTo, Moves, Shard, desired_policy, plan
 from tests.simulation.boundary import Warm, simulated
 from tests.simulation.every_call import interrupted
-from tests.simulation.life import first_broken
+from tests.simulation.life import Life, first_broken
 from tests.simulation.one_fault import KILLS
 
 
@@ -323,6 +324,17 @@ class BelievesDepartures(Parts):
     reconciles = _BelievesDepartures
 
 
+class _OpensWithoutRoom(Pen):
+    def _require_room(self, snapshot: Snapshot, joining: frozenset[AccountId]) -> None:
+        """Take it for granted that another shard can be attached."""
+
+
+class OpensWithoutRoom(Parts):
+    """Opens another shard for whose place somebody else took since it was promised."""
+
+    pens = _OpensWithoutRoom
+
+
 @dataclass(frozen=True)
 class Planted:
     """A bug, the rule that it breaks, and what comes upon it: an organization's life, or a scenario that is interrupted."""
@@ -331,6 +343,7 @@ class Planted:
     rule: str
     scenario: str | None = None
     first: int = 0  # the seed to begin at, where the first that comes upon it is late
+    way: str | None = None  # the way that an organization lives whose life comes upon it
 
 
 PLANTED: Mapping[str, Planted] = {
@@ -341,18 +354,21 @@ PLANTED: Mapping[str, Planted] = {
     "an account that is never named": Planted(LetsNobodyJoin, "names exactly the enrolled"),
     "a shard over its quota": Planted(PlacesTooMany, "no document is over the quota", "shard overflow"),
     "five versions and no room": Planted(NeverPrunes, "IAM says of"),
-    "a version of others' that stays": Planted(LeavesStrays, "has no version of others'", first=70),
+    "a version of others' that stays": Planted(LeavesStrays, "has no version of others'", first=165),
     "a failure without a reason": Planted(WritesNoReason, "every failure has a reason"),
     "a failure that nobody sees": Planted(HidesFailures, "the ledger says where every account stands"),
     "a failure that takes access away": Planted(RetiresWhatFails, "no account is retired without cause"),
     "an id that nobody confirmed": Planted(BelievesEveryId, "no account is entered that Organizations never confirmed"),
     "a mark before the write": Planted(MarksBeforeWriting, "killed", "new account"),
     "a retired account's role that stays": Planted(LeavesRoles, "which is retired, is gone"),
-    "an account that is left in": Planted(LeavesNobodyOut, "the organization's source policy leaves", first=15),
+    "an account that is left in": Planted(LeavesNobodyOut, "the organization's source policy leaves", first=50),
     "an uninstall that stops nobody": Planted(NeverStops, "an uninstall leaves nothing"),
     "a source account that nobody enters": Planted(StaysAtHome, "failed no_source_principal"),
     "a second shard that nobody has": Planted(AttachesTheFirst, "CrossAccountReadOnlyAccess-2 is attached"),
-    "a departure that never was": Planted(BelievesDepartures, "and not skipped departed", first=70),
+    "a last place that two are promised": Planted(
+        OpensWithoutRoom, "CrossAccountReadOnlyAccess-2 is attached", first=2590, way="full shard"
+    ),
+    "a departure that never was": Planted(BelievesDepartures, "and not skipped departed", first=150),
     "an exception that nobody foresaw": Planted(Stumbles, "nothing unforeseen is raised"),
 }
 """Each bug as an application with it is made."""
@@ -364,4 +380,5 @@ def noticed(planted: Planted, seeds: int) -> str | None:
         told = interrupted(planted.scenario, KILLS, planted.kind).divergences
         return next((each for each in told if planted.rule in each), None)
     with simulated() as boundary:
-        return first_broken(boundary, range(planted.first, planted.first + seeds), planted.kind, planted.rule)[0]
+        lived = (seed for seed in count(planted.first) if planted.way in {None, *Life(boundary, seed).ways})
+        return first_broken(boundary, islice(lived, seeds), planted.kind, planted.rule)[0]
