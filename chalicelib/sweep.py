@@ -283,7 +283,7 @@ class Sweep:
                 row = replace(row, outcome=Outcome.SKIPPED, reason=None)
             refusal = None if pair[0] in readiness.placed else readiness.refusal
             verdict = self._reconcile(pair[0], row, listed=pair[1], refusal=refusal, stopped=stopped, dry_run=True)
-            if verdict.reason in REMOVED and verdict.role_arn is not None:
+            if verdict.reason in REMOVED:
                 self._reconcile.remove(verdict, dry_run=True)
             return verdict
 
@@ -409,7 +409,7 @@ def _is_selected(
         return False
     if request.reasons and (row is None or row.reason not in request.reasons):
         return False
-    if row is not None and ineligible in REMOVED and row.role_arn is None and not let_in:
+    if row is not None and ineligible in REMOVED and not (row.role_arn or row.error or let_in):
         return False  # Nothing is left to do for it.
     if request.accounts is Selection.ALL:
         return True

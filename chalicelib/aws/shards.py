@@ -196,7 +196,7 @@ class ShardTable:
         _despite_conflicts(partial(self._client.transact_write_items, TransactItems=placing))
 
     def mark_written(self, shard: Shard) -> None:
-        """Record what IAM was last given of a shard."""
+        """Record what IAM was last given of a shard; one that was dropped meanwhile doesn't come back by it."""
         values: dict[str, Any] = {":written": shard.written, ":form": shard.form}
         attached = "REMOVE attached"
         if shard.attached:
@@ -206,6 +206,8 @@ class ShardTable:
             TableName=self._name,
             Key=_key(shard.name),
             UpdateExpression=f"SET written = :written, form = :form {attached}",
+            ConditionExpression="attribute_exists(#version)",
+            ExpressionAttributeNames={"#version": "version"},
             ExpressionAttributeValues=items.written(values),
         )
         _despite_conflicts(mark)
@@ -292,9 +294,9 @@ def _ids(item: dict[str, Any], name: str) -> frozenset[AccountId]:
     return frozenset(map(AccountId, text.split(",") if text else ()))
 
 
-def _count(item: dict[str, Any], name: str) -> int:
+def _count(item: dict[str, Any], name: str, least: int = 0) -> int:
     value = item.get(name, Decimal(0))
-    if not (isinstance(value, Decimal) and 0 <= value <= _MOST_COUNTED and value % 1 == 0):
+    if not (isinstance(value, Decimal) and least <= value <= _MOST_COUNTED and value % 1 == 0):
         message = f"{name} is {value!r}, which is no count"
         raise ValueError(message)
     return int(value)
@@ -314,7 +316,7 @@ def _shard(item: dict[str, Any]) -> Shard:
         accounts=_ids(item, "accounts"),
         excluded=_ids(item, "excluded"),
         frozen=_of_type(item, "frozen", default=False),
-        version=_count(item, "version"),
+        version=_count(item, "version", least=1),
         written=_count(item, "written"),
         form=_of_type(item, "form", default=""),
         attached=frozenset(parse_principal(arn).arn for arn in _of_type(item, "attached", default=set[str]())),

@@ -27,7 +27,7 @@ _EDITS: list[tuple[str, Any]] = [
     ("frozen", "false"),
     ("version", "2"),
     ("version", Decimal("1.5")),
-    ("version", Decimal(-1)),
+    ("version", Decimal(0)),
     ("written", Decimal(10**16)),
     ("form", Decimal(1)),
     ("attached", "arn:aws:iam::111122223333:role/Reader"),

@@ -107,6 +107,25 @@ def test_a_mark_that_meets_a_placement_on_its_item_is_made_again(
     assert organization.named() == {account_id}
 
 
+def test_a_shard_that_was_dropped_while_it_was_written_does_not_come_back_by_its_mark(
+    organization: Organization, boundary: Boundary
+) -> None:
+    account_id = organization.member()
+    stage = Stage(organization)
+    boundary.edit("iam:CreatePolicy", lambda _: stage.shards.delete_item(Key={"policy_name": SOURCE_POLICY}))
+
+    delivery = stage.enroll(account_id)
+
+    assert delivery.delays == {account_id: 30}
+    assert stage.shard(SOURCE_POLICY) == {}
+
+    boundary.mend()
+    stage.let_delays_pass()
+    stage.deliver()
+    assert stage.verdict(account_id) == ("enrolled", None)
+    assert organization.named() == {account_id}
+
+
 def test_a_lease_that_could_not_be_given_back_is_its_holders_still(
     organization: Organization, boundary: Boundary
 ) -> None:

@@ -62,6 +62,38 @@ def test_an_account_leaves_the_source_policy_first_and_loses_its_role_then(
     assert {"role_arn", "policy_name", "enrolled_at"}.isdisjoint(row)
 
 
+def test_a_role_that_its_maker_could_not_record_goes_with_the_next_resync_whatever_became_of_the_message(
+    organization: Organization, boundary: Boundary
+) -> None:
+    # GIVEN a role whose maker was stopped, whose account was retired meanwhile, and whose message was given up
+    stage = Stage(organization)
+    enrolled(organization, stage)
+    account_id = organization.member("Stopped")
+    boundary.fail("iam:CreatePolicyVersion", "ServiceFailure", status=500)
+    stage.enroll(account_id)
+    stage.ledger.update_item(Key={"account_id": account_id}, UpdateExpression="REMOVE role_arn")
+    retired(stage, account_id)
+    stage.purge()
+    boundary.mend()
+    assert organization.role(account_id) is not None
+
+    # WHEN the source policy can be written again
+    with boundary.watching() as calls:
+        dry_run = stage.run("resync", {"dry_run": True})
+    assert writes(calls) == []
+    stage.run("resync")
+    stage.work()
+
+    # THEN the role is gone, as the dry run told
+    assert told(dry_run)[account_id] == ("retired", "retired_by_request", "deleted")
+    assert organization.role(account_id) is None
+    assert stage.verdict(account_id) == ("retired", "retired_by_request")
+    with boundary.watching() as calls:
+        stage.run("resync")
+        stage.work()
+    assert account_id not in {call.about for call in calls if call.operation == "sts:AssumeRole"}
+
+
 def test_the_role_stays_until_the_source_policy_is_written(organization: Organization, boundary: Boundary) -> None:
     stage = Stage(organization)
     goes, _ = enrolled(organization, stage)

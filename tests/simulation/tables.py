@@ -130,6 +130,9 @@ def _is_true(held: Item, part: str, names: dict[str, str], values: Item) -> bool
     missing = re.fullmatch(r"attribute_not_exists\((.+)\)", part)
     if missing:
         return names.get(missing[1], missing[1]) not in held
+    present = re.fullmatch(r"attribute_exists\((.+)\)", part)
+    if present:
+        return names.get(present[1], present[1]) in held
     typed = re.fullmatch(r"NOT attribute_type\((.+), (.+)\)", part)
     if typed:
         return values[typed[2]]["S"] not in held.get(typed[1], {})
