@@ -356,7 +356,9 @@ class Life:
         if pending is not None and fate == "done":
             self._land(pending)
         elif pending is not None and fate == "late":
-            self._late.append((self.cloud.now + self.random.uniform(0, LATE), pending))
+            # Time may have leapt over the moment at which it was stopped.
+            stopped_at = min(self.cloud.now, running.deadline)
+            self._late.append((stopped_at + self.random.uniform(0, LATE), pending))
         self._again(running)
 
     def _land(self, effect: Callable[[], Any]) -> None:
