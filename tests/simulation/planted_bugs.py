@@ -366,7 +366,7 @@ PLANTED: Mapping[str, Planted] = {
     "a source account that nobody enters": Planted(StaysAtHome, "failed no_source_principal"),
     "a second shard that nobody has": Planted(AttachesTheFirst, "CrossAccountReadOnlyAccess-2 is attached"),
     "a last place that two are promised": Planted(
-        OpensWithoutRoom, "CrossAccountReadOnlyAccess-2 is attached", first=2590, way="full shard"
+        OpensWithoutRoom, "CrossAccountReadOnlyAccess-2 is attached", first=4600, way="full shard"
     ),
     "a departure that never was": Planted(BelievesDepartures, "and not skipped departed", first=150),
     "an exception that nobody foresaw": Planted(Stumbles, "nothing unforeseen is raised"),
