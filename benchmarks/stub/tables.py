@@ -14,7 +14,7 @@ Item: TypeAlias = dict[str, dict[str, Any]]
 _PAGE = 1_000_000  # characters of a page of Scan ("Scanning tables in DynamoDB")
 _KEYS = ("account_id", "policy_name")
 _CLAUSES = re.compile(r"\b(SET|REMOVE)\b")
-_MISSING = re.compile(r"attribute_not_exists\((.+)\)")
+_EXISTENCE = re.compile(r"attribute_(not_)?exists\((.+)\)")
 
 
 @dataclass(slots=True)
@@ -114,9 +114,9 @@ def _holds(content: dict[str, Any], item: Item) -> bool:
     values = content.get("ExpressionAttributeValues", {})
 
     def holds(term: str) -> bool:
-        missing = _MISSING.fullmatch(term)
-        if missing:
-            return names.get(missing[1], missing[1]) not in item
+        existence = _EXISTENCE.fullmatch(term)
+        if existence:
+            return (names.get(existence[2], existence[2]) in item) is not bool(existence[1])
         name, comparison, value = term.split()
         held = item.get(names.get(name, name))
         if comparison == "=":
