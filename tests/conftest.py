@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -13,6 +14,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TRACED = tuple(Path(__file__).with_name(name) for name in ("unit", "integration"))
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the processes that tests start: a shell has what it runs in the background ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
