@@ -220,7 +220,8 @@ class Pen:
 
     def _repair(self, shard: Shard) -> Iterator[dict[str, Any]]:
         organization_id = self._organization_id()
-        observed = self._policies.observe(shard.name)
+        # What stands under the name of a shard that was never written may be anybody's: to create it finds out.
+        observed = self._policies.observe(shard.name) if shard.written else None
         desired = desired_policy(self._settings, shard, organization_id)
         if not self._settings.attachable_principals:
             # Where the operator attaches, only what earlier settings had us attach goes.
@@ -237,7 +238,7 @@ class Pen:
             raise _being_written()
         try:
             for shard in reversed(self._table.load().shards):
-                self._policies.remove(shard.name)
+                self._policies.remove(shard.name, was_written=shard.written > 0)
                 self._table.forget(shard)
         finally:
             self._table.let_go(owner)

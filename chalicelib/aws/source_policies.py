@@ -90,7 +90,8 @@ class SourcePolicies:
                 refused = owner.why_refused(adopt=False, renaming="SourcePolicyName")
                 raise TerminalError(Reason.FOREIGN_SOURCE_POLICY, str(refused))
             document = self._said(arn, held.default)
-            newer = [each for each in self._versions(arn) if _number(each) > _number(held.default)]
+            # By now another may be the default than GetPolicy told.
+            newer = [each for each in self._versions(arn, default=False) if _number(each) > _number(held.default)]
             return SourcePolicy(
                 name=name,
                 document=document,
@@ -112,12 +113,17 @@ class SourcePolicies:
         version = self._client.get_policy_version(PolicyArn=arn, VersionId=version_id)["PolicyVersion"]
         return iam_document(version["Document"])
 
-    def remove(self, name: str) -> None:
-        """Delete a shard: detach it, delete its versions, then the policy; repeating it is harmless."""
+    def remove(self, name: str, *, was_written: bool) -> None:
+        """Delete a shard: detach it, delete its versions, then the policy; repeating it is harmless.
+
+        What stands under the name of one that was never written, without our tags, is somebody else's, and stays.
+        """
         arn = self._arn(name)
         observed = self.observe(name)
         if observed is None:
             self._delete_unseen(arn)
+            return
+        if not (was_written or observed.tagged):
             return
         if observed.attached and not self._settings.attach_source_policy:
             message = f"{arn} is attached to {', '.join(sorted(observed.attached))}: detach it there, where AttachSourcePolicy=false leaves attaching to you, and ask again"

@@ -535,18 +535,33 @@ def test_an_adopted_policy_goes_on_naming_the_accounts_it_names(organization: Or
     assert stage.verdict(account_id) == ("enrolled", None)
 
 
+@pytest.mark.parametrize("scope", ["accounts", "organization"])
 @pytest.mark.parametrize("meanwhile", [{}, {"managed-by": "terraform"}], ids=["nobody's", "another tool's"])
-def test_a_policy_that_somebody_makes_meanwhile_is_not_overwritten(
-    organization: Organization, boundary: Boundary, meanwhile: dict[str, str]
+def test_a_policy_that_somebody_makes_meanwhile_is_neither_overwritten_nor_deleted(
+    organization: Organization, boundary: Boundary, meanwhile: dict[str, str], scope: str
 ) -> None:
     account_id = organization.member()
-    stage = Stage(organization)
+    stage = Stage(organization, SourcePolicyScope=scope)
     boundary.edit("iam:CreateRole", lambda _: organization.make_policy(SOURCE_POLICY, tags=meanwhile))
 
     stage.enroll(account_id)
 
     assert stage.verdict(account_id) == ("failed", "foreign_source_policy")
     assert (_policy(organization).versions, _policy(organization).tags) == (["v1"], meanwhile)
+
+    # A resync doesn't take it for a shard that somebody edited.
+    boundary.mend()
+    (repair,) = stage.run("resync")["source_policy"]
+    stage.work()
+    assert repair["reason"] == "foreign_source_policy"
+    assert (_policy(organization).versions, _policy(organization).tags) == (["v1"], meanwhile)
+
+    # Nor does an uninstall delete it, which can't end as long as the shard names accounts.
+    for _ in range(3):
+        stage.run("retire", {"accounts": "all", "force": True})
+        stage.work()
+    assert (_policy(organization).versions, _policy(organization).tags) == (["v1"], meanwhile)
+    assert (stage.shard(SOURCE_POLICY) == {}) == (scope == "organization")
 
 
 def test_a_policy_whose_creation_was_never_recorded_is_taken_up_again(
