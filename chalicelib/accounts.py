@@ -1,5 +1,6 @@
 """An account as Organizations describes it and as the ledger remembers it, and whether it should be enrolled."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -31,14 +32,18 @@ class Change(StrEnum):
 class Account:
     """A member of the organization, or its management account.
 
-    `ou_ids` are the organizational units above it, nearest last; empty where no OU setting asks for them.
+    `ou_ids` are the organizational units above it, nearest last; None where nobody asked for them.
     """
 
     id: AccountId
     name: str
     state: str
     joined_at: datetime | None
-    ou_ids: tuple[str, ...] = ()
+    ou_ids: tuple[str, ...] | None = None
+
+    def is_below(self, ou_ids: Iterable[str]) -> bool:
+        """Tell whether the account is in one of some organizational units, or below one."""
+        return not frozenset(ou_ids).isdisjoint(self.ou_ids or ())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,13 +118,22 @@ _UNWORKABLE_STATES = {
     "CLOSED": Reason.CLOSED,
 }
 
+OUT_OF_REACH = frozenset({Reason.DEPARTED, Reason.CLOSED, Reason.PENDING_CLOSURE, Reason.SUSPENDED})
+"""Why nobody can reach an account any more: a role that is left there is nothing that is left to do."""
+
+
+def why_out_of_reach(account: Account | None) -> Reason | None:
+    """Tell why nobody can reach an account, or None where one can; `account` is None for no member."""
+    reason = _UNWORKABLE_STATES.get(account.state) if account else Reason.DEPARTED
+    return reason if reason in OUT_OF_REACH else None
+
 
 def eligibility(account: Account, settings: Settings) -> Reason | None:
     """Tell why an account should not be enrolled, or None where it should; exclusion wins over inclusion."""
     if account.id == settings.management_account_id and not settings.include_management_account:
         return Reason.EXCLUDED
-    if account.id in settings.exclude_account_ids or settings.exclude_ou_ids.intersection(account.ou_ids):
+    if account.id in settings.exclude_account_ids or account.is_below(settings.exclude_ou_ids):
         return Reason.EXCLUDED
-    if settings.include_ou_ids and not settings.include_ou_ids.intersection(account.ou_ids):
+    if settings.include_ou_ids and not account.is_below(settings.include_ou_ids):
         return Reason.EXCLUDED
     return _UNWORKABLE_STATES.get(account.state)

@@ -12,9 +12,9 @@ from chalicelib.accounts import Account, Change, LedgerRow, Outcome, written_mom
 from chalicelib.arns import AccountId
 from chalicelib.errors import AccountError, MessageError, Reason, RetryableError
 from chalicelib.pen import Pen, Readiness, Settled
-from chalicelib.reconcile import REMOVED, Move, Reconcile, Verdict
+from chalicelib.reconcile import REMOVED, Reconcile, Verdict
 from chalicelib.requests import Message, Trigger, read_message
-from chalicelib.source_policy import Moves
+from chalicelib.source_policy import Move, Moves
 from chalicelib.telemetry import Metric, logger, metrics
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ _BELIEVED = timedelta(minutes=15)  # how long what a listing said of an account 
 _CLOCKS_DIFFER = timedelta(minutes=1)  # at most, between the functions that list and that record
 _RESERVE = 60.0  # seconds of a function's time that are kept for the source policy and the ledger
 _NEW = timedelta(days=1)  # an account that an event names later has not waited since it joined: it was moved, or let in
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 _COUNTED = {
     Outcome.ENROLLED: Metric.ACCOUNTS_ENROLLED,
@@ -109,7 +111,8 @@ class Enroll:
             judged = [(job, job.verdict) for job in jobs if job.verdict is not None]
             settled = self._source_policy([verdict for _, verdict in judged], readiness, owner, deadline)
             # Their roles are taken away now that the source policy names them no longer.
-            list(pool.map(self._reconcile.remove, [verdict for _, verdict in judged if _is_removed(verdict)]))
+            removed = [(verdict, job.row) for job, verdict in judged if _is_removed(verdict)]
+            list(pool.map(lambda each: self._reconcile.remove(*each), removed))
             recorded = list(pool.map(lambda each: self._record(each[0], each[1], settled), judged))
         # Metrics are not made for several threads at once.
         for (job, verdict), row in zip(judged, recorded, strict=True):
@@ -128,8 +131,7 @@ class Enroll:
             job.verdict = self._reconcile(
                 account_id, job.row, listed=self._believed(job), refusal=refusal, stopped=readiness.stopped
             )
-            if isinstance(refusal, RetryableError) and job.verdict.move is not Move.STAY:
-                # A policy that was there before and isn't taken in yet may name an account that no shard names.
+            if refusal is not None and job.verdict.move in readiness.held_back:
                 job.verdict.fail(refusal)
         except Exception as error:  # noqa: BLE001 - one account's failure never stops another's
             logger.exception("account failed unexpectedly", account_id=account_id)
@@ -202,8 +204,15 @@ def _jobs(records: list[dict[str, Any]]) -> list[_Job]:
         except MessageError as error:
             logger.error("message refused", message_id=record["messageId"], error=str(error))
             continue
-        jobs.setdefault(message.account_id, _Job(message, [])).records.append(record)
+        job = jobs.setdefault(message.account_id, _Job(message, []))
+        job.message = max(job.message, message, key=_listed_last)
+        job.records.append(record)
     return list(jobs.values())
+
+
+def _listed_last(message: Message) -> datetime:
+    """Sort messages by what they say: what has to be looked up is the newest, as none is told a newer truth than by looking."""
+    return message.listed_at or _NEVER
 
 
 def _unfinished(job: _Job, reason: Reason, message: str) -> Verdict:
@@ -219,6 +228,8 @@ def _is_removed(verdict: Verdict) -> bool:
 
 def _what_failed(verdict: Verdict, settled: Settled) -> AccountError | None:
     """Tell what kept the shard that concerns an account from being written; one that left may have been in any."""
+    if verdict.move is Move.EXCLUDE and settled.refused is not None:
+        return settled.refused
     if verdict.move is Move.STAY or not settled.errors:
         return None
     shard = settled.shards.get(verdict.account_id)

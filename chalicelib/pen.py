@@ -13,6 +13,8 @@ from chalicelib.arns import AccountId
 from chalicelib.errors import AccountError, Reason, RequestError, RetryableError, TerminalError
 from chalicelib.settings import Scope, Settings
 from chalicelib.source_policy import (
+    MOST_SHARDS,
+    Move,
     Moves,
     Shard,
     accounts_named,
@@ -23,6 +25,7 @@ from chalicelib.source_policy import (
     is_behind,
     is_frozen,
     place,
+    place_all_that_fit,
     plan,
     shard_name,
     shards_of,
@@ -45,22 +48,25 @@ _PLACEMENTS = 20
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """Which shard names each account that was to join, and what kept a shard from being written."""
+    """Which shard names each account that was to join, what kept a shard from being written, and the excluded from being placed."""
 
     shards: Mapping[AccountId, str]
     errors: Mapping[str, AccountError]
+    refused: AccountError | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
     """Which shard has a place already for each candidate that has one, and why no newcomer can have one.
 
-    `let_in` are the candidates that the source policy lets one in to as it is, `stopped` tells that everything is being
-    uninstalled: every account leaves; and `seen` is what all this was found in.
+    `held_back` are the moves of others that the refusal keeps from being made, too. `let_in` are the candidates that the source
+    policy lets one in to as it is, `stopped` tells that everything is being uninstalled: every account leaves; and `seen` is
+    what all this was found in.
     """
 
     placed: Mapping[AccountId, str]
     refusal: AccountError | None
+    held_back: frozenset[Move] = frozenset()
     stopped: bool = False
     let_in: frozenset[AccountId] = frozenset()
     seen: "Snapshot | None" = None
@@ -97,19 +103,14 @@ class Pen:
             if snapshot.stopped:
                 return Readiness({}, None, stopped=True)
             placed = shards_of(snapshot.shards, candidates)
-            let_in = self._let_in(snapshot, candidates) if self.names_everyone else frozenset(placed)
+            let_in = frozenset(filter(snapshot.lets_in, candidates))
             ready = Readiness(placed, None, let_in=let_in, seen=snapshot)
             try:
                 if not self._opens_a_shard(snapshot, candidates) or self._take_in(snapshot):
                     return ready
             except AccountError as error:
-                return replace(ready, refusal=error)
-        return replace(ready, refusal=_overtaken())
-
-    def _let_in(self, snapshot: "Snapshot", candidates: frozenset[AccountId]) -> frozenset[AccountId]:
-        if not snapshot.shards:
-            return frozenset()
-        return candidates.difference(*(shard.excluded for shard in snapshot.shards))
+                return replace(ready, refusal=error, held_back=_held_back(snapshot, error))
+        return replace(ready, refusal=_overtaken(), held_back=frozenset(Move) - {Move.STAY})
 
     def foresee(self, candidates: frozenset[AccountId]) -> Readiness:
         """Find out the same, writing nothing at all."""
@@ -123,7 +124,7 @@ class Pen:
 
     def _opens_a_shard(self, snapshot: "Snapshot", candidates: frozenset[AccountId]) -> bool:
         """Tell whether candidates need another shard; an AccountError tells that they can't be named."""
-        wanted = place(snapshot.shards, Moves(join=candidates), self._settings)
+        wanted = place(snapshot.shards, Moves(join=candidates), snapshot.in_force(self._settings))
         principals = {principal.arn for principal in self._settings.attachable_principals}
         opening = len(wanted) > len(snapshot.shards)
         if opening or any(principals - shard.attached for shard in snapshot.shards):
@@ -139,7 +140,7 @@ class Pen:
         found, named = self._held(snapshot)
         if not found:
             return True
-        wanted = place((*snapshot.shards, *found), Moves(join=named), self._settings)
+        wanted = place((*snapshot.shards, *found), Moves(join=named), snapshot.in_force(self._settings))
         self._table.place(snapshot, [shard for shard in wanted if shard not in snapshot.shards])
         return False
 
@@ -164,12 +165,12 @@ class Pen:
 
         Where nobody placed since a snapshot, that is as good as one of this moment.
         """
-        target = self._place(moves, seen)
+        target, refused = self._place(moves, seen)
         errors: dict[str, AccountError] = {}
         last_write = deadline - _RESERVE
         patience = min(self._clock() + _PATIENCE, last_write)
         current = target
-        while pending := [shard for shard in current if shard.name not in errors and self._is_pending(shard, target)]:
+        while pending := [shard for shard in self._pending(current, target) if shard.name not in errors]:
             now = self._clock()
             if now < last_write and self._table.take_pen(owner, now=now, until=deadline + LEASE_MARGIN):
                 try:
@@ -182,11 +183,37 @@ class Pen:
                 self._pause(_PAUSE)
             else:
                 errors |= {shard.name: _still_pending(shard) for shard in pending}
-            current = self._table.load().shards
-        named = shards_of(current, moves.join)
-        if self._settings.source_policy_scope is Scope.ORGANIZATION:
+            current = self._table.load()
+        named = shards_of(current.shards, moves.join)
+        if current.names_everyone:
             named = dict.fromkeys(moves.join, self._settings.source_policy_name)
-        return Settled(named, errors)
+        return Settled(named, errors, refused)
+
+    def follow_scope(
+        self, enrolled: Callable[[], frozenset[AccountId]], *, owner: str, deadline: float
+    ) -> Mapping[str, AccountError]:
+        """Change the scope that the shards are written in to what the settings ask for; an AccountError refuses it.
+
+        By the first write in scope accounts all who are enrolled are named, so that nobody loses access. Until then everything
+        goes on in the scope that is in force. What kept a shard from being written is told; it is written by and by.
+        """
+        for _ in range(_PLACEMENTS):
+            snapshot = self._table.load()
+            if snapshot.scope is self._settings.source_policy_scope or snapshot.stopped:
+                return {}
+            wanted = replace(snapshot, scope=self._settings.source_policy_scope)
+            joining: frozenset[AccountId] = frozenset()
+            if not wanted.names_everyone:
+                joining = enrolled().difference(*(shard.excluded for shard in snapshot.shards))
+            if self._opens_a_shard(wanted, joining) and not self._take_in(snapshot):
+                continue
+            shards = place(snapshot.shards, Moves(join=joining), self._settings)
+            if len(shards) > MOST_SHARDS:
+                message = f"{len(joining)} accounts need {len(shards)} shards, more than can be attached: set SourcePolicyScope=organization again"
+                raise TerminalError(Reason.QUOTA, message)
+            if self._table.place(wanted, [shard for shard in shards if shard not in snapshot.shards]):
+                return self.settle(Moves(), owner=owner, deadline=deadline).errors
+        raise _overtaken()
 
     def freeze(self, *, frozen: bool, owner: str, deadline: float) -> Mapping[str, AccountError]:
         """Deny everything, or no longer; a RequestError where the denial would be attached to nothing."""
@@ -212,25 +239,27 @@ class Pen:
                 raise _being_written()
             self._pause(_LONG_PAUSE)
         try:
-            done = [step for shard in self._table.load().shards for step in self._repair(shard)]
+            snapshot = self._table.load()
+            settings = snapshot.in_force(self._settings)
+            done = [step for shard in snapshot.shards for step in self._repair(shard, settings)]
             self._write_all(last_write)
         finally:
             self._table.let_go(owner)
         return done
 
-    def _repair(self, shard: Shard) -> Iterator[dict[str, Any]]:
-        organization_id = self._organization_id()
+    def _repair(self, shard: Shard, settings: Settings) -> Iterator[dict[str, Any]]:
+        organization_id = self._organization_id(settings)
         # What stands under the name of a shard that was never written may be anybody's: to create it finds out.
         observed = self._policies.observe(shard.name) if shard.written else None
-        desired = desired_policy(self._settings, shard, organization_id)
-        if not self._settings.attachable_principals:
+        desired = desired_policy(settings, shard, organization_id)
+        if not settings.attachable_principals:
             # Where the operator attaches, only what earlier settings had us attach goes.
             theirs = observed.attached if observed else frozenset()
             desired = replace(desired, attached=theirs - (shard.attached - desired.attached))
         for action in plan(observed, desired):
             self._policies.carry_out(shard.name, action)
             yield {"policy_name": shard.name, "action": type(action).__name__}
-        self._mark(shard, organization_id)
+        self._mark(shard, settings, organization_id)
 
     def remove(self, *, owner: str, deadline: float) -> None:
         """Delete every shard from IAM, then from the table; a RetryableError where another worker has the pen."""
@@ -249,16 +278,11 @@ class Pen:
 
     def fill_percent(self) -> float:
         """Say how much of the room for accounts is taken, over all the shards that could be attached."""
-        shards = self._table.load().shards
-        if self._settings.source_policy_scope is Scope.ORGANIZATION:
-            return 100 * sum(len(shard.excluded) for shard in shards) / capacity(self._settings)
-        taken = sum(len(shard.accounts) for shard in shards)
+        snapshot = self._table.load()
+        if snapshot.names_everyone:
+            return 100 * sum(len(shard.excluded) for shard in snapshot.shards) / capacity(self._settings)
+        taken = sum(len(shard.accounts) for shard in snapshot.shards)
         return 100 * taken / (capacity(self._settings) * max(self._policies.room(), 1))
-
-    @property
-    def names_everyone(self) -> bool:
-        """Tell whether the source policy lets one into the whole organization, but for who is left out."""
-        return self._settings.source_policy_scope is Scope.ORGANIZATION
 
     def stop(self) -> None:
         """Have every account leave the source policy, and none join, until `resume`."""
@@ -269,18 +293,25 @@ class Pen:
         if self._table.load().stopped:
             self._table.resume()
 
-    def _place(self, moves: Moves, seen: "Snapshot | None") -> tuple[Shard, ...]:
+    def forget_names(self) -> None:
+        """Have other names and another scope allowed, where nothing is left of what was made for these."""
+        snapshot = self._table.load()
+        if snapshot.stopped and not snapshot.shards:
+            self._table.forget_names(snapshot)
+
+    def _place(self, moves: Moves, seen: "Snapshot | None") -> "tuple[Snapshot, AccountError | None]":
+        """Answer the snapshot that is placed, and what kept exclusions out of it."""
         snapshot: Snapshot = seen or self._table.load()
         for _ in range(_PLACEMENTS):
             if snapshot.stopped and not snapshot.shards:
-                return ()  # What was uninstalled is not opened again, not even to leave an account out.
-            wanted = place(snapshot.shards, moves, self._settings)
+                return snapshot, None  # What was uninstalled is not opened again, not even to leave an account out.
+            wanted, refused = place_all_that_fit(snapshot.shards, moves, snapshot.in_force(self._settings))
             if snapshot is not seen and len(wanted) > len(snapshot.shards) > 0:
                 self._require_room(snapshot, moves.join)
             changed = [shard for shard in wanted if shard not in snapshot.shards]
             overtaken = not self._table.place(snapshot, changed) if changed else self._table.has_moved(snapshot)
             if not overtaken:
-                return wanted
+                return replace(snapshot, shards=wanted), refused
             snapshot = self._table.load()
         raise _overtaken()
 
@@ -298,56 +329,69 @@ class Pen:
         if held:
             raise _overtaken()
 
-    def _is_pending(self, shard: Shard, target: tuple[Shard, ...]) -> bool:
-        """Tell whether IAM still lacks what this batch placed, or is behind on settings; others' later moves are theirs."""
-        placed = next((each.version for each in target if each.name == shard.name), 0)
-        return shard.written < placed or (shard.written == shard.version and self._is_behind(shard))
+    def _pending(self, current: "Snapshot", target: "Snapshot") -> Iterator[Shard]:
+        """List the shards of which IAM still lacks what this batch placed, or is behind on settings; others' later moves are theirs."""
+        placed = {shard.name: shard.version for shard in target.shards}
+        settings = current.in_force(self._settings)
+        for shard in current.shards:
+            is_owed = shard.written < placed.get(shard.name, 0)
+            if is_owed or (shard.written == shard.version and self._is_behind(shard, settings)):
+                yield shard
 
-    def _is_behind(self, shard: Shard) -> bool:
-        return is_behind(self._settings, shard, self._organization_id())
+    def _is_behind(self, shard: Shard, settings: Settings) -> bool:
+        return is_behind(settings, shard, self._organization_id(settings))
 
-    def _write_all(self, last_write: float) -> tuple[dict[str, AccountError], tuple[Shard, ...]]:
+    def _write_all(self, last_write: float) -> "tuple[dict[str, AccountError], Snapshot]":
         """Write every shard that is behind until none is; tell what failed, and the shards as they are now."""
         errors: dict[str, AccountError] = {}
         while True:
             snapshot: Snapshot = self._table.load()
-            shards = tuple(self._written(shard, errors, last_write) for shard in snapshot.shards)
+            settings = snapshot.in_force(self._settings)
+            shards = tuple(self._written(shard, settings, errors, last_write) for shard in snapshot.shards)
             # Marks are the lease holder's alone, so unless somebody placed there is nothing to look at again.
             if not self._table.has_moved(snapshot):
-                return errors, shards
+                return errors, replace(snapshot, shards=shards)
 
-    def _written(self, shard: Shard, errors: dict[str, AccountError], last_write: float) -> Shard:
+    def _written(self, shard: Shard, settings: Settings, errors: dict[str, AccountError], last_write: float) -> Shard:
         """Write a shard where it is behind, and tell what it is after that; what fails is not tried again."""
-        if shard.name in errors or not self._is_behind(shard):
+        if shard.name in errors or not self._is_behind(shard, settings):
             return shard
         try:
             if self._clock() >= last_write:
                 raise _still_pending(shard)
-            return self._write(shard)
+            return self._write(shard, settings)
         except AccountError as error:
             errors[shard.name] = error
             return shard
 
-    def _write(self, shard: Shard) -> Shard:
-        organization_id = self._organization_id()
-        desired = desired_policy(self._settings, shard, organization_id)
-        for action in plan(believed_policy(self._settings, shard, organization_id), desired):
+    def _write(self, shard: Shard, settings: Settings) -> Shard:
+        organization_id = self._organization_id(settings)
+        desired = desired_policy(settings, shard, organization_id)
+        for action in plan(believed_policy(settings, shard, organization_id), desired):
             self._policies.carry_out(shard.name, action)
-        return self._mark(shard, organization_id)
+        return self._mark(shard, settings, organization_id)
 
-    def _mark(self, shard: Shard, organization_id: str) -> Shard:
-        desired = desired_policy(self._settings, shard, organization_id)
+    def _mark(self, shard: Shard, settings: Settings, organization_id: str) -> Shard:
+        desired = desired_policy(settings, shard, organization_id)
         marked = replace(
             shard,
             written=shard.version,
-            form=form(self._settings, shard, organization_id),
+            form=form(settings, shard, organization_id),
             attached=desired.attached,
         )
         self._table.mark_written(marked)
         return marked
 
-    def _organization_id(self) -> str:
-        return self._ask_organization_id() if self._settings.source_policy_scope is Scope.ORGANIZATION else ""
+    def _organization_id(self, settings: Settings) -> str:
+        return self._ask_organization_id() if settings.source_policy_scope is Scope.ORGANIZATION else ""
+
+
+def _held_back(snapshot: "Snapshot", refusal: AccountError) -> frozenset[Move]:
+    if isinstance(refusal, RetryableError):
+        # A policy that was there before and isn't taken in yet may name an account that no shard names.
+        return frozenset(Move) - {Move.STAY}
+    # In scope organization an exclusion would open the first shard, and others then find it there.
+    return frozenset({Move.EXCLUDE}) if snapshot.names_everyone and not snapshot.shards else frozenset()
 
 
 def _still_pending(shard: Shard) -> RetryableError:

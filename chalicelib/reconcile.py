@@ -3,10 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.accounts import Account, Change, LedgerRow, Outcome, eligibility
+from chalicelib.accounts import Account, Change, LedgerRow, Outcome, eligibility, moment, why_out_of_reach
 from chalicelib.arns import AccountId
 from chalicelib.errors import AccountError, Reason, RetryableError, TerminalError
 from chalicelib.member_role import (
@@ -23,6 +22,7 @@ from chalicelib.member_role import (
     why_foreign,
 )
 from chalicelib.settings import Settings
+from chalicelib.source_policy import Move
 
 if TYPE_CHECKING:
     from chalicelib.aws.member_roles import MemberRoles
@@ -33,14 +33,7 @@ if TYPE_CHECKING:
 REMOVED = frozenset({Reason.RETIRED_BY_REQUEST, Reason.STOPPED})
 """The reasons for which the member role is taken away too, once the source policy no longer names the account."""
 
-
-class Move(StrEnum):
-    """What a verdict means for the source policy."""
-
-    JOIN = "join"
-    LEAVE = "leave"
-    EXCLUDE = "exclude"
-    STAY = "stay"
+_PROPAGATED = timedelta(minutes=2)  # what IAM was told longer ago, it shows
 
 
 @dataclass(kw_only=True, slots=True)
@@ -107,7 +100,9 @@ class Reconcile:
         """
         verdict = Verdict(account_id=account_id, role_arn=row.role_arn if row else None)
         try:
-            verdict.account = listed or self._organization.describe(account_id)
+            # A listing that was made before the settings named OUs doesn't tell in which the account is.
+            enough = listed is not None and not (self._settings.names_ous and listed.ou_ids is None)
+            verdict.account = listed if enough else self._organization.describe(account_id)
             reason = why_ineligible(verdict.account, row, self._settings, stopped=stopped)
             verdict.eligible = reason is None
             if reason is not None:
@@ -144,13 +139,25 @@ class Reconcile:
         verdict.fingerprint = fingerprint(desired)
         verdict.move = Move.JOIN
 
-    def remove(self, verdict: Verdict, *, dry_run: bool = False) -> None:
+    def remove(self, verdict: Verdict, row: LedgerRow | None, *, dry_run: bool = False) -> None:
         """Take the member role of a retired account away, if it is ours; a failure leaves the account retired all the same."""
+        out_of_reach = why_out_of_reach(verdict.account)
+        if out_of_reach is not None:
+            # Should the account be there again, a resync tries what says why it failed.
+            verdict.error = row.error if row else None
+            if verdict.role_arn is not None:
+                verdict.error = f"{verdict.role_arn} may still be there: its account is {out_of_reach}"
+                verdict.role_arn = None
+            return
         desired = desired_role(self._settings, verdict.account_id)
         session_policy = (looking_document if dry_run else removing_document)(self._settings, verdict.account_id)
         try:
             with self._sessions.entered(verdict.account_id, session_policy) as verdict.access_role:
                 observed = self._roles.observe(desired)
+                if observed is None and self._may_be_unseen(row):
+                    raise RetryableError(
+                        Reason.STALE_READ, f"{desired.arn} was recorded a moment ago, and IAM shows none"
+                    )
                 ours = observed is not None and self._settings.owner(observed.tags, observed.arn).ours
                 for action in removal(observed) if observed is not None and ours else ():
                     if not dry_run:
@@ -161,6 +168,9 @@ class Reconcile:
         except AccountError as error:
             verdict.error = str(error)
             verdict.retryable = isinstance(error, RetryableError)
+
+    def _may_be_unseen(self, row: LedgerRow | None) -> bool:
+        return row is not None and row.role_arn is not None and self._clock() - moment(row.updated_at) < _PROPAGATED
 
     def _within_grace(self, error: AccountError, account: Account | None) -> AccountError:
         """Read a denial as "not ready yet" while an account is new: its access role and IAM take minutes to be there."""
@@ -176,11 +186,11 @@ def why_ineligible(
     account: Account | None, row: LedgerRow | None, settings: Settings, *, stopped: bool = False
 ) -> Reason | None:
     """Tell why an account should not be enrolled now, or None where it should; `account` is None for no member."""
-    if account is None:
-        return Reason.DEPARTED
     if row is not None and row.reason is Reason.RETIRED_BY_REQUEST:
-        return Reason.RETIRED_BY_REQUEST
-    return Reason.STOPPED if stopped else eligibility(account, settings)
+        return Reason.RETIRED_BY_REQUEST  # It outlives that the account is away.
+    if account is None or stopped:
+        return why_out_of_reach(account) or Reason.STOPPED
+    return eligibility(account, settings)
 
 
 def _turn_away(verdict: Verdict, reason: Reason, row: LedgerRow | None) -> None:
@@ -188,4 +198,5 @@ def _turn_away(verdict: Verdict, reason: Reason, row: LedgerRow | None) -> None:
     was_in = row is not None and (row.policy_name is not None or row.outcome is Outcome.RETIRED)
     verdict.outcome = Outcome.RETIRED if was_in else Outcome.SKIPPED
     verdict.reason = reason
-    verdict.move = Move.EXCLUDE if reason in {Reason.EXCLUDED, *REMOVED} else Move.LEAVE
+    stays_out = reason in {Reason.EXCLUDED, *REMOVED} and verdict.account is not None
+    verdict.move = Move.EXCLUDE if stays_out else Move.LEAVE

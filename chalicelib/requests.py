@@ -176,7 +176,7 @@ def write_message(message: Message) -> str:
             "name": account.name,
             "state": account.state,
             "joined_at": account.joined_at.isoformat() if account.joined_at else None,
-            "ou_ids": list(account.ou_ids),
+            "ou_ids": account.ou_ids,
         }
         body["listed_at"] = message.listed_at.isoformat()
     return json.dumps(body, separators=(",", ":"))
@@ -210,12 +210,13 @@ def _listing(account_id: AccountId, content: dict[str, Any]) -> tuple[Account, d
     try:
         listed, listed_at = content["account"], datetime.fromisoformat(content["listed_at"])
         joined_at = datetime.fromisoformat(listed["joined_at"]) if listed["joined_at"] else None
+        ou_ids = listed["ou_ids"]
         account = Account(
             id=account_id,
             name=str(listed["name"]),
             state=str(listed["state"]),
             joined_at=joined_at,
-            ou_ids=tuple(str(ou_id) for ou_id in listed["ou_ids"]),
+            ou_ids=None if ou_ids is None else tuple(str(ou_id) for ou_id in ou_ids),
         )
     except (KeyError, TypeError, ValueError):
         return None, None

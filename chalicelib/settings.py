@@ -114,6 +114,11 @@ class Settings:
         return tuple(principal for principal in self.source_principals if principal.kind != "root")
 
     @property
+    def names_ous(self) -> bool:
+        """Whether an account's organizational units decide on anything."""
+        return bool(self.include_ou_ids or self.exclude_ou_ids)
+
+    @property
     def ownership_tags(self) -> dict[str, str]:
         """The two tags that mark a role or policy as this stage's."""
         return {MANAGED_BY_TAG: MANAGED_BY, STAGE_TAG: self.stage}

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any, TypeAlias
 
 from chalicelib.arns import AccountId, is_account_id, policy_arn, role_arn
@@ -14,6 +15,13 @@ from chalicelib.settings import Scope, Settings
 
 POLICY_LIMIT = 6144
 """Characters of a managed policy, not adjustable ("IAM and AWS STS quotas")."""
+
+MOST_SHARDS = 25
+"""No principal has more policies attached ("IAM and AWS STS quotas")."""
+
+# Accounts that scope accounts remembers to be left out, should the scope be the organization one day: more than a policy has
+# room to leave out, so that such a change is refused.
+_MOST_REMEMBERED = 1000
 
 # Stands where no account does: IAM refuses an empty list, and no account has this id.
 _NOBODY = "000000000000"
@@ -36,6 +44,15 @@ class Shard:
     written: int = 0
     form: str = ""
     attached: frozenset[str] = frozenset()
+
+
+class Move(StrEnum):
+    """What a verdict on an account means for the source policy."""
+
+    JOIN = "join"
+    LEAVE = "leave"
+    EXCLUDE = "exclude"
+    STAY = "stay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +160,22 @@ def place(shards: tuple[Shard, ...], moves: Moves, settings: Settings) -> tuple[
         joined = [newcomers.pop() for _ in range(min(limit, len(newcomers)))]
         wanted.append(Shard(name=shard_name(settings, len(wanted)), accounts=frozenset(joined)))
     if wanted:
-        first = wanted[0]
-        wanted[0] = replace(first, excluded=(first.excluded | moves.exclude) - moves.join - moves.leave)
+        excluded = (wanted[0].excluded | moves.exclude) - moves.join - moves.leave
+        if settings.source_policy_scope is Scope.ACCOUNTS:
+            excluded = frozenset(sorted(excluded)[:_MOST_REMEMBERED])
+        wanted[0] = replace(wanted[0], excluded=excluded)
     before = {shard.name: shard for shard in shards}
     return tuple(_counted(before.get(shard.name), shard, settings) for shard in wanted)
+
+
+def place_all_that_fit(
+    shards: tuple[Shard, ...], moves: Moves, settings: Settings
+) -> tuple[tuple[Shard, ...], TerminalError | None]:
+    """Place, and where there are too many to be left out, place the others alone, and tell why these were not."""
+    try:
+        return place(shards, moves, settings), None
+    except TerminalError as error:
+        return place(shards, replace(moves, exclude=frozenset()), settings), error
 
 
 def _counted(before: Shard | None, shard: Shard, settings: Settings) -> Shard:

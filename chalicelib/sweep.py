@@ -11,14 +11,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
-from chalicelib.accounts import RETRIED, Account, LedgerRow, Outcome, is_on_its_way, moment, written_moment
+from chalicelib.accounts import (
+    OUT_OF_REACH,
+    RETRIED,
+    Account,
+    LedgerRow,
+    Outcome,
+    is_on_its_way,
+    moment,
+    written_moment,
+)
 from chalicelib.arns import AccountId
 from chalicelib.errors import AccountError, Reason, RequestError, RetryableError
 from chalicelib.pen import Pen, Readiness
-from chalicelib.reconcile import REMOVED, Move, Reconcile, Verdict, why_ineligible
+from chalicelib.reconcile import REMOVED, Reconcile, Verdict, why_ineligible
 from chalicelib.requests import Message, Request, Selection, Trigger, write_request
 from chalicelib.settings import Settings
-from chalicelib.source_policy import Moves, capacity, place
+from chalicelib.source_policy import Move, Moves, capacity, place_all_that_fit
 from chalicelib.telemetry import Metric, logger, metrics
 
 if TYPE_CHECKING:
@@ -35,8 +44,6 @@ _FEW = 2  # accounts that may always be retired, however small the organization
 
 _FIRST_SPACING = timedelta(hours=1)
 _LONGEST_SPACING = timedelta(days=7)
-# A role that nobody can reach any more is nothing that is left to do.
-OUT_OF_REACH = frozenset({Reason.DEPARTED, Reason.CLOSED, Reason.PENDING_CLOSURE, Reason.SUSPENDED})
 
 _UNHEARD = timedelta(minutes=15)  # by when an event would have told of an account
 _LATELY = timedelta(days=2)  # older accounts may be older than the deployment
@@ -149,23 +156,35 @@ class Sweep:
         if request.dry_run:
             stopped = self._pen.standing().stopped
             return self._preview(request, self._chosen(request, stopped=stopped), deadline, stopped=stopped)
+        failures = self._follow_scope(owner=owner, deadline=deadline)
         tally = self._sweep(request, Trigger.RESYNC)
         repairs: list[dict[str, Any]] = []
         if request.accounts is Selection.ALL:
-            verified = True
             try:
                 repairs = self._pen.repair(owner=owner, deadline=deadline)
             except AccountError as error:
                 logger.error("source policy could not be verified", reason=error.reason, error=str(error))
-                repairs = [{"error": str(error), "reason": error.reason}]
-                verified = isinstance(error, RetryableError)
+                failures.append(error)
             # The heartbeat: of full passes, and of those that somebody must mend before they are full, none.
+            verified = all(isinstance(error, RetryableError) for error in failures)
             metrics.add_metric(Metric.RESYNCS, MetricUnit.Count, int(verified))
+        repairs += _steps(failures)
         self._gauge(tally)
         logger.info("resync", selection=request.accounts, repairs=repairs, **tally.counts())
         standing = self._pen.standing()
         frozen = any(shard.frozen for shard in standing.shards)
-        return {**_answer(tally.counts() | {"frozen": frozen, "stopped": standing.stopped}), "source_policy": repairs}
+        return _answer(tally.counts() | {"frozen": frozen, "stopped": standing.stopped}, repairs)
+
+    def _follow_scope(self, *, owner: str, deadline: float) -> list[AccountError]:
+        """Have the source policy in the scope that the settings ask for, or tell what is in the way."""
+        try:
+            return list(self._pen.follow_scope(self._enrolled, owner=owner, deadline=deadline).values())
+        except AccountError as error:
+            logger.error("source policy's scope could not be changed", reason=error.reason, error=str(error))
+            return [error]
+
+    def _enrolled(self) -> frozenset[AccountId]:
+        return frozenset(row.account_id for row in self._ledger.rows() if _is_in(row))
 
     def _sweep(self, request: Request, trigger: Trigger) -> _Tally:
         now = self._now()
@@ -181,7 +200,7 @@ class Sweep:
                 seen.add(int(account.id))
                 ineligible = why_ineligible(account, row, self._settings, stopped=standing.stopped)
                 tally.count(account, row, ineligible, now)
-                if _is_selected(account, row, ineligible, request, let_in=self._lets_in(account, standing)):
+                if _is_selected(account, row, ineligible, request, let_in=_lets_in(account, standing)):
                     message = Message(account_id=account.id, trigger=trigger, account=account, listed_at=now)
                     would_retire = ineligible is not None and ineligible not in REMOVED and _is_in(row)
                     (retiring if would_retire else sending).append(message)
@@ -189,10 +208,15 @@ class Sweep:
             tally.sent += len(sending)
         unheard: list[Message] = []
         in_policy = 0
+        # Whom a policy that was taken in named, or a table that was put back, of whom no row tells.
+        strangers = _strangers(standing, seen) if _is_whole(request) else set()
         for row in self._ledger.rows():
             in_policy += _is_in(row)
             if _is_gone(row, seen, request):
                 (retiring if _is_in(row) else unheard).append(Message(account_id=row.account_id, trigger=trigger))
+                strangers.discard(row.account_id)
+        in_policy += len(strangers)
+        retiring += [Message(account_id=account_id, trigger=trigger) for account_id in sorted(strangers)]
         self._queue.send(unheard)
         tally.sent += len(unheard)
         self._retire(retiring, in_policy, tally, force=request.force)
@@ -232,7 +256,7 @@ class Sweep:
     def leftovers(self, after: str, *, deadline: float) -> tuple[list[dict[str, Any]], str]:
         """Look, in every account that the ledger knows and that can be reached, for a role that is ours.
 
-        Answer what was found, or could not be looked at, and the account id to go on after if the time was too short.
+        Answer what was found, or could not be looked at, and the account id to go on after if the time, or an answer, was too short.
         """
         # A row without a name is of an id that Organizations never told of: it is nobody's to enter.
         known = (row for row in self._ledger.rows() if row.name is not None)
@@ -240,19 +264,22 @@ class Sweep:
         closed = () if self._settings.include_management_account else (self._settings.management_account_id,)
         pending = sorted(each for each in reachable if each > after and each not in closed)
         found: list[dict[str, Any]] = []
+        size = 0
 
         def look(account_id: AccountId) -> Verdict:
             # Only Organizations' word has an account entered, and not that of a row.
             verdict = self._reconcile(account_id, None, stopped=True, dry_run=True)
             if verdict.reason is Reason.STOPPED:
                 verdict.outcome = Outcome.RETIRED
-                self._reconcile.remove(verdict, dry_run=True)
+                self._reconcile.remove(verdict, None, dry_run=True)
             return verdict
 
         with self._pool(self._settings.threads) as pool:
             for chunk in _chunks(pending, self._settings.threads * 2):
-                found += [_told(verdict) for verdict in pool.map(look, chunk) if verdict.actions or verdict.error]
-                if chunk[-1] != pending[-1] and self._clock() > deadline - _RESERVE:
+                told = [_told(verdict) for verdict in pool.map(look, chunk) if verdict.actions or verdict.error]
+                found += told
+                size += len(json.dumps(told))
+                if chunk[-1] != pending[-1] and (size > _ANSWER or self._clock() > deadline - _RESERVE):
                     return found, chunk[-1]
         return found, ""
 
@@ -284,7 +311,7 @@ class Sweep:
             refusal = None if pair[0] in readiness.placed else readiness.refusal
             verdict = self._reconcile(pair[0], row, listed=pair[1], refusal=refusal, stopped=stopped, dry_run=True)
             if verdict.reason in REMOVED:
-                self._reconcile.remove(verdict, dry_run=True)
+                self._reconcile.remove(verdict, None, dry_run=True)
             return verdict
 
         with self._pool(self._settings.threads) as pool:
@@ -325,25 +352,23 @@ class Sweep:
                 seen.add(int(account.id))
                 row = rows.get(account.id)
                 ineligible = why_ineligible(account, row, self._settings, stopped=stopped)
-                if _is_selected(account, row, ineligible, request, let_in=self._lets_in(account, standing)):
+                if _is_selected(account, row, ineligible, request, let_in=_lets_in(account, standing)):
                     yield account.id, account
-        yield from ((row.account_id, None) for row in self._ledger.rows() if _is_gone(row, seen, request))
-
-    def _lets_in(self, account: Account, standing: "Snapshot") -> bool:
-        """Tell whether the source policy lets one in to an account that it doesn't name: what it left out, it forgets when uninstalled."""
-        if standing.stopped or not self._pen.names_everyone:
-            return False
-        return not any(account.id in shard.excluded for shard in standing.shards)
+        gone = {row.account_id for row in self._ledger.rows() if _is_gone(row, seen, request)}
+        if _is_whole(request):
+            gone |= _strangers(standing, seen)
+        yield from ((account_id, None) for account_id in gone)
 
     def _shards_after(self, moves: dict[Move, set[AccountId]]) -> list[dict[str, Any]]:
-        before = self._pen.standing().shards
+        standing = self._pen.standing()
         asked = Moves(
             join=frozenset(moves[Move.JOIN]), leave=frozenset(moves[Move.LEAVE]), exclude=frozenset(moves[Move.EXCLUDE])
         )
-        known = {shard.name: shard for shard in before}
+        known = {shard.name: shard for shard in standing.shards}
         refusal = self._pen.foresee(asked.join).refusal if asked.join else None
+        shards, refused = place_all_that_fit(standing.shards, asked, standing.in_force(self._settings))
         told = []
-        for shard in place(before, asked, self._settings):
+        for shard in shards:
             old = known.get(shard.name)
             told.append(
                 {
@@ -353,7 +378,7 @@ class Sweep:
                     "joining": sorted(shard.accounts - (old.accounts if old else frozenset())),
                     "leaving": sorted(old.accounts - shard.accounts) if old else [],
                     # Where there are more accounts than room, those that come last find none.
-                    "error": str(refusal) if refusal and old is None else None,
+                    "error": str(refused or refusal) if refused or (refusal and old is None) else None,
                 }
             )
         return told
@@ -405,7 +430,7 @@ def _is_in(row: LedgerRow | None) -> bool:
 def _is_selected(
     account: Account, row: LedgerRow | None, ineligible: Reason | None, request: Request, *, let_in: bool
 ) -> bool:
-    if request.ous and not request.ous.intersection(account.ou_ids):
+    if request.ous and not account.is_below(request.ous):
         return False
     if request.reasons and (row is None or row.reason not in request.reasons):
         return False
@@ -418,14 +443,30 @@ def _is_selected(
     if row is None:
         return True
     if ineligible is None:
-        return row.outcome in {Outcome.SKIPPED, Outcome.RETIRED}
+        return row.outcome in {Outcome.SKIPPED, Outcome.RETIRED} or (row.outcome is Outcome.ENROLLED and not let_in)
     return row.outcome in {Outcome.ENROLLED, Outcome.FAILED} or row.reason is not ineligible
+
+
+def _lets_in(account: Account, standing: "Snapshot") -> bool:
+    """Tell whether the source policy lets one in to an account, or will: what it left out, it forgot when it was uninstalled."""
+    will = standing.names_everyone and not standing.shards and not standing.stopped
+    return will or standing.lets_in(account.id)
+
+
+def _is_whole(request: Request) -> bool:
+    """Tell whether a request is about everyone."""
+    return not (request.ous or request.reasons or request.accounts is Selection.FAILED)
+
+
+def _strangers(standing: "Snapshot", seen: set[int]) -> set[AccountId]:
+    """List the accounts that shards name and a listing of everyone lacks."""
+    return {account_id for shard in standing.shards for account_id in shard.accounts if int(account_id) not in seen}
 
 
 def _is_gone(row: LedgerRow, seen: set[int], request: Request) -> bool:
     """Tell whether a listing of everyone lacks an account that was a member when it was recorded."""
-    whole = not (request.ous or request.reasons or request.accounts is Selection.FAILED)
-    return whole and int(row.account_id) not in seen and row.reason not in {Reason.DEPARTED, *REMOVED}
+    at_rest = row.reason in {Reason.DEPARTED, *REMOVED} and not _is_in(row)
+    return _is_whole(request) and int(row.account_id) not in seen and not at_rest
 
 
 def _is_due(row: LedgerRow, request: Request, now: datetime) -> bool:
@@ -452,5 +493,9 @@ def _told(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _answer(counts: dict[str, Any]) -> dict[str, Any]:
-    return {"counts": counts, "accounts": [], "source_policy": [], "next": None}
+def _steps(failures: Iterable[AccountError]) -> list[dict[str, Any]]:
+    return [{"error": str(error), "reason": error.reason} for error in failures]
+
+
+def _answer(counts: dict[str, Any], source_policy: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    return {"counts": counts, "accounts": [], "source_policy": source_policy or [], "next": None}

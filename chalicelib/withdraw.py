@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from chalicelib.accounts import LedgerRow, Outcome, written_moment
+from chalicelib.accounts import OUT_OF_REACH, LedgerRow, Outcome, written_moment
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason, RequestError
 from chalicelib.pen import Pen
 from chalicelib.reconcile import REMOVED
 from chalicelib.requests import Message, Request, Selection, Trigger
-from chalicelib.sweep import OUT_OF_REACH, Sweep
+from chalicelib.sweep import Sweep
 from chalicelib.telemetry import Metric, logger, metrics
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Withdraw:
                 'retiring all accounts uninstalls everything: say so with {"accounts": "all", "force": true}'
             )
         self._pen.stop()
-        if self._pen.names_everyone:
+        if self._pen.standing().names_everyone:
             # No policy has room to leave out a whole organization, account by account: it goes first.
             self._pen.remove(owner=owner, deadline=deadline)
         rows = {row.account_id: row for row in self._ledger.rows() if _is_left(row)}
@@ -70,7 +70,10 @@ class Withdraw:
             told += unrecorded
         metrics.add_metric(Metric.ACCOUNTS_SENT, MetricUnit.Count, len(left))
         logger.info("uninstall", left=len(left))
-        return self._uninstalled(told, after)
+        answer = self._uninstalled(told, after)
+        if answer["next"] is None:
+            self._pen.forget_names()
+        return answer
 
     def _retire(self, request: Request, account_ids: tuple[AccountId, ...], deadline: float) -> dict[str, Any]:
         rows = self._ledger.read(account_ids)

@@ -6,12 +6,10 @@ Usage: python -m deploy.undeploy STAGE
 import sys
 from typing import Any
 
-from chalicelib.errors import Reason
+from chalicelib.accounts import OUT_OF_REACH
 from deploy.aws import Aws, DeployError, command_line, configured_region, delete_stack, place, stack, table_exists
 
 _SHOWN = 20
-# A role in an account that is gone or closed can't be reached any more, and nobody can assume it.
-_OUT_OF_REACH = {Reason.DEPARTED, Reason.CLOSED, Reason.PENDING_CLOSURE, Reason.SUSPENDED}
 
 
 def undeploy(stage: str, *, aws: Aws, region: str) -> str:
@@ -52,7 +50,7 @@ def _refuse_while_in_use(ledger: str, aws: Aws) -> None:
 def _use(item: dict[str, Any]) -> str | None:
     """Tell what an account's row says is still there, if anything."""
     told = {key: item.get(key, {}).get("S", "") for key in ("account_id", "outcome", "role_arn", "reason")}
-    left = told["role_arn"] and told["reason"] not in _OUT_OF_REACH
+    left = told["role_arn"] and told["reason"] not in OUT_OF_REACH
     return (
         f"{told['account_id']} {told['outcome']} {told['role_arn']}".rstrip()
         if told["outcome"] == "enrolled" or left

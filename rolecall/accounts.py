@@ -89,7 +89,7 @@ def read_entries(stage: Stage, wanted: Filter) -> list[Entry]:
     if not wanted.ou_ids and wanted.known_only:
         return select(rows, None, wanted)
     accounts = stage.accounts()
-    inhabited = {ou_id for account in accounts for ou_id in account.ou_ids}
+    inhabited = {ou_id for account in accounts for ou_id in account.ou_ids or ()}
     if wanted.ou_ids - inhabited:
         unknown = sorted(wanted.ou_ids - set(stage.units()))
         if unknown:
@@ -105,7 +105,7 @@ def select(rows: Iterable[LedgerRow], listed: Iterable[Account] | None, wanted: 
     for account_id in sorted(known.keys() | accounts.keys()):
         row, account = known.get(account_id), accounts.get(account_id)
         name = (account.name if account else row.name if row else None) or ""
-        if wanted.ou_ids and (account is None or not wanted.ou_ids.intersection(account.ou_ids)):
+        if wanted.ou_ids and (account is None or not account.is_below(wanted.ou_ids)):
             continue
         if wanted.outcomes and (row is None or row.outcome not in wanted.outcomes):
             continue

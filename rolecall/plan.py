@@ -176,8 +176,8 @@ def read_shards(told: Iterable[Mapping[str, Any]]) -> list[PlannedShard]:
 def placed_together(stage: Stage, pages: Iterable[PlannedShard]) -> list[PlannedShard]:
     """Place the accounts of several answers as the workers would."""
     told = list(pages)
-    standing = stage.shards().shards
-    before = {shard.name: shard.accounts for shard in standing}
+    standing = stage.shards()
+    before = {shard.name: shard.accounts for shard in standing.shards}
     moves = Moves(
         join=frozenset(each for shard in told for each in shard.joining),
         leave=frozenset(each for shard in told for each in shard.leaving),
@@ -190,7 +190,7 @@ def placed_together(stage: Stage, pages: Iterable[PlannedShard]) -> list[Planned
             joining=tuple(sorted(shard.accounts - before.get(shard.name, frozenset()))),
             leaving=tuple(sorted(before.get(shard.name, frozenset()) - shard.accounts)),
         )
-        for shard in place(standing, moves, stage.settings)
+        for shard in place(standing.shards, moves, standing.in_force(stage.settings))
     ]
 
 

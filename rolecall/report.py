@@ -17,7 +17,7 @@ from chalicelib.accounts import Account, LedgerRow, Outcome
 from chalicelib.aws.shards import Snapshot
 from chalicelib.member_role import ASSUME_ACTIONS, DENIED_DATA_READS, trust_document
 from chalicelib.reconcile import why_ineligible
-from chalicelib.settings import Scope, Settings
+from chalicelib.settings import Settings
 from chalicelib.source_policy import Shard, capacity, document
 from rolecall import __version__
 from rolecall.reasons import MEANING, REMEDY
@@ -117,7 +117,7 @@ def report(data: Report) -> str:
         remedy=REMEDY,
         named=sum(len(shard.accounts) for shard in shards),
         capacity=capacity(settings),
-        whole=settings.source_policy_scope is Scope.ORGANIZATION,
+        whole=data.snapshot.names_everyone,
         frozen=any(shard.frozen for shard in shards),
         actions=ASSUME_ACTIONS,
         denied=DENIED_DATA_READS,
@@ -156,8 +156,8 @@ def _trust(settings: Settings) -> dict[str, Any]:
 def _statement(data: Report) -> dict[str, Any]:
     """Show what a shard says, in words where its accounts stand."""
     first = Shard(name=data.settings.source_policy_name)
-    content = document(data.settings, first, data.origin.organization_id).content
-    if data.settings.source_policy_scope is Scope.ACCOUNTS:
+    content = document(data.snapshot.in_force(data.settings), first, data.origin.organization_id).content
+    if not data.snapshot.names_everyone:
         content["Statement"][0]["Condition"]["StringEquals"]["aws:ResourceAccount"] = ["(the shard's accounts)"]
     return content
 

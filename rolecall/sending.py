@@ -32,7 +32,7 @@ def backfill(operation: Operation, *, ous: Sequence[str] = (), force: bool = Fal
     if force:
         _consent_to_force(operation, request)
         request["force"] = True
-    listed = [account for account in stage.accounts() if not ous or not set(ous).isdisjoint(account.ou_ids)]
+    listed = [account for account in stage.accounts() if not ous or account.is_below(ous)]
     if not listed:
         raise CommandError(f"no account is in {', '.join(ous)}: name organizational units that hold accounts")
     if first is not None:

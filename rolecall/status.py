@@ -72,6 +72,7 @@ class Status:
     at: datetime
     coverage: Coverage
     scope: str
+    scope_asked_for: str
     shards: tuple[Fill, ...]
     frozen: bool
     stopped: bool
@@ -98,6 +99,10 @@ class Status:
             (covered.waiting, f"{_accounts(covered.waiting)} waiting to be enrolled"),
             (covered.overstaying, f"{_accounts(len(covered.overstaying))} still named that should not be"),
             (any(shard.pending for shard in self.shards), "the source policy is yet to be written"),
+            (
+                self.shards and self.scope != self.scope_asked_for,
+                f"the source policy is still of scope {self.scope}: the next resync changes it to {self.scope_asked_for}",
+            ),
             *(
                 (queue.visible + queue.in_flight + queue.delayed, f"{queue.name} holds messages")
                 for queue in self.queues
@@ -129,7 +134,8 @@ def read_status(stage: Stage, now: datetime) -> Status:
         account_id=stage.account_id,
         at=now,
         coverage=cover(accounts, rows, snapshot, settings),
-        scope=settings.source_policy_scope,
+        scope=snapshot.scope,
+        scope_asked_for=settings.source_policy_scope,
         shards=fills(snapshot, settings),
         frozen=any(shard.frozen for shard in snapshot.shards),
         stopped=snapshot.stopped,

@@ -22,7 +22,7 @@ class Organization:
     def __init__(self, settings: Settings, client: "OrganizationsClient") -> None:
         """Take the client that the function's own role signs for."""
         self._client = client
-        self._by_ou = bool(settings.include_ou_ids or settings.exclude_ou_ids)
+        self._by_ou = settings.names_ous
         self._id: str | None = None
 
     def describe(self, account_id: AccountId) -> Account | None:
@@ -78,7 +78,7 @@ class Organization:
             # Status is what State replaces; it was to be retired in September 2026.
             state=told.get("State") or told.get("Status", "ACTIVE"),
             joined_at=told.get("JoinedTimestamp"),
-            ou_ids=self._ou_ids(account_id, told.get("Paths", [])) if self._by_ou and walk else (),
+            ou_ids=self._ou_ids(account_id, told.get("Paths", [])) if self._by_ou and walk else None,
         )
 
     def _ou_ids(self, account_id: AccountId, paths: list[str]) -> tuple[str, ...]:

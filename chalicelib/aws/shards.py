@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +13,7 @@ from chalicelib.arns import AccountId, parse_principal
 from chalicelib.aws import items
 from chalicelib.aws.failures import error_code
 from chalicelib.errors import RolecallError, SettingsError
-from chalicelib.settings import Settings
+from chalicelib.settings import Scope, Settings
 from chalicelib.source_policy import Shard, shard_name
 
 if TYPE_CHECKING:
@@ -38,12 +38,38 @@ _Read = TypeVar("_Read")
 class Snapshot:
     """All shards in their order, as they were when so many placements had been made, or later; and whether enrolling is stopped.
 
-    To drop a shard and to stop count as placements, too: nothing is placed by what was seen before.
+    To drop a shard and to stop count as placements, too: nothing is placed by what was seen before. `scope` is the one that the
+    shards are written in, whatever the settings ask for by now.
     """
 
     placement: int
     shards: tuple[Shard, ...]
     stopped: bool = False
+    scope: Scope = Scope.ACCOUNTS
+
+    def in_force(self, settings: Settings) -> Settings:
+        """Tell the settings by which these shards are written."""
+        return replace(settings, source_policy_scope=self.scope)
+
+    @property
+    def names_everyone(self) -> bool:
+        """Whether the source policy lets one into the whole organization, but for who is left out."""
+        return self.scope is Scope.ORGANIZATION
+
+    def lets_in(self, account_id: AccountId) -> bool:
+        """Tell whether the source policy lets one in to an account of the organization."""
+        if self.names_everyone:
+            return bool(self.shards) and not any(account_id in shard.excluded for shard in self.shards)
+        return any(account_id in shard.accounts for shard in self.shards)
+
+
+@dataclass(frozen=True, slots=True)
+class _Placement:
+    """How many placements were made, for which names, and in which scope."""
+
+    count: int
+    made_for: dict[str, str]
+    scope: Scope
 
 
 class ShardTable:
@@ -67,7 +93,8 @@ class ShardTable:
         The count of placements is read first: a placement made while the shards are read then makes `place` fail, so no
         decision is ever made on half of one.
         """
-        placement, made_for = self._counted()
+        placement = self._counted()
+        self._refuse_other_names(placement.made_for)
         found: list[dict[str, Any]] = []
         start: dict[str, Any] = {}
         while True:
@@ -77,29 +104,27 @@ class ShardTable:
                 break
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
         by_name = {item["policy_name"]["S"]: item for item in found}
-        if any(not name.startswith("#") for name in by_name):
-            self._refuse_other_names(made_for)
         ours = {index: name for name in by_name if (index := self._index(name)) is not None}
         missing = next((index for index in range(len(ours)) if index not in ours), None)
         if missing is not None:
-            if self._counted()[0] != placement:
+            if self._counted().count != placement.count:
                 return self.load()  # It was placed, or dropped, while the others were read.
             raise self._unreadable(shard_name(self._settings, missing), "it is missing")
         shards = [self._read(ours[index], by_name[ours[index]], _shard) for index in range(len(ours))]
-        return Snapshot(placement, tuple(shards), _STOPPED in by_name)
+        return Snapshot(placement.count, tuple(shards), _STOPPED in by_name, placement.scope)
 
     def has_moved(self, seen: Snapshot) -> bool:
         """Tell whether anybody placed since the snapshot, at the cost of one item and not of all shards."""
-        placement, _ = self._counted()
-        return placement != seen.placement
+        return self._counted().count != seen.placement
 
-    def _counted(self) -> tuple[int, dict[str, str]]:
+    def _counted(self) -> _Placement:
         answer = self._client.get_item(TableName=self._name, Key=_key(_PLACEMENT), ConsistentRead=True)
         return self._read(_PLACEMENT, answer.get("Item", {}), self._placement)
 
-    def _placement(self, item: dict[str, Any]) -> tuple[int, dict[str, str]]:
+    def _placement(self, item: dict[str, Any]) -> _Placement:
         made_for = item.get("made_for", self._made_for)
-        return _count(item, "version"), {name: made_for[name] for name in self._made_for}
+        scope = Scope(item.get("scope", self._settings.source_policy_scope))
+        return _Placement(_count(item, "version"), {name: made_for[name] for name in self._made_for}, scope)
 
     def _read(self, name: str, item: dict[str, Any], read: Callable[[dict[str, Any]], _Read]) -> _Read:
         try:
@@ -114,16 +139,16 @@ class ShardTable:
         )
 
     def place(self, seen: Snapshot, changed: Iterable[Shard]) -> bool:
-        """Store changed shards all at once, or tell by False that somebody else placed since the snapshot."""
+        """Store changed shards, and the snapshot's scope, all at once, or tell by False that somebody else placed since then."""
         counted: dict[str, Any] = {
             "Update": {
                 "TableName": self._name,
                 "Key": _key(_PLACEMENT),
-                "UpdateExpression": "SET #version = :next, made_for = :made_for",
+                "UpdateExpression": "SET #version = :next, made_for = :made_for, #scope = :scope",
                 "ConditionExpression": "#version = :seen" if seen.placement else "attribute_not_exists(#version)",
-                "ExpressionAttributeNames": {"#version": "version"},
+                "ExpressionAttributeNames": {"#version": "version", "#scope": "scope"},
                 "ExpressionAttributeValues": items.written(
-                    {":next": seen.placement + 1, ":made_for": self._made_for}
+                    {":next": seen.placement + 1, ":made_for": self._made_for, ":scope": str(seen.scope)}
                     | ({":seen": seen.placement} if seen.placement else {})
                 ),
             }
@@ -132,7 +157,7 @@ class ShardTable:
             placing: Any = [counted, *map(self._placing, changed)]
             self._client.transact_write_items(TransactItems=placing)
         except ClientError as error:
-            if error_code(error) in _CONFLICTS:
+            if _is_conflict(error):
                 return False
             raise
         return True
@@ -180,6 +205,21 @@ class ShardTable:
     def forget(self, shard: Shard) -> None:
         """Drop a shard whose policy has been deleted."""
         self._count({"Delete": {"TableName": self._name, "Key": _key(shard.name)}})
+
+    def forget_names(self, seen: Snapshot) -> None:
+        """Have other names and another scope allowed, unless somebody placed since a snapshot in which nothing was left."""
+        try:
+            self._client.update_item(
+                TableName=self._name,
+                Key=_key(_PLACEMENT),
+                UpdateExpression="REMOVE made_for, #scope",
+                ConditionExpression="#version = :seen",
+                ExpressionAttributeNames={"#version": "version", "#scope": "scope"},
+                ExpressionAttributeValues=items.written({":seen": seen.placement}),
+            )
+        except ClientError as error:
+            if error_code(error) != "ConditionalCheckFailedException":
+                raise
 
     def _count(self, changing: dict[str, Any]) -> None:
         """Change an item whoever placed meanwhile, and have what is decided on an older snapshot fail."""
@@ -262,13 +302,19 @@ class ShardTable:
         return int(number) - 1 if base == first and _FURTHER.fullmatch(number) else None
 
 
+def _is_conflict(error: ClientError) -> bool:
+    """Tell whether others wrote at the same time; a transaction is canceled for what no other try would mend, too."""
+    reasons = {reason.get("Code") for reason in error.response.get("CancellationReasons", [])}
+    return error_code(error) in _CONFLICTS and reasons <= {"None", "ConditionalCheckFailed", "TransactionConflict"}
+
+
 def _despite_conflicts(write: Callable[[], Any]) -> None:
     """Write again where a placement on the same item at the same moment is in the way, as DynamoDB asks one to."""
     for _ in range(_ATTEMPTS - 1):
         try:
             write()
         except ClientError as error:
-            if error_code(error) not in _CONFLICTS:
+            if not _is_conflict(error):
                 raise
         else:
             return

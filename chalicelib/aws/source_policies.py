@@ -15,6 +15,7 @@ from chalicelib.documents import Document
 from chalicelib.errors import Reason, RetryableError, TerminalError
 from chalicelib.settings import Settings
 from chalicelib.source_policy import (
+    MOST_SHARDS,
     Action,
     AttachTo,
     CreatePolicy,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 
 _DEFAULT_ATTACHMENTS = 10
-_MOST_SHARDS = 25  # no principal has more policies attached ("IAM and AWS STS quotas")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ class SourcePolicies:
         """Count the shards that every source principal has room for; IAM's default quota where the operator attaches."""
         if not self._settings.attachable_principals:
             return _DEFAULT_ATTACHMENTS
-        return min(quota - others for _, quota, others in self._attachments(_MOST_SHARDS))
+        return min(quota - others for _, quota, others in self._attachments(MOST_SHARDS))
 
     def check_principals(self, shards: int) -> None:
         """Refuse, with a TerminalError, source principals that don't exist or have no room for so many shards."""

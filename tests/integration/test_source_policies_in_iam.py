@@ -174,17 +174,25 @@ def test_the_organizations_scope_is_one_statement_that_leaves_out_who_is_exclude
     assert [call.operation for call in boundary.calls].count("organizations:DescribeOrganization") == 1
 
 
-def test_a_changed_scope_reaches_iam_with_the_next_account(organization: Organization) -> None:
-    account_id = organization.member()
-    Stage(organization).enroll(account_id)
+def test_a_changed_scope_reaches_iam_with_the_next_resync_and_not_before(organization: Organization) -> None:
+    early, late = organization.member("Early"), organization.member("Late")
+    Stage(organization).enroll(early)
+    whole = Stage(organization, **ORGANIZATION_WIDE)
+    whole.enroll(late)
+    assert organization.named() == {early, late}
 
-    Stage(organization, **ORGANIZATION_WIDE).enroll(account_id)
+    whole.run("resync", {"accounts": "new"})
     assert _policy(organization).document["Statement"][0]["Condition"] == {
         "StringEquals": {"aws:ResourceOrgID": organization.id}
     }
 
-    Stage(organization).enroll(account_id)
-    assert organization.named() == {account_id}
+    latest = organization.member("Latest")
+    single = Stage(organization)
+    single.enroll(latest)
+    assert "aws:ResourceOrgID" in _policy(organization).document["Statement"][0]["Condition"]["StringEquals"]
+
+    single.run("resync", {"accounts": "new"})
+    assert organization.named() == {early, late, latest, MANAGEMENT}
 
 
 def test_too_many_exclusions_for_one_policy_are_a_quota_and_not_a_wider_policy(organization: Organization) -> None:

@@ -11,8 +11,8 @@ from chalicelib.aws.shards import Snapshot
 from chalicelib.aws.source_policies import Existing
 from chalicelib.documents import Document
 from chalicelib.errors import AccountError, Reason, RetryableError
-from chalicelib.reconcile import Move, Verdict
-from chalicelib.source_policy import Action, AttachTo, CreatePolicy, DetachFrom, Shard, WriteVersion
+from chalicelib.reconcile import Verdict
+from chalicelib.source_policy import Action, AttachTo, CreatePolicy, DetachFrom, Move, Shard, WriteVersion
 from tests.pen.world import Truth, World
 
 T = TypeVar("T")
@@ -48,7 +48,8 @@ class ShardTable:
         # A scan may or may not see what is new.
         if self._world.random.random() < 0.5:
             read = self._world.items | read
-        return Snapshot(placement, tuple(read[name] for name in self._world.items if name in read))
+        shards = tuple(read[name] for name in self._world.items if name in read)
+        return Snapshot(placement, shards, scope=self._world.settings.source_policy_scope)
 
     def _read(self, name: str) -> Shard:
         return self._worker.call(f"read {name}", lambda: self._world.items[name])
@@ -206,7 +207,7 @@ class Reconcile:
         verdict.reason = Reason.DEPARTED if truth is Truth.DEPARTED else Reason.EXCLUDED
         verdict.move = Move.LEAVE if truth is Truth.DEPARTED else Move.EXCLUDE
 
-    def remove(self, verdict: Verdict) -> None:
+    def remove(self, verdict: Verdict, _: LedgerRow | None) -> None:
         message = f"no role is ever taken away here, nor that of {verdict.account_id}"
         raise ValueError(message)
 

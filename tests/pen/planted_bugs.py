@@ -83,7 +83,7 @@ class PlacesOverOthers(ShardTable):
     """Stores a placement that others have overtaken."""
 
     def _place(self, seen: Snapshot, shards: list[Shard]) -> bool:
-        return super()._place(Snapshot(self._world.placement, seen.shards), shards)
+        return super()._place(replace(seen, placement=self._world.placement), shards)
 
 
 class TakesInLate(Pen):

@@ -1,6 +1,7 @@
 """What may change in an organization's life: its accounts, what people do by hand, what operators ask for."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,7 @@ from chalicelib.requests import Message, Trigger, write_message
 from tests.simulation.cloud import SOURCE
 from tests.simulation.iam import Policy, Role
 from tests.simulation.members import MANAGEMENT
-from tests.simulation.stages import SOURCE_POLICY, event, member_role_arn, source_policy_arn
+from tests.simulation.stages import SOURCE_POLICY, environ, event, member_role_arn, settings_of, source_policy_arn
 
 if TYPE_CHECKING:
     from tests.simulation.life import Life, Running
@@ -22,6 +23,7 @@ SETTINGS: tuple[dict[str, str], ...] = (
     {"EXTERNAL_ID": "shared-secret"},
     {"MEMBER_ROLE_POLICY_ARNS": "arn:aws:iam::aws:policy/SecurityAudit", "MEMBER_ROLE_MAX_SESSION": "7200"},
     {"EXCLUDE_OU_IDS": "ou-ab12-11111111"},
+    {"INCLUDE_OU_IDS": "ou-ab12-11111111,ou-ab12-22222222", "MAX_RETIRED_PERCENT": "100"},
     {"EXCLUDE_ACCOUNT_IDS": IDS[1], "MAX_RETIRED_PERCENT": "100"},
     {"ADOPT_EXISTING_ROLES": "true", "DENY_DATA_READS": "false"},
     {"PERMISSIONS_BOUNDARY_ARN": "arn:aws:iam::aws:policy/ViewOnlyAccess", "INCLUDE_MANAGEMENT_ACCOUNT": "false"},
@@ -44,6 +46,8 @@ class Changes:
         self._named: set[str] = set()
         self._left_out: set[str] = set()
         self.note_causes()
+        if self._random.random() < 0.1 and not self._cloud.crowd:
+            self._take_name()
         for account_id in self._random.sample(IDS, self._random.randint(1, 4)):
             self._create(account_id)
         if self._random.random() < 0.5:
@@ -131,6 +135,26 @@ class Changes:
         )
         iam.put(arn, edited)
         self.tell(account_id, f"has its member role edited: {edited}")
+
+    def _take_name(self) -> None:
+        """Let the source account have a policy of others' under a name of ours, such as the guide's, or for something else."""
+        arn = source_policy_arn(self._cloud.source_account) + self._random.choice(("", "-2"))
+        roles = [member_role_arn(IDS[0]), member_role_arn(STRANGER)]
+        action, resources = self._random.choice((("sts:AssumeRole", roles), ("s3:GetObject", ["*"])))
+        statement = {"Effect": "Allow", "Action": action, "Resource": resources}
+        said = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        tags = self._random.choice((_OTHERS, frozenset()))
+        self._cloud.iam.put(arn, Policy(arn, ((1, said),), 1, 2, tags))
+        self._life.ways.add("foreign source policy")
+        self.tell(arn, f"is made by others, tags {dict(tags)}: {said}")
+
+    def give_names_back(self) -> None:
+        """Delete the policies of others' under our names, as whoever is refused for them is told to."""
+        written = {name for name, shard in self._cloud.shards().items() if shard.get("written")}
+        settings = settings_of(environ(**self._life.settings))
+        for name, policy in self._cloud.source_policies().items():
+            if name not in written and not settings.owner(dict(policy.tags), policy.arn).ours:
+                self._cloud.iam.put(policy.arn, None)
 
     def _edit_source_policy(self, _: str) -> None:
         iam, random = self._cloud.iam, self._random
@@ -240,6 +264,7 @@ class Changes:
         return any(
             account_id in settings.get("EXCLUDE_ACCOUNT_IDS", "")
             or (unit is not None and unit in settings.get("EXCLUDE_OU_IDS", ""))
+            or ("INCLUDE_OU_IDS" in settings and (unit is None or unit not in settings["INCLUDE_OU_IDS"]))
             or (account_id == MANAGEMENT and settings.get("INCLUDE_MANAGEMENT_ACCOUNT") == "false")
             for settings in self._life.settings_in_force
         )
@@ -258,12 +283,15 @@ class Changes:
         left_out = {account_id for shard in shards for account_id in shard["excluded"]}
         gone = (self._named - named) | (left_out - self._left_out)
         self._named, self._left_out = named, left_out
-        if gone:
-            self.note_causes()
+        self.require_causes(gone - self._cloud.crowd, running.name)
+
+    def require_causes(self, gone: Iterable[str], who: str) -> None:
+        """Require, of each of some accounts, that there was a cause for it to leave."""
+        self.note_causes()
         for account_id in gone:
             caused_at = max(self.caused_at.get(account_id, 0.0), self._stopped_at)
             caused = caused_at > self._cloud.now - _CAUSED
-            self._cloud.require(f"no account is retired without cause, as {account_id} by {running.name}", caused)
+            self._cloud.require(f"no account is retired without cause, as {account_id} by {who}", caused)
 
     def tell(self, about: str, what: str) -> None:
         self._life.tell("world", f"{about} {what}")

@@ -43,9 +43,7 @@ class Cloud:
         self.members, self.iam, self.tables, self.queues = Members(), Iam(), Tables(), Queues()
         self.sessions: dict[str, Session] = {}
         self.denied: dict[str, str] = {}  # accounts whose access role is not let in, with the denial's text
-        self.crowd: frozenset[str] = (
-            frozenset()
-        )  # who is named besides the organization's accounts, until all is uninstalled
+        self.crowd: frozenset[str] = frozenset()  # whom the source policy names though nobody knows them
         self.others: frozenset[str] = frozenset()  # the reader's other policies
         self.broken: str | None = None
         self.pass_time(START - 86_400)
@@ -76,9 +74,13 @@ class Cloud:
         """Tell whether an account can be entered."""
         if account_id == MANAGEMENT:
             return True
-        member, arn = self.members.members.get(account_id), f"arn:aws:iam::{account_id}:role/{ACCESS_ROLE}"
-        active = member is not None and member.state == "ACTIVE"
-        return active and account_id not in self.denied and self.iam.role(arn) is not None
+        arn = f"arn:aws:iam::{account_id}:role/{ACCESS_ROLE}"
+        return self.is_active(account_id) and account_id not in self.denied and self.iam.role(arn) is not None
+
+    def is_active(self, account_id: str) -> bool:
+        """Tell whether an account is a member that is neither closed nor suspended."""
+        member = self.members.members.get(account_id)
+        return member is not None and member.state == "ACTIVE"
 
     def lets_in(self, account_id: str) -> bool:
         """Tell whether the source policy lets one in to an account's member role, frozen or not."""
@@ -148,7 +150,15 @@ class Cloud:
         return answer
 
     def _check_write(self, call: Call, arn: str, seen: Seen) -> None:
-        """A role is changed only by who was answered that it is ours, and made only by who was answered that there is none."""
+        """A role is changed only by who was answered that it is ours, and made only by who was answered that there is none.
+
+        A policy is changed only where it is ours, or was written by us as a shard.
+        """
+        policy = self.iam.policy(arn)
+        if policy is not None and call.name != "CreatePolicy":
+            written = self.shards().get(arn.rpartition("/")[2], {}).get("written", 0) > 0
+            ours = written or may_change(seen.settings, dict(policy.tags), arn)
+            self.require(f"nothing that is not ours is changed, as by {call}", ours)
         if ":role/" not in arn or arn == self.reader:
             return
         allowed = (None, True) if call.name == "CreateRole" else (True,)  # botocore may send it twice
@@ -166,6 +176,11 @@ class Cloud:
         """Read the source policy's table, as plain values."""
         items = self.tables.items.get("source-policy", {})
         return {key: _shard(_plain(item)) for key, item in items.items() if not key.startswith("#")}
+
+    @property
+    def scope(self) -> str | None:
+        """Tell the scope that the source policy is written in, or None before anything is placed."""
+        return _plain(self.tables.items.get("source-policy", {}).get("#placement", {})).get("scope")
 
     @property
     def is_stopped(self) -> bool:
@@ -200,9 +215,12 @@ class Said:
 
 
 def said_by(document: str) -> Said:
-    """Read a shard's document; its freeze is another matter."""
-    (allowed,) = (each for each in json.loads(document)["Statement"] if each["Effect"] == "Allow")
-    pinned, left_out = allowed["Condition"]["StringEquals"], allowed["Condition"].get("StringNotEquals", {})
+    """Read a shard's document, or one that was edited by hand; its freeze is another matter."""
+    allowed: dict[str, Any] = next(
+        (each for each in json.loads(document)["Statement"] if each["Effect"] == "Allow"), {}
+    )
+    pinned = allowed.get("Condition", {}).get("StringEquals", {})
+    left_out = allowed.get("Condition", {}).get("StringNotEquals", {})
     return Said(
         frozenset(pinned.get("aws:ResourceAccount", ())) - {"000000000000"},
         pinned.get("aws:ResourceOrgID"),

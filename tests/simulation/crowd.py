@@ -1,4 +1,7 @@
-"""A source policy that is nearly full, of accounts that are none of the organization's: a policy that was taken over may name such."""
+"""A source policy that is nearly full, of accounts that nobody knows: a policy that was taken over may name such.
+
+They are too many to leave at once, until somebody decides that it is right.
+"""
 
 from chalicelib.arns import AccountId
 from chalicelib.aws import items
@@ -34,4 +37,5 @@ def crowd(cloud: Cloud, settings: Settings, *, free: int, others: int) -> None:
             "attached": set(shard.attached),
         }
     )
-    cloud.tables.items["source-policy"] = {SOURCE_POLICY: item}
+    placement = items.written({"policy_name": "#placement", "version": 1, "scope": "accounts"})
+    cloud.tables.items["source-policy"] = {SOURCE_POLICY: item, "#placement": placement}

@@ -22,12 +22,21 @@ from tests.simulation.boundary import Boundary, Warm
 from tests.simulation.changes import LET_IN, UNINSTALL, Changes
 from tests.simulation.cloud import SOURCE, Cloud, Seen, reader
 from tests.simulation.crowd import crowd
-from tests.simulation.invariants import check_quiet, check_uninstalled
+from tests.simulation.invariants import check_quiet, check_room, check_uninstalled
 from tests.simulation.members import MANAGEMENT
 from tests.simulation.one_fault import KilledError, comes_after, fault_of
 from tests.simulation.stages import TIMEOUT, TIMEOUTS, Context, environ, settings_of
+from tests.simulation.witness import Witness
 
-WAYS = ("scope organization", "uninstalled", "separate source account", "full shard", "outdated organization")
+WAYS = (
+    "scope organization",
+    "scope changed",
+    "uninstalled",
+    "separate source account",
+    "full shard",
+    "foreign source policy",
+    "outdated organization",
+)
 """How an organization may live; a seed counts once for each."""
 STEPS = 60_000  # many times what any seed takes
 SKEW = 5.0  # seconds that a function's clock may be wrong by
@@ -107,6 +116,7 @@ class Life:
         self.last_answer: Any = None
         boundary.start(self)
         self.changes = Changes(self, pick.randint(6, 14))
+        self._witness = Witness(self.cloud, self.changes)
 
     def _surroundings(self) -> tuple[dict[str, str], Cloud]:
         """Draw what stays as it is, whatever else is deployed."""
@@ -164,12 +174,16 @@ class Life:
             iam.seen_at = self.cloud.now - self.random.uniform(0, 20)
         if call.name == "DeleteItem":
             self.changes.note_causes()  # while it is known that everybody leaves: an item that is deleted may be what tells so
+        scope = self.cloud.scope
         try:
-            return self.cloud.answer(call, running.seen)
+            with self._witness.watching(call, running.name, running.function):
+                return self.cloud.answer(call, running.seen)
         finally:
             iam.seen_at = members.seen_at = None
             if call.name in {"TransactWriteItems", "DeleteItem"}:
                 self.changes.look_for_causes(running)
+            if scope not in {None, self.cloud.scope}:
+                self.ways.add("scope changed")
 
     def _fault(self, call: Call) -> str | None:
         if self.random.random() >= self._failing:
@@ -232,9 +246,12 @@ class Life:
                 self._uninstall()
                 self._quietly("backfill", {})
             self._quietly("resync", {})
+            check_room(self.cloud)
             if self.last_answer["counts"]["held_back"]:
                 # What the log of a resync that holds retirements back tells an operator to do, if that is right.
                 self._quietly("backfill", {"accounts": "all", "force": True})
+                # There may be room now for who found none.
+                self._quietly("rerun", {})
             self._quietly("resync", {"accounts": "new"})
             check_quiet(self.cloud, settings_of(environ(**self._settings)), self.last_answer, self.changes)
         finally:
@@ -253,6 +270,7 @@ class Life:
         """Let nothing fail from here on."""
         self._failing = self._killing = self._slowness = self._staleness = self._outdated = self._doubling = 0.0
         self.tell("calm", "")
+        self.changes.give_names_back()
         self.cloud.pass_time(self.cloud.now + 7200)
 
     def _quietly(self, function: str, request: Any) -> None:

@@ -21,8 +21,9 @@ from chalicelib.enroll import Enroll, _Job
 from chalicelib.errors import Reason
 from chalicelib.member_role import Action, AttachPolicy, MemberRole, SetTrust
 from chalicelib.pen import Pen, Settled
-from chalicelib.reconcile import Move, Reconcile, Verdict
-from chalicelib.source_policy import AttachTo, Moves, Shard, desired_policy, plan
+from chalicelib.reconcile import Reconcile, Verdict
+from chalicelib.settings import Settings
+from chalicelib.source_policy import AttachTo, Move, Moves, Shard, desired_policy, plan
 from tests.simulation.boundary import Warm, simulated
 from tests.simulation.every_call import interrupted
 from tests.simulation.life import Life, first_broken
@@ -166,9 +167,9 @@ class NeverPrunes(Parts):
 
 
 class _LeavesStrays(Pen):
-    def _repair(self, shard: Shard) -> object:  # type: ignore[override]
+    def _repair(self, shard: Shard, settings: Settings) -> object:  # type: ignore[override]
         observed = self._policies.observe(shard.name)
-        wanted = desired_policy(self._settings, shard, "")
+        wanted = desired_policy(settings, shard, "")
         for action in plan(replace(observed, strays=()) if observed else None, wanted):
             self._policies.carry_out(shard.name, action)
         return ()
@@ -228,9 +229,9 @@ class BelievesEveryId(Parts):
 
 
 class _MarksBeforeWriting(Pen):
-    def _write(self, shard: Shard) -> Shard:
-        self._mark(shard, "")
-        return super()._write(shard)
+    def _write(self, shard: Shard, settings: Settings) -> Shard:
+        self._mark(shard, settings, "")
+        return super()._write(shard, settings)
 
 
 class MarksBeforeWriting(Parts):
@@ -251,7 +252,7 @@ class Stumbles(Parts):
 
 
 class _LeavesRoles(Reconcile):
-    def remove(self, verdict: Verdict, *, dry_run: bool = False) -> None:
+    def remove(self, verdict: Verdict, row: LedgerRow | None, *, dry_run: bool = False) -> None:
         """Leave the role where it is."""
 
 

@@ -84,7 +84,14 @@ def told_of(
         generated_at=MOMENT,
         generated_by=f"arn:aws:sts::{MANAGEMENT}:assumed-role/Auditing/lea",
     )
-    return compose(origin, decided, {unit.id: unit for unit in UNITS}, accounts, rows, Snapshot(1, shards, stopped))
+    return compose(
+        origin,
+        decided,
+        {unit.id: unit for unit in UNITS},
+        accounts,
+        rows,
+        Snapshot(1, shards, stopped, decided.source_policy_scope),
+    )
 
 
 def organization(size: int) -> Report:
@@ -120,7 +127,7 @@ def _row_of(told: Account, number: int) -> Iterator[LedgerRow]:
         34: (Reason.NO_ACCESS_ROLE, "assuming OrganizationAccountAccessRole, AWSControlTowerExecution: AccessDenied"),
         46: (Reason.FOREIGN_ROLE, "role/CrossAccountReadOnlyRole was not made by Rolecall: delete or rename it"),
     }  # fmt: skip
-    if "ou-ab12-55555555" in told.ou_ids:
+    if told.is_below(["ou-ab12-55555555"]):
         yield row(told, Outcome.SKIPPED, Reason.EXCLUDED)
     elif told.state == "PENDING_CLOSURE":
         yield row(told, Outcome.RETIRED, Reason.PENDING_CLOSURE)

@@ -1,4 +1,4 @@
-"""What a sweep reaches, in memory: an organization, its ledger, a queue, and an empty source policy."""
+"""What a sweep reaches, in memory: an organization, its ledger, a queue, and a source policy of one shard."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -7,11 +7,12 @@ from typing import Any, cast
 from chalicelib.accounts import Account, LedgerRow, Outcome
 from chalicelib.arns import AccountId
 from chalicelib.aws.shards import Snapshot
-from chalicelib.errors import Reason
+from chalicelib.errors import AccountError, Reason
 from chalicelib.pen import Readiness
 from chalicelib.reconcile import Verdict
 from chalicelib.requests import Message
 from chalicelib.settings import Settings
+from chalicelib.source_policy import Shard
 from chalicelib.sweep import Sweep
 from tests.unit.builders import settings
 
@@ -45,7 +46,6 @@ class World:
         self.sent: list[AccountId] = []
         self.first_sent_after: int | None = None
         self.keeps = True
-        self.names_everyone = False
         self.moving = False
         self.steps: list[dict[str, Any]] = []
         self.clock = NOW.timestamp()
@@ -73,7 +73,12 @@ class World:
         return not self.moving
 
     def standing(self) -> Snapshot:
-        return Snapshot(0, ())
+        named = frozenset(row.account_id for row in self._rows.values() if row.policy_name is not None)
+        return Snapshot(0, (Shard(name="CrossAccountReadOnlyAccess", accounts=named),))
+
+    def follow_scope(self, *_: Any, **__: Any) -> dict[str, AccountError]:
+        """Nobody changes the scope here."""
+        return {}
 
     def foresee(self, _: frozenset[AccountId]) -> Readiness:
         return Readiness({}, None)

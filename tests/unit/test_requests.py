@@ -88,7 +88,7 @@ def test_what_a_later_release_adds_is_passed_over() -> None:
         {"account": {**BODY["account"], "joined_at": "yesterday"}},
         {"account": {**BODY["account"], "joined_at": 5}},
         {"account": {**BODY["account"], "joined_at": "2026-01-01T00:00:00"}},
-        {"account": {**BODY["account"], "ou_ids": None}},
+        {"account": {**BODY["account"], "ou_ids": 5}},
         {"listed_at": None},
         {"listed_at": "now"},
         {"listed_at": 1_800_000_000},

@@ -49,6 +49,7 @@ WELL = Status(
     at=NOW,
     coverage=cover([account(A), account(B)], [row(A), row(B)], shards(written(A, B)), settings()),
     scope="accounts",
+    scope_asked_for="accounts",
     shards=fills(shards(written(A, B, attached=frozenset({"arn:aws:iam::111122223333:role/Reader"}))), settings()),
     frozen=False,
     stopped=False,
