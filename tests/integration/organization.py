@@ -1,7 +1,7 @@
 """An AWS organization in moto: its management account, its members, and what IAM holds in each."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -111,10 +111,12 @@ class Organization:
         """Let an account have joined a month ago."""
         self.alter(account_id, create_time=datetime.now(UTC).replace(tzinfo=None) - timedelta(days=30))
 
-    def depart(self, account_id: str) -> None:
-        """Take an account out of the organization."""
+    def depart(self, account_id: str) -> Callable[[], None]:
+        """Take an account out of the organization, and answer what brings it back."""
         backend = get_backend("organizations")[MANAGEMENT]["aws"]
-        backend.accounts.remove(backend.get_account_by_id(account_id))
+        account = backend.get_account_by_id(account_id)
+        backend.accounts.remove(account)
+        return lambda: backend.accounts.append(account)
 
     def iam(self, account_id: str) -> "IAMClient":
         """Act in an account as its own administrator."""

@@ -281,3 +281,24 @@ def test_more_messages_than_a_batch_holds_are_all_sent_and_an_unsent_one_is_told
         stage.announce("CreateAccountResult", account_id)
 
     assert json.loads(stage.waiting()[0])["account_id"] == account_id
+
+
+@pytest.mark.parametrize("first", ["listing", "event"])
+def test_a_listing_is_not_believed_where_the_same_batch_holds_a_message_that_has_none(
+    organization: Organization, first: str
+) -> None:
+    account_id, unit = organization.member(), organization.unit()
+    stage = Stage(organization, ExcludeOuIds=unit)
+    stage.enroll(account_id)
+    stage.grow_old(account_id, hours=1)
+    if first == "event":
+        stage.ask(account_id)
+    stage.run("resync")
+    organization.move(account_id, unit)
+    if first == "listing":
+        stage.ask(account_id)
+
+    stage.deliver()
+
+    assert stage.verdict(account_id) == ("retired", "excluded")
+    assert stage.waiting() == []

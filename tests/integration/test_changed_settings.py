@@ -172,3 +172,23 @@ def test_after_an_uninstall_every_name_may_change(organization: Organization) ->
     assert policy is not None
     assert (policy.accounts, policy.tags) == (set(accounts), OURS)
     assert organization.role(accounts[1], "Renamed") is not None
+
+
+@pytest.mark.parametrize(("setting", "left"), [("IncludeOuIds", {"below"}), ("ExcludeOuIds", {"above", MANAGEMENT})])
+def test_what_was_listed_before_the_settings_named_ous_is_looked_up(
+    organization: Organization, setting: str, left: set[str]
+) -> None:
+    # GIVEN messages of a sweep that asked for no OUs
+    unit = organization.unit()
+    accounts = {name: organization.member(name) for name in ("Above", "Below")}
+    organization.move(accounts["Below"], unit)
+    plain = Stage(organization)
+    resynced(plain)
+    for account_id in (MANAGEMENT, *accounts.values()):
+        plain.grow_old(account_id, hours=1)
+    plain.run("resync")
+
+    # WHEN they are worked on under settings that name one
+    Stage(organization, **{setting: unit}, MaxRetiredPercent="0").work()
+
+    assert organization.named() == {accounts.get(name.title(), name) for name in left}

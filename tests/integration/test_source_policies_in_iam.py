@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
+from chalicelib.arns import AccountId
 from chalicelib.settings import Settings
-from chalicelib.source_policy import POLICY_LIMIT, capacity
+from chalicelib.source_policy import POLICY_LIMIT, Shard, capacity, document
 from tests.integration.boundary import Boundary
 from tests.integration.organization import (
     MANAGEMENT,
@@ -34,6 +35,19 @@ def _full(stage: Stage, *kept: str) -> list[str]:
     """Name as many accounts as one shard holds, some of which are given."""
     room = capacity(Settings.from_env(stage.environ)) - len(kept)
     return [*kept, *(f"9{number:011}" for number in range(room))]
+
+
+def _most_left_out(stage: Stage) -> set[str]:
+    """Name as many accounts as scope organization can leave out."""
+    settings = Settings.from_env(stage.environ)
+
+    def fits(count: int) -> bool:
+        excluded = frozenset(AccountId(f"9{number:011}") for number in range(count))
+        shard = Shard(name=SOURCE_POLICY, excluded=excluded, frozen=True)
+        return document(settings, shard, "o-" + 32 * "x").size <= POLICY_LIMIT
+
+    most = max(filter(fits, range(capacity(settings) + 1)))
+    return {f"9{number:011}" for number in range(most)}
 
 
 def _iam_writes(boundary: Boundary) -> set[str]:
@@ -174,27 +188,6 @@ def test_the_organizations_scope_is_one_statement_that_leaves_out_who_is_exclude
     assert [call.operation for call in boundary.calls].count("organizations:DescribeOrganization") == 1
 
 
-def test_a_changed_scope_reaches_iam_with_the_next_resync_and_not_before(organization: Organization) -> None:
-    early, late = organization.member("Early"), organization.member("Late")
-    Stage(organization).enroll(early)
-    whole = Stage(organization, **ORGANIZATION_WIDE)
-    whole.enroll(late)
-    assert organization.named() == {early, late}
-
-    whole.run("resync", {"accounts": "new"})
-    assert _policy(organization).document["Statement"][0]["Condition"] == {
-        "StringEquals": {"aws:ResourceOrgID": organization.id}
-    }
-
-    latest = organization.member("Latest")
-    single = Stage(organization)
-    single.enroll(latest)
-    assert "aws:ResourceOrgID" in _policy(organization).document["Statement"][0]["Condition"]["StringEquals"]
-
-    single.run("resync", {"accounts": "new"})
-    assert organization.named() == {early, late, latest, MANAGEMENT}
-
-
 def test_too_many_exclusions_for_one_policy_are_a_quota_and_not_a_wider_policy(organization: Organization) -> None:
     account_id, leaves = organization.member(), organization.member("Leaves")
     unit = organization.unit()
@@ -205,14 +198,43 @@ def test_too_many_exclusions_for_one_policy_are_a_quota_and_not_a_wider_policy(o
     stage.shards.update_item(
         Key={"policy_name": SOURCE_POLICY},
         UpdateExpression="SET excluded = :ids",
-        ExpressionAttributeValues={":ids": set(_full(stage))},
+        ExpressionAttributeValues={":ids": _most_left_out(stage)},
     )
 
-    stage.enroll(leaves)
+    joins = organization.member("Joins")
+    stage.enroll(leaves, joins)
 
     assert stage.verdict(leaves) == ("failed", "quota")
     assert "SourcePolicyScope=accounts" in stage.row(leaves)["error"]
     assert _policy(organization) == before
+    # Who joins in the same batch is kept from nothing.
+    assert stage.verdict(joins) == ("enrolled", None)
+    (shard,) = stage.run("resync", {"dry_run": True})["source_policy"]
+    assert "SourcePolicyScope=accounts" in shard["error"]
+
+
+def test_in_scope_organization_nobody_is_left_out_of_a_policy_that_is_not_ours(organization: Organization) -> None:
+    excluded, first, second = (organization.member(name) for name in ("Excluded", "First", "Second"))
+    unit = organization.unit()
+    organization.move(excluded, unit)
+    organization.make_policy(SOURCE_POLICY)
+    before = _policy(organization)
+    stage = Stage(organization, **ORGANIZATION_WIDE, ExcludeOuIds=unit)
+
+    stage.enroll(excluded, first)
+    stage.enroll(second)
+
+    assert set(stage.verdicts().values()) == {("failed", "foreign_source_policy")}
+    assert organization.role(second) is None
+    assert _policy(organization) == before
+
+    organization.lose_policy()
+    stage.run("resync")
+    stage.work()
+    assert stage.verdict(excluded) == ("skipped", "excluded")
+    assert _policy(organization).document["Statement"][0]["Condition"]["StringNotEquals"] == {
+        "aws:ResourceAccount": [excluded]
+    }
 
 
 # --- Versions ---------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from chalicelib.source_policy import capacity
 from chalicelib.telemetry import metrics
 from tests.integration.boundary import Boundary
 from tests.integration.drifts import ANOTHER_POLICY, HARMLESS, WITH_DEFAULTS
-from tests.integration.organization import MANAGEMENT, MEMBER_ROLE, OURS, READER, SOURCE_POLICY, Organization
+from tests.integration.organization import MANAGEMENT, MEMBER_ROLE, OURS, READER, SOURCE_POLICY, Organization, by_guide
 from tests.integration.stage import Stage
 from tests.integration.test_sweep_backfill import told, writes
 
@@ -471,3 +471,56 @@ def test_a_ledger_that_comes_in_pages_is_read_whole(organization: Organization, 
     stage.work()
 
     assert [stage.verdict(account_id) for account_id in gone] == [("retired", "departed")] * 2
+
+
+# --- What only a shard tells ------------------------------------------------------------------------------------------
+
+
+def test_whom_only_a_shard_names_leaves_with_the_next_resync(organization: Organization) -> None:
+    # GIVEN a policy that was taken over, and names an account that is nobody's
+    organization.make_policy(SOURCE_POLICY, document=by_guide("999999999999"))
+    stage = Stage(organization, AdoptExistingRoles="true")
+    account_id = organization.member()
+    resynced(stage)
+    assert organization.named() == {MANAGEMENT, account_id, "999999999999"}
+    (shard,) = stage.run("resync", {"dry_run": True})["source_policy"]
+    assert shard["leaving"] == ["999999999999"]
+
+    resynced(stage, accounts="new")
+
+    assert organization.named() == {MANAGEMENT, account_id}
+    assert stage.row("999999999999") == {}
+
+
+def test_many_whom_only_a_shard_names_are_held_back(organization: Organization) -> None:
+    strangers = [f"9{number:011}" for number in range(5)]
+    organization.make_policy(SOURCE_POLICY, document=by_guide(*strangers))
+    stage = Stage(organization, AdoptExistingRoles="true")
+    resynced(stage)
+
+    assert resynced(stage)["counts"]["held_back"] == len(strangers)
+    assert organization.named() == {MANAGEMENT, *strangers}
+
+    stage.run("backfill", {"accounts": "all", "force": True})
+    stage.work()
+    assert organization.named() == {MANAGEMENT}
+
+
+def test_a_shard_that_was_put_back_from_a_backup_says_soon_who_is_enrolled_again(organization: Organization) -> None:
+    stage = Stage(organization)
+    leaves, retires, stays = enrolled(organization, stage, 3)
+    earlier: dict[str, Any] = stage.shards.get_item(Key={"policy_name": SOURCE_POLICY})["Item"]
+    late = organization.member("Late")
+    stage.run("retire", {"accounts": [retires]})
+    organization.depart(leaves)
+    stage.enroll(leaves, late)
+    stage.work()
+    assert organization.named() == {MANAGEMENT, stays, late}
+    stage.shards.put_item(Item={**earlier, "version": earlier["version"] + 9})
+
+    resynced(stage, accounts="new")
+    assert organization.named() >= {MANAGEMENT, stays, late}
+    resynced(stage)
+
+    assert organization.named() == {MANAGEMENT, stays, late}
+    assert stage.row(late)["policy_name"] == SOURCE_POLICY

@@ -311,3 +311,80 @@ def test_retiring_is_about_named_accounts_or_about_everything(
 
     assert writes(calls) == []
     assert organization.policy(SOURCE_POLICY) is not None
+
+
+@pytest.mark.parametrize("heard", [True, False], ids=["heard of", "unheard"])
+def test_an_account_that_leaves_while_it_is_retired_is_so_when_it_comes_back(
+    organization: Organization, heard: bool
+) -> None:
+    # GIVEN an account that is marked, and departs before it is worked on
+    stage = Stage(organization)
+    goes, stays = enrolled(organization, stage)
+    stage.run("retire", {"accounts": [goes]})
+    if not heard:
+        stage.purge()
+    back = organization.depart(goes)
+    stage.run("resync")
+    stage.work()
+    assert organization.named() == {MANAGEMENT, stays}
+    assert stage.verdict(goes) == ("retired", "retired_by_request")
+    assert "may still be there" in stage.row(goes)["error"]
+
+    # WHEN it is looked at while it is away, and comes back with its role
+    stage.enroll(goes)
+    assert "may still be there" in stage.row(goes)["error"]
+    back()
+    stage.run("resync")
+    stage.work()
+
+    # THEN its role is taken away
+    assert stage.verdict(goes) == ("retired", "retired_by_request")
+    assert {"role_arn", "error"}.isdisjoint(stage.row(goes))
+    assert organization.role(goes) is None
+    assert organization.named() == {MANAGEMENT, stays}
+
+
+def test_a_retired_account_that_was_closed_holds_no_uninstall_up_and_loses_its_role_when_it_is_there_again(
+    organization: Organization,
+) -> None:
+    stage = Stage(organization)
+    goes, _ = enrolled(organization, stage)
+    organization.alter(goes, status="SUSPENDED", state="CLOSED")
+    retired(stage, goes)
+    assert "role_arn" not in stage.row(goes)
+
+    organization.alter(goes, status="ACTIVE", state="ACTIVE")
+    stage.run("resync")
+    stage.work()
+
+    assert organization.role(goes) is None
+    assert "error" not in stage.row(goes)
+
+
+def test_a_role_that_iam_does_not_show_yet_is_looked_for_again(organization: Organization, boundary: Boundary) -> None:
+    stage = Stage(organization)
+    goes, _ = enrolled(organization, stage)
+    boundary.fail("iam:GetRole", "NoSuchEntity", status=404, account_id=goes, times=1)
+    retired(stage, goes)
+    assert organization.role(goes) is not None
+    assert "a moment ago" in stage.row(goes)["error"]
+
+    stage.let_delays_pass()
+    assert stage.work().finished == [goes]
+
+    assert organization.role(goes) is None
+    assert {"role_arn", "error"}.isdisjoint(stage.row(goes))
+
+
+def test_a_role_that_somebody_deleted_is_not_looked_for_for_ever(organization: Organization) -> None:
+    stage = Stage(organization)
+    goes, _ = enrolled(organization, stage)
+    organization.lose_role(goes, MEMBER_ROLE)
+    retired(stage, goes)
+    stage.grow_old(goes, minutes=3)
+
+    stage.let_delays_pass()
+    stage.work()
+
+    assert stage.waiting() == []
+    assert {"role_arn", "error"}.isdisjoint(stage.row(goes))

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from chalicelib.arns import AccountId
-from chalicelib.errors import AccountError, RetryableError, TerminalError
+from chalicelib.errors import AccountError, RetryableError, SettingsError, TerminalError
 from chalicelib.settings import Settings
 from chalicelib.source_policy import Moves, Shard, place
 from tests.integration.boundary import Boundary
-from tests.integration.organization import MANAGEMENT, MEMBER_ROLE, OURS, SOURCE_POLICY, Organization
+from tests.integration.organization import ACCESS_ROLE, MANAGEMENT, MEMBER_ROLE, OURS, SOURCE_POLICY, Organization
 from tests.integration.stage import Stage
 from tests.integration.test_sweep_backfill import told, writes
 
@@ -379,3 +379,56 @@ def test_a_source_policy_that_somebody_deleted_already_is_nothing_to_stumble_ove
 
     assert uninstalled(stage)[-1]["next"] is None
     assert stage.shard(SOURCE_POLICY) == {}
+
+
+def test_an_account_that_is_closed_while_everything_is_uninstalled_holds_nothing_up(organization: Organization) -> None:
+    stage = Stage(organization)
+    closed, denied, _ = backfilled(organization, stage)
+    organization.lose_role(denied, ACCESS_ROLE)
+    stage.run("retire", UNINSTALL)
+    organization.alter(closed, status="SUSPENDED", state="CLOSED")
+    stage.work()
+    stage.run("resync", {"accounts": "new"})
+    stage.work()
+    assert stage.verdict(closed)[1] == "closed"
+    organization.make_role(f"arn:aws:iam::{denied}:role/{ACCESS_ROLE}")
+
+    uninstalled(stage)
+
+    assert ours(organization, MANAGEMENT, denied) == []
+
+
+def test_in_scope_organization_too_names_are_kept_until_nothing_is_left(organization: Organization) -> None:
+    stage = Stage(organization, SourcePolicyScope="organization")
+    accounts = backfilled(organization, stage)
+    stage.run("retire", UNINSTALL)
+    assert organization.policy() is None
+    renamed = Stage(organization, SourcePolicyScope="organization", MemberRoleName="Renamed")
+
+    with pytest.raises(SettingsError, match="MEMBER_ROLE_NAME is Renamed, and was"):
+        renamed.run("retire", UNINSTALL)
+
+    uninstalled(Stage(organization, SourcePolicyScope="organization"))
+    assert ours(organization, MANAGEMENT, *accounts) == []
+    assert renamed.run("retire", UNINSTALL)["next"] is None
+
+
+def test_names_are_kept_where_somebody_places_just_as_the_last_of_it_goes(
+    organization: Organization, boundary: Boundary
+) -> None:
+    stage = Stage(organization)
+    backfilled(organization, stage)
+    stage.run("retire", UNINSTALL)
+    stage.work()
+    key = {"policy_name": "#placement"}
+
+    def placed(_: Any) -> None:
+        stage.shards.update_item(Key=key, UpdateExpression="ADD version :one", ExpressionAttributeValues={":one": 1})
+
+    boundary.edit("dynamodb:Scan", placed)
+    assert stage.run("retire", UNINSTALL)["next"] is None
+    assert "made_for" in stage.shards.get_item(Key=key)["Item"]
+
+    boundary.mend()
+    assert stage.run("retire", UNINSTALL)["next"] is None
+    assert {"made_for", "scope"}.isdisjoint(stage.shards.get_item(Key=key)["Item"])

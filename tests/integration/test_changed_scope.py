@@ -1,0 +1,123 @@
+"""A scope that changes after the deployment: the next resync changes the source policy, and nobody loses access by it."""
+
+from typing import Any
+
+from chalicelib.settings import Settings
+from chalicelib.source_policy import capacity
+from tests.integration.boundary import Boundary
+from tests.integration.organization import MANAGEMENT, SOURCE_POLICY, Organization
+from tests.integration.stage import Stage
+from tests.integration.test_sweep_resync import measured, resynced
+
+
+def said(organization: Organization) -> Any:
+    """Take the condition of what the source policy allows."""
+    policy = organization.policy()
+    assert policy is not None
+    (statement,) = policy.document["Statement"]
+    return statement["Condition"]
+
+
+def test_a_changed_scope_reaches_iam_with_the_next_resync_and_not_before(organization: Organization) -> None:
+    early, late = organization.member("Early"), organization.member("Late")
+    Stage(organization).enroll(early)
+    whole = Stage(organization, SourcePolicyScope="organization")
+    whole.enroll(late)
+    assert organization.named() == {early, late}
+
+    whole.run("resync", {"accounts": "new"})
+    assert said(organization) == {"StringEquals": {"aws:ResourceOrgID": organization.id}}
+
+    latest = organization.member("Latest")
+    single = Stage(organization)
+    single.enroll(latest)
+    assert "aws:ResourceOrgID" in said(organization)["StringEquals"]
+
+    single.run("resync", {"accounts": "new"})
+    assert organization.named() == {early, late, latest, MANAGEMENT}
+
+
+def test_a_scope_that_is_narrowed_keeps_everybody_in_who_is_enrolled(
+    organization: Organization, boundary: Boundary
+) -> None:
+    whole = Stage(organization, SourcePolicyScope="organization")
+    accounts = [organization.member(f"Workload{number}") for number in range(2)]
+    resynced(whole)
+    retires = organization.member("Retires")
+    whole.enroll(retires)
+    whole.run("retire", {"accounts": [retires]})
+    whole.work()
+    single = Stage(organization)
+
+    # WHEN the first write under the other scope comes, and one of them can't be entered
+    boundary.fail("sts:AssumeRole", account_id=accounts[0])
+    single.run("resync", {"accounts": "new"})
+
+    assert organization.named() == {MANAGEMENT, *accounts}
+    resynced(single)
+    assert organization.named() == {MANAGEMENT, *accounts}
+    assert single.row(accounts[0])["policy_name"] == SOURCE_POLICY
+
+
+def test_a_scope_that_is_widened_leaves_out_who_was_left_out(organization: Organization) -> None:
+    single = Stage(organization)
+    retires = organization.member()
+    resynced(single)
+    single.run("retire", {"accounts": [retires]})
+    single.work()
+
+    Stage(organization, SourcePolicyScope="organization").run("resync", {"accounts": "new"})
+
+    assert said(organization)["StringNotEquals"] == {"aws:ResourceAccount": [retires]}
+
+
+def test_a_scope_that_the_readers_have_no_room_for_is_refused_and_all_goes_on_in_the_former_one(
+    organization: Organization,
+) -> None:
+    whole = Stage(organization, SourcePolicyScope="organization")
+    resynced(whole)
+    single = Stage(organization)
+    crowd = capacity(Settings.from_env(single.environ))
+    for number in range(crowd):
+        account_id = f"9{number:011}"
+        row = {"account_id": account_id, "outcome": "enrolled", "policy_name": SOURCE_POLICY, "updated_at": "2026"}
+        whole.ledger.put_item(Item=row)
+    for number in range(9):
+        organization.iam(MANAGEMENT).attach_role_policy(
+            RoleName="Reader", PolicyArn=organization.make_policy(f"Other{number}")
+        )
+    late = organization.member("Late")
+    before = organization.policy()
+
+    answer = single.run("resync")
+    assert answer["source_policy"][0]["reason"] == "quota"
+    assert measured()["Resyncs"] == 0
+    single.enroll(late)
+    assert single.verdict(late) == ("enrolled", None)
+    assert organization.policy() == before
+
+    # WHEN there is room again
+    for number in range(crowd):
+        whole.ledger.delete_item(Key={"account_id": f"9{number:011}"})
+    resynced(single)
+    assert organization.named() == {MANAGEMENT, late}
+
+
+def test_more_accounts_than_any_principal_could_be_given_are_refused_where_the_operator_attaches(
+    organization: Organization,
+) -> None:
+    manual = {"AttachSourcePolicy": "false"}
+    whole = Stage(organization, SourcePolicyScope="organization", **manual)
+    resynced(whole)
+    single = Stage(organization, **manual)
+    crowd = 25 * capacity(Settings.from_env(single.environ)) + 1
+    with whole.ledger.batch_writer() as batch:
+        for number in range(crowd):
+            batch.put_item(
+                Item={"account_id": f"9{number:011}", "outcome": "enrolled", "policy_name": "P", "updated_at": "2026"}
+            )
+
+    (step,) = single.run("resync", {"accounts": "new"})["source_policy"]
+
+    assert "need 26 shards, more than can be attached" in step["error"]
+    assert single.shards.get_item(Key={"policy_name": "#placement"})["Item"]["scope"] == "organization"
