@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 IDS = tuple(f"{number:012}" for number in range(1, 7))
 STRANGER = "777777777777"  # an account that was never a member
-LET_IN = "let in"  # what no function, but AWS does by and by
+LET_IN, DEPLOY = "let in", "deploy"  # what no function, but AWS or an operator does by and by
 UNITS = (None, "ou-ab12-11111111", "ou-ab12-22222222")
 SETTINGS: tuple[dict[str, str], ...] = (
     {},
@@ -43,8 +43,8 @@ class Changes:
         self.caused_at: dict[str, float] = {}
         self._retired: set[str] = set()  # who was asked to be
         self._stopped_at = 0.0  # when everybody had a cause to leave for the last time
-        self._named: set[str] = set()
-        self._left_out: set[str] = set()
+        self._placed: frozenset[str] = frozenset()
+        self._scope: str | None = None
         self.note_causes()
         if self._random.random() < 0.1 and not self._cloud.crowd:
             self._take_name()
@@ -81,6 +81,9 @@ class Changes:
             self._life.after(random.choice((20.0, 300.0)), LET_IN, account_id)
         self.tell(account_id, "joins")
         self._life.event(event(account_id))
+        if random.random() < 0.05:
+            # While IAM's reads may not show its role yet.
+            self._retire(account_id, after=random.choice((3.0, 10.0, 20.0)))
 
     def _change_member(self, account_id: str) -> None:
         members, random = self._cloud.members, self._random
@@ -192,9 +195,14 @@ class Changes:
             )
         )
         if function == "retire":
-            self._retired.add(account_id)
-            self.caused_at[account_id] = self._cloud.now + 86_400
-        self._life.after(0, function, request)
+            self._retire(account_id)
+        else:
+            self._life.after(0, function, request)
+
+    def _retire(self, account_id: str, after: float = 0.0) -> None:
+        self._retired.add(account_id)
+        self.caused_at[account_id] = self._cloud.now + 86_400
+        self._life.after(after, "retire", {"accounts": [account_id]})
 
     def _uninstall(self, _: str) -> None:
         """Retire everybody; an operator asks again until nothing is left, and may enroll everybody anew one day."""
@@ -234,9 +242,17 @@ class Changes:
 
     def _deploy(self, _: str) -> None:
         settings = dict(self._random.choice(SETTINGS))
+        if self._cloud.crowd:
+            # So many are to leave when somebody decides so, and not while everything else happens.
+            settings.pop("MAX_RETIRED_PERCENT", None)
         if self._random.random() < 0.3:
             settings["SOURCE_POLICY_SCOPE"] = self._random.choice(("accounts", "organization"))
-        self._life.deploy(settings)
+        if self._random.random() < 0.3:
+            # While messages of a sweep wait.
+            self._life.after(0, "resync", {})
+            self._life.after(self._random.choice((0.3, 1.0, 5.0)), DEPLOY, settings)
+        else:
+            self._life.deploy(settings)
 
     def _forge(self, _: str) -> None:
         """Send what was never sent by Rolecall or AWS, about an account that was never a member, or about nothing."""
@@ -278,12 +294,12 @@ class Changes:
 
     def look_for_causes(self, running: "Running") -> None:
         """Require, of every account that leaves the source policy, that there was a cause."""
-        shards = self._cloud.shards().values()
-        named = {account_id for shard in shards for account_id in shard["accounts"]}
-        left_out = {account_id for shard in shards for account_id in shard["excluded"]}
-        gone = (self._named - named) | (left_out - self._left_out)
-        self._named, self._left_out = named, left_out
-        self.require_causes(gone - self._cloud.crowd, running.name)
+        before, scope, self._placed, self._scope = self._placed, self._scope, self._cloud.placed, self._cloud.scope
+        gone = before - self._placed - self._cloud.crowd
+        if scope != self._scope:
+            # The organization's other accounts were let in to though nobody had enrolled them.
+            gone = frozenset(each for each in gone if self._cloud.row(each).get("policy_name") is not None)
+        self.require_causes(gone, running.name)
 
     def require_causes(self, gone: Iterable[str], who: str) -> None:
         """Require, of each of some accounts, that there was a cause for it to leave."""

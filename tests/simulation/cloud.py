@@ -152,13 +152,12 @@ class Cloud:
     def _check_write(self, call: Call, arn: str, seen: Seen) -> None:
         """A role is changed only by who was answered that it is ours, and made only by who was answered that there is none.
 
-        A policy is changed only where it is ours, or was written by us as a shard.
+        A policy is changed only by who was answered that it is ours, or where it was written by us as a shard.
         """
         policy = self.iam.policy(arn)
-        if policy is not None and call.name != "CreatePolicy":
+        if policy is not None and call.name != "CreatePolicy" and not may_change(seen.settings, dict(policy.tags), arn):
             written = self.shards().get(arn.rpartition("/")[2], {}).get("written", 0) > 0
-            ours = written or may_change(seen.settings, dict(policy.tags), arn)
-            self.require(f"nothing that is not ours is changed, as by {call}", ours)
+            self.require(f"nothing that is not ours is changed, as by {call}", written or seen.ours.get(arn) is True)
         if ":role/" not in arn or arn == self.reader:
             return
         allowed = (None, True) if call.name == "CreateRole" else (True,)  # botocore may send it twice
@@ -181,6 +180,15 @@ class Cloud:
     def scope(self) -> str | None:
         """Tell the scope that the source policy is written in, or None before anything is placed."""
         return _plain(self.tables.items.get("source-policy", {}).get("#placement", {})).get("scope")
+
+    @property
+    def placed(self) -> frozenset[str]:
+        """List the accounts that the source policy is to let one in to."""
+        shards = self.shards().values()
+        if self.scope == "organization":
+            left_out = {account_id for shard in shards for account_id in shard["excluded"]}
+            return frozenset(self.members.known - left_out) if shards else frozenset()
+        return frozenset(account_id for shard in shards for account_id in shard["accounts"])
 
     @property
     def is_stopped(self) -> bool:

@@ -19,7 +19,7 @@ from chalicelib.settings import Scope
 from chalicelib.telemetry import metrics
 from tests.simulation.answers import Call, RuleBrokenError, refusal
 from tests.simulation.boundary import Boundary, Warm
-from tests.simulation.changes import LET_IN, UNINSTALL, Changes
+from tests.simulation.changes import DEPLOY, LET_IN, UNINSTALL, Changes
 from tests.simulation.cloud import SOURCE, Cloud, Seen, reader
 from tests.simulation.crowd import crowd
 from tests.simulation.invariants import check_quiet, check_room, check_uninstalled
@@ -246,7 +246,7 @@ class Life:
                 self._uninstall()
                 self._quietly("backfill", {})
             self._quietly("resync", {})
-            check_room(self.cloud)
+            check_room(self.cloud, self.changes)
             if self.last_answer["counts"]["held_back"]:
                 # What the log of a resync that holds retirements back tells an operator to do, if that is right.
                 self._quietly("backfill", {"accounts": "all", "force": True})
@@ -271,6 +271,7 @@ class Life:
         self._failing = self._killing = self._slowness = self._staleness = self._outdated = self._doubling = 0.0
         self.tell("calm", "")
         self.changes.give_names_back()
+        self._batch = max(self._batch, 20)  # Many may be left to leave.
         self.cloud.pass_time(self.cloud.now + 7200)
 
     def _quietly(self, function: str, request: Any) -> None:
@@ -295,10 +296,7 @@ class Life:
             self._land(late[1])
         for due in [each for each in self._due if each.when <= now]:
             self._due.remove(due)
-            if due.function == LET_IN:
-                self.changes.let_in(due.payload)
-            else:
-                self._start(due.function, due.payload, due.tries)
+            self._begin(due)
         for running in [each for each in self._running if each.deadline <= now]:
             self._kill(running)
         if self.changes.left and self.random.random() < 0.02:
@@ -322,6 +320,14 @@ class Life:
             self._kill(chosen)
         else:
             self._resume(chosen)
+
+    def _begin(self, due: Due) -> None:
+        if due.function == LET_IN:
+            self.changes.let_in(due.payload)
+        elif due.function == DEPLOY:
+            self.deploy(due.payload)
+        else:
+            self._start(due.function, due.payload, due.tries)
 
     def _pass_time(self, busy: int) -> None:
         times = [min(each.ready_at, each.deadline) for each in self._running]

@@ -18,7 +18,7 @@ from chalicelib.aws.source_policies import SourcePolicies
 from chalicelib.bootstrap import Application
 from chalicelib.documents import Document
 from chalicelib.enroll import Enroll, _Job
-from chalicelib.errors import Reason
+from chalicelib.errors import AccountError, Reason
 from chalicelib.member_role import Action, AttachPolicy, MemberRole, SetTrust
 from chalicelib.pen import Pen, Settled
 from chalicelib.reconcile import Reconcile, Verdict
@@ -169,7 +169,7 @@ class NeverPrunes(Parts):
 class _LeavesStrays(Pen):
     def _repair(self, shard: Shard, settings: Settings) -> object:  # type: ignore[override]
         observed = self._policies.observe(shard.name)
-        wanted = desired_policy(settings, shard, "")
+        wanted = desired_policy(settings, shard, self._organization_id(settings))
         for action in plan(replace(observed, strays=()) if observed else None, wanted):
             self._policies.carry_out(shard.name, action)
         return ()
@@ -325,6 +325,81 @@ class BelievesDepartures(Parts):
     reconciles = _BelievesDepartures
 
 
+class _ForgetsRetirements(Reconcile):
+    def __call__(self, account_id: AccountId, row: LedgerRow | None, **given: object) -> Verdict:
+        verdict = super().__call__(account_id, row, **given)  # type: ignore[arg-type]
+        if verdict.reason is Reason.RETIRED_BY_REQUEST and verdict.account is None:
+            verdict.reason = Reason.DEPARTED
+        return verdict
+
+
+class ForgetsRetirements(Parts):
+    """Takes a retired account that left for one that merely left."""
+
+    reconciles = _ForgetsRetirements
+
+
+class _LooksOnce(Reconcile):
+    def _may_be_unseen(self, _: LedgerRow | None) -> bool:
+        return False
+
+
+class LooksOnce(Parts):
+    """Takes a role that IAM doesn't show yet for one that is gone."""
+
+    reconciles = _LooksOnce
+
+
+class _BelievesWithoutOus(Reconcile):
+    def __call__(self, account_id: AccountId, row: LedgerRow | None, **given: object) -> Verdict:
+        listed = given.get("listed")
+        if isinstance(listed, Account):
+            given["listed"] = replace(listed, ou_ids=listed.ou_ids or ())
+        return super().__call__(account_id, row, **given)  # type: ignore[arg-type]
+
+
+class BelievesWithoutOus(Parts):
+    """Takes an account of which a listing told no organizational unit for one that is in none."""
+
+    reconciles = _BelievesWithoutOus
+
+
+class _LetsStrangersStay(Reconcile):
+    def __call__(self, account_id: AccountId, row: LedgerRow | None, **given: object) -> Verdict:
+        verdict = super().__call__(account_id, row, **given)  # type: ignore[arg-type]
+        if verdict.account is None and row is None:
+            verdict.move = Move.STAY
+        return verdict
+
+
+class LetsStrangersStay(Parts):
+    """Lets those stay whom a policy named that was taken over, and whom nobody knows."""
+
+    reconciles = _LetsStrangersStay
+
+
+class _TakesForeignPolicies(SourcePolicies):
+    def _refuse_foreign(self, *_: object) -> bool:
+        return True
+
+
+class TakesForeignPolicies(Parts):
+    """Takes every policy under a shard's name for its own."""
+
+    policies = _TakesForeignPolicies
+
+
+class _NamesNobodyAtFirst(Pen):
+    def follow_scope(self, _: object, *, owner: str, deadline: float) -> Mapping[str, AccountError]:
+        return super().follow_scope(frozenset, owner=owner, deadline=deadline)
+
+
+class NamesNobodyAtFirst(Parts):
+    """Narrows the scope, and names who is enrolled only when it comes upon them."""
+
+    pens = _NamesNobodyAtFirst
+
+
 class _OpensWithoutRoom(Pen):
     def _require_room(self, snapshot: Snapshot, joining: frozenset[AccountId]) -> None:
         """Take it for granted that another shard can be attached."""
@@ -370,6 +445,12 @@ PLANTED: Mapping[str, Planted] = {
         OpensWithoutRoom, "CrossAccountReadOnlyAccess-2 is attached", first=4600, way="full shard"
     ),
     "a departure that never was": Planted(BelievesDepartures, "and not skipped departed", first=150),
+    "a retirement that is forgotten": Planted(ForgetsRetirements, "is retired no more"),
+    "a role that is looked for once": Planted(LooksOnce, "which is retired, is gone"),
+    "a unit that nobody asked for": Planted(BelievesWithoutOus, "no account is retired without cause"),
+    "a stranger that stays": Planted(LetsStrangersStay, "names exactly the enrolled"),
+    "a policy of others' that is taken": Planted(TakesForeignPolicies, "nothing that is not ours is changed"),
+    "a scope that is narrowed too early": Planted(NamesNobodyAtFirst, "no account is retired without cause"),
     "an exception that nobody foresaw": Planted(Stumbles, "nothing unforeseen is raised"),
 }
 """Each bug as an application with it is made."""

@@ -28,7 +28,8 @@ class Witness:
                 f"only who is named in a backfill is retired no more, as {forgotten} by {who}", not forgotten
             )
         if let_in:
-            self._changes.require_causes(let_in - self._let_in(), who)
+            # Whoever was placed no longer had a cause for that.
+            self._changes.require_causes((let_in - self._let_in()) & self._cloud.placed, who)
 
     def _retired(self) -> frozenset[str]:
         rows = self._cloud.rows()
