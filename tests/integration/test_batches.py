@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from chalicelib.accounts import Account
 from chalicelib.arns import AccountId
@@ -302,3 +303,21 @@ def test_a_listing_is_not_believed_where_the_same_batch_holds_a_message_that_has
 
     assert stage.verdict(account_id) == ("retired", "excluded")
     assert stage.waiting() == []
+
+
+def test_a_placement_that_no_other_try_would_mend_is_not_tried_again(
+    organization: Organization, boundary: Boundary
+) -> None:
+    account_id = organization.member()
+    stage = Stage(organization)
+    too_large: Any = {
+        "Error": {"Code": "TransactionCanceledException", "Message": "canceled"},
+        "CancellationReasons": [{"Code": "None"}, {"Code": "ValidationError"}],
+    }
+    boundary.break_off("dynamodb:TransactWriteItems", ClientError(too_large, "TransactWriteItems"))
+
+    with boundary.watching() as calls:
+        assert stage.enroll(account_id).delays == {account_id: 30}
+
+    assert [call.operation for call in calls].count("dynamodb:TransactWriteItems") == 1
+    assert stage.row(account_id) == {}

@@ -5,7 +5,7 @@ from typing import Any
 from chalicelib.settings import Settings
 from chalicelib.source_policy import capacity
 from tests.integration.boundary import Boundary
-from tests.integration.organization import MANAGEMENT, SOURCE_POLICY, Organization
+from tests.integration.organization import MANAGEMENT, OURS, SOURCE_POLICY, Organization, by_guide
 from tests.integration.stage import Stage
 from tests.integration.test_sweep_resync import measured, resynced
 
@@ -121,3 +121,66 @@ def test_more_accounts_than_any_principal_could_be_given_are_refused_where_the_o
 
     assert "need 26 shards, more than can be attached" in step["error"]
     assert single.shards.get_item(Key={"policy_name": "#placement"})["Item"]["scope"] == "organization"
+
+
+def test_a_policy_that_was_there_under_a_further_shards_name_is_taken_in_before_the_scope_is_narrowed(
+    organization: Organization,
+) -> None:
+    whole = Stage(organization, SourcePolicyScope="organization")
+    resynced(whole)
+    crowd = capacity(Settings.from_env(whole.environ))
+    for number in range(crowd):
+        account_id = f"9{number:011}"
+        row = {"account_id": account_id, "outcome": "enrolled", "policy_name": SOURCE_POLICY, "updated_at": "2026"}
+        whole.ledger.put_item(Item=row)
+    second = f"{SOURCE_POLICY}-2"
+    organization.make_policy(second, document=by_guide("888888888888"))
+
+    Stage(organization, AdoptExistingRoles="true").run("resync", {"accounts": "new"})
+
+    named = organization.named() | organization.named(second)
+    assert named == {MANAGEMENT, *(f"9{number:011}" for number in range(crowd))}
+    policy = organization.policy(second)
+    assert policy is not None
+    assert policy.tags == OURS
+
+
+def test_a_change_of_scope_that_is_overtaken_again_and_again_is_left_for_the_next_resync(
+    organization: Organization, boundary: Boundary
+) -> None:
+    whole = Stage(organization, SourcePolicyScope="organization")
+    resynced(whole)
+    before = organization.policy()
+    single = Stage(organization)
+
+    def placed(_: Any) -> None:
+        single.shards.update_item(
+            Key={"policy_name": "#placement"},
+            UpdateExpression="ADD version :one",
+            ExpressionAttributeValues={":one": 1},
+        )
+
+    boundary.edit("dynamodb:Scan", placed)
+    (step,) = single.run("resync", {"accounts": "new"})["source_policy"]
+
+    assert (step["reason"], organization.policy()) == ("source_policy_pending", before)
+    boundary.mend()
+    single.run("resync", {"accounts": "new"})
+    assert organization.named() == {MANAGEMENT}
+
+
+def test_what_cannot_be_written_of_a_changed_scope_is_told_and_written_by_and_by(
+    organization: Organization, boundary: Boundary
+) -> None:
+    whole = Stage(organization, SourcePolicyScope="organization")
+    resynced(whole)
+    single = Stage(organization)
+    boundary.fail("iam:CreatePolicyVersion", "ServiceFailure", status=500)
+
+    (step,) = single.run("resync", {"accounts": "new"})["source_policy"]
+    assert step["reason"] == "service_error"
+
+    boundary.mend()
+    account_id = organization.member()
+    single.enroll(account_id)
+    assert organization.named() == {MANAGEMENT, account_id}

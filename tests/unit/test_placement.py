@@ -167,3 +167,17 @@ def test_more_exclusions_than_a_policy_holds_are_refused_with_the_way_out() -> N
         place(first, Moves(exclude=numbered(*range(400))), held)
 
     assert caught.value.reason is Reason.QUOTA
+
+
+def test_no_more_accounts_are_remembered_to_be_left_out_than_make_the_organization_be_refused() -> None:
+    many = numbered(*range(1, 2001))
+    single, whole = settings_for(Scope.ACCOUNTS), settings_for(Scope.ORGANIZATION)
+    shards = place((), Moves(join=numbered(5000)), single)
+
+    shards = place(shards, Moves(exclude=many), single)
+
+    assert len(shards[0].excluded) == 1000
+    assert place(shards, Moves(exclude=many), single) == shards
+    with pytest.raises(TerminalError) as refused:
+        place(shards, Moves(), whole)
+    assert refused.value.reason is Reason.QUOTA

@@ -25,7 +25,7 @@ def messages(draw: st.DrawFn) -> Message:
         name=draw(st.text()),
         state=draw(st.text()),
         joined_at=draw(st.none() | times),
-        ou_ids=tuple(draw(st.lists(st.text(max_size=10), max_size=3))),
+        ou_ids=draw(st.none() | st.lists(st.text(max_size=10), max_size=3).map(tuple)),
     )
     return Message(account_id=account_id, trigger=trigger, account=account, listed_at=draw(times))
 

@@ -157,6 +157,10 @@ def test_all_is_well_where_every_eligible_account_is_enrolled() -> None:
         ({"coverage": replace(WELL.coverage, waiting=1)}, "1 account waiting to be enrolled"),
         ({"coverage": replace(WELL.coverage, overstaying=(A,))}, "1 account still named that should not be"),
         ({"shards": (replace(WELL.shards[0], pending=True),)}, "the source policy is yet to be written"),
+        (
+            {"scope_asked_for": "organization"},
+            "the source policy is still of scope accounts: the next resync changes it to organization",
+        ),
         ({"queues": (queue("accounts", 9), queue("accounts-dlq", 1))}, "accounts-dlq holds messages"),
         ({"queues": (queue("events-dlq", 1),)}, "events-dlq holds messages"),
         ({"alarms": (alarm("queue-age", "ALARM"), alarm("rules-failed"))}, "in alarm: queue-age"),

@@ -4,6 +4,7 @@ import json
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -186,3 +187,18 @@ def test_nobody_is_retired_where_more_than_the_allowed_share_is_gone(
     retired = {each.account_id for each in rows[:gone]}
     assert set(world.sent) == {each.account_id for each in rows} - (set() if allowed or force else retired)
     assert counts["held_back"] == (0 if allowed or force else gone)
+
+
+def test_what_is_found_in_the_end_is_told_in_answers_that_lambda_can_give() -> None:
+    rows = [replace(row(numbered(number)), name="Account") for number in range(1, 41)]
+    found: list[str] = []
+    after, answers = "", 0
+    while answers == 0 or after:
+        world = World(rows=rows)
+        world.steps = [{"action": "DeleteRole", "before": "x" * 600_000, "after": None}]
+        looked_at, after = sweep_of(world).leftovers(after, deadline=world.clock + 600)
+        assert len(json.dumps(looked_at)) < 6_000_000
+        found += [each["account_id"] for each in looked_at]
+        answers += 1
+
+    assert found == [each.account_id for each in rows]
