@@ -194,8 +194,9 @@ class Pen:
     ) -> Mapping[str, AccountError]:
         """Change the scope that the shards are written in to what the settings ask for; an AccountError refuses it.
 
-        By the first write in scope accounts all who are enrolled are named, so that nobody loses access. Until then everything
-        goes on in the scope that is in force. What kept a shard from being written is told; it is written by and by.
+        Before the first shard names accounts only, all who are enrolled are named, and every further shard is written, so that
+        nobody loses access. Until then everything goes on in the scope that is in force. What kept a shard from being written
+        is told; another resync goes on from there.
         """
         for _ in range(_PLACEMENTS):
             snapshot = self._table.load()
@@ -211,7 +212,13 @@ class Pen:
             if len(shards) > MOST_SHARDS:
                 message = f"{len(joining)} accounts need {len(shards)} shards, more than can be attached: set SourcePolicyScope=organization again"
                 raise TerminalError(Reason.QUOTA, message)
-            if self._table.place(wanted, [shard for shard in shards if shard not in snapshot.shards]):
+            if shards != snapshot.shards:
+                self._table.place(snapshot, [shard for shard in shards if shard not in snapshot.shards])
+                continue
+            errors = self.settle(Moves(), owner=owner, deadline=deadline).errors
+            if errors:
+                return errors
+            if self._table.place(wanted, ()):
                 return self.settle(Moves(), owner=owner, deadline=deadline).errors
         raise _overtaken()
 

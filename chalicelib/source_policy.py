@@ -180,7 +180,7 @@ def place_all_that_fit(
 
 def _counted(before: Shard | None, shard: Shard, settings: Settings) -> Shard:
     same = before is not None and before.accounts == shard.accounts
-    if settings.source_policy_scope is Scope.ORGANIZATION:
+    if _names_everyone(settings, shard):
         same = before is not None and before.excluded == shard.excluded
         if _overflows(settings, shard):
             message = (
@@ -209,19 +209,22 @@ def document(settings: Settings, shard: Shard, organization_id: str) -> Document
 def _allow(settings: Settings, shard: Shard, organization_id: str) -> dict[str, Any]:
     named: list[str] = [*sorted(shard.accounts)] or [_NOBODY]
     condition: dict[str, Any] = {"StringEquals": {"aws:ResourceAccount": named}}
-    if settings.source_policy_scope is Scope.ORGANIZATION:
-        condition = {"StringEquals": {"aws:ResourceAccount": [_NOBODY]}}
-        if shard.name == settings.source_policy_name:
-            left_out = sorted(shard.excluded | {AccountId(account_id) for account_id in settings.exclude_account_ids})
-            condition = {"StringEquals": {"aws:ResourceOrgID": organization_id}}
-            if left_out:
-                condition["StringNotEquals"] = {"aws:ResourceAccount": left_out}
+    if _names_everyone(settings, shard):
+        left_out = sorted(shard.excluded | {AccountId(account_id) for account_id in settings.exclude_account_ids})
+        condition = {"StringEquals": {"aws:ResourceOrgID": organization_id}}
+        if left_out:
+            condition["StringNotEquals"] = {"aws:ResourceAccount": left_out}
     return {
         "Effect": "Allow",
         "Action": list(ASSUME_ACTIONS),
         "Resource": _any_member_role(settings),
         "Condition": condition,
     }
+
+
+def _names_everyone(settings: Settings, shard: Shard) -> bool:
+    """Tell whether a shard lets one into the whole organization: in that scope the first does, and the others stay as they are."""
+    return settings.source_policy_scope is Scope.ORGANIZATION and shard.name == settings.source_policy_name
 
 
 def _any_member_role(settings: Settings) -> str:

@@ -9,6 +9,8 @@ from tests.integration.organization import MANAGEMENT, OURS, SOURCE_POLICY, Orga
 from tests.integration.stage import Stage
 from tests.integration.test_sweep_resync import measured, resynced
 
+SECOND = f"{SOURCE_POLICY}-2"
+
 
 def said(organization: Organization) -> Any:
     """Take the condition of what the source policy allows."""
@@ -16,6 +18,16 @@ def said(organization: Organization) -> Any:
     assert policy is not None
     (statement,) = policy.document["Statement"]
     return statement["Condition"]
+
+
+def crowded(stage: Stage, *, shards: int = 1) -> list[str]:
+    """Have the ledger tell of so many accounts more that they fill some shards."""
+    crowd = [f"9{number:011}" for number in range(shards * capacity(Settings.from_env(stage.environ)))]
+    told = {"outcome": "enrolled", "policy_name": SOURCE_POLICY, "updated_at": "2026-01-01T00:00:00+00:00"}
+    with stage.ledger.batch_writer() as batch:
+        for account_id in crowd:
+            batch.put_item(Item={"account_id": account_id, **told})
+    return crowd
 
 
 def test_a_changed_scope_reaches_iam_with_the_next_resync_and_not_before(organization: Organization) -> None:
@@ -77,11 +89,7 @@ def test_a_scope_that_the_readers_have_no_room_for_is_refused_and_all_goes_on_in
     whole = Stage(organization, SourcePolicyScope="organization")
     resynced(whole)
     single = Stage(organization)
-    crowd = capacity(Settings.from_env(single.environ))
-    for number in range(crowd):
-        account_id = f"9{number:011}"
-        row = {"account_id": account_id, "outcome": "enrolled", "policy_name": SOURCE_POLICY, "updated_at": "2026"}
-        whole.ledger.put_item(Item=row)
+    crowd = crowded(whole)
     for number in range(9):
         organization.iam(MANAGEMENT).attach_role_policy(
             RoleName="Reader", PolicyArn=organization.make_policy(f"Other{number}")
@@ -97,8 +105,8 @@ def test_a_scope_that_the_readers_have_no_room_for_is_refused_and_all_goes_on_in
     assert organization.policy() == before
 
     # WHEN there is room again
-    for number in range(crowd):
-        whole.ledger.delete_item(Key={"account_id": f"9{number:011}"})
+    for account_id in crowd:
+        whole.ledger.delete_item(Key={"account_id": account_id})
     resynced(single)
     assert organization.named() == {MANAGEMENT, late}
 
@@ -110,12 +118,7 @@ def test_more_accounts_than_any_principal_could_be_given_are_refused_where_the_o
     whole = Stage(organization, SourcePolicyScope="organization", **manual)
     resynced(whole)
     single = Stage(organization, **manual)
-    crowd = 25 * capacity(Settings.from_env(single.environ)) + 1
-    with whole.ledger.batch_writer() as batch:
-        for number in range(crowd):
-            batch.put_item(
-                Item={"account_id": f"9{number:011}", "outcome": "enrolled", "policy_name": "P", "updated_at": "2026"}
-            )
+    crowded(whole, shards=25)
 
     (step,) = single.run("resync", {"accounts": "new"})["source_policy"]
 
@@ -128,19 +131,13 @@ def test_a_policy_that_was_there_under_a_further_shards_name_is_taken_in_before_
 ) -> None:
     whole = Stage(organization, SourcePolicyScope="organization")
     resynced(whole)
-    crowd = capacity(Settings.from_env(whole.environ))
-    for number in range(crowd):
-        account_id = f"9{number:011}"
-        row = {"account_id": account_id, "outcome": "enrolled", "policy_name": SOURCE_POLICY, "updated_at": "2026"}
-        whole.ledger.put_item(Item=row)
-    second = f"{SOURCE_POLICY}-2"
-    organization.make_policy(second, document=by_guide("888888888888"))
+    crowd = crowded(whole)
+    organization.make_policy(SECOND, document=by_guide("888888888888"))
 
     Stage(organization, AdoptExistingRoles="true").run("resync", {"accounts": "new"})
 
-    named = organization.named() | organization.named(second)
-    assert named == {MANAGEMENT, *(f"9{number:011}" for number in range(crowd))}
-    policy = organization.policy(second)
+    assert organization.named() | organization.named(SECOND) == {MANAGEMENT, *crowd}
+    policy = organization.policy(SECOND)
     assert policy is not None
     assert policy.tags == OURS
 
@@ -169,7 +166,7 @@ def test_a_change_of_scope_that_is_overtaken_again_and_again_is_left_for_the_nex
     assert organization.named() == {MANAGEMENT}
 
 
-def test_what_cannot_be_written_of_a_changed_scope_is_told_and_written_by_and_by(
+def test_what_cannot_be_written_of_a_changed_scope_is_told_and_tried_again_by_the_next_resync(
     organization: Organization, boundary: Boundary
 ) -> None:
     whole = Stage(organization, SourcePolicyScope="organization")
@@ -179,8 +176,31 @@ def test_what_cannot_be_written_of_a_changed_scope_is_told_and_written_by_and_by
 
     (step,) = single.run("resync", {"accounts": "new"})["source_policy"]
     assert step["reason"] == "service_error"
-
     boundary.mend()
     account_id = organization.member()
     single.enroll(account_id)
+    assert "aws:ResourceOrgID" in said(organization)["StringEquals"]
+
+    assert single.run("resync", {"accounts": "new"})["source_policy"] == []
     assert organization.named() == {MANAGEMENT, account_id}
+
+
+def test_the_further_shards_are_written_before_the_first_one_is_narrowed(
+    organization: Organization, boundary: Boundary
+) -> None:
+    whole = Stage(organization, SourcePolicyScope="organization")
+    account_id = organization.member()
+    resynced(whole)
+    crowded(whole)
+    single = Stage(organization)
+    boundary.fail("iam:CreatePolicy", "ServiceFailure", status=500)
+
+    (step,) = single.run("resync", {"accounts": "new"})["source_policy"]
+    assert step["reason"] == "service_error"
+    assert "aws:ResourceOrgID" in said(organization)["StringEquals"]
+
+    boundary.mend()
+    single.run("resync", {"accounts": "new"})
+    assert organization.named() | organization.named(SECOND) >= {MANAGEMENT, account_id}
+    assert whole.run("resync", {"accounts": "new"})["source_policy"] == []
+    assert "aws:ResourceOrgID" in said(organization)["StringEquals"]

@@ -146,7 +146,7 @@ def _meant(settings: Settings, name: str, shard: dict[str, Any]) -> Said:
     if settings.source_policy_scope is Scope.ACCOUNTS:
         return Said(frozenset(shard["accounts"]))
     if name != SOURCE_POLICY:
-        return Said()
+        return Said(frozenset(shard["accounts"]))
     return Said(organization=ORGANIZATION_ID, but=frozenset(shard["excluded"]) | settings.exclude_account_ids)
 
 

@@ -339,17 +339,6 @@ class ForgetsRetirements(Parts):
     reconciles = _ForgetsRetirements
 
 
-class _LooksOnce(Reconcile):
-    def _may_be_unseen(self, _: LedgerRow | None) -> bool:
-        return False
-
-
-class LooksOnce(Parts):
-    """Takes a role that IAM doesn't show yet for one that is gone."""
-
-    reconciles = _LooksOnce
-
-
 class _BelievesWithoutOus(Reconcile):
     def __call__(self, account_id: AccountId, row: LedgerRow | None, **given: object) -> Verdict:
         listed = given.get("listed")
@@ -423,34 +412,33 @@ class Planted:
 
 
 PLANTED: Mapping[str, Planted] = {
-    "a trust that is not mended": Planted(LeavesTrustAlone, "is the desired one", first=20),
+    "a trust that is not mended": Planted(LeavesTrustAlone, "is the desired one", first=40),
     "a role without policies": Planted(AttachesNothing, "is the desired one"),
     "a role of others that is taken": Planted(TakesForeignRoles, "nothing that is not ours is changed"),
     "an account that never leaves": Planted(NeverLetsLeave, "names exactly the enrolled"),
     "an account that is never named": Planted(LetsNobodyJoin, "names exactly the enrolled"),
     "a shard over its quota": Planted(PlacesTooMany, "no document is over the quota", "shard overflow"),
     "five versions and no room": Planted(NeverPrunes, "IAM says of"),
-    "a version of others' that stays": Planted(LeavesStrays, "has no version of others'", first=165),
+    "a version of others' that stays": Planted(LeavesStrays, "has no version of others'", first=30),
     "a failure without a reason": Planted(WritesNoReason, "every failure has a reason"),
     "a failure that nobody sees": Planted(HidesFailures, "the ledger says where every account stands"),
     "a failure that takes access away": Planted(RetiresWhatFails, "no account is retired without cause"),
     "an id that nobody confirmed": Planted(BelievesEveryId, "no account is entered that Organizations never confirmed"),
     "a mark before the write": Planted(MarksBeforeWriting, "killed", "new account"),
-    "a retired account's role that stays": Planted(LeavesRoles, "which is retired, is gone"),
-    "an account that is left in": Planted(LeavesNobodyOut, "the organization's source policy leaves", first=50),
+    "a retired account's role that stays": Planted(LeavesRoles, "which is retired, is gone", first=45),
+    "an account that is left in": Planted(LeavesNobodyOut, "the organization's source policy leaves"),
     "an uninstall that stops nobody": Planted(NeverStops, "an uninstall leaves nothing"),
     "a source account that nobody enters": Planted(StaysAtHome, "failed no_source_principal"),
     "a second shard that nobody has": Planted(AttachesTheFirst, "CrossAccountReadOnlyAccess-2 is attached"),
     "a last place that two are promised": Planted(
-        OpensWithoutRoom, "CrossAccountReadOnlyAccess-2 is attached", first=4600, way="full shard"
+        OpensWithoutRoom, "and not failed quota", first=970, way="full shard"
     ),
-    "a departure that never was": Planted(BelievesDepartures, "and not skipped departed", first=150),
-    "a retirement that is forgotten": Planted(ForgetsRetirements, "is retired no more"),
-    "a role that is looked for once": Planted(LooksOnce, "which is retired, is gone"),
+    "a departure that never was": Planted(BelievesDepartures, "and not skipped departed"),
+    "a retirement that is forgotten": Planted(ForgetsRetirements, "is retired no more", first=195),
     "a unit that nobody asked for": Planted(BelievesWithoutOus, "no account is retired without cause"),
     "a stranger that stays": Planted(LetsStrangersStay, "names exactly the enrolled"),
     "a policy of others' that is taken": Planted(TakesForeignPolicies, "nothing that is not ours is changed"),
-    "a scope that is narrowed too early": Planted(NamesNobodyAtFirst, "no account is retired without cause"),
+    "a scope that is narrowed too early": Planted(NamesNobodyAtFirst, "no account is retired without cause", first=135),
     "an exception that nobody foresaw": Planted(Stumbles, "nothing unforeseen is raised"),
 }
 """Each bug as an application with it is made."""

@@ -101,7 +101,7 @@ def test_a_frozen_shard_denies_whatever_else_it_says() -> None:
         (
             Shard(name=f"{NAME}-2", accounts=frozenset({MEMBER})),
             "777788889999",
-            {"StringEquals": {"aws:ResourceAccount": ["000000000000"]}},
+            {"StringEquals": {"aws:ResourceAccount": [MEMBER]}},
         ),
     ],
     ids=["nobody excluded", "some excluded", "a second shard, left over from scope accounts"],
