@@ -208,18 +208,16 @@ class ShardTable:
 
     def forget_names(self, seen: Snapshot) -> None:
         """Have other names and another scope allowed, unless somebody placed since a snapshot in which nothing was left."""
-        try:
-            self._client.update_item(
-                TableName=self._name,
-                Key=_key(_PLACEMENT),
-                UpdateExpression="REMOVE made_for, #scope",
-                ConditionExpression="#version = :seen",
-                ExpressionAttributeNames={"#version": "version", "#scope": "scope"},
-                ExpressionAttributeValues=items.written({":seen": seen.placement}),
-            )
-        except ClientError as error:
-            if error_code(error) != "ConditionalCheckFailedException":
-                raise
+        forget = partial(
+            self._client.update_item,
+            TableName=self._name,
+            Key=_key(_PLACEMENT),
+            UpdateExpression="REMOVE made_for, #scope",
+            ConditionExpression="#version = :seen",
+            ExpressionAttributeNames={"#version": "version", "#scope": "scope"},
+            ExpressionAttributeValues=items.written({":seen": seen.placement}),
+        )
+        _if_its_condition_holds(forget)
 
     def _count(self, changing: dict[str, Any]) -> None:
         """Change an item whoever placed meanwhile, and have what is decided on an older snapshot fail."""
@@ -254,36 +252,30 @@ class ShardTable:
 
     def take_pen(self, owner: str, *, now: float, until: float) -> bool:
         """Take the lease if nobody else holds it, or tell by False that somebody does; times are seconds since the epoch."""
-        try:
-            self._client.update_item(
-                TableName=self._name,
-                Key=_key(_PEN),
-                UpdateExpression="SET #owner = :owner, #until = :until",
-                # Its own it holds where the answer was lost and botocore asks again.
-                ConditionExpression="attribute_not_exists(#owner) OR #owner = :owner OR #until < :now",
-                ExpressionAttributeNames={"#owner": "owner", "#until": "until"},
-                ExpressionAttributeValues=items.written({":owner": owner, ":now": int(now), ":until": int(until) + 1}),
-            )
-        except ClientError as error:
-            if error_code(error) == "ConditionalCheckFailedException":
-                return False
-            raise
-        return True
+        take = partial(
+            self._client.update_item,
+            TableName=self._name,
+            Key=_key(_PEN),
+            UpdateExpression="SET #owner = :owner, #until = :until",
+            # Its own it holds where the answer was lost and botocore asks again.
+            ConditionExpression="attribute_not_exists(#owner) OR #owner = :owner OR #until < :now",
+            ExpressionAttributeNames={"#owner": "owner", "#until": "until"},
+            ExpressionAttributeValues=items.written({":owner": owner, ":now": int(now), ":until": int(until) + 1}),
+        )
+        return _if_its_condition_holds(take)
 
     def let_go(self, owner: str) -> None:
         """Give the lease back, unless it is somebody else's by now."""
-        try:
-            self._client.update_item(
-                TableName=self._name,
-                Key=_key(_PEN),
-                UpdateExpression="REMOVE #owner, #until",
-                ConditionExpression="#owner = :owner",
-                ExpressionAttributeNames={"#owner": "owner", "#until": "until"},
-                ExpressionAttributeValues=items.written({":owner": owner}),
-            )
-        except ClientError as error:
-            if error_code(error) != "ConditionalCheckFailedException":
-                raise
+        give = partial(
+            self._client.update_item,
+            TableName=self._name,
+            Key=_key(_PEN),
+            UpdateExpression="REMOVE #owner, #until",
+            ConditionExpression="#owner = :owner",
+            ExpressionAttributeNames={"#owner": "owner", "#until": "until"},
+            ExpressionAttributeValues=items.written({":owner": owner}),
+        )
+        _if_its_condition_holds(give)
 
     def _refuse_other_names(self, made_for: dict[str, str]) -> None:
         for name, value in self._made_for.items():
@@ -300,6 +292,17 @@ class ShardTable:
             return 0
         base, _, number = name.rpartition("-")
         return int(number) - 1 if base == first and _FURTHER.fullmatch(number) else None
+
+
+def _if_its_condition_holds(write: Callable[[], object]) -> bool:
+    """Write, or tell by False that the write's condition doesn't hold."""
+    try:
+        write()
+    except ClientError as error:
+        if error_code(error) == "ConditionalCheckFailedException":
+            return False
+        raise
+    return True
 
 
 def _is_conflict(error: ClientError) -> bool:

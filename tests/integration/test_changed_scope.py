@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+from botocore.exceptions import ClientError
+
 from chalicelib.settings import Settings
 from chalicelib.source_policy import capacity
 from tests.integration.boundary import Boundary
@@ -142,28 +145,43 @@ def test_a_policy_that_was_there_under_a_further_shards_name_is_taken_in_before_
     assert policy.tags == OURS
 
 
+@pytest.mark.parametrize(("former", "wanted"), [("organization", "accounts"), ("accounts", "organization")])
 def test_a_change_of_scope_that_is_overtaken_again_and_again_is_left_for_the_next_resync(
-    organization: Organization, boundary: Boundary
+    organization: Organization, boundary: Boundary, former: str, wanted: str
 ) -> None:
-    whole = Stage(organization, SourcePolicyScope="organization")
-    resynced(whole)
+    resynced(Stage(organization, SourcePolicyScope=former))
     before = organization.policy()
-    single = Stage(organization)
+    changed = Stage(organization, SourcePolicyScope=wanted)
 
     def placed(_: Any) -> None:
-        single.shards.update_item(
+        changed.shards.update_item(
             Key={"policy_name": "#placement"},
             UpdateExpression="ADD version :one",
             ExpressionAttributeValues={":one": 1},
         )
 
     boundary.edit("dynamodb:Scan", placed)
-    (step,) = single.run("resync", {"accounts": "new"})["source_policy"]
+    (step,) = changed.run("resync", {"accounts": "new"})["source_policy"]
 
     assert (step["reason"], organization.policy()) == ("source_policy_pending", before)
     boundary.mend()
-    single.run("resync", {"accounts": "new"})
-    assert organization.named() == {MANAGEMENT}
+    assert changed.run("resync", {"accounts": "new"})["source_policy"] == []
+    assert said(organization)["StringEquals"] == (
+        {"aws:ResourceAccount": [MANAGEMENT]} if wanted == "accounts" else {"aws:ResourceOrgID": organization.id}
+    )
+
+
+def test_a_change_of_scope_that_is_overtaken_once_is_tried_again(
+    organization: Organization, boundary: Boundary
+) -> None:
+    resynced(Stage(organization))
+    conflict: Any = {"Error": {"Code": "TransactionConflictException", "Message": "no"}}
+    boundary.break_off("dynamodb:TransactWriteItems", ClientError(conflict, "TransactWriteItems"), times=1)
+
+    answer = Stage(organization, SourcePolicyScope="organization").run("resync", {"accounts": "new"})
+
+    assert answer["source_policy"] == []
+    assert said(organization)["StringEquals"] == {"aws:ResourceOrgID": organization.id}
 
 
 def test_what_cannot_be_written_of_a_changed_scope_is_told_and_tried_again_by_the_next_resync(

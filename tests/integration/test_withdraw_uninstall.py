@@ -413,8 +413,9 @@ def test_in_scope_organization_too_names_are_kept_until_nothing_is_left(organiza
     assert renamed.run("retire", UNINSTALL)["next"] is None
 
 
-def test_names_are_kept_where_somebody_places_just_as_the_last_of_it_goes(
-    organization: Organization, boundary: Boundary
+@pytest.mark.parametrize("between", ["a placement", "a backfill"])
+def test_names_are_kept_where_somebody_enrolls_again_just_as_the_last_of_it_goes(
+    organization: Organization, boundary: Boundary, between: str
 ) -> None:
     stage = Stage(organization)
     backfilled(organization, stage)
@@ -422,10 +423,15 @@ def test_names_are_kept_where_somebody_places_just_as_the_last_of_it_goes(
     stage.work()
     key = {"policy_name": "#placement"}
 
-    def placed(_: Any) -> None:
-        stage.shards.update_item(Key=key, UpdateExpression="ADD version :one", ExpressionAttributeValues={":one": 1})
+    def enrolls(_: Any) -> None:
+        if between == "a backfill":
+            stage.shards.delete_item(Key={"policy_name": "#stopped"})
+        else:
+            stage.shards.update_item(
+                Key=key, UpdateExpression="ADD version :one", ExpressionAttributeValues={":one": 1}
+            )
 
-    boundary.edit("dynamodb:Scan", placed)
+    boundary.edit("dynamodb:Scan", enrolls)
     assert stage.run("retire", UNINSTALL)["next"] is None
     assert "made_for" in stage.shards.get_item(Key=key)["Item"]
 
