@@ -140,7 +140,8 @@ class Pen:
         found, named = self._held(snapshot)
         if not found:
             return True
-        wanted = place((*snapshot.shards, *found), Moves(join=named), snapshot.in_force(self._settings))
+        joining = _not_left_out(snapshot, named)
+        wanted = place((*snapshot.shards, *found), Moves(join=joining), snapshot.in_force(self._settings))
         self._table.place(snapshot, [shard for shard in wanted if shard not in snapshot.shards])
         return False
 
@@ -205,7 +206,7 @@ class Pen:
             wanted = replace(snapshot, scope=self._settings.source_policy_scope)
             joining: frozenset[AccountId] = frozenset()
             if not wanted.names_everyone:
-                joining = enrolled().difference(*(shard.excluded for shard in snapshot.shards))
+                joining = _not_left_out(snapshot, enrolled())
             if self._opens_a_shard(wanted, joining) and not self._take_in(snapshot):
                 continue
             shards = place(snapshot.shards, Moves(join=joining), self._settings)
@@ -391,6 +392,10 @@ class Pen:
 
     def _organization_id(self, settings: Settings) -> str:
         return self._ask_organization_id() if settings.source_policy_scope is Scope.ORGANIZATION else ""
+
+
+def _not_left_out(snapshot: "Snapshot", account_ids: frozenset[AccountId]) -> frozenset[AccountId]:
+    return account_ids.difference(*(shard.excluded for shard in snapshot.shards))
 
 
 def _held_back(snapshot: "Snapshot", refusal: AccountError) -> frozenset[Move]:

@@ -213,6 +213,20 @@ def test_too_many_exclusions_for_one_policy_are_a_quota_and_not_a_wider_policy(o
     assert "SourcePolicyScope=accounts" in shard["error"]
 
 
+def test_a_policy_that_is_taken_in_lets_nobody_in_again_who_is_retired(organization: Organization) -> None:
+    stays, retires, late = (organization.member(name) for name in ("Stays", "Retires", "Late"))
+    stage = Stage(organization, AdoptExistingRoles="true")
+    stage.enroll(stays, retires)
+    stage.run("retire", {"accounts": [retires]})
+    stage.work()
+    stage.fill(SOURCE_POLICY, _full(stage, stays))
+    organization.make_policy(SECOND, document=by_guide(retires))
+
+    stage.enroll(late)
+
+    assert organization.named(SECOND) == {late}
+
+
 def test_in_scope_organization_nobody_is_left_out_of_a_policy_that_is_not_ours(organization: Organization) -> None:
     excluded, first, second = (organization.member(name) for name in ("Excluded", "First", "Second"))
     unit = organization.unit()
