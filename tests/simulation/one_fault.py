@@ -169,7 +169,7 @@ class Stage:
         for arn, held in self.cloud.iam.everything().items():
             told[arn] = _policy(held) if isinstance(held, Policy) else _role(held)
         told["queue"] = (len(self.cloud.queues.messages), list(self.cloud.queues.dead))
-        told["stopped"] = self.cloud.is_stopped
+        told["stopped"], told["scope"] = self.cloud.is_stopped, self.cloud.scope
         return told
 
 

@@ -12,6 +12,7 @@ from tests.simulation.stages import SOURCE_POLICY, environ, member_role_arn, set
 FIRST, SECOND, THIRD = "000000000001", "000000000002", "000000000003"
 OURS = frozenset({("managed-by", "rolecall"), ("rolecall-stage", "simulation")})
 _MEMBERS_ONLY = {"INCLUDE_MANAGEMENT_ACCOUNT": "false"}
+_WHOLE = {"SOURCE_POLICY_SCOPE": "organization"}
 ALL = {"accounts": "all", "force": True}
 
 
@@ -221,6 +222,23 @@ def _other_settings(stage: Stage) -> None:
     }
 
 
+def _narrowing(stage: Stage) -> None:
+    """Have accounts named one by one from now on, more of them than the first shard has room for beside those that it held once."""
+    _enrolled(stage)
+    settings = settings_of(environ(**stage.settings))
+    others = ",".join(f"9{number:011}" for number in range(capacity(settings) - 1))
+    table = stage.cloud.tables.items["source-policy"]
+    table[SOURCE_POLICY] = {**table[SOURCE_POLICY], "accounts": {"S": others}}
+    stage.settings = {**_MEMBERS_ONLY, "MAX_RETIRED_PERCENT": "0"}
+
+
+def _widening(stage: Stage) -> None:
+    """Have the whole organization let in from now on, but for an account that is retired."""
+    _enrolled(stage)
+    _retire(stage)
+    stage.settings = {**_MEMBERS_ONLY, **_WHOLE}
+
+
 SCENARIOS: Mapping[str, Scenario] = {
     "new account": Scenario(_new),
     "unchanged": Scenario(_heard_again, _enrolled),
@@ -237,6 +255,8 @@ SCENARIOS: Mapping[str, Scenario] = {
     "backfill": Scenario(_backfill, _older),
     "rerun": Scenario(_let_in, _denied),
     "settings changed": Scenario(_resync, _other_settings, _MEMBERS_ONLY),
-    "scope organization": Scenario(_close, _enrolled, {"SOURCE_POLICY_SCOPE": "organization"}),
+    "scope organization": Scenario(_close, _enrolled, _WHOLE),
+    "scope narrowed": Scenario(_resync, _narrowing, {**_MEMBERS_ONLY, **_WHOLE}),
+    "scope widened": Scenario(_resync, _widening, _MEMBERS_ONLY),
     "uninstall": Scenario(_uninstall, _enrolled, _MEMBERS_ONLY),
 }
