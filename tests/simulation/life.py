@@ -38,7 +38,7 @@ WAYS = (
     "outdated organization",
 )
 """How an organization may live; a seed counts once for each."""
-STEPS = 60_000  # many times what any seed takes
+STEPS = 300_000  # several times what any seed takes
 SKEW = 5.0  # seconds that a function's clock may be wrong by
 LATE = 15.0  # seconds that a killed function's last call may take to land
 TRIES = 3  # of Lambda, where an asynchronous invocation fails
