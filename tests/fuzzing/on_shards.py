@@ -78,6 +78,8 @@ def _seeds() -> list[Any]:
             "asked": [["resync", {"dry_run": True}], *schedules],
         },
         {"items": {"#placement": {"version": 1.5, "made_for": "all"}}, "asked": [whole, whole, *schedules]},
+        {"items": {"#placement": {"version": 2, "scope": "organization"}}, "asked": [*schedules, whole]},
+        {"items": {"#placement": {"version": 2, "scope": "everywhere"}}, "asked": schedules},
         {"items": {"#placement": {"version": 2, "made_for": names}, "#stopped": {}}, "asked": [whole, *schedules]},
         {
             "items": {"#placement": None, "#pen": {**pen, "until": "for ever"}, "#stopped": None},
