@@ -42,6 +42,13 @@ def enroll(event: SQSEvent) -> dict[str, Any]:
     return application().enroll(event.to_dict()["Records"], event.context)
 
 
+# Invoked by its queue, and by freeze, which waits for the result.
+@app.on_sqs_message(queue="rolecall-publish.fifo", batch_size=10)
+def publish(event: SQSEvent) -> dict[str, Any]:
+    """Make the source policy in IAM what the ledger grants; the messages carry nothing."""
+    return application().publish(event.to_dict().get("Records", []), event.context)
+
+
 @app.lambda_function()
 def backfill(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Send the accounts that are older than the deployment to the queue, or plan them."""
