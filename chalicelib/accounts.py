@@ -11,12 +11,25 @@ from chalicelib.settings import Settings
 
 
 class Outcome(StrEnum):
-    """Where an account stands."""
+    """The status of an account; `pending` is shown and never stored: the role is there, the access isn't in force yet."""
 
     ENROLLED = "enrolled"
+    PENDING = "pending"
     SKIPPED = "skipped"
     FAILED = "failed"
     RETIRED = "retired"
+
+
+class Access(StrEnum):
+    """What the source policy should grant for an account.
+
+    `excluded` is a member of the organization that must not be reached, which scope organization has to name; `none` is an
+    account that nobody can reach (closed, suspended, no member). A row without access counts as no row.
+    """
+
+    GRANTED = "granted"
+    EXCLUDED = "excluded"
+    NONE = "none"
 
 
 class Change(StrEnum):
@@ -50,8 +63,10 @@ class Account:
 class LedgerRow:
     """What the ledger keeps of one account; times are ISO 8601 in UTC.
 
-    `policy_name` is the shard of the source policy that names the account, and `attempts` counts the failures since it was
-    last where it should be, the first of them at `failed_at`.
+    `access` is written by enroll alone, `in_force_since` by publish alone (absent while the source policy doesn't grant the
+    account), and `retirement_requested_at` by retire and backfill alone. `revision` counts every write but publish's.
+    `attempts` counts the failures since the account was last enrolled or skipped, the first of them at `failed_at`; 0 in a
+    failed row means that a blocked source policy refused it.
     """
 
     account_id: AccountId
@@ -60,16 +75,32 @@ class LedgerRow:
     change: Change = Change.NONE
     reason: Reason | None = None
     error: str | None = None
+    access: Access | None = None
+    in_force_since: str | None = None
     role_arn: str | None = None
     fingerprint: str | None = None
-    policy_name: str | None = None
     trigger: str | None = None
     access_role: str | None = None
     attempts: int = 0
     failed_at: str | None = None
     joined_at: str | None = None
     enrolled_at: str | None = None
+    retirement_requested_at: str | None = None
+    revision: int = 0
     updated_at: str
+
+
+def shown_outcome(row: LedgerRow, blocked: Reason | None = None) -> tuple[Outcome, Reason | None]:
+    """Return the outcome and reason that a person is shown: enrolled only once the source policy grants the account.
+
+    Until it does, and while a skipped or retired account is still granted, the account is pending; `blocked` is why
+    publishing is blocked, if it is.
+    """
+    if row.outcome is Outcome.ENROLLED and row.in_force_since is None:
+        return Outcome.PENDING, blocked or Reason.SOURCE_POLICY_PENDING
+    if row.outcome in {Outcome.SKIPPED, Outcome.RETIRED} and row.in_force_since is not None:
+        return Outcome.PENDING, Reason.SOURCE_POLICY_PENDING
+    return row.outcome, row.reason
 
 
 RETRIED = frozenset(
@@ -126,6 +157,30 @@ def why_out_of_reach(account: Account | None) -> Reason | None:
     """Tell why nobody can reach an account, or None where one can; `account` is None for no member."""
     reason = _UNWORKABLE_STATES.get(account.state) if account else Reason.DEPARTED
     return reason if reason in OUT_OF_REACH else None
+
+
+REMOVED = frozenset({Reason.RETIRED_BY_REQUEST, Reason.STOPPED})
+"""The reasons for which the member role is deleted, once the source policy no longer grants the account."""
+
+
+def why_ineligible(
+    account: Account | None, row: LedgerRow | None, settings: Settings, *, uninstalling: bool = False
+) -> Reason | None:
+    """Return why an account must not be enrolled now, or None if it should be; `account` is None if it is no member."""
+    if row is not None and row.retirement_requested_at is not None:
+        return Reason.RETIRED_BY_REQUEST  # It outlives that the account is away.
+    if account is None or uninstalling:
+        return why_out_of_reach(account) or Reason.STOPPED
+    return eligibility(account, settings)
+
+
+def access_for(account: Account | None, ineligible: Reason | None) -> Access:
+    """Return the access that an account should have, given why it must not be enrolled."""
+    if ineligible is None:
+        return Access.GRANTED
+    if account is not None and ineligible in {Reason.EXCLUDED, *REMOVED}:
+        return Access.EXCLUDED
+    return Access.NONE
 
 
 def eligibility(account: Account, settings: Settings) -> Reason | None:

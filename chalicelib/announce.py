@@ -9,10 +9,10 @@ from chalicelib.requests import Message, Trigger
 from chalicelib.telemetry import Metric, logger, metrics
 
 if TYPE_CHECKING:
-    from chalicelib.aws.queue import Queue
+    from chalicelib.aws.queues import AccountsQueue
 
 
-def announce(event: object, queue: "Queue") -> None:
+def announce(event: object, queue: "AccountsQueue") -> None:
     """Send an event's accounts to the queue; an event that names none is counted and passed over."""
     found = account_ids(event)
     queue.send(Message(account_id=account_id, trigger=Trigger.EVENT) for account_id in found)

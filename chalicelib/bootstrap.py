@@ -10,29 +10,31 @@ from typing import Any
 
 import boto3
 
-from chalicelib import member_role, source_policy
+from chalicelib import member_role, session_policies, source_policy
 from chalicelib.announce import announce
+from chalicelib.aws.functions import PublishFunction
+from chalicelib.aws.iam_policies import IamPolicies
 from chalicelib.aws.ledger import Ledger
 from chalicelib.aws.member_roles import MemberRoles
 from chalicelib.aws.organizations import Organization
-from chalicelib.aws.queue import Queue
-from chalicelib.aws.sessions import Sessions, account_client, client_config, models_loading
-from chalicelib.aws.shards import ShardTable
-from chalicelib.aws.source_policies import SourcePolicies
-from chalicelib.enroll import Enroll
+from chalicelib.aws.queues import AccountsQueue, PublishQueue
+from chalicelib.aws.sessions import Sessions, account_client, client_config, models_loading, publish_config
+from chalicelib.aws.source_policy_table import SourcePolicyTable
+from chalicelib.enrollment import Enrollment
 from chalicelib.errors import RequestError
-from chalicelib.pen import Pen
-from chalicelib.reconcile import Reconcile
+from chalicelib.offboarding import Freeze, Offboarding
+from chalicelib.publisher import Publisher
+from chalicelib.reconciler import Reconciler
 from chalicelib.requests import Selection, read_freeze, read_request
 from chalicelib.settings import Settings
 from chalicelib.sweep import Sweep
-from chalicelib.withdraw import Withdraw
 
 
 def checked_settings(environ: Mapping[str, str]) -> Settings:
-    """Read the settings and check that what follows from them fits AWS's limits; a SettingsError says what to mend."""
+    """Return the settings, after a check that what follows from them fits AWS's limits; a SettingsError says what to change."""
     settings = Settings.from_env(environ)
     member_role.check_sizes(settings)
+    session_policies.check_sizes(settings)
     source_policy.check_sizes(settings)
     return settings
 
@@ -59,11 +61,15 @@ class Application:
 
     def announce(self, event: dict[str, Any]) -> None:
         """Send an event's accounts to the queue."""
-        announce(event, self._queue)
+        announce(event, self._accounts_queue)
 
     def enroll(self, records: list[dict[str, Any]], context: Any) -> dict[str, Any]:
-        """Handle a batch off the queue within the function's remaining time."""
-        return self._enroll(records, owner=context.aws_request_id, deadline=self._deadline(context))
+        """Handle a batch off the accounts queue within the function's remaining time."""
+        return self._enrollment(records, deadline=self._deadline(context))
+
+    def publish(self, records: list[dict[str, Any]], context: Any) -> dict[str, Any]:
+        """Make the source policy what the ledger grants."""
+        return self._publisher(records, owner=context.aws_request_id, deadline=self._deadline(context))
 
     def backfill(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
         """Send the organization's accounts to the queue, or plan them."""
@@ -75,39 +81,62 @@ class Application:
 
     def resync(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
         """Verify the organization and the source policy."""
-        request = read_request(event, Selection.ALL)
-        return self._sweep.resync(request, owner=context.aws_request_id, deadline=self._deadline(context))
+        return self._sweep.resync(read_request(event, Selection.ALL), deadline=self._deadline(context))
 
     def retire(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
-        """Take accounts out for good."""
+        """Retire accounts, or uninstall."""
         request = read_request(event, Selection.ALL)
         if "accounts" not in event:
             raise RequestError("retire needs the accounts that it is to retire")
-        return self._withdraw.retire(request, owner=context.aws_request_id, deadline=self._deadline(context))
+        offboarding = Offboarding(
+            self._ledger, self._table, self._accounts_queue, self._publish_queue, self._sweep, self._clock
+        )
+        return offboarding.retire(request, deadline=self._deadline(context))
 
     def freeze(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
         """Freeze or unfreeze the source policy."""
         frozen = read_freeze(event)
-        return self._withdraw.freeze(frozen=frozen, owner=context.aws_request_id, deadline=self._deadline(context))
+        function = PublishFunction(self._client("lambda"), self._environ["PUBLISH_FUNCTION"])
+        freeze = Freeze(self._settings, self._table, self._publish_queue, function, self._clock, self._pause)
+        return freeze(frozen=frozen, deadline=self._deadline(context))
 
     def _deadline(self, context: Any) -> float:
         return self._clock() + float(context.get_remaining_time_in_millis()) / 1000
 
     @cached_property
-    def _queue(self) -> Queue:
+    def _accounts_queue(self) -> AccountsQueue:
         queue_url, dead_letter_arn = self._environ["QUEUE_URL"], self._environ["DEAD_LETTER_QUEUE_ARN"]
-        return Queue(self._client("sqs"), queue_url, dead_letter_arn, lambda: self._pool(self._settings.threads))
+        return AccountsQueue(self._sqs, queue_url, dead_letter_arn, lambda: self._pool(self._settings.threads))
 
     @cached_property
-    def _enroll(self) -> Enroll:
-        return Enroll(
-            reconcile=self._reconcile,
-            pen=self._pen,
+    def _publish_queue(self) -> PublishQueue:
+        queue_url, dead_letter_arn = self._environ["PUBLISH_QUEUE_URL"], self._environ["PUBLISH_DEAD_LETTER_QUEUE_ARN"]
+        return PublishQueue(self._sqs, queue_url, dead_letter_arn)
+
+    @cached_property
+    def _enrollment(self) -> Enrollment:
+        return Enrollment(
+            settings=self._settings,
+            reconciler=self._reconciler,
             ledger=self._ledger,
-            queue=self._queue,
-            threads=self._settings.threads,
+            table=self._table,
+            accounts=self._accounts_queue,
+            publish=self._publish_queue,
             clock=self._clock,
             pool=self._pool,
+        )
+
+    @cached_property
+    def _publisher(self) -> Publisher:
+        return Publisher(
+            self._settings,
+            self._table,
+            self._ledger,
+            lambda settings: IamPolicies(settings, self._sessions, self._source_iam),
+            self._publish_queue,
+            self._organization.organization_id,
+            self._clock,
+            self._pool,
         )
 
     @cached_property
@@ -116,21 +145,18 @@ class Application:
             self._settings,
             self._organization,
             self._ledger,
-            self._queue,
-            self._pen,
-            self._reconcile,
+            self._table,
+            self._accounts_queue,
+            self._publish_queue,
+            self._reconciler,
             self._clock,
             self._pool,
         )
 
     @cached_property
-    def _withdraw(self) -> Withdraw:
-        return Withdraw(self._ledger, self._queue, self._pen, self._sweep, self._clock)
-
-    @cached_property
-    def _reconcile(self) -> Reconcile:
+    def _reconciler(self) -> Reconciler:
         roles = MemberRoles(self._iam, self._settings.member_role_name)
-        return Reconcile(
+        return Reconciler(
             self._settings,
             self._organization,
             self._sessions,
@@ -139,10 +165,8 @@ class Application:
         )
 
     @cached_property
-    def _pen(self) -> Pen:
-        table = ShardTable(self._settings, self._dynamodb, self._environ["SOURCE_POLICY_TABLE"])
-        policies = SourcePolicies(self._settings, self._sessions, self._iam)
-        return Pen(self._settings, table, policies, self._organization.organization_id, self._clock, self._pause)
+    def _table(self) -> SourcePolicyTable:
+        return SourcePolicyTable(self._settings, self._dynamodb, self._environ["SOURCE_POLICY_TABLE"])
 
     @cached_property
     def _ledger(self) -> Ledger:
@@ -160,6 +184,15 @@ class Application:
     def _iam(self) -> Any:
         with models_loading():
             return account_client(self._session, "iam", self._config)
+
+    @cached_property
+    def _source_iam(self) -> Any:
+        with models_loading():
+            return account_client(self._session, "iam", publish_config(self._settings.threads))
+
+    @cached_property
+    def _sqs(self) -> Any:
+        return self._client("sqs")
 
     @cached_property
     def _dynamodb(self) -> Any:

@@ -41,6 +41,7 @@ class Reason(StrEnum):
     SERVICE_ERROR = "service_error"
     STALE_READ = "stale_read"
     SOURCE_POLICY_PENDING = "source_policy_pending"
+    NAMES_CHANGED = "names_changed"
     OVERTAKEN = "overtaken"
     OUT_OF_TIME = "out_of_time"
     UNEXPECTED = "unexpected"

@@ -16,9 +16,6 @@ ASSUME_ACTIONS = ("sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity")
 TRUST_LIMIT = 2048
 """Characters of a trust policy, unless an account's quota was raised ("IAM and AWS STS quotas")."""
 
-SESSION_POLICY_LIMIT = 2048
-"""Characters of an inline session policy (AssumeRole in the "AWS STS API Reference")."""
-
 DENY_POLICY_NAME = "DenyDataReads"
 
 
@@ -299,79 +296,11 @@ def deny_document() -> Document:
     return _policy({"Sid": DENY_POLICY_NAME, "Effect": "Deny", "Action": list(DENIED_DATA_READS), "Resource": "*"})
 
 
-def session_document(settings: Settings, account_id: str) -> Document:
-    """Write the session policy for the access role: only our calls, on only the member role, attaching only its policies."""
-    role = role_arn(settings.partition, account_id, settings.member_role_name)
-    # A same-named role with a path is authorized under its own ARN; it must be seen to be refused by name.
-    with_path = role_arn(settings.partition, account_id, f"*/{settings.member_role_name}")
-    desired = desired_role(settings, account_id)
-    return _policy(
-        {"Effect": "Allow", "Action": "iam:GetRole", "Resource": [role, with_path]},
-        {"Effect": "Allow", "Action": list(_ROLE_ACTIONS), "Resource": role},
-        *_boundary_statements(role, desired.boundary),
-        {
-            "Effect": "Allow",
-            "Action": "iam:AttachRolePolicy",
-            "Resource": role,
-            "Condition": {"ArnEquals": {"iam:PolicyARN": sorted(desired.attached)}},
-        },
-    )
-
-
-_ROLE_ACTIONS = (
-    "iam:TagRole",
-    "iam:UpdateAssumeRolePolicy",
-    "iam:UpdateRole",
-    "iam:ListAttachedRolePolicies",
-    "iam:ListRolePolicies",
-    "iam:GetRolePolicy",
-    "iam:PutRolePolicy",
-    "iam:DeleteRolePolicy",
-    "iam:DetachRolePolicy",
-)
-
-
-def looking_document(settings: Settings, account_id: str) -> Document:
-    """Write the session policy for a dry run: reads of the member role alone."""
-    role = role_arn(settings.partition, account_id, settings.member_role_name)
-    with_path = role_arn(settings.partition, account_id, f"*/{settings.member_role_name}")
-    return _policy(
-        {"Effect": "Allow", "Action": "iam:GetRole", "Resource": [role, with_path]},
-        {"Effect": "Allow", "Action": list(_ROLE_READS), "Resource": role},
-    )
-
-
-def removing_document(settings: Settings, account_id: str) -> Document:
-    """Write the session policy for retiring: only what takes the member role away."""
-    role = role_arn(settings.partition, account_id, settings.member_role_name)
-    actions = ("iam:GetRole", *_ROLE_READS, "iam:DetachRolePolicy", "iam:DeleteRolePolicy", "iam:DeleteRole")
-    return _policy({"Effect": "Allow", "Action": list(actions), "Resource": role})
-
-
-_ROLE_READS = ("iam:ListAttachedRolePolicies", "iam:ListRolePolicies", "iam:GetRolePolicy")
-
-
-def _boundary_statements(role: str, boundary: str | None) -> Iterator[dict[str, Any]]:
-    if boundary is None:
-        yield {"Effect": "Allow", "Action": ["iam:CreateRole", "iam:DeleteRolePermissionsBoundary"], "Resource": role}
-    else:
-        yield {
-            "Effect": "Allow",
-            "Action": ["iam:CreateRole", "iam:PutRolePermissionsBoundary"],
-            "Resource": role,
-            "Condition": {"ArnEquals": {"iam:PermissionsBoundary": boundary}},
-        }
-
-
 def check_sizes(settings: Settings) -> None:
-    """Refuse settings whose trust or session policy IAM would refuse, with a SettingsError that says what to shorten."""
+    """Raise SettingsError if IAM would refuse the trust policy for its size."""
     trust = trust_document(settings).size
     if trust > TRUST_LIMIT:
         message = f"the trust policy would take {trust} characters, and IAM allows {TRUST_LIMIT}: name fewer SOURCE_PRINCIPAL_ARNS or a shorter EXTERNAL_ID"
-        raise SettingsError(message)
-    session = session_document(settings, settings.management_account_id).size
-    if session > SESSION_POLICY_LIMIT:
-        message = f"the session policy for access roles would take {session} characters, and STS allows {SESSION_POLICY_LIMIT}: name fewer MEMBER_ROLE_POLICY_ARNS"
         raise SettingsError(message)
 
 

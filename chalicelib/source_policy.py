@@ -1,75 +1,293 @@
-"""The source policy: which accounts its shards name, what each says, and the plan that makes IAM say so."""
+"""The source policy: which accounts each shard grants, its document, and the plan that makes IAM follow.
+
+A shard is one managed policy. The ledger's rows say which accounts are granted; the records in the source-policy table say
+what IAM was last given of each shard.
+"""
 
 import hashlib
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
 from typing import Any, TypeAlias
 
-from chalicelib.arns import AccountId, is_account_id, policy_arn, role_arn
+from chalicelib.accounts import Access
+from chalicelib.arns import AccountId, is_account_id, role_arn
 from chalicelib.documents import Document
-from chalicelib.errors import Reason, SettingsError, TerminalError
-from chalicelib.member_role import ASSUME_ACTIONS, SESSION_POLICY_LIMIT
+from chalicelib.errors import AccountError, Reason, RetryableError, SettingsError, TerminalError
+from chalicelib.member_role import ASSUME_ACTIONS
 from chalicelib.settings import Scope, Settings
 
 POLICY_LIMIT = 6144
 """Characters of a managed policy, not adjustable ("IAM and AWS STS quotas")."""
 
-MOST_SHARDS = 25
+MAX_SHARDS = 25
 """No principal has more policies attached ("IAM and AWS STS quotas")."""
 
-# Accounts that scope accounts remembers to be left out, should the scope be the organization one day: more than a policy has
-# room to leave out, so that such a change is refused.
-_MOST_REMEMBERED = 1000
-
-# Stands where no account does: IAM refuses an empty list, and no account has this id.
-_NOBODY = "000000000000"
+# IAM refuses an empty list, and no account has this id.
+_NO_ACCOUNT = AccountId("000000000000")
+_LONGEST_ORGANIZATION_ID = "o-" + 32 * "x"  # Organization in the "AWS Organizations API Reference"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Shard:
-    """One managed policy's worth of the source policy, as its item in the table holds it.
+class ShardContent:
+    """What one shard says; only the first shard has scope organization, in which `excluded` counts and `accounts` is empty."""
 
-    `version` counts the changes of what the shard should say, `written` is the version that IAM was last given, and `form` and
-    `attached` are the rest of what it was given then: a digest of the document without its accounts, and principals' ARNs.
-    `excluded`, on the first shard only, are the accounts that scope organization must leave out.
-    """
-
-    name: str
     accounts: frozenset[AccountId] = frozenset()
     excluded: frozenset[AccountId] = frozenset()
+    scope: Scope = Scope.ACCOUNTS
     frozen: bool = False
-    version: int = 0
-    written: int = 0
-    form: str = ""
+
+    def grants(self, account_id: AccountId) -> bool:
+        """Whether the source principals may assume the member role in an account of the organization, unless frozen."""
+        if self.scope is Scope.ORGANIZATION:
+            return account_id not in self.excluded
+        return account_id in self.accounts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AppliedShard:
+    """What IAM was given of a shard: its content, a digest of the rest of its document, and the attached principals' ARNs.
+
+    `version_id` is the version that the document became, empty if it is not known.
+    """
+
+    content: ShardContent = field(default_factory=ShardContent)
+    digest: str = ""
     attached: frozenset[str] = frozenset()
-
-
-class Move(StrEnum):
-    """What a verdict on an account means for the source policy."""
-
-    JOIN = "join"
-    LEAVE = "leave"
-    EXCLUDE = "exclude"
-    STAY = "stay"
+    version_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Moves:
-    """Accounts that join the source policy, that leave it, and that leave it to be excluded in scope organization too."""
+class Problem:
+    """Why something can't be written: the reason, and a message for a person."""
 
-    join: frozenset[AccountId] = frozenset()
-    leave: frozenset[AccountId] = frozenset()
-    exclude: frozenset[AccountId] = frozenset()
+    reason: Reason
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardRecord:
+    """What publish recorded of one shard.
+
+    `applied` is what IAM was last known to say, `applying` what it is being given (after a failure: either may be true).
+    `denied_principals` are those that a read of IAM showed attached while it denied everything.
+    """
+
+    name: str
+    applied: AppliedShard | None = None
+    applying: AppliedShard | None = None
+    error: Problem | None = None
+    written_at: datetime | None = None
+    verified_at: datetime | None = None
+    denied_principals: frozenset[str] = frozenset()
+
+    @property
+    def versions(self) -> tuple[AppliedShard, ...]:
+        """What IAM may say: one, or two while a write is unfinished."""
+        return tuple(each for each in (self.applied, self.applying) if each is not None)
+
+    @property
+    def content(self) -> ShardContent:
+        """What IAM says once the unfinished write is finished."""
+        return self.versions[-1].content if self.versions else ShardContent()
+
+    @property
+    def attached(self) -> frozenset[str]:
+        """The principals that the shard may be attached to."""
+        return frozenset[str]().union(*(each.attached for each in self.versions))
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether IAM was given the freeze's deny, and nothing else since."""
+        return bool(self.versions) and all(each.content.frozen for each in self.versions)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Control:
+    """What operators and schedules asked for; `frozen` is None for "as last applied".
+
+    `verify_requested_at` is when a full resync asked for every shard to be verified, `check_requested_at` when any resync asked
+    for a check. `scope_recorded` is the scope that the latest resync found every account's row ready for.
+    """
+
+    frozen: bool | None = None
+    uninstalling: bool = False
+    uninstalled: bool = False
+    verify_requested_at: datetime | None = None
+    check_requested_at: datetime | None = None
+    scope_recorded: Scope | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Names:
+    """The names that the first run of publish pins until everything is uninstalled."""
+
+    member_role_name: str
+    source_policy_name: str
+    source_account_id: str
+
+    def why_changed(self, settings: Settings) -> str | None:
+        """Return which setting differs from the recorded name and what to do, or None."""
+        for name, recorded, value in (
+            ("MEMBER_ROLE_NAME", self.member_role_name, settings.member_role_name),
+            ("SOURCE_POLICY_NAME", self.source_policy_name, settings.source_policy_name),
+            ("SOURCE_PRINCIPAL_ARNS' account", self.source_account_id, settings.source_account_id),
+        ):
+            if recorded != value:
+                return (
+                    f"{name} is {value}, and was {recorded} when accounts were enrolled: set it back, or uninstall first "
+                    '(retire with {"accounts": "all", "force": true}), or deploy a second stage beside this one'
+                )
+        return None
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Names":
+        """Return the names in the settings."""
+        return cls(
+            member_role_name=settings.member_role_name,
+            source_policy_name=settings.source_policy_name,
+            source_account_id=settings.source_account_id,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    """What publish found out about the source policy as a whole.
+
+    `shards` counts those that were ever opened, and `room` how many each source principal has room for. `principals` is why
+    source principals can't have the policy attached; `looked_at` is when both were read. `blocked` is why a newcomer would
+    find no shard, and `scope` why the scope that the settings ask for is not in force. `repairs` are those of the last verify.
+    """
+
+    names: Names
+    organization_id: str
+    shards: int = 0
+    room: int = 0
+    principals: Problem | None = None
+    looked_at: datetime | None = None
+    blocked: Problem | None = None
+    scope: Problem | None = None
+    verified_at: datetime | None = None
+    checked_at: datetime | None = None
+    repairs: tuple[Mapping[str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """The source-policy table: what was asked for, what publish found, and the shards by their index.
+
+    `status` is None before the first run of publish, and where it was lost. `unreadable` are items that count as lost, since
+    they can't be read, and why not.
+    """
+
+    control: Control = field(default_factory=Control)
+    status: Status | None = None
+    by_index: Mapping[int, ShardRecord] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def shards(self) -> tuple[ShardRecord, ...]:
+        """The recorded shards in their order."""
+        return tuple(self.by_index[index] for index in sorted(self.by_index))
+
+    @property
+    def are_lost(self) -> bool:
+        """Whether fewer shards are recorded than were ever opened, or whether it is not known how many were."""
+        if self.status is None:
+            return not self.control.uninstalled
+        return self.by_index.keys() != set(range(max(self.status.shards, len(self.by_index))))
+
+    @property
+    def scope(self) -> Scope:
+        """The scope that the shards are written in."""
+        return self.by_index[0].content.scope if 0 in self.by_index else Scope.ACCOUNTS
+
+    @cached_property
+    def surely_named(self) -> frozenset[AccountId]:
+        """The accounts that a shard grants by name, whether or not its unfinished write has reached IAM."""
+        written = (record.versions for record in self.by_index.values() if record.applied is not None)
+        return frozenset[AccountId]().union(
+            *(frozenset.intersection(*(each.content.accounts for each in versions)) for versions in written)
+        )
+
+    @cached_property
+    def maybe_named(self) -> frozenset[AccountId]:
+        """The accounts that a shard may grant by name."""
+        versions = (each for record in self.by_index.values() for each in record.versions)
+        return frozenset[AccountId]().union(*(each.content.accounts for each in versions))
+
+    def grants(self, account_id: AccountId, access: Access | None) -> bool:
+        """Whether IAM surely grants an account with this access: by name, or as a member in scope organization."""
+        if account_id in self.surely_named:
+            return True
+        first = self.by_index.get(0)
+        # An account that is no member, or of unknown access, is not said to be granted by the organization's statement.
+        if first is None or first.applied is None or access not in {Access.GRANTED, Access.EXCLUDED}:
+            return False
+        contents = [each.content for each in first.versions]
+        # A scope change is unfinished: either content grants it.
+        return any(each.scope is Scope.ORGANIZATION for each in contents) and all(
+            each.grants(account_id) for each in contents
+        )
+
+    def may_grant(self, account_id: AccountId) -> bool:
+        """Whether IAM may grant an account of the organization; records that were lost may have granted any."""
+        if self.are_lost or account_id in self.maybe_named:
+            return True
+        first = self.by_index.get(0)
+        return first is not None and any(
+            each.content.scope is Scope.ORGANIZATION and each.content.grants(account_id) for each in first.versions
+        )
+
+    def differs(self, account_id: AccountId, access: Access | None) -> bool:
+        """Whether publish has something to do for an account of this access."""
+        if access is Access.GRANTED:
+            return not self.grants(account_id, access)
+        if access is Access.EXCLUDED:
+            return self.may_grant(account_id)
+        return access is Access.NONE and (self.are_lost or account_id in self.maybe_named)
+
+    def refusal(
+        self, account_id: AccountId, access: Access | None, settings: Settings, *, asked_at: datetime | None
+    ) -> AccountError | None:
+        """Return why an account can't be enrolled now, or None if it can.
+
+        Changed names refuse every account; a blocked source policy refuses newcomers. What blocked it may be gone since publish
+        looked: an account that was asked for later waits until it has looked again.
+        """
+        changed = self.status.names.why_changed(settings) if self.status else None
+        if changed is not None:
+            return TerminalError(Reason.NAMES_CHANGED, changed)
+        if access is Access.GRANTED or self.grants(account_id, access):
+            return None
+        if self.status is None:
+            return RetryableError(
+                Reason.SOURCE_POLICY_PENDING, "publish has yet to check the source policy: it is asked to"
+            )
+        blocked, looked_at = self.status.blocked, self.status.looked_at
+        if blocked is None:
+            return None
+        if asked_at is not None and (looked_at is None or looked_at < asked_at):
+            message = f"the source policy was blocked, and is looked at again: {blocked.error}"
+            return RetryableError(Reason.SOURCE_POLICY_PENDING, message)
+        return TerminalError(blocked.reason, blocked.error)
+
+    def freeze_in_force(self, settings: Settings) -> bool:
+        """Whether a read of IAM showed that every principal a shard is attached to is denied everything."""
+        denied = frozenset[str]().union(*(record.denied_principals for record in self.by_index.values()))
+        attached = frozenset[str]().union(*(record.attached for record in self.by_index.values()))
+        # Where the operator attaches, it is not known what an unread shard is attached to.
+        unread = not settings.attachable_principals and not all(record.is_frozen for record in self.by_index.values())
+        return bool(denied) and attached <= denied and not unread
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourcePolicy:
-    """A shard in IAM, desired or observed; a document that is None is known to be out of date.
+    """A shard in IAM, desired or observed; a document that is None is not known.
 
-    `tagged` tells whether it carries the ownership tags, and `strays` are versions newer than the default one, which only
-    somebody else can have made.
+    `tagged` is whether it carries the ownership tags, and `strays` are versions newer than the default one, which publish
+    never creates. `version_id` is the observed default version.
     """
 
     name: str
@@ -77,6 +295,7 @@ class SourcePolicy:
     attached: frozenset[str]
     tagged: bool = True
     strays: tuple[str, ...] = ()
+    version_id: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +314,12 @@ class WriteVersion:
 
 @dataclass(frozen=True, slots=True)
 class TagPolicy:
-    """Put the ownership tags on again."""
+    """Put the ownership tags back."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteVersion:
-    """Delete a version that somebody else made."""
+    """Delete a version that publish did not create."""
 
     version_id: str
 
@@ -114,7 +333,7 @@ class AttachTo:
 
 @dataclass(frozen=True, slots=True)
 class DetachFrom:
-    """Detach the policy from what is no source principal any more."""
+    """Detach the policy from a former source principal."""
 
     principal_arn: str
 
@@ -123,165 +342,196 @@ Action: TypeAlias = CreatePolicy | WriteVersion | TagPolicy | DeleteVersion | At
 
 
 def shard_name(settings: Settings, index: int) -> str:
-    """Name a shard: the policy's own name first, then -2, -3, …."""
+    """Return a shard's policy name: the source policy's own for the first, then -2, -3, …."""
     return settings.source_policy_name if index == 0 else f"{settings.source_policy_name}-{index + 1}"
 
 
 def capacity(settings: Settings) -> int:
-    """Compute how many account ids fit one shard, with room kept for the freeze."""
-    one = Shard(name=settings.source_policy_name, accounts=frozenset({AccountId(_NOBODY)}), frozen=True)
-    size = document(replace(settings, source_policy_scope=Scope.ACCOUNTS), one, "").size
-    each = len(f'"{_NOBODY}",')
-    return (POLICY_LIMIT - size) // each + 1
+    """Return how many account ids fit one shard, with room kept for the freeze."""
+    one = ShardContent(accounts=frozenset({_NO_ACCOUNT}), frozen=True)
+    each = len(f'"{_NO_ACCOUNT}",')
+    return (POLICY_LIMIT - document(settings, one, _LONGEST_ORGANIZATION_ID).size) // each + 1
 
 
-def shards_of(shards: Iterable[Shard], account_ids: frozenset[AccountId]) -> dict[AccountId, str]:
-    """Tell by which shard each of some accounts is named; those that none names are left out."""
-    return {account_id: shard.name for shard in shards for account_id in shard.accounts & account_ids}
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assignment:
+    """The content that each shard should have, and the accounts that found no room (to be granted, or to be excluded)."""
+
+    contents: tuple[ShardContent, ...]
+    unassigned: tuple[AccountId, ...] = ()
 
 
-def place(shards: tuple[Shard, ...], moves: Moves, settings: Settings) -> tuple[Shard, ...]:
-    """Say what the shards should name after some moves; an account that stays keeps its shard, and versions count the changes."""
-    gone = moves.leave | moves.exclude
+def assign(
+    current: Sequence[ShardContent],
+    rows: Mapping[Access, Collection[AccountId]],
+    settings: Settings,
+    *,
+    scope: Scope,
+    max_shards: int,
+    full: Collection[int] = (),
+) -> Assignment:
+    """Return what the shards should grant, given the rows' accounts by access.
+
+    An account keeps its shard while it fits; newcomers fill the first shards with room, in the order of their ids. Accounts
+    without a row keep what they have. Shards whose index is in `full` take no newcomers.
+    """
+    if scope is Scope.ORGANIZATION:
+        return _assign_organization(current, rows, settings, max_shards=max_shards)
     limit = capacity(settings)
-    newcomers: list[AccountId] = []
-    if settings.source_policy_scope is Scope.ACCOUNTS:
-        newcomers = sorted(moves.join - shards_of(shards, moves.join).keys(), reverse=True)
-    wanted: list[Shard] = list(shards)
-    # In scope organization an exclusion says something even where nothing is enrolled yet.
-    if not wanted and (moves.join or (moves.exclude and settings.source_policy_scope is Scope.ORGANIZATION)):
-        wanted.append(Shard(name=shard_name(settings, 0)))
-    for index, shard in enumerate(wanted):
-        room = limit - len(shard.accounts) + len(shard.accounts & gone)
-        if room > 0 or not gone.isdisjoint(shard.accounts):
-            joined = [newcomers.pop() for _ in range(min(room, len(newcomers)))]
-            wanted[index] = replace(shard, accounts=(shard.accounts - gone).union(joined))
-    while newcomers:
-        joined = [newcomers.pop() for _ in range(min(limit, len(newcomers)))]
-        wanted.append(Shard(name=shard_name(settings, len(wanted)), accounts=frozenset(joined)))
-    if wanted:
-        excluded = (wanted[0].excluded | moves.exclude) - moves.join - moves.leave
-        if settings.source_policy_scope is Scope.ACCOUNTS:
-            excluded = frozenset(sorted(excluded)[:_MOST_REMEMBERED])
-        wanted[0] = replace(wanted[0], excluded=excluded)
-    before = {shard.name: shard for shard in shards}
-    return tuple(_counted(before.get(shard.name), shard, settings) for shard in wanted)
+    revoked = {*rows.get(Access.NONE, ()), *rows.get(Access.EXCLUDED, ())}
+    seen: set[AccountId] = set()
+    kept: list[list[AccountId]] = []
+    waiting = set(rows.get(Access.GRANTED, ()))
+    for content in current:
+        mine = sorted(content.accounts - revoked - seen)
+        seen.update(mine)
+        kept.append(mine[:limit])
+        waiting.update(mine[limit:])
+    newcomers = sorted(waiting.difference(*kept), reverse=True)
+    for index, accounts in enumerate(kept):
+        if index not in full:
+            accounts.extend(newcomers.pop() for _ in range(min(limit - len(accounts), len(newcomers))))
+    while newcomers and len(kept) < max_shards:
+        kept.append([newcomers.pop() for _ in range(min(limit, len(newcomers)))])
+    contents = tuple(ShardContent(accounts=frozenset(accounts)) for accounts in kept)
+    return Assignment(contents=contents, unassigned=tuple(reversed(newcomers)))
 
 
-def place_all_that_fit(
-    shards: tuple[Shard, ...], moves: Moves, settings: Settings
-) -> tuple[tuple[Shard, ...], TerminalError | None]:
-    """Place, and where there are too many to be left out, place the others alone, and tell why these were not."""
-    try:
-        return place(shards, moves, settings), None
-    except TerminalError as error:
-        return place(shards, replace(moves, exclude=frozenset()), settings), error
+def _assign_organization(
+    current: Sequence[ShardContent],
+    rows: Mapping[Access, Collection[AccountId]],
+    settings: Settings,
+    *,
+    max_shards: int,
+) -> Assignment:
+    if not current and not (rows.get(Access.GRANTED) and max_shards):
+        return Assignment(contents=(), unassigned=tuple(sorted(rows.get(Access.GRANTED, ()))))
+    static = {AccountId(account_id) for account_id in settings.exclude_account_ids}
+    # The accounts of the settings were checked to fit; of the others, those that are excluded already come first.
+    held = current[0].excluded if current else frozenset[AccountId]()
+    listed = sorted({*rows.get(Access.EXCLUDED, ())} - static, key=lambda each: (each not in held, each))
+    room = max(exclusion_capacity(settings) - len(static), 0)
+    first = ShardContent(excluded=frozenset(listed[:room]) | static, scope=Scope.ORGANIZATION)
+    return Assignment(contents=(first, *(ShardContent() for _ in current[1:])), unassigned=tuple(listed[room:]))
 
 
-def _counted(before: Shard | None, shard: Shard, settings: Settings) -> Shard:
-    same = before is not None and before.accounts == shard.accounts
-    if _names_everyone(settings, shard):
-        same = before is not None and before.excluded == shard.excluded
-        if _overflows(settings, shard):
-            message = (
-                f"{len(shard.excluded)} accounts are to be left out of the organization, too many for {shard.name}: "
-                "exclude fewer, or set SourcePolicyScope=accounts"
-            )
-            raise TerminalError(Reason.QUOTA, message)
-    return shard if same else replace(shard, version=shard.version + 1)
+def exclusion_capacity(settings: Settings) -> int:
+    """Return how many accounts the organization's statement can exclude, with room kept for the freeze."""
+    one = ShardContent(excluded=frozenset({_NO_ACCOUNT}), scope=Scope.ORGANIZATION, frozen=True)
+    each = len(f'"{_NO_ACCOUNT}",')
+    return (POLICY_LIMIT - document(settings, one, _LONGEST_ORGANIZATION_ID).size) // each + 1
 
 
-def _overflows(settings: Settings, shard: Shard) -> bool:
-    longest_organization_id = "o-" + 32 * "x"
-    return document(settings, replace(shard, frozen=True), longest_organization_id).size > POLICY_LIMIT
+def interim(
+    current: ShardContent,
+    desired: ShardContent,
+    others: Sequence[ShardContent],
+    is_granted: Callable[[AccountId], bool],
+) -> ShardContent:
+    """Return the content to write now: desired, but nothing that another shard is to grant leaves before that is recorded.
+
+    `others` are the other shards' desired contents, and `is_granted` is whether their records grant an account.
+    """
+    if current.scope is Scope.ORGANIZATION and desired.scope is Scope.ACCOUNTS:
+        moving = {account_id for other in others for account_id in other.accounts}
+        return desired if all(map(is_granted, moving)) else replace(current, frozen=desired.frozen)
+    leaving = current.accounts - desired.accounts
+    staying = {each for each in leaving if any(other.grants(each) for other in others) and not is_granted(each)}
+    return replace(desired, accounts=desired.accounts | staying)
 
 
-def document(settings: Settings, shard: Shard, organization_id: str) -> Document:
-    """Write what a shard says; `organization_id` counts in scope organization only."""
-    statements = [_allow(settings, shard, organization_id)]
-    if shard.frozen:
-        statements.append(
-            {"Sid": "Frozen", "Effect": "Deny", "Action": ASSUME_ACTIONS[0], "Resource": _any_member_role(settings)}
-        )
+def document(settings: Settings, content: ShardContent, organization_id: str) -> Document:
+    """Build a shard's policy document.
+
+    `aws:ResourceOrgID` keeps every grant inside the organization, whatever account ids the ledger holds.
+    """
+    condition: dict[str, Any] = {"StringEquals": {"aws:ResourceOrgID": organization_id}}
+    if content.scope is Scope.ACCOUNTS:
+        condition["StringEquals"]["aws:ResourceAccount"] = sorted(content.accounts) or [_NO_ACCOUNT]
+    elif content.excluded:
+        condition["StringNotEquals"] = {"aws:ResourceAccount": sorted(content.excluded)}
+    member_roles = role_arn(settings.partition, "*", settings.member_role_name)
+    allow = {"Effect": "Allow", "Action": list(ASSUME_ACTIONS), "Resource": member_roles, "Condition": condition}
+    deny = {"Sid": "Frozen", "Effect": "Deny", "Action": ASSUME_ACTIONS[0], "Resource": member_roles}
+    statements = [allow, deny] if content.frozen else [allow]
     return Document.of({"Version": "2012-10-17", "Statement": statements})
 
 
-def _allow(settings: Settings, shard: Shard, organization_id: str) -> dict[str, Any]:
-    named: list[str] = [*sorted(shard.accounts)] or [_NOBODY]
-    condition: dict[str, Any] = {"StringEquals": {"aws:ResourceAccount": named}}
-    if _names_everyone(settings, shard):
-        left_out = sorted(shard.excluded | {AccountId(account_id) for account_id in settings.exclude_account_ids})
-        condition = {"StringEquals": {"aws:ResourceOrgID": organization_id}}
-        if left_out:
-            condition["StringNotEquals"] = {"aws:ResourceAccount": left_out}
-    return {
-        "Effect": "Allow",
-        "Action": list(ASSUME_ACTIONS),
-        "Resource": _any_member_role(settings),
-        "Condition": condition,
-    }
+def parse(text: Document, settings: Settings, organization_id: str) -> ShardContent | None:
+    """Parse a shard's document, or return None for one that `document` would not have built."""
+    try:
+        allow, *rest = text.content["Statement"]
+        equals, unequal = allow["Condition"]["StringEquals"], allow["Condition"].get("StringNotEquals", {})
+        named, excluded = equals.get("aws:ResourceAccount"), unequal.get("aws:ResourceAccount", [])
+        content = ShardContent(
+            accounts=_account_ids(named or []) - {_NO_ACCOUNT},
+            excluded=_account_ids(excluded),
+            scope=Scope.ORGANIZATION if named is None else Scope.ACCOUNTS,
+            frozen=bool(rest),
+        )
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return None
+    return content if document(settings, content, organization_id) == text else None
 
 
-def _names_everyone(settings: Settings, shard: Shard) -> bool:
-    """Tell whether a shard lets one into the whole organization: in that scope the first does, and the others stay as they are."""
-    return settings.source_policy_scope is Scope.ORGANIZATION and shard.name == settings.source_policy_name
+def _account_ids(values: object) -> frozenset[AccountId]:
+    listed = values if isinstance(values, list) else [values]
+    if not all(map(is_account_id, listed)):
+        message = "not a list of account ids"
+        raise ValueError(message)
+    return frozenset(map(AccountId, listed))
 
 
-def _any_member_role(settings: Settings) -> str:
-    return role_arn(settings.partition, "*", settings.member_role_name)
-
-
-def form(settings: Settings, shard: Shard, organization_id: str) -> str:
-    """Digest what a shard's document says besides the ids in its item, so that changed settings show without reading IAM."""
-    bare = replace(shard, accounts=frozenset(), excluded=frozenset(), frozen=False)
+def digest(settings: Settings, content: ShardContent, organization_id: str) -> str:
+    """Return a digest of what a shard's document says besides the account ids, so that changed settings show."""
+    bare = ShardContent(scope=content.scope)
     return hashlib.sha256(document(settings, bare, organization_id).text.encode()).hexdigest()[:16]
 
 
-def _is_current(settings: Settings, shard: Shard, organization_id: str) -> bool:
-    return shard.written == shard.version and shard.form == form(settings, shard, organization_id)
+def desired_shard(
+    settings: Settings, content: ShardContent, organization_id: str, record: ShardRecord | None
+) -> AppliedShard:
+    """Return what a shard should be in IAM; attachments that an operator makes are left as they are."""
+    principals = frozenset(principal.arn for principal in settings.attachable_principals)
+    attached = principals if settings.attach_source_policy or record is None else record.attached
+    return AppliedShard(content=content, digest=digest(settings, content, organization_id), attached=attached)
 
 
-def is_behind(settings: Settings, shard: Shard, organization_id: str) -> bool:
-    """Tell whether the plan from what was last written to what should be holds anything; no document is written out for it."""
-    written = shard.written > 0 and _is_current(settings, shard, organization_id)
-    return not written or _attached(settings, shard) != shard.attached
+def desired_policy(settings: Settings, name: str, desired: AppliedShard, organization_id: str) -> SourcePolicy:
+    """Return the desired shard as IAM would show it."""
+    text = document(settings, desired.content, organization_id)
+    return SourcePolicy(name=name, document=text, attached=desired.attached)
 
 
-def _attached(settings: Settings, shard: Shard) -> frozenset[str]:
-    attachable = frozenset(principal.arn for principal in settings.attachable_principals)
-    return attachable if settings.attach_source_policy else shard.attached
+def last_applied_policy(
+    settings: Settings, record: ShardRecord, desired: AppliedShard, organization_id: str
+) -> SourcePolicy | None:
+    """Return what IAM was last known to say of a shard, without reading IAM, whose reads are eventually consistent.
 
-
-def desired_policy(settings: Settings, shard: Shard, organization_id: str) -> SourcePolicy:
-    """Say what a shard should be in IAM; attachments that an operator makes are left as they are."""
-    return SourcePolicy(
-        name=shard.name,
-        document=document(settings, shard, organization_id),
-        attached=_attached(settings, shard),
-    )
-
-
-def believed_policy(settings: Settings, shard: Shard, organization_id: str) -> SourcePolicy | None:
-    """Say what a shard is in IAM by what was last written there, without reading IAM, whose reads may be stale."""
-    if shard.written == 0:
+    Return None if the shard was never written completely. The document is None where it is not known: while a write is
+    unfinished, and after a change of settings. An attachment that is not known counts as there only if it isn't desired.
+    """
+    applied = record.applied
+    if applied is None:
         return None
-    current = _is_current(settings, shard, organization_id)
+    is_current = record.applying is None and applied.digest == digest(settings, applied.content, organization_id)
+    surely = frozenset.intersection(*(each.attached for each in record.versions))
     return SourcePolicy(
-        name=shard.name,
-        document=document(settings, shard, organization_id) if current else None,
-        attached=shard.attached,
+        name=record.name,
+        document=document(settings, applied.content, organization_id) if is_current else None,
+        attached=surely | (record.attached - desired.attached),
     )
 
 
 def plan(observed: SourcePolicy | None, desired: SourcePolicy) -> tuple[Action, ...]:
-    """List the actions that make a shard in IAM what it should be."""
+    """Return the actions that make the observed shard the desired one."""
     return tuple(_differences(observed, desired))
 
 
 def _differences(observed: SourcePolicy | None, desired: SourcePolicy) -> Iterator[Action]:
     attached: frozenset[str] = frozenset() if observed is None else observed.attached
     if desired.document is None:
-        message = "a desired policy says something"
+        message = "a desired policy has a document"
         raise ValueError(message)
     if observed is None:
         yield CreatePolicy(desired.document)
@@ -291,13 +541,13 @@ def _differences(observed: SourcePolicy | None, desired: SourcePolicy) -> Iterat
         yield from map(DeleteVersion, observed.strays)
         if observed.document != desired.document:
             yield WriteVersion(desired.document)
-    # First to whom it should be attached: if one of them doesn't exist, nobody has lost access.
+    # Attach first: if a principal doesn't exist, the former ones keep their access.
     yield from (AttachTo(arn) for arn in sorted(desired.attached - attached))
     yield from (DetachFrom(arn) for arn in sorted(attached - desired.attached))
 
 
 def apply(policy: SourcePolicy | None, name: str, actions: Iterable[Action]) -> SourcePolicy | None:
-    """Say what a shard in IAM is after some actions; applying the plan gives the desired shard, and that is a law."""
+    """Return a shard after some actions; applying the plan to the observed shard gives the desired one."""
     for action in actions:
         if isinstance(action, CreatePolicy):
             policy = SourcePolicy(name=name, document=action.document, attached=frozenset())
@@ -319,152 +569,8 @@ def apply(policy: SourcePolicy | None, name: str, actions: Iterable[Action]) -> 
     return policy
 
 
-def is_frozen(existing: Document) -> bool:
-    """Tell whether an existing policy carries the freeze's denial."""
-    return any(_is_freeze(statement) for statement in _statements(existing))
-
-
-def _statements(existing: Document) -> list[Any]:
-    return _listed(_mapping(existing.content).get("Statement"))
-
-
-def _is_freeze(statement: Any) -> bool:  # noqa: ANN401 - any JSON may stand in a policy made by hand, here and below
-    return _mapping(statement).get("Sid") == "Frozen" and _mapping(statement).get("Effect") == "Deny"
-
-
-def accounts_named(existing: Document, settings: Settings) -> frozenset[AccountId]:
-    """List the accounts that an existing policy lets one assume the member role in; a ValueError says what it says besides."""
-    named: set[AccountId] = set()
-    for statement in _statements(existing):
-        if not _is_freeze(statement):
-            named |= _named_by(statement, settings)
-    return frozenset(named - {AccountId(_NOBODY)})
-
-
-def _named_by(told: Any, settings: Settings) -> set[AccountId]:  # noqa: ANN401
-    statement = _mapping(told)
-    actions = {str(action).lower() for action in _listed(statement.get("Action"))}
-    before, after = map(re.escape, _any_member_role(settings).split("*"))
-    pattern = re.compile(rf"{before}([0-9]{{12}}|\*){after}")
-    matches = [pattern.fullmatch(str(resource)) for resource in _listed(statement.get("Resource"))]
-    in_resources = {match[1] for match in matches if match}
-    conditions = statement.get("Condition", {})
-    pin = _mapping(_mapping(conditions).get("StringEquals")).get("aws:ResourceAccount")
-    pinned = _listed(pin)
-    only_pins = conditions == ({"StringEquals": {"aws:ResourceAccount": pin}} if pinned else {})
-    known = (
-        statement.get("Effect") == "Allow"
-        and actions <= {action.lower() for action in ASSUME_ACTIONS}
-        and set(statement) <= {"Sid", "Effect", "Action", "Resource", "Condition"}
-        and all(matches)
-        and only_pins
-        and all(map(is_account_id, pinned))
-    )
-    if not known or ("*" in in_resources and not pinned):
-        message = "it says more than sts:AssumeRole on the member role in single accounts"
-        raise ValueError(message)
-    if pinned:
-        return {AccountId(each) for each in pinned if "*" in in_resources or each in in_resources}
-    return {AccountId(each) for each in in_resources}
-
-
-def _mapping(value: Any) -> dict[str, Any]:  # noqa: ANN401
-    return value if isinstance(value, dict) else {}
-
-
-def _listed(value: Any) -> list[Any]:  # noqa: ANN401
-    if value is None:
-        return []
-    return value if isinstance(value, list) else [value]
-
-
-def looking_document(settings: Settings) -> Document:
-    """Write the session policy for a look at a separate source account: at the shards and at the source principals."""
-    statements = [_on_shards(settings, "GetPolicy", "GetPolicyVersion", "ListPolicyVersions", "ListEntitiesForPolicy")]
-    if settings.attachable_principals:
-        kinds = _kinds(settings)
-        statements += [
-            {"Effect": "Allow", "Action": "iam:GetAccountSummary", "Resource": "*"},
-            {
-                "Effect": "Allow",
-                "Action": [f"iam:ListAttached{kind}Policies" for kind in kinds],
-                "Resource": _principal_arns(settings),
-            },
-        ]
-    return _session(*statements)
-
-
-def session_document(settings: Settings) -> Document:
-    """Write the session policy for writing in a separate source account: the shards, and who they are attached to."""
-    statements = [
-        _on_shards(
-            settings,
-            *("CreatePolicy", "TagPolicy", "GetPolicy", "ListPolicyVersions", "CreatePolicyVersion"),
-            "DeletePolicyVersion",
-        )
-    ]
-    if settings.attachable_principals:
-        statements.append(
-            {
-                "Effect": "Allow",
-                "Action": [f"iam:Attach{kind}Policy" for kind in _kinds(settings)],
-                "Resource": _principal_arns(settings),
-                "Condition": _only_shards(settings),
-            }
-        )
-    return _session(*statements, *_detaching(settings))
-
-
-def removing_document(settings: Settings) -> Document:
-    """Write the session policy for uninstalling: only what takes the shards away from a separate source account."""
-    shards = _on_shards(settings, "ListPolicyVersions", "DeletePolicyVersion", "DeletePolicy")
-    return _session(shards, *_detaching(settings))
-
-
-def _session(*statements: dict[str, Any]) -> Document:
-    return Document.of({"Version": "2012-10-17", "Statement": list(statements)})
-
-
-def _on_shards(settings: Settings, *verbs: str) -> dict[str, Any]:
-    return {"Effect": "Allow", "Action": [f"iam:{verb}" for verb in verbs], "Resource": _shard_arns(settings)}
-
-
-def _only_shards(settings: Settings) -> dict[str, Any]:
-    return {"ArnLike": {"iam:PolicyARN": _shard_arns(settings)}}
-
-
-def _detaching(settings: Settings) -> Iterator[dict[str, Any]]:
-    """Allow to detach the shards from whatever was a source principal once."""
-    if settings.attach_source_policy:
-        account = f"arn:{settings.partition}:iam::{settings.source_account_id}"
-        yield {
-            "Effect": "Allow",
-            "Action": ["iam:DetachRolePolicy", "iam:DetachUserPolicy"],
-            "Resource": [f"{account}:role/*", f"{account}:user/*"],
-            "Condition": _only_shards(settings),
-        }
-
-
-def _shard_arns(settings: Settings) -> list[str]:
-    first = policy_arn(settings.partition, settings.source_account_id, settings.source_policy_name)
-    return [first, f"{first}-*"]
-
-
-def _principal_arns(settings: Settings) -> list[str]:
-    return [principal.arn for principal in settings.attachable_principals]
-
-
-def _kinds(settings: Settings) -> list[str]:
-    return sorted({principal.kind.title() for principal in settings.attachable_principals})
-
-
 def check_sizes(settings: Settings) -> None:
-    """Refuse settings that leave a shard no room, or whose session policy STS would refuse, with a SettingsError."""
-    written = (looking_document(settings), session_document(settings), removing_document(settings))
-    session = max(document.size for document in written)
-    if settings.source_account_id != settings.management_account_id and session > SESSION_POLICY_LIMIT:
-        message = f"the session policy for the source account would take {session} characters, and STS allows {SESSION_POLICY_LIMIT}: name fewer SOURCE_PRINCIPAL_ARNS"
-        raise SettingsError(message)
-    if _overflows(settings, Shard(name=settings.source_policy_name)):
+    """Raise SettingsError if the settings leave a shard no room for an account, or for the excluded accounts."""
+    if len(settings.exclude_account_ids) > exclusion_capacity(settings):
         message = f"EXCLUDE_ACCOUNT_IDS holds {len(settings.exclude_account_ids)} accounts: too many for one policy in scope organization"
         raise SettingsError(message)

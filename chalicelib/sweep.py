@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -13,33 +13,36 @@ from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
 from chalicelib.accounts import (
     OUT_OF_REACH,
+    REMOVED,
     RETRIED,
+    Access,
     Account,
     LedgerRow,
     Outcome,
+    access_for,
     is_on_its_way,
     moment,
+    shown_outcome,
+    why_ineligible,
     written_moment,
 )
 from chalicelib.arns import AccountId
-from chalicelib.errors import AccountError, Reason, RequestError, RetryableError
-from chalicelib.pen import Pen, Readiness
-from chalicelib.reconcile import REMOVED, Reconcile, Verdict, why_ineligible
+from chalicelib.errors import Reason, RequestError
+from chalicelib.reconciler import Reconciler, Verdict
 from chalicelib.requests import Message, Request, Selection, Trigger, write_request
-from chalicelib.settings import Settings
-from chalicelib.source_policy import Move, Moves, capacity, place_all_that_fit
+from chalicelib.settings import Scope, Settings
+from chalicelib.source_policy import MAX_SHARDS, Records, assign, capacity, shard_name
 from chalicelib.telemetry import Metric, logger, metrics
 
 if TYPE_CHECKING:
     from chalicelib.aws.ledger import Ledger
     from chalicelib.aws.organizations import Organization
-    from chalicelib.aws.queue import Queue
-    from chalicelib.aws.shards import Snapshot
+    from chalicelib.aws.queues import AccountsQueue, PublishQueue
+    from chalicelib.aws.source_policy_table import SourcePolicyTable
 
 _CHUNK = 100  # accounts whose ledger rows are read at once
 _RESERVE = 30.0  # seconds of a function's time that are kept for its answer
 _ANSWER = 4_000_000  # characters of an answer's accounts; Lambda answers 6 MB at most ("Lambda quotas")
-_ANYBODY = AccountId("000000000000")  # stands for a newcomer; no account has this id
 _FEW = 2  # accounts that may always be retired, however small the organization
 
 _FIRST_SPACING = timedelta(hours=1)
@@ -58,8 +61,10 @@ class _Tally:
     held_back: int = 0
     eligible: int = 0
     enrolled: int = 0
+    pending: int = 0
     missed: int = 0
     given_up: int = 0
+    unrecorded: int = 0
     skipped: Counter[Reason] = field(default_factory=Counter)
     failing: Counter[Reason] = field(default_factory=Counter)
     oldest_failure: datetime | None = None
@@ -67,6 +72,7 @@ class _Tally:
     def count(self, account: Account, row: LedgerRow | None, ineligible: Reason | None, now: datetime) -> None:
         """Count one listed account."""
         self.listed += 1
+        self.unrecorded += not _is_recorded(account, row, ineligible)
         if ineligible is not None:
             self.skipped[ineligible] += 1
             return
@@ -75,7 +81,9 @@ class _Tally:
             joined = now - account.joined_at if account.joined_at else None
             self.missed += joined is not None and _UNHEARD < joined < _LATELY
         elif row.outcome is Outcome.ENROLLED:
-            self.enrolled += 1
+            in_force = shown_outcome(row)[0] is Outcome.ENROLLED
+            self.enrolled += in_force
+            self.pending += not in_force
         elif row.outcome is Outcome.FAILED:
             self.failing[row.reason or Reason.UNEXPECTED] += 1
             self.given_up += not is_on_its_way(row, now)
@@ -83,13 +91,14 @@ class _Tally:
             self.oldest_failure = min(self.oldest_failure or since, since)
 
     def counts(self) -> dict[str, Any]:
-        """Tell an operator."""
+        """Return the counts that an operator is shown."""
         return {
             "listed": self.listed,
             "sent": self.sent,
             "held_back": self.held_back,
             "eligible": self.eligible,
             "enrolled": self.enrolled,
+            "pending": self.pending,
             "skipped": dict(self.skipped),
             "failing": dict(self.failing),
         }
@@ -103,9 +112,10 @@ class Sweep:
         settings: Settings,
         organization: "Organization",
         ledger: "Ledger",
-        queue: "Queue",
-        pen: Pen,
-        reconcile: Reconcile,
+        table: "SourcePolicyTable",
+        accounts: "AccountsQueue",
+        publish: "PublishQueue",
+        reconciler: Reconciler,
         clock: Callable[[], float],
         pool: Callable[[int], Executor] = ThreadPoolExecutor,
     ) -> None:
@@ -113,83 +123,77 @@ class Sweep:
         self._settings = settings
         self._organization = organization
         self._ledger = ledger
-        self._queue = queue
-        self._pen = pen
-        self._reconcile = reconcile
+        self._table = table
+        self._accounts = accounts
+        self._publish = publish
+        self._reconciler = reconciler
         self._clock = clock
         self._pool = pool
 
     def backfill(self, request: Request, *, deadline: float) -> dict[str, Any]:
-        """Send every selected account to the queue, or tell what would become of it."""
+        """Send every selected account to the queue, or with `dry_run` return what would become of it."""
         if request.dry_run:
-            return self._preview(request, self._chosen(request, stopped=False), deadline, stopped=False)
-        self._pen.resume()
+            return self._preview(request, self._chosen(request, uninstalling=False), deadline, uninstalling=False)
+        control = self._table.load().control
+        if control.uninstalling or control.uninstalled:
+            self._table.set_uninstalling(uninstalling=False)
+        # A run before the accounts: what blocked the source policy is looked at again.
+        self._publish.send()
         if isinstance(request.accounts, tuple):
-            self._readmit(request.accounts)
-            self._queue.send(Message(account_id=each, trigger=Trigger.BACKFILL) for each in request.accounts)
+            for account_id in request.accounts:
+                self._ledger.request_retirement(account_id, None)
+            self._accounts.send(Message(account_id=each, trigger=Trigger.BACKFILL) for each in request.accounts)
             return _answer({"sent": len(request.accounts)})
         tally = self._sweep(request, Trigger.BACKFILL)
         metrics.add_metric(Metric.ACCOUNTS_SENT, MetricUnit.Count, tally.sent)
         return _answer(tally.counts())
 
     def rerun(self, request: Request, *, deadline: float) -> dict[str, Any]:
-        """Have the dead-letter queue's messages moved back, and send failed accounts again."""
+        """Have SQS move the dead-letter queues' messages back, and send failed accounts again."""
         if request.ous:
             raise RequestError("rerun knows no OUs: the ledger doesn't keep them; name the accounts, or their reasons")
         if not isinstance(request.accounts, tuple):
             request = replace(request, accounts=Selection.FAILED)  # Whatever is asked for, only what failed is rerun.
         if request.dry_run:
             return self._preview(request, ((account_id, None) for account_id in self._due(request)), deadline)
-        self._pen.standing()  # Refuses settings under which the workers would have to refuse every message.
-        redriven = self._queue.redrive()
+        self._publish.send()
+        self._publish.redrive()
+        redriven = self._accounts.redrive()
         sent = 0
         for chunk in _chunks(list(self._due(request))):
-            self._queue.send(Message(account_id=each, trigger=Trigger.RERUN) for each in chunk)
+            self._accounts.send(Message(account_id=each, trigger=Trigger.RERUN) for each in chunk)
             sent += len(chunk)
         metrics.add_metric(Metric.ACCOUNTS_RERUN, MetricUnit.Count, sent)
         return _answer({"sent": sent, "redrive_started": redriven})
 
-    def resync(self, request: Request, *, owner: str, deadline: float) -> dict[str, Any]:
-        """Verify the organization: send accounts, mend the source policy where it was edited, and tell how things stand."""
+    def resync(self, request: Request, *, deadline: float) -> dict[str, Any]:
+        """Send accounts, ask publish to check the source policy against IAM, and measure the organization."""
         if isinstance(request.accounts, tuple):
             raise RequestError("resync sweeps the organization: name single accounts to backfill or rerun")
+        records = self._table.load()
+        uninstalling = records.control.uninstalling
         if request.dry_run:
-            stopped = self._pen.standing().stopped
-            return self._preview(request, self._chosen(request, stopped=stopped), deadline, stopped=stopped)
-        failures = self._follow_scope(owner=owner, deadline=deadline)
+            chosen = self._chosen(request, uninstalling=uninstalling)
+            return self._preview(request, chosen, deadline, uninstalling=uninstalling)
+        self._publish.send()
         tally = self._sweep(request, Trigger.RESYNC)
-        repairs: list[dict[str, Any]] = []
-        if request.accounts is Selection.ALL:
-            try:
-                repairs = self._pen.repair(owner=owner, deadline=deadline)
-            except AccountError as error:
-                logger.error("source policy could not be verified", reason=error.reason, error=str(error))
-                failures.append(error)
-            # The heartbeat: of full passes, and of those that somebody must mend before they are full, none.
-            verified = all(isinstance(error, RetryableError) for error in failures)
-            metrics.add_metric(Metric.RESYNCS, MetricUnit.Count, int(verified))
-        repairs += _steps(failures)
+        # The scope may change only once the ledger holds every listed account.
+        is_ready = _is_whole(request) and not tally.unrecorded
+        scope = self._settings.source_policy_scope if is_ready else None
+        self._table.request_check(self._now(), verify=request.accounts is Selection.ALL, scope_recorded=scope)
+        self._publish.send()
         self._gauge(tally)
-        logger.info("resync", selection=request.accounts, repairs=repairs, **tally.counts())
-        standing = self._pen.standing()
-        frozen = any(shard.frozen for shard in standing.shards)
-        return _answer(tally.counts() | {"frozen": frozen, "stopped": standing.stopped}, repairs)
-
-    def _follow_scope(self, *, owner: str, deadline: float) -> list[AccountError]:
-        """Have the source policy in the scope that the settings ask for, or tell what is in the way."""
-        try:
-            return list(self._pen.follow_scope(self._enrolled, owner=owner, deadline=deadline).values())
-        except AccountError as error:
-            logger.error("source policy's scope could not be changed", reason=error.reason, error=str(error))
-            return [error]
-
-    def _enrolled(self) -> frozenset[AccountId]:
-        return frozenset(row.account_id for row in self._ledger.rows() if _is_in(row))
+        logger.info("resync", selection=request.accounts, **tally.counts())
+        frozen = any(record.is_frozen for record in records.shards)
+        state = {"frozen": frozen, "uninstalling": uninstalling}
+        return _answer(
+            tally.counts() | state, [dict(each) for each in records.status.repairs] if records.status else []
+        )
 
     def _sweep(self, request: Request, trigger: Trigger) -> _Tally:
         now = self._now()
         tally = _Tally()
-        standing = self._pen.standing()
+        records = self._table.load()
         seen: set[int] = set()
         retiring: list[Message] = []
         for chunk in _chunks(self._organization.accounts(by_ou=bool(request.ous))):
@@ -198,67 +202,73 @@ class Sweep:
             for account in chunk:
                 row = rows.get(account.id)
                 seen.add(int(account.id))
-                ineligible = why_ineligible(account, row, self._settings, stopped=standing.stopped)
+                ineligible = self._ineligible(account, row, records)
                 tally.count(account, row, ineligible, now)
-                if _is_selected(account, row, ineligible, request, let_in=_lets_in(account, standing)):
+                if _is_selected(account, row, ineligible, request):
                     message = Message(account_id=account.id, trigger=trigger, account=account, listed_at=now)
-                    would_retire = ineligible is not None and ineligible not in REMOVED and _is_in(row)
+                    would_retire = ineligible is not None and ineligible not in REMOVED and _is_granted(row)
                     (retiring if would_retire else sending).append(message)
-            self._queue.send(sending)
+            self._accounts.send(sending)
             tally.sent += len(sending)
-        unheard: list[Message] = []
-        in_policy = 0
-        # Whom a policy that was taken in named, or a table that was put back, of whom no row tells.
-        strangers = _strangers(standing, seen) if _is_whole(request) else set()
-        for row in self._ledger.rows():
-            in_policy += _is_in(row)
-            if _is_gone(row, seen, request):
-                (retiring if _is_in(row) else unheard).append(Message(account_id=row.account_id, trigger=trigger))
-                strangers.discard(row.account_id)
-        in_policy += len(strangers)
-        retiring += [Message(account_id=account_id, trigger=trigger) for account_id in sorted(strangers)]
-        self._queue.send(unheard)
-        tally.sent += len(unheard)
-        self._retire(retiring, in_policy, tally, force=request.force)
+        self._send_unlisted(request, trigger, records, seen, retiring, tally)
         return tally
 
-    def _retire(self, retiring: list[Message], in_policy: int, tally: _Tally, *, force: bool) -> None:
-        """Send the accounts that would leave the source policy, unless they are suspiciously many at once."""
-        most = max(_FEW, in_policy * self._settings.max_retired_percent // 100)
+    def _ineligible(self, account: Account, row: LedgerRow | None, records: Records) -> Reason | None:
+        return why_ineligible(account, row, self._settings, uninstalling=records.control.uninstalling)
+
+    def _send_unlisted(
+        self,
+        request: Request,
+        trigger: Trigger,
+        records: Records,
+        seen: set[int],
+        retiring: list[Message],
+        tally: _Tally,
+    ) -> None:
+        """Send the accounts that the ledger or the source policy names and the listing lacks; those that would lose access come last."""
+        unlisted: list[Message] = []
+        granted = 0
+        # A table that was restored, or edited, may name accounts that have no row.
+        orphaned = _orphaned(records, seen) if _is_whole(request) else set()
+        for row in self._ledger.rows():
+            granted += _is_granted(row)
+            if _is_gone(row, seen, request):
+                (retiring if _is_granted(row) else unlisted).append(Message(account_id=row.account_id, trigger=trigger))
+                orphaned.discard(row.account_id)
+        granted += len(orphaned)
+        retiring += [Message(account_id=account_id, trigger=trigger) for account_id in sorted(orphaned)]
+        self._accounts.send(unlisted)
+        tally.sent += len(unlisted)
+        self._retire(retiring, granted, tally, force=request.force)
+
+    def _retire(self, retiring: list[Message], granted: int, tally: _Tally, *, force: bool) -> None:
+        """Send the accounts that would lose access, unless they are suspiciously many at once."""
+        most = max(_FEW, granted * self._settings.max_retired_percent // 100)
         if len(retiring) > most and not force:
             tally.held_back = len(retiring)
             logger.error(
                 "retirements held back: more accounts are gone or ineligible than MAX_RETIRED_PERCENT allows at once; "
                 'if that is right, backfill with {"accounts": "all", "force": true}',
                 would_retire=len(retiring),
-                in_source_policy=in_policy,
+                in_source_policy=granted,
                 allowed=most,
             )
         else:
-            self._queue.send(retiring)
+            self._accounts.send(retiring)
             tally.sent += len(retiring)
         metrics.add_metric(Metric.RETIREMENTS_HELD_BACK, MetricUnit.Count, tally.held_back)
 
-    def _readmit(self, account_ids: tuple[AccountId, ...]) -> None:
-        """Lift the retirement of accounts that an operator names one by one."""
-        rows = self._ledger.read(account_ids).values()
-        for row in (row for row in rows if row.reason is Reason.RETIRED_BY_REQUEST):
-            lifted = replace(
-                row, outcome=Outcome.SKIPPED, reason=None, error=None, updated_at=written_moment(self._now())
-            )
-            if not self._ledger.write(lifted, over=row):
-                raise RequestError(f"{row.account_id} is being worked on just now: ask again in a minute")
-
     def preview_retirement(self, request: Request, *, deadline: float) -> dict[str, Any]:
-        """Tell what retiring accounts would take away."""
-        return self._preview(request, self._chosen(request, stopped=False), deadline, retiring=True)
+        """Return what retiring accounts would delete."""
+        return self._preview(request, self._chosen(request, uninstalling=False), deadline, retiring=True)
 
     def leftovers(self, after: str, *, deadline: float) -> tuple[list[dict[str, Any]], str]:
-        """Look, in every account that the ledger knows and that can be reached, for a role that is ours.
+        """Look, in every account that the ledger knows and that can be reached, for a role that is this stage's.
 
-        Answer what was found, or could not be looked at, and the account id to go on after if the time, or an answer, was too short.
+        Return what was found, or could not be looked at, and the account id to go on after if the time, or the size of an
+        answer, was too short.
         """
-        # A row without a name is of an id that Organizations never told of: it is nobody's to enter.
+        # A row without a name is of an id that Organizations never listed: it is not entered.
         known = (row for row in self._ledger.rows() if row.name is not None)
         reachable = (row.account_id for row in known if row.reason not in OUT_OF_REACH)
         closed = () if self._settings.include_management_account else (self._settings.management_account_id,)
@@ -267,18 +277,14 @@ class Sweep:
         size = 0
 
         def look(account_id: AccountId) -> Verdict:
-            # Only Organizations' word has an account entered, and not that of a row.
-            verdict = self._reconcile(account_id, None, stopped=True, dry_run=True)
-            if verdict.reason is Reason.STOPPED:
-                verdict.outcome = Outcome.RETIRED
-                self._reconcile.remove(verdict, None, dry_run=True)
-            return verdict
+            # An account is entered only if Organizations lists it, whatever a row says.
+            return self._reconciler(account_id, None, uninstalling=True, removable=True, dry_run=True)
 
         with self._pool(self._settings.threads) as pool:
             for chunk in _chunks(pending, self._settings.threads * 2):
-                told = [_told(verdict) for verdict in pool.map(look, chunk) if verdict.actions or verdict.error]
-                found += told
-                size += len(json.dumps(told))
+                shown = [_shown(verdict) for verdict in pool.map(look, chunk) if verdict.actions or verdict.error]
+                found += shown
+                size += len(json.dumps(shown))
                 if chunk[-1] != pending[-1] and (size > _ANSWER or self._clock() > deadline - _RESERVE):
                     return found, chunk[-1]
         return found, ""
@@ -289,45 +295,53 @@ class Sweep:
         selected: Iterable[tuple[AccountId, Account | None]],
         deadline: float,
         *,
-        stopped: bool = False,
+        uninstalling: bool = False,
         retiring: bool = False,
     ) -> dict[str, Any]:
-        """Tell, for each selected account by its id, what would change and why, by the plan that would be applied."""
+        """Return, for each selected account by its id, what would change and why, by the plan that would be applied."""
         chosen = sorted(selected, key=lambda pair: pair[0])
         pending = [pair for pair in chosen if pair[0] > request.after]
-        told: list[dict[str, Any]] = []
-        moves: dict[Move, set[AccountId]] = {move: set() for move in Move}
+        shown: list[dict[str, Any]] = []
+        changes: dict[Access, set[AccountId]] = {access: set() for access in Access}
         size = 0
         following: dict[str, Any] | None = None
-        # Whether anybody at all could be named is found out before the accounts are looked at, as workers do.
-        readiness = Readiness({}, None) if retiring else self._pen.foresee(frozenset({_ANYBODY}))
+        records = self._table.load()
 
         def judge(pair: tuple[AccountId, Account | None]) -> Verdict:
             row = self._ledger.read([pair[0]]).get(pair[0])
             if retiring and row is not None:
-                row = replace(row, outcome=Outcome.RETIRED, reason=Reason.RETIRED_BY_REQUEST)
-            elif isinstance(request.accounts, tuple) and row is not None and row.reason is Reason.RETIRED_BY_REQUEST:
-                row = replace(row, outcome=Outcome.SKIPPED, reason=None)
-            refusal = None if pair[0] in readiness.placed else readiness.refusal
-            verdict = self._reconcile(pair[0], row, listed=pair[1], refusal=refusal, stopped=stopped, dry_run=True)
-            if verdict.reason in REMOVED:
-                self._reconcile.remove(verdict, None, dry_run=True)
-            return verdict
+                row = replace(row, retirement_requested_at=written_moment(self._now()))
+            elif isinstance(request.accounts, tuple) and row is not None:
+                row = replace(row, retirement_requested_at=None)
+            refusal = None
+            if records.status is not None:  # Before the first run of publish nothing is known to refuse an account.
+                access = row.access if row else None
+                refusal = records.refusal(pair[0], access, self._settings, asked_at=None)
+            return self._reconciler(
+                pair[0],
+                row,
+                listed=pair[1],
+                refusal=refusal,
+                removable=True,
+                uninstalling=uninstalling,
+                dry_run=True,
+            )
 
         with self._pool(self._settings.threads) as pool:
             for chunk in _chunks(pending, self._settings.threads * 2):
                 for verdict in pool.map(judge, chunk):
-                    told.append(_told(verdict))
-                    moves[verdict.move].add(verdict.account_id)
-                    size += len(json.dumps(told[-1]))
+                    shown.append(_shown(verdict))
+                    if verdict.access is not None:
+                        changes[verdict.access].add(verdict.account_id)
+                    size += len(json.dumps(shown[-1]))
                 if chunk[-1] != pending[-1] and (size > _ANSWER or self._clock() > deadline - _RESERVE):
                     following = write_request(replace(request, after=chunk[-1][0]))
                     break
-        counts = Counter(f"{each['outcome']}" for each in told) + Counter(f"change_{each['change']}" for each in told)
+        counts = Counter(f"{each['outcome']}" for each in shown) + Counter(f"change_{each['change']}" for each in shown)
         return {
             "counts": {"selected": len(chosen), **counts},
-            "accounts": told,
-            "source_policy": self._shards_after(moves),
+            "accounts": shown,
+            "source_policy": planned_shards(records, changes, self._settings),
             "next": following,
         }
 
@@ -339,49 +353,25 @@ class Sweep:
         now = self._now()
         return (row.account_id for row in rows if _is_due(row, request, now))
 
-    def _chosen(self, request: Request, *, stopped: bool) -> Iterator[tuple[AccountId, Account | None]]:
-        """List the accounts that a backfill or resync is about."""
+    def _chosen(self, request: Request, *, uninstalling: bool) -> Iterator[tuple[AccountId, Account | None]]:
+        """Yield the accounts that a backfill or resync is about."""
         if isinstance(request.accounts, tuple):
             yield from ((account_id, None) for account_id in request.accounts)
             return
-        standing = self._pen.standing()
+        records = self._table.load()
         seen: set[int] = set()
         for chunk in _chunks(self._organization.accounts(by_ou=bool(request.ous))):
             rows = self._ledger.read(account.id for account in chunk)
             for account in chunk:
                 seen.add(int(account.id))
                 row = rows.get(account.id)
-                ineligible = why_ineligible(account, row, self._settings, stopped=stopped)
-                if _is_selected(account, row, ineligible, request, let_in=_lets_in(account, standing)):
+                ineligible = why_ineligible(account, row, self._settings, uninstalling=uninstalling)
+                if _is_selected(account, row, ineligible, request):
                     yield account.id, account
         gone = {row.account_id for row in self._ledger.rows() if _is_gone(row, seen, request)}
         if _is_whole(request):
-            gone |= _strangers(standing, seen)
+            gone |= _orphaned(records, seen)
         yield from ((account_id, None) for account_id in gone)
-
-    def _shards_after(self, moves: dict[Move, set[AccountId]]) -> list[dict[str, Any]]:
-        standing = self._pen.standing()
-        asked = Moves(
-            join=frozenset(moves[Move.JOIN]), leave=frozenset(moves[Move.LEAVE]), exclude=frozenset(moves[Move.EXCLUDE])
-        )
-        known = {shard.name: shard for shard in standing.shards}
-        refusal = self._pen.foresee(asked.join).refusal if asked.join else None
-        shards, refused = place_all_that_fit(standing.shards, asked, standing.in_force(self._settings))
-        told = []
-        for shard in shards:
-            old = known.get(shard.name)
-            told.append(
-                {
-                    "policy_name": shard.name,
-                    "accounts": len(shard.accounts),
-                    "capacity": capacity(self._settings),
-                    "joining": sorted(shard.accounts - (old.accounts if old else frozenset())),
-                    "leaving": sorted(old.accounts - shard.accounts) if old else [],
-                    # Where there are more accounts than room, those that come last find none.
-                    "error": str(refused or refusal) if refused or (refusal and old is None) else None,
-                }
-            )
-        return told
 
     def _gauge(self, tally: _Tally) -> None:
         now = self._now()
@@ -391,19 +381,15 @@ class Sweep:
         for name, unit, value in (
             (Metric.ELIGIBLE, MetricUnit.Count, tally.eligible),
             (Metric.ENROLLED, MetricUnit.Count, tally.enrolled),
+            (Metric.PENDING, MetricUnit.Count, tally.pending),
             (Metric.SKIPPED, MetricUnit.Count, sum(tally.skipped.values())),
             (Metric.FAILING, MetricUnit.Count, failing),
             (Metric.NEEDING_ATTENTION, MetricUnit.Count, tally.given_up + tally.held_back),
             (Metric.COVERAGE, MetricUnit.Percent, coverage),
             (Metric.OLDEST_FAILURE, MetricUnit.Seconds, oldest),
             (Metric.EVENTS_MISSED, MetricUnit.Count, tally.missed),
-            (Metric.FROZEN, MetricUnit.Count, any(shard.frozen for shard in self._pen.standing().shards)),
         ):
             metrics.add_metric(name, unit, value)
-        try:
-            metrics.add_metric(Metric.SOURCE_POLICY_FILL, MetricUnit.Percent, self._pen.fill_percent())
-        except AccountError as error:
-            logger.error("source policy's fill is not known", reason=error.reason, error=str(error))
         for name, by_reason in ((Metric.SKIPPED_FOR, tally.skipped), (Metric.FAILING_FOR, tally.failing)):
             for reason, count in by_reason.items():
                 with single_metric(name=name, unit=MetricUnit.Count, value=count) as metric:
@@ -423,19 +409,55 @@ def _chunks(items: Iterable[_T], size: int = _CHUNK) -> Iterator[list[_T]]:
         yield chunk
 
 
-def _is_in(row: LedgerRow | None) -> bool:
-    return row is not None and row.policy_name is not None
+def planned_shards(
+    records: Records, changes: Mapping[Access, Collection[AccountId]], settings: Settings
+) -> list[dict[str, Any]]:
+    """Return what the shards would grant after changes of access, as publish would assign them.
+
+    Before the first run of publish it is not known whether a policy of a shard's name exists, or how much room there is.
+    """
+    contents = [record.content for record in records.shards]
+    scope = records.scope if contents else settings.source_policy_scope
+    room = min(records.status.room, MAX_SHARDS) if records.status and records.status.looked_at else MAX_SHARDS
+    assignment = assign(contents, changes, settings, scope=scope, max_shards=room)
+    blocked = records.status.blocked if records.status else None
+    shown = []
+    for index, content in enumerate(assignment.contents):
+        old = contents[index].accounts if index < len(contents) else frozenset[AccountId]()
+        problem = records.by_index[index].error if index < len(contents) else blocked
+        shown.append(
+            {
+                "policy_name": shard_name(settings, index),
+                "accounts": len(content.accounts),
+                "capacity": capacity(settings),
+                "granted": sorted(content.accounts - old),
+                "revoked": sorted(old - content.accounts) if scope is Scope.ACCOUNTS else [],
+                "error": problem.error if problem else None,
+            }
+        )
+    if assignment.unassigned and shown:
+        shown[-1]["error"] = f"{len(assignment.unassigned)} accounts find no room"
+    return shown
 
 
-def _is_selected(
-    account: Account, row: LedgerRow | None, ineligible: Reason | None, request: Request, *, let_in: bool
-) -> bool:
+def _is_granted(row: LedgerRow | None) -> bool:
+    return row is not None and (row.access is Access.GRANTED or row.in_force_since is not None)
+
+
+def _is_recorded(account: Account, row: LedgerRow | None, ineligible: Reason | None) -> bool:
+    """Whether the row says what the listing says; of an account that failed it may say nothing yet."""
+    if row is None:
+        return False
+    return row.access is access_for(account, ineligible) or (ineligible is None and row.access is None)
+
+
+def _is_selected(account: Account, row: LedgerRow | None, ineligible: Reason | None, request: Request) -> bool:
     if request.ous and not account.is_below(request.ous):
         return False
     if request.reasons and (row is None or row.reason not in request.reasons):
         return False
-    if row is not None and ineligible in REMOVED and not (row.role_arn or row.error or let_in):
-        return False  # Nothing is left to do for it.
+    if row is not None and ineligible in REMOVED and not (row.role_arn or row.error or _is_granted(row)):
+        return row.access is not Access.EXCLUDED  # Nothing is left to do for one that is.
     if request.accounts is Selection.ALL:
         return True
     if request.accounts is Selection.FAILED:
@@ -443,14 +465,8 @@ def _is_selected(
     if row is None:
         return True
     if ineligible is None:
-        return row.outcome in {Outcome.SKIPPED, Outcome.RETIRED} or (row.outcome is Outcome.ENROLLED and not let_in)
+        return row.outcome in {Outcome.SKIPPED, Outcome.RETIRED}
     return row.outcome in {Outcome.ENROLLED, Outcome.FAILED} or row.reason is not ineligible
-
-
-def _lets_in(account: Account, standing: "Snapshot") -> bool:
-    """Tell whether the source policy lets one in to an account, or will: what it left out, it forgot when it was uninstalled."""
-    will = standing.names_everyone and not standing.shards and not standing.stopped
-    return will or standing.lets_in(account.id)
 
 
 def _is_whole(request: Request) -> bool:
@@ -458,14 +474,14 @@ def _is_whole(request: Request) -> bool:
     return not (request.ous or request.reasons or request.accounts is Selection.FAILED)
 
 
-def _strangers(standing: "Snapshot", seen: set[int]) -> set[AccountId]:
-    """List the accounts that shards name and a listing of everyone lacks."""
-    return {account_id for shard in standing.shards for account_id in shard.accounts if int(account_id) not in seen}
+def _orphaned(records: Records, seen: set[int]) -> set[AccountId]:
+    """Return the accounts that a shard names and a listing of the whole organization lacks."""
+    return {account_id for account_id in records.maybe_named if int(account_id) not in seen}
 
 
 def _is_gone(row: LedgerRow, seen: set[int], request: Request) -> bool:
-    """Tell whether a listing of everyone lacks an account that was a member when it was recorded."""
-    at_rest = row.reason in {Reason.DEPARTED, *REMOVED} and not _is_in(row)
+    """Whether a listing of the whole organization lacks an account that was a member when it was recorded."""
+    at_rest = row.reason in {Reason.DEPARTED, *REMOVED} and not _is_granted(row)
     return _is_whole(request) and int(row.account_id) not in seen and not at_rest
 
 
@@ -478,23 +494,21 @@ def _is_due(row: LedgerRow, request: Request, now: datetime) -> bool:
         return False
     if row.reason in RETRIED:
         return not is_on_its_way(row, now)
+    if row.attempts == 0:
+        return True  # The source policy refused it; it is due as soon as it refuses no longer.
     spacing = min(_FIRST_SPACING * 2 ** min(row.attempts - 1, 10), _LONGEST_SPACING)
     return not request.scheduled or now - moment(row.updated_at) >= spacing
 
 
-def _told(verdict: Verdict) -> dict[str, Any]:
+def _shown(verdict: Verdict) -> dict[str, Any]:
     return {
         "account_id": verdict.account_id,
         "outcome": verdict.outcome,
         "change": verdict.change,
         "reason": verdict.reason,
         "error": verdict.error,
-        "actions": verdict.actions,
+        "actions": list(verdict.actions),
     }
-
-
-def _steps(failures: Iterable[AccountError]) -> list[dict[str, Any]]:
-    return [{"error": str(error), "reason": error.reason} for error in failures]
 
 
 def _answer(counts: dict[str, Any], source_policy: list[dict[str, Any]] | None = None) -> dict[str, Any]:

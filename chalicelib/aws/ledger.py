@@ -1,13 +1,13 @@
 """The ledger: one row of one table for each account, saying where it stands and why."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from chalicelib.accounts import Change, LedgerRow, Outcome
+from chalicelib.accounts import Access, Change, LedgerRow, Outcome
 from chalicelib.arns import AccountId, is_account_id
 from chalicelib.aws import items
 from chalicelib.aws.failures import error_code
@@ -18,13 +18,28 @@ if TYPE_CHECKING:
 
 _BATCH = 100  # keys of one BatchGetItem ("Quotas in Amazon DynamoDB")
 _ASKS = 10
-_MOST_ATTEMPTS = 1_000_000
+_MAX_COUNT = 10**15
 _KNOWN = {field.name for field in fields(LedgerRow)}
+_ENROLLS = tuple(
+    sorted(_KNOWN - {"account_id", "in_force_since", "retirement_requested_at"})
+)  # The attributes that enroll writes.
 _OUTCOMES, _CHANGES, _REASONS = ({each.value: each for each in words} for words in (Outcome, Change, Reason))
+_ACCESSES: dict[str | None, Access] = {access.value: access for access in Access}
+
+
+class AccessRow(NamedTuple):
+    """What publish reads of a row."""
+
+    account_id: AccountId
+    access: Access | None
+    in_force_since: str | None
+    enrolled_at: str | None
+    joined_at: str | None
+    trigger: str | None
 
 
 class Ledger:
-    """Reads and writes rows; a row is only written over the one that was read."""
+    """Reads and writes rows."""
 
     def __init__(self, client: "DynamoDBClient", table: str) -> None:
         """Take a client and the table's name."""
@@ -60,29 +75,89 @@ class Ledger:
                 return
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
+    def accesses(self) -> Iterator[AccessRow]:
+        """Yield what publish needs of every account's row, page by page."""
+        start: dict[str, Any] = {}
+        while True:
+            page = self._client.scan(
+                TableName=self._name,
+                ConsistentRead=True,
+                ProjectionExpression="account_id, #access, in_force_since, enrolled_at, joined_at, #trigger",
+                ExpressionAttributeNames={"#access": "access", "#trigger": "trigger"},
+                **start,
+            )
+            yield from (row for row in map(_access_row, page["Items"]) if is_account_id(row.account_id))
+            if "LastEvaluatedKey" not in page:
+                return
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
     def write(self, row: LedgerRow, *, over: LedgerRow | None) -> bool:
-        """Write a row over the one that was read, or tell by False that somebody else wrote one meanwhile."""
-        item = items.written({name: value for name, value in asdict(row).items() if value is not None})
-        # Also true where there is no row at all.
-        condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(updated_at)"}
-        if over is not None and not over.updated_at:
-            # What stands there, if anything, is no text or an empty one.
-            condition = {
-                "ConditionExpression": "attribute_not_exists(updated_at) OR NOT attribute_type(updated_at, :text) OR updated_at = :nothing",
-                "ExpressionAttributeValues": items.written({":text": "S", ":nothing": ""}),
-            }
-        elif over is not None:
-            condition = {
-                "ConditionExpression": "updated_at = :read",
-                "ExpressionAttributeValues": items.written({":read": over.updated_at}),
-            }
+        """Write what enroll decides of a row, or return False if its revision is no longer the one that was read.
+
+        The attributes of other writers (in_force_since, retirement_requested_at) stay as they are.
+        """
+        revision = over.revision if over else 0
+        values = asdict(replace(row, revision=revision + 1))
+        present = {name: values[name] for name in _ENROLLS if values[name] is not None}
+        absent = [name for name in _ENROLLS if values[name] is None]
+        remove = f" REMOVE {', '.join(f'#{name}' for name in absent)}" if absent else ""
+        return self._update(
+            row.account_id,
+            f"SET {', '.join(f'#{name} = :{name}' for name in present)}{remove}",
+            # An edited row may have no revision that can be read.
+            "#revision = :read" if revision else "attribute_not_exists(#revision) OR NOT #revision > :read",
+            names=_ENROLLS,
+            values={f":{name}": value for name, value in present.items()} | {":read": revision},
+        )
+
+    def request_retirement(self, account_id: AccountId, moment: str | None) -> bool:
+        """Mark an account's row as retired by request, or lift the mark; return False if there is no row.
+
+        An enroll that is at work on the account finds another revision, and looks again.
+        """
+        change = "SET retirement_requested_at = :moment" if moment else "REMOVE retirement_requested_at"
+        return self._update(
+            account_id,
+            f"{change} ADD revision :one",
+            "attribute_exists(account_id)",
+            values={":one": 1} | ({":moment": moment} if moment else {}),
+        )
+
+    def set_in_force(self, account_id: AccountId, since: str | None) -> None:
+        """Record since when the source policy grants an account, or that it doesn't; a row that is gone stays so."""
+        change = "SET in_force_since = :since" if since else "REMOVE in_force_since"
+        self._update(account_id, change, "attribute_exists(account_id)", values={":since": since} if since else {})
+
+    def _update(
+        self,
+        account_id: AccountId,
+        change: str,
+        condition: str,
+        *,
+        values: dict[str, Any],
+        names: tuple[str, ...] = (),
+    ) -> bool:
+        optional: dict[str, Any] = {"ExpressionAttributeValues": items.written(values)} if values else {}
+        if names:
+            optional["ExpressionAttributeNames"] = {f"#{name}": name for name in names}
         try:
-            self._client.put_item(TableName=self._name, Item=item, **condition)
+            self._client.update_item(
+                TableName=self._name,
+                Key=items.written({"account_id": account_id}),
+                UpdateExpression=change,
+                ConditionExpression=condition,
+                **optional,
+            )
         except ClientError as error:
             if error_code(error) == "ConditionalCheckFailedException":
                 return False
             raise
         return True
+
+
+def _access_row(item: dict[str, Any]) -> AccessRow:
+    values = (item.get(name, {}).get("S") for name in AccessRow._fields[2:])
+    return AccessRow(item["account_id"].get("S", ""), _ACCESSES.get(item.get("access", {}).get("S")), *values)
 
 
 def _row(item: dict[str, Any]) -> LedgerRow:
@@ -95,12 +170,14 @@ def _row(item: dict[str, Any]) -> LedgerRow:
             "outcome": _OUTCOMES.get(outcome, Outcome.FAILED),
             "change": _CHANGES.get(change, Change.NONE),
             "reason": _REASONS.get(reason),
-            "attempts": _attempts(item.get("attempts", {}).get("N", "0")),
+            "access": _ACCESSES.get(texts.get("access")),
+            "attempts": _count(item.get("attempts", {}).get("N", "0")),
+            "revision": _count(item.get("revision", {}).get("N", "0")),
             "updated_at": texts.get("updated_at", ""),
         }
     )
 
 
-def _attempts(written: str) -> int:
+def _count(written: str) -> int:
     # A number may have 126 digits in DynamoDB, which boto3 refuses to read, and nothing could be computed with.
-    return int(min(max(Decimal(written), Decimal(0)), Decimal(_MOST_ATTEMPTS)))
+    return int(min(max(Decimal(written), Decimal(0)), Decimal(_MAX_COUNT)))

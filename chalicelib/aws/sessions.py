@@ -49,8 +49,19 @@ class _CurrentProvider:
         return self._credentials
 
 
+def publish_config(threads: int) -> Config:
+    """Return the configuration of the client that writes the source policy: one call ends within 15 seconds.
+
+    Two attempts of 2 + 5 seconds and a second between them: less than the run lease (publisher.LEASE_SECONDS) is still valid when
+    a call begins.
+    """
+    return client_config(threads).merge(
+        Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=2, read_timeout=5)
+    )
+
+
 def client_config(threads: int) -> Config:
-    """Configure a client for use by some threads at once; throttled calls are tried again by botocore itself."""
+    """Return the configuration of a client that some threads use at once; botocore retries throttled calls."""
     return Config(
         max_pool_connections=threads,
         retries={"mode": "standard", "total_max_attempts": 6},

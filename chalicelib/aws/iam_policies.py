@@ -1,6 +1,6 @@
 """The source policy's shards in IAM, in the source account, and the source principals that they are attached to."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
@@ -13,9 +13,10 @@ from chalicelib.aws.member_roles import iam_document
 from chalicelib.aws.sessions import Sessions
 from chalicelib.documents import Document
 from chalicelib.errors import Reason, RetryableError, TerminalError
+from chalicelib.session_policies import source_policy_delete, source_policy_read, source_policy_write
 from chalicelib.settings import Settings
 from chalicelib.source_policy import (
-    MOST_SHARDS,
+    MAX_SHARDS,
     Action,
     AttachTo,
     CreatePolicy,
@@ -24,10 +25,6 @@ from chalicelib.source_policy import (
     SourcePolicy,
     TagPolicy,
     WriteVersion,
-    looking_document,
-    removing_document,
-    session_document,
-    shard_name,
 )
 
 if TYPE_CHECKING:
@@ -38,23 +35,15 @@ _DEFAULT_ATTACHMENTS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Existing:
-    """A policy that IAM holds under a shard's name, and whether it is ours by its tags."""
+class PolicyHeader:
+    """What GetPolicy answers about a shard that carries this stage's tags."""
 
-    document: Document
-    ours: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """What GetPolicy tells: the default version's id, and the tags."""
-
-    default: str
-    tags: dict[str, str]
+    version_id: str
+    attachments: int
 
 
-class SourcePolicies:
-    """Writes shards; by the function's own role in the management account, by an access role in another source account."""
+class IamPolicies:
+    """Reads and writes shards: with the function's own role in the management account, with an access role in another source account."""
 
     def __init__(self, settings: Settings, sessions: Sessions, client: "IAMClient") -> None:
         """Take the client that signs for the account that the sessions have entered."""
@@ -63,72 +52,75 @@ class SourcePolicies:
         self._client = client
 
     @contextmanager
-    def _entered(self, doing: str, powers: Callable[[Settings], Document] = looking_document) -> Iterator[None]:
+    def _entered(self, doing: str, powers: Callable[[Settings], Document] = source_policy_read) -> Iterator[None]:
         session_policy = powers(self._settings)
         with self._sessions.entered(self._settings.source_account_id, session_policy), translated(doing):
             yield
 
-    def find(self, name: str) -> Existing | None:
-        """Read what IAM holds under a shard's name; a TerminalError refuses what is not ours to take over."""
+    def header(self, name: str) -> PolicyHeader | None:
+        """Return a shard's default version and attachments, or None if there is no policy, or none of this stage's, of its name."""
         arn = self._arn(name)
         with self._entered(f"reading {arn}"):
-            held = self._held(arn)
-            if held is None:
-                return None
-            ours = self._refuse_foreign(arn, held.tags)
-            return Existing(self._said(arn, held.default), ours)
+            held = self._get(arn)
+        return held.header if held and self._owner_tags(held.tags) else None
+
+    def owned(self, name: str) -> SourcePolicy | None:
+        """Return the policy of a shard's name, or None if there is none; raise TerminalError if it isn't this stage's by its tags."""
+        observed = self.observe(name)
+        if observed is not None and not observed.tagged:
+            raise self._foreign(self._arn(name), {})
+        return observed
 
     def observe(self, name: str) -> SourcePolicy | None:
-        """Read a shard as IAM has it, or tell by None that there is none; a TerminalError refuses another stage's."""
+        """Return a shard as IAM shows it, or None if there is none; raise TerminalError if its tags name another stage."""
         arn = self._arn(name)
         with self._entered(f"reading {arn}"):
-            held = self._held(arn)
+            held = self._get(arn)
             if held is None:
                 return None
             owner = self._settings.owner(held.tags, arn)
             if owner.contradicts(self._settings.ownership_tags):
-                refused = owner.why_refused(adopt=False, renaming="SourcePolicyName")
-                raise TerminalError(Reason.FOREIGN_SOURCE_POLICY, str(refused))
-            document = self._said(arn, held.default)
-            # By now another may be the default than GetPolicy told.
-            newer = [each for each in self._versions(arn, default=False) if _number(each) > _number(held.default)]
+                raise self._foreign(arn, held.tags)
+            default = held.header.version_id
+            version = self._client.get_policy_version(PolicyArn=arn, VersionId=default)["PolicyVersion"]
+            # By now the default may be a later one than GetPolicy answered.
+            newer = [each for each in self._versions(arn, default=False) if _number(each) > _number(default)]
             return SourcePolicy(
                 name=name,
-                document=document,
+                document=iam_document(version["Document"]),
                 attached=frozenset(self._entities(arn)),
                 tagged=owner.ours,
                 strays=tuple(sorted(newer, key=_number)),
+                version_id=default,
             )
 
-    def _held(self, arn: str) -> "_Held | None":
+    def _get(self, arn: str) -> "_Held | None":
         try:
             policy = self._client.get_policy(PolicyArn=arn)["Policy"]
         except ClientError as error:
             if error_code(error) == "NoSuchEntity":
                 return None
             raise
-        return _Held(policy["DefaultVersionId"], {tag["Key"]: tag["Value"] for tag in policy.get("Tags", [])})
+        header = PolicyHeader(policy["DefaultVersionId"], policy.get("AttachmentCount", 0))
+        return _Held(header, {tag["Key"]: tag["Value"] for tag in policy.get("Tags", [])})
 
-    def _said(self, arn: str, version_id: str) -> Document:
-        version = self._client.get_policy_version(PolicyArn=arn, VersionId=version_id)["PolicyVersion"]
-        return iam_document(version["Document"])
+    def _owner_tags(self, tags: dict[str, str]) -> bool:
+        return self._settings.owner(tags, "").ours
 
-    def remove(self, name: str, *, was_written: bool) -> None:
+    def delete(self, name: str) -> None:
         """Delete a shard: detach it, delete its versions, then the policy; repeating it is harmless.
 
-        What stands under the name of one that was never written, without our tags, is somebody else's, and stays.
+        Raise TerminalError where it is attached and attaching is the operator's.
         """
         arn = self._arn(name)
         observed = self.observe(name)
         if observed is None:
             self._delete_unseen(arn)
             return
-        if not (was_written or observed.tagged):
-            return
         if observed.attached and not self._settings.attach_source_policy:
             message = f"{arn} is attached to {', '.join(sorted(observed.attached))}: detach it there, where AttachSourcePolicy=false leaves attaching to you, and ask again"
             raise TerminalError(Reason.REJECTED, message)
-        with self._entered(f"deleting {arn}", removing_document):
+        with self._entered(f"deleting {arn}", source_policy_delete):
             for principal_arn in sorted(observed.attached):
                 self._detach(arn, parse_principal(principal_arn))
             for version_id in self._versions(arn, default=False):
@@ -136,13 +128,13 @@ class SourcePolicies:
             self._client.delete_policy(PolicyArn=arn)
 
     def _delete_unseen(self, arn: str) -> None:
-        """Delete what IAM may not show yet, since it was made a moment ago, and shows to who deletes it."""
-        with self._entered(f"deleting {arn}", removing_document):
+        """Delete a policy that was created a moment ago and that IAM doesn't show yet."""
+        with self._entered(f"deleting {arn}", source_policy_delete):
             try:
                 self._client.delete_policy(PolicyArn=arn)
             except ClientError as error:
                 if error_code(error) == "DeleteConflict":
-                    message = f"{arn} was made a moment ago, and IAM doesn't show it yet: ask again in a minute"
+                    message = f"{arn} was created a moment ago, and IAM doesn't show it yet: it is retried"
                     raise RetryableError(Reason.STALE_READ, message) from error
                 if error_code(error) != "NoSuchEntity":
                     raise
@@ -153,7 +145,7 @@ class SourcePolicies:
         return [version["VersionId"] for version in versions if default or not version["IsDefaultVersion"]]
 
     def _entities(self, arn: str) -> Iterator[str]:
-        """List whom a policy is attached to; IAM tells names, so a path is known of source principals only."""
+        """Yield the principals that a policy is attached to; IAM lists names, so only source principals have their path."""
         known = {(principal.kind, principal.name): principal.arn for principal in self._settings.source_principals}
         prefix = f"arn:{self._settings.partition}:iam::{self._settings.source_account_id}"
         for page in self._client.get_paginator("list_entities_for_policy").paginate(PolicyArn=arn):
@@ -162,40 +154,22 @@ class SourcePolicies:
             for user in page["PolicyUsers"]:
                 yield known.get(("user", user["UserName"]), f"{prefix}:user/{user['UserName']}")
 
-    def room(self) -> int:
-        """Count the shards that every source principal has room for; IAM's default quota where the operator attaches."""
+    def room(self, names: Collection[str]) -> int:
+        """Return how many shards every source principal has room for, besides its other policies; `names` are the shards'.
+
+        Raise TerminalError if a source principal doesn't exist. Where the operator attaches, return IAM's default quota.
+        """
         if not self._settings.attachable_principals:
             return _DEFAULT_ATTACHMENTS
-        return min(quota - others for _, quota, others in self._attachments(MOST_SHARDS))
-
-    def check_principals(self, shards: int) -> None:
-        """Refuse, with a TerminalError, source principals that don't exist or have no room for so many shards."""
-        if not self._settings.attachable_principals:
-            return
-        for principal, quota, others in self._attachments(shards):
-            if others + shards > quota:
-                message = (
-                    f"{principal.arn} has {others} other policies attached and the source policy needs {shards} shards, "
-                    f"and IAM attaches {quota}: detach some, have the quota raised, or set SourcePolicyScope=organization, "
-                    "which needs one"
-                )
-                raise TerminalError(Reason.QUOTA, message)
-
-    def _attachments(self, shards: int) -> list[tuple[Principal, int, int]]:
-        """Tell of each source principal how many policies IAM attaches, and how many it has that are none of the shards."""
         with self._entered(f"reading the source principals in {self._settings.source_account_id}"):
             quotas = self._client.get_account_summary()["SummaryMap"]
-            ours = self._shard_arns(shards)
-            return [
-                (
-                    principal,
-                    quotas[
-                        "AttachedPoliciesPerRoleQuota" if principal.kind == "role" else "AttachedPoliciesPerUserQuota"
-                    ],
-                    len(self._attached(principal) - ours),
-                )
+            shards = {self._arn(name) for name in names}
+            room = min(
+                quotas["AttachedPoliciesPerRoleQuota" if principal.kind == "role" else "AttachedPoliciesPerUserQuota"]
+                - len(self._attached(principal) - shards)
                 for principal in self._settings.attachable_principals
-            ]
+            )
+        return max(min(room, MAX_SHARDS), 0)
 
     def _attached(self, principal: Principal) -> set[str]:
         try:
@@ -209,70 +183,81 @@ class SourcePolicies:
                 raise self._no_principal(principal) from error
             raise
 
-    def carry_out(self, name: str, action: Action) -> None:
-        """Carry out one action on a shard; repeating any of them is harmless."""
-        with self._entered(f"{type(action).__name__} for {self._arn(name)}", session_document):
+    def carry_out(self, name: str, action: Action) -> str | None:
+        """Carry out one action on a shard, and return the version that it wrote, if it wrote one; repeating it is harmless."""
+        arn = self._arn(name)
+        with self._entered(f"{type(action).__name__} for {arn}", source_policy_write):
             match action:
                 case CreatePolicy(document):
-                    self._create(name, document)
+                    return self._create(name, document)
                 case WriteVersion(document):
-                    self._write_version(self._arn(name), document)
+                    return self._write_version(arn, document)
                 case TagPolicy():
-                    self._tag(self._arn(name))
+                    self._tag(arn)
                 case DeleteVersion(version_id):
-                    self._client.delete_policy_version(PolicyArn=self._arn(name), VersionId=version_id)
+                    self._delete_version(arn, version_id)
                 case AttachTo(principal_arn):
-                    self._attach(self._arn(name), parse_principal(principal_arn))
+                    self._attach(arn, parse_principal(principal_arn))
                 case DetachFrom(principal_arn):
-                    self._detach(self._arn(name), parse_principal(principal_arn))
+                    self._detach(arn, parse_principal(principal_arn))
                 case _:
                     assert_never(action)
+        return None
 
-    def _create(self, name: str, document: Document) -> None:
+    def _create(self, name: str, document: Document) -> str:
         tags = self._settings.ownership_tags
         try:
-            self._client.create_policy(
+            answer = self._client.create_policy(
                 PolicyName=name,
                 PolicyDocument=document.text,
                 Description="Lets the source principals assume the member roles; kept by Rolecall",
                 Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
             )
+            return answer["Policy"]["DefaultVersionId"]
         except ClientError as error:
             if error_code(error) != "EntityAlreadyExists":
                 raise
-            # Made by a worker that stopped before it could say so, or by somebody else.
-            arn = self._arn(name)
-            held = {
-                tag["Key"]: tag["Value"] for tag in self._client.get_policy(PolicyArn=arn)["Policy"].get("Tags", [])
-            }
-            if not self._refuse_foreign(arn, held):
-                self._tag(arn)
-            self._write_version(arn, document)
+        # Created by a run that was stopped before it could record it, or by another owner.
+        arn = self._arn(name)
+        policy = self._client.get_policy(PolicyArn=arn)["Policy"]
+        held = {tag["Key"]: tag["Value"] for tag in policy.get("Tags", [])}
+        if not self._owner_tags(held):
+            raise self._foreign(arn, held)
+        return self._write_version(arn, document)
 
     def _tag(self, arn: str) -> None:
         tags = self._settings.ownership_tags
         self._client.tag_policy(PolicyArn=arn, Tags=[{"Key": key, "Value": value} for key, value in tags.items()])
 
-    def _write_version(self, arn: str, document: Document) -> None:
+    def _write_version(self, arn: str, document: Document) -> str:
         try:
-            self._client.create_policy_version(PolicyArn=arn, PolicyDocument=document.text, SetAsDefault=True)
+            return self._create_version(arn, document)
         except ClientError as error:
             if error_code(error) != "LimitExceeded":
                 raise
-            self._prune(arn)
-            self._client.create_policy_version(PolicyArn=arn, PolicyDocument=document.text, SetAsDefault=True)
+        self._prune(arn)
+        return self._create_version(arn, document)
+
+    def _create_version(self, arn: str, document: Document) -> str:
+        answer = self._client.create_policy_version(PolicyArn=arn, PolicyDocument=document.text, SetAsDefault=True)
+        return answer["PolicyVersion"]["VersionId"]
 
     def _prune(self, arn: str) -> None:
-        """Delete the oldest version by number; a stale list may name one that is gone, or is the default by now."""
+        """Delete the oldest version that is not the default one."""
         for version_id in sorted(self._versions(arn, default=False), key=_number):
-            try:
-                self._client.delete_policy_version(PolicyArn=arn, VersionId=version_id)
-            except ClientError as error:
-                if error_code(error) not in {"NoSuchEntity", "DeleteConflict"}:
-                    raise
-            else:
+            if self._delete_version(arn, version_id):
                 return
         raise RetryableError(Reason.STALE_READ, f"IAM counts five versions of {arn} and lists none that can be deleted")
+
+    def _delete_version(self, arn: str, version_id: str) -> bool:
+        """Delete a version, or return False if it is gone, or the default: the list that named it was out of date."""
+        try:
+            self._client.delete_policy_version(PolicyArn=arn, VersionId=version_id)
+        except ClientError as error:
+            if error_code(error) not in {"NoSuchEntity", "DeleteConflict"}:
+                raise
+            return False
+        return True
 
     def _attach(self, arn: str, principal: Principal) -> None:
         try:
@@ -295,13 +280,13 @@ class SourcePolicies:
             if error_code(error) != "NoSuchEntity":
                 raise
 
-    def _refuse_foreign(self, arn: str, tags: dict[str, str]) -> bool:
-        """Tell whether a policy is ours, or may be taken over; a TerminalError refuses it."""
-        owner = self._settings.owner(tags, arn)
-        refused = owner.why_refused(adopt=self._settings.adopt_existing_roles, renaming="SourcePolicyName")
-        if refused is not None:
-            raise TerminalError(Reason.FOREIGN_SOURCE_POLICY, refused)
-        return owner.ours
+    def _foreign(self, arn: str, tags: dict[str, str]) -> TerminalError:
+        marks = ", ".join(f"{key}={tags[key]}" for key in sorted(self._settings.ownership_tags) if key in tags)
+        owner = f"belongs to another owner ({marks})" if marks else "was not created by Rolecall"
+        return TerminalError(
+            Reason.FOREIGN_SOURCE_POLICY,
+            f"{arn} {owner}: delete it, or set another SourcePolicyName before the first account",
+        )
 
     def _no_principal(self, principal: Principal) -> TerminalError:
         return TerminalError(
@@ -313,8 +298,11 @@ class SourcePolicies:
     def _arn(self, name: str) -> str:
         return policy_arn(self._settings.partition, self._settings.source_account_id, name)
 
-    def _shard_arns(self, shards: int) -> set[str]:
-        return {self._arn(shard_name(self._settings, index)) for index in range(shards)}
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    header: PolicyHeader
+    tags: dict[str, str]
 
 
 def _number(version_id: str) -> int:

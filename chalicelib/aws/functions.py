@@ -1,0 +1,22 @@
+"""The one invocation of a function by another: freeze has publish run at once."""
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+
+
+class PublishFunction:
+    """The publish function."""
+
+    def __init__(self, client: "LambdaClient", name: str) -> None:
+        """Take a client and the function's name."""
+        self._client = client
+        self._name = name
+
+    def invoke(self) -> None:
+        """Run publish and wait for its end, whether it could publish or found another run at work."""
+        self._client.invoke(
+            FunctionName=self._name, InvocationType="RequestResponse", Payload=json.dumps({"Records": []})
+        )

@@ -1,0 +1,283 @@
+"""One batch off the accounts queue: reconcile each account, write its row, and ask publish for a run if access changed."""
+
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools.metrics import MetricUnit
+
+from chalicelib.accounts import Access, Account, Change, LedgerRow, Outcome, written_moment
+from chalicelib.arns import AccountId
+from chalicelib.errors import MessageError, Reason
+from chalicelib.reconciler import Reconciler, Verdict, unfinished
+from chalicelib.requests import Message, read_message
+from chalicelib.settings import Settings
+from chalicelib.source_policy import Records
+from chalicelib.telemetry import Metric, logger, metrics
+
+if TYPE_CHECKING:
+    from chalicelib.aws.ledger import Ledger
+    from chalicelib.aws.queues import AccountsQueue, PublishQueue
+    from chalicelib.aws.source_policy_table import SourcePolicyTable
+
+_READ = 100  # accounts whose rows are read at once
+_FIRST_DELAY_SECONDS = 30
+_FIRST_PENDING_SECONDS = 5  # A run of publish takes seconds.
+_MAX_DELAY_SECONDS = 900
+_LISTING_VALID = timedelta(minutes=15)  # How long a listed account spares a DescribeAccount
+_MAX_CLOCK_SKEW = timedelta(minutes=1)  # between the functions that list and that record
+_RESERVE_SECONDS = 60.0  # of a function's time, kept for the rows
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+_COUNTED = {
+    Outcome.ENROLLED: Metric.ACCOUNTS_ENROLLED,
+    Outcome.SKIPPED: Metric.ACCOUNTS_SKIPPED,
+    Outcome.FAILED: Metric.ACCOUNTS_FAILED,
+    Outcome.RETIRED: Metric.ACCOUNTS_RETIRED,
+}
+_CHANGED = {
+    Change.CREATED: Metric.ROLES_CREATED,
+    Change.UPDATED: Metric.ROLES_UPDATED,
+    Change.DELETED: Metric.ROLES_DELETED,
+}
+
+
+@dataclass(slots=True)
+class _Job:
+    """One account of a batch, with every record that asks for it."""
+
+    message: Message
+    records: list[dict[str, Any]]
+    row: LedgerRow | None = None
+    verdict: Verdict | None = None
+    written: LedgerRow | None = None
+    conflict: bool = False
+    seconds: float = 0.0
+
+    @property
+    def asked_at(self) -> datetime | None:
+        """When the latest record was sent; SQS gives it in milliseconds."""
+        sent = [record.get("attributes", {}).get("SentTimestamp") for record in self.records]
+        latest = max((int(milliseconds) for milliseconds in sent if milliseconds), default=None)
+        return datetime.fromtimestamp(latest / 1000, UTC) if latest is not None else None
+
+    @property
+    def is_finished(self) -> bool:
+        return self.verdict is not None and not self.verdict.retry and not self.conflict
+
+
+class Enrollment:
+    """Handles a batch; one account's failure never stops another's."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        reconciler: Reconciler,
+        ledger: "Ledger",
+        table: "SourcePolicyTable",
+        accounts: "AccountsQueue",
+        publish: "PublishQueue",
+        clock: Callable[[], float],
+        pool: Callable[[int], Executor] = ThreadPoolExecutor,
+    ) -> None:
+        """Take a clock in seconds since the epoch, and what opens a batch's pool of so many threads."""
+        self._settings = settings
+        self._reconciler = reconciler
+        self._ledger = ledger
+        self._table = table
+        self._accounts = accounts
+        self._publish = publish
+        self._clock = clock
+        self._pool = pool
+
+    def __call__(self, records: list[dict[str, Any]], *, deadline: float) -> dict[str, Any]:
+        """Return the messages that are not finished; each of them has its delay set."""
+        jobs = _jobs(records)
+        finished: set[int] = set()
+        try:
+            self._handle(jobs, deadline)
+            finished = {id(record) for job in jobs if job.is_finished for record in job.records}
+        except Exception:  # noqa: BLE001 - whatever it is, the messages must come back
+            # Without a delay, the messages would stay hidden for the queue's whole visibility timeout.
+            logger.exception("batch failed")
+        reasons = {id(record): job.verdict.reason for job in jobs if job.verdict for record in job.records}
+        failed = [record for record in records if id(record) not in finished]
+        for record in failed:
+            self._delay(record, reasons.get(id(record)))
+        metrics.add_metric(Metric.MESSAGES_RETRIED, MetricUnit.Count, len(failed))
+        return {"batchItemFailures": [{"itemIdentifier": record["messageId"]} for record in failed]}
+
+    def _handle(self, jobs: list[_Job], deadline: float) -> None:
+        account_ids = [job.message.account_id for job in jobs]
+        with self._pool(self._settings.threads) as pool:
+            some = (account_ids[start : start + _READ] for start in range(0, len(account_ids), _READ))
+            rows = {account_id: row for read in pool.map(self._ledger.read, some) for account_id, row in read.items()}
+            # After the rows: what publish records of a row's access is never older than the row.
+            records = self._table.load()
+            for job in jobs:
+                job.row = rows.get(job.message.account_id)
+            list(pool.map(lambda job: self._reconcile(job, records, deadline), jobs))
+            list(pool.map(lambda job: self._write(job, records), jobs))
+        # After the rows: a run that begins now reads them.
+        if any(_needs_publish(job, records) for job in jobs):
+            self._publish.send()
+        # Metrics are not made for several threads at once.
+        for job in jobs:
+            _report(job)
+
+    def _reconcile(self, job: _Job, records: Records, deadline: float) -> None:
+        started = self._clock()
+        account_id, row = job.message.account_id, job.row
+        if started > deadline - _RESERVE_SECONDS:
+            error = "the function's time ran out before this account's turn"
+            job.verdict = unfinished(account_id, row, Reason.OUT_OF_TIME, error)
+            return
+        access = row.access if row else None
+        try:
+            job.verdict = self._reconciler(
+                account_id,
+                row,
+                listed=self._valid_listing(job),
+                refusal=records.refusal(account_id, access, self._settings, asked_at=job.asked_at),
+                # The row said so before the records were read: a run that read an older row would show in them.
+                removable=access in {Access.EXCLUDED, Access.NONE} and not records.may_grant(account_id),
+                uninstalling=records.control.uninstalling,
+            )
+        except Exception as error:  # noqa: BLE001 - one account's failure never stops another's
+            logger.exception("account failed unexpectedly", account_id=account_id)
+            job.verdict = unfinished(account_id, row, Reason.UNEXPECTED, f"{type(error).__name__}: {error}")
+        job.seconds = self._clock() - started
+
+    def _valid_listing(self, job: _Job) -> Account | None:
+        """Return the listed account unless the listing is older than 15 minutes, or than the row, or from the future."""
+        listed_at = job.message.listed_at
+        if listed_at is None:
+            return None
+        age = datetime.fromtimestamp(self._clock(), UTC) - listed_at
+        if not -_MAX_CLOCK_SKEW <= age <= _LISTING_VALID:
+            return None
+        recorded_since = job.row is not None and job.row.updated_at > written_moment(listed_at - _MAX_CLOCK_SKEW)
+        return None if recorded_since else job.message.account
+
+    def _write(self, job: _Job, records: Records) -> None:
+        verdict = job.verdict
+        if verdict is None or verdict.reason is Reason.OUT_OF_TIME:
+            return
+        is_unknown = verdict.reason is Reason.DEPARTED and job.row is None
+        if is_unknown and verdict.account_id not in records.maybe_named:
+            return  # an id that is nobody's, and that nothing grants
+        try:
+            row = _row_after(job, verdict, datetime.fromtimestamp(self._clock(), UTC))
+            # Where another worker wrote the row since it was read, this one may have decided on older facts.
+            job.conflict = not self._ledger.write(row, over=job.row)
+            job.written = None if job.conflict else row
+        except Exception:  # noqa: BLE001 - one row's failure never stops another's
+            logger.exception("account could not be recorded", account_id=verdict.account_id)
+            job.conflict = True
+
+    def _delay(self, record: dict[str, Any], reason: Reason | None) -> None:
+        received = int(record.get("attributes", {}).get("ApproximateReceiveCount", "1"))
+        first = _FIRST_PENDING_SECONDS if reason in _PENDING else _FIRST_DELAY_SECONDS
+        seconds = min(first * 2 ** min(received - 1, 10), _MAX_DELAY_SECONDS)
+        try:
+            self._accounts.delay(record["receiptHandle"], seconds)
+        except Exception:  # noqa: BLE001 - one message's failure never stops another's
+            logger.exception("a message's delay could not be set: it comes back after the queue's visibility timeout")
+
+
+# A retired account waits for the source policy with the reason that it is retired for.
+_PENDING = {Reason.SOURCE_POLICY_PENDING, Reason.RETIRED_BY_REQUEST, Reason.STOPPED}
+
+
+def _jobs(records: list[dict[str, Any]]) -> list[_Job]:
+    jobs: dict[AccountId, _Job] = {}
+    for record in records:
+        try:
+            message = read_message(record["body"])
+        except MessageError as error:
+            logger.error("message can't be read", message_id=record["messageId"], error=str(error))
+            continue
+        job = jobs.setdefault(message.account_id, _Job(message, []))
+        # A message without a listing has the account looked up, which is newest.
+        job.message = max(job.message, message, key=lambda each: each.listed_at or _NEVER)
+        job.records.append(record)
+    return list(jobs.values())
+
+
+def _needs_publish(job: _Job, records: Records) -> bool:
+    """Whether a run of publish has something to do for an account: its row changed, or the records differ from it.
+
+    Either alone is not enough: a run may have read the row before it changed, and a worker may have been stopped between
+    the row and this message.
+    """
+    row = job.written
+    if row is None:
+        # Without #status, a run is what newcomers wait for.
+        return job.verdict is not None and job.verdict.refused and job.verdict.retry
+    changed = row.access is not (job.row.access if job.row else None)
+    waits = job.verdict is not None and job.verdict.reason is Reason.SOURCE_POLICY_PENDING
+    return changed or waits or records.differs(row.account_id, row.access)
+
+
+def _row_after(job: _Job, verdict: Verdict, now: datetime) -> LedgerRow:
+    before = job.row or LedgerRow(account_id=verdict.account_id, outcome=verdict.outcome, updated_at="")
+    account = verdict.account
+    now_text = written_moment(now)
+    failed = verdict.outcome is Outcome.FAILED
+    row = replace(
+        before,
+        outcome=verdict.outcome,
+        change=verdict.change,
+        reason=verdict.reason,
+        error=verdict.error,
+        # A failure leaves the access as it was.
+        access=verdict.access or before.access,
+        role_arn=verdict.role_arn,
+        fingerprint=verdict.fingerprint or before.fingerprint,
+        trigger=job.message.trigger,
+        access_role=verdict.access_role or before.access_role,
+        # What the source policy refused is due again as soon as it refuses no longer.
+        attempts=before.attempts + 1 if failed and not verdict.refused else 0,
+        failed_at=(before.failed_at or now_text) if failed else None,
+        updated_at=now_text,
+    )
+    if account is not None:
+        joined_at = account.joined_at.isoformat() if account.joined_at else None
+        row = replace(row, name=account.name, joined_at=joined_at)
+    if failed:
+        return row
+    if verdict.outcome is not Outcome.ENROLLED:
+        return replace(row, enrolled_at=None)
+    was_enrolled = before.outcome is Outcome.ENROLLED and before.enrolled_at
+    return replace(row, enrolled_at=before.enrolled_at if was_enrolled else now_text)
+
+
+def _report(job: _Job) -> None:
+    """Write the account's one log line, and count it."""
+    verdict = job.verdict
+    if verdict is None:
+        return
+    outcome = Outcome.FAILED if job.conflict else verdict.outcome
+    reason = Reason.OVERTAKEN if job.conflict else verdict.reason
+    log = logger.warning if outcome is Outcome.FAILED else logger.info
+    log(
+        "account",
+        account_id=verdict.account_id,
+        outcome=outcome,
+        change=verdict.change,
+        reason=reason,
+        error=verdict.error,
+        access=job.written.access if job.written else None,
+        actions=[step["action"] for step in verdict.actions],
+        trigger=job.message.trigger,
+        access_role=verdict.access_role,
+        retry=not job.is_finished,
+        duration_ms=round(job.seconds * 1000),
+    )
+    metrics.add_metric(_COUNTED[outcome], MetricUnit.Count, 1)
+    if verdict.change in _CHANGED:
+        metrics.add_metric(_CHANGED[verdict.change], MetricUnit.Count, 1)

@@ -1,0 +1,193 @@
+"""Revoking access: retire accounts, uninstall everything, freeze and unfreeze.
+
+Each writes a mark and asks for work: publish revokes first, then enroll deletes the roles.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools.metrics import MetricUnit
+
+from chalicelib.accounts import OUT_OF_REACH, REMOVED, Access, LedgerRow, written_moment
+from chalicelib.arns import AccountId
+from chalicelib.errors import RequestError
+from chalicelib.requests import Message, Request, Selection, Trigger
+from chalicelib.settings import Settings
+from chalicelib.source_policy import Records
+from chalicelib.sweep import Sweep
+from chalicelib.telemetry import Metric, logger, metrics
+
+if TYPE_CHECKING:
+    from chalicelib.aws.functions import PublishFunction
+    from chalicelib.aws.ledger import Ledger
+    from chalicelib.aws.queues import AccountsQueue, PublishQueue
+    from chalicelib.aws.source_policy_table import SourcePolicyTable
+
+_RESERVE_SECONDS = 5.0  # of the freeze function's time, kept for its answer
+_PAUSE_SECONDS = 1.0
+
+
+class Offboarding:
+    """Retires accounts and uninstalls."""
+
+    def __init__(
+        self,
+        ledger: "Ledger",
+        table: "SourcePolicyTable",
+        accounts: "AccountsQueue",
+        publish: "PublishQueue",
+        sweep: Sweep,
+        clock: Callable[[], float],
+    ) -> None:
+        """Take a clock in seconds since the epoch."""
+        self._ledger = ledger
+        self._table = table
+        self._accounts = accounts
+        self._publish = publish
+        self._sweep = sweep
+        self._clock = clock
+
+    def retire(self, request: Request, *, deadline: float) -> dict[str, Any]:
+        """Retire accounts by id, or with `all` and `force` uninstall: the source policy, then every role.
+
+        Asking for the same again continues, and returns what is left.
+        """
+        if isinstance(request.accounts, tuple):
+            return self._retire(request, request.accounts, deadline)
+        if request.accounts is not Selection.ALL or request.ous or request.reasons:
+            raise RequestError("retire takes a list of account ids, or all for everything to be uninstalled")
+        if request.dry_run:
+            left = sorted(row.account_id for row in self._ledger.rows() if _is_left(row))
+            # Nothing continues it: a request that goes on would be one that uninstalls.
+            return self._uninstalled([{"account_id": account_id} for account_id in left]) | {"next": None}
+        if not request.force:
+            raise RequestError(
+                'retiring all accounts uninstalls everything: say so with {"accounts": "all", "force": true}'
+            )
+        return self._uninstall(request.after, deadline)
+
+    def _uninstall(self, after: str, deadline: float) -> dict[str, Any]:
+        control = self._table.load().control
+        if not control.uninstalling:
+            self._table.set_uninstalling(uninstalling=True)
+        self._publish.send()
+        rows = {row.account_id: row for row in self._ledger.rows() if _is_left(row)}
+        left = list(rows)
+        self._accounts.send(Message(account_id=account_id, trigger=Trigger.RETIRE) for account_id in left)
+        following = ""
+        shown: list[dict[str, Any]] = [{"account_id": account_id} for account_id in left]
+        if all(map(_was_tried, rows.values())):
+            # A role whose creation was interrupted is in no row; accounts that can't be reached must not hide it.
+            looked_at, following = self._sweep.leftovers(after, deadline=deadline)
+            unrecorded = [each for each in looked_at if each["account_id"] not in rows]
+            found = [AccountId(each["account_id"]) for each in unrecorded if each["actions"]]
+            self._accounts.send(Message(account_id=account_id, trigger=Trigger.RETIRE) for account_id in found)
+            shown += unrecorded
+        metrics.add_metric(Metric.ACCOUNTS_SENT, MetricUnit.Count, len(left))
+        logger.info("uninstall", left=len(left))
+        answer = self._uninstalled(shown, following)
+        if answer["next"] is None and not control.uninstalled:
+            # No role is left: publish forgets the names, which may be others from now on.
+            self._table.set_uninstalling(uninstalling=True, uninstalled=True)
+            self._publish.send()
+        return answer
+
+    def _retire(self, request: Request, account_ids: tuple[AccountId, ...], deadline: float) -> dict[str, Any]:
+        unknown = sorted(set(account_ids) - set(self._ledger.read(account_ids)))
+        if unknown:
+            raise RequestError(f"the ledger has no account {', '.join(unknown)}: nothing was retired")
+        if request.dry_run:
+            return self._sweep.preview_retirement(request, deadline=deadline)
+        now = written_moment(datetime.fromtimestamp(self._clock(), UTC))
+        for account_id in account_ids:
+            self._ledger.request_retirement(account_id, now)
+        self._accounts.send(Message(account_id=account_id, trigger=Trigger.RETIRE) for account_id in account_ids)
+        metrics.add_metric(Metric.ACCOUNTS_SENT, MetricUnit.Count, len(account_ids))
+        return {"counts": {"sent": len(account_ids)}, "accounts": [], "source_policy": [], "next": None}
+
+    def _uninstalled(self, left: list[dict[str, Any]], after: str = "") -> dict[str, Any]:
+        shards = [
+            {
+                "policy_name": record.name,
+                "accounts": len(record.content.accounts),
+                "error": record.error.error if record.error else None,
+            }
+            for record in self._table.load().shards
+        ]
+        following: dict[str, Any] | None = {"accounts": "all", "force": True} if left or shards or after else None
+        if following is not None and after:
+            following["after"] = after
+        return {
+            "counts": {"left": len(left), "shards_left": len(shards)},
+            "accounts": left,
+            "source_policy": shards,
+            "next": following,
+        }
+
+
+class Freeze:
+    """Freezes and unfreezes the source policy."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        table: "SourcePolicyTable",
+        queue: "PublishQueue",
+        function: "PublishFunction",
+        clock: Callable[[], float],
+        pause: Callable[[float], None],
+    ) -> None:
+        """Take a clock in seconds since the epoch, and what waits for some seconds."""
+        self._settings = settings
+        self._table = table
+        self._queue = queue
+        self._function = function
+        self._clock = clock
+        self._pause = pause
+
+    def __call__(self, *, frozen: bool, deadline: float) -> dict[str, Any]:
+        """Deny the source principals every new session, or lift that; return whether it is in force, and if not, why.
+
+        The mark is stored whatever happens, and every later run of publish applies it.
+        """
+        self._table.set_frozen(frozen=frozen)
+        self._queue.send()
+        logger.warning("freeze", frozen=frozen)
+        while True:
+            self._function.invoke()
+            records = self._table.load()
+            why = why_not_in_force(records, self._settings, frozen=frozen)
+            if why is None or not records.shards or self._clock() > deadline - _RESERVE_SECONDS - _PAUSE_SECONDS:
+                return {"frozen": frozen, "in_force": why is None, "why": why}
+            self._pause(_PAUSE_SECONDS)
+
+
+def why_not_in_force(records: Records, settings: Settings, *, frozen: bool) -> str | None:
+    """Return why a freeze, or its end, is not in force, or None if it is."""
+    changed = records.status.names.why_changed(settings) if records.status else None
+    problems = [changed] if changed else []
+    problems += [f"{record.name}: {record.error.error}" for record in records.shards if record.error]
+    if not frozen:
+        if not any(each.content.frozen for record in records.shards for each in record.versions):
+            return None
+        return "; ".join(["a shard still denies everything", *problems])
+    if not any(record.versions for record in records.shards):
+        return "there is no source policy to freeze yet: the mark is stored, and each shard is frozen as it is created"
+    if records.freeze_in_force(settings):
+        return None
+    denied = frozenset[str]().union(*(record.denied_principals for record in records.shards))
+    attached = frozenset[str]().union(*(record.attached for record in records.shards))
+    if not denied and not attached:
+        return "; ".join(["the source policy is attached to no principal that is known", *problems])
+    return "; ".join(["a read of IAM has not shown yet that every principal is denied", *problems])
+
+
+def _was_tried(row: LedgerRow) -> bool:
+    """Whether enroll has handled an account's uninstall, and could not delete its role."""
+    return row.access is not Access.GRANTED and row.in_force_since is None and row.reason in REMOVED
+
+
+def _is_left(row: LedgerRow) -> bool:
+    is_granted = row.access is Access.GRANTED or row.in_force_since is not None
+    return is_granted or (row.role_arn is not None and row.reason not in OUT_OF_REACH)
