@@ -25,7 +25,7 @@ A, B, C, D, E = (AccountId(str(digit) * 12) for digit in range(1, 6))
 READER = "arn:aws:iam::111122223333:role/Reader"
 FULL = Problem(Reason.QUOTA, "the source policy is full")
 FOREIGN = Problem(Reason.FOREIGN_SOURCE_POLICY, "not ours\x1b[31m")
-FOUND = {
+FOUND: dict[str, Any] = {
     "room": 10,
     "looked_at": NOW - timedelta(hours=1),
     "checked_at": NOW - timedelta(minutes=20),
