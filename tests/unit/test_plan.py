@@ -1,6 +1,6 @@
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -218,12 +218,12 @@ def told(number: int, **more: Any) -> dict[str, Any]:
 
 
 def page(
-    *accounts: dict[str, Any], granted: list[str], following: dict[str, Any] | None = None, error: str | None = None
+    *accounts: dict[str, Any], granted: Sequence[str], following: dict[str, Any] | None = None, error: str | None = None
 ) -> dict[str, Any]:
     planned = {"policy_name": SHARD, "accounts": len(granted), "capacity": 385, "error": error}
     return {
         "accounts": list(accounts),
-        "source_policy": [{**planned, "granted": granted, "revoked": []}],
+        "source_policy": [{**planned, "granted": list(granted), "revoked": []}],
         "next": following,
     }
 
