@@ -91,8 +91,7 @@ class SourcePolicyTable:
 
     def write_status(self, status: Status) -> None:
         """Write the status; the run lease beside it stays as it is."""
-        encoded = items.encode(status)
-        self._update(_STATUS, {field.name: encoded.get(field.name) for field in fields(status)})
+        self._write(_STATUS, status)
 
     def delete_status(self) -> None:
         """Delete the status, and the run lease with it."""
@@ -100,8 +99,7 @@ class SourcePolicyTable:
 
     def write_shard(self, record: ShardRecord) -> None:
         """Write a shard's record."""
-        item = items.written(items.encode(record) | {"policy_name": record.name})
-        self._client.put_item(TableName=self._name, Item=item)
+        self._write(record.name, record)
 
     def delete_shard(self, name: str) -> None:
         """Delete the record of a shard whose policy was deleted."""
@@ -120,6 +118,10 @@ class SourcePolicyTable:
         requested_at = items.encode(now)
         asked = {"check_requested_at": requested_at, "scope_recorded": items.encode(scope_recorded)}
         self._update(_CONTROL, asked | ({"verify_requested_at": requested_at} if verify else {}))
+
+    def _write(self, key: str, value: Status | ShardRecord) -> None:
+        encoded = items.encode(value)
+        self._update(key, {field.name: encoded.get(field.name) for field in fields(value)})
 
     def _update(
         self,
