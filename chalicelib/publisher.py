@@ -294,8 +294,8 @@ class _Run:
         for row in self._rows.values():
             (unknown if row.access is None else rows[row.access]).add(row.account_id)
         if scope is Scope.ACCOUNTS and contents and contents[0].scope is Scope.ORGANIZATION:
-            # Accounts of unknown access keep it: the organization's statement granted it.
-            rows[Access.GRANTED] |= unknown
+            # An account whose access is not known keeps it, if the organization's statement granted it.
+            rows[Access.GRANTED] |= unknown - contents[0].excluded
         full = [index for index, record in records.items() if record.error is not None or index in self._shards.failed]
         return assign(contents, rows, self._settings, scope=scope, max_shards=max_shards, full=full)
 
