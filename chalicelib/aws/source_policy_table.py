@@ -110,8 +110,7 @@ class SourcePolicyTable:
 
     def write_shard(self, record: ShardRecord) -> None:
         """Write a shard's record."""
-        item = {name: value for name, value in _written_record(record).items() if value is not None}
-        self._client.put_item(TableName=self._name, Item=items.written({"policy_name": record.name, **item}))
+        self._update(record.name, _written_record(record))
 
     def delete_shard(self, name: str) -> None:
         """Delete the record of a shard whose policy was deleted."""
