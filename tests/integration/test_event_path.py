@@ -80,7 +80,7 @@ def test_a_created_account_gets_its_role_its_place_in_the_source_policy_and_its_
     )
     row = stage.row(account_id)
     assert {
-        key: row.pop(key) for key in ("outcome", "change", "policy_name", "access_role", "trigger", "attempts")
+        key: row.pop(key) for key in ("outcome", "change", "access", "access_role", "trigger", "attempts")
     } == {
         "outcome": "enrolled",
         "change": "created",
