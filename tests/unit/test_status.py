@@ -343,7 +343,7 @@ def test_page_of_a_stage_without_problems() -> None:
         "skipped        none",
         f"source policy  {SHARD}: 2 of {capacity(settings())} accounts, attached to role/Reader",
         "publishing     not blocked",
-        "               10 shards fit, as the source principals were read 1 hour ago",
+        "               room for 10 shards in all, as the source principals were read 1 hour ago",
         "               checked against IAM 20 minutes ago, all verified 1 day ago",
         "freeze         not frozen",
         "last resync    new, 20 minutes ago",
@@ -404,7 +404,7 @@ def test_page_of_a_blocked_source_policy_shows_the_remedy() -> None:
         f"source policy  {SHARD}: 1 of {capacity(settings())} accounts, attached to nothing by Rolecall, frozen"
         in lines
     )
-    assert r"                 not ours\x1b[31m" in lines
+    assert r"                 failed: foreign_source_policy: not ours\x1b[31m" in lines
     at = lines.index(r"publishing     blocked: foreign_source_policy: not ours\x1b[31m")
     assert lines[at + 1 : at + 5] == [
         f"               → {REMEDY[Reason.FOREIGN_SOURCE_POLICY]}",
