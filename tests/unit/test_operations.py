@@ -319,7 +319,6 @@ def test_retiring_follows_until_the_role_is_deleted() -> None:
     assert withdrawing.retire(made, [ONE]) == 0
     assert [line for line in printed.getvalue().splitlines() if line.startswith(ONE)] == [
         f"{ONE} pending source_policy_pending",
-        f"{ONE} retired retired_by_request: its role is still to be deleted",
         f"{ONE} retired retired_by_request, role deleted",
     ]
 
