@@ -384,8 +384,9 @@ def assign(
     waiting = set(rows.get(Access.GRANTED, ()))
     for content in current:
         mine = sorted(content.accounts - revoked - seen)
-        seen.update(mine)
         kept.append(mine[:limit])
+        # What doesn't fit stays in a later shard that has it already.
+        seen.update(mine[:limit])
         waiting.update(mine[limit:])
     newcomers = sorted(waiting.difference(*kept), reverse=True)
     for index, accounts in enumerate(kept):
