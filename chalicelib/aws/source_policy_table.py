@@ -251,6 +251,7 @@ def _record(item: _Item) -> ShardRecord:
     return ShardRecord(
         name=str(item["policy_name"]),
         applied=_applied(item, "applied"),
+        unfinished=tuple(map(_version, item.get("unfinished", []))),
         applying=_applied(item, "applying"),
         error=_problem(item, "error"),
         written_at=_moment(item, "written_at"),
@@ -261,8 +262,9 @@ def _record(item: _Item) -> ShardRecord:
 
 def _written_record(record: ShardRecord) -> dict[str, Any]:
     return {
-        "applied": _written_applied(record.applied),
-        "applying": _written_applied(record.applying),
+        "applied": _written_version(record.applied) if record.applied else None,
+        "unfinished": list(map(_written_version, record.unfinished)) or None,
+        "applying": _written_version(record.applying) if record.applying else None,
         "error": _written_problem(record.error),
         "written_at": _text(record.written_at),
         "verified_at": _text(record.verified_at),
@@ -271,9 +273,10 @@ def _written_record(record: ShardRecord) -> dict[str, Any]:
 
 
 def _applied(item: _Item, name: str) -> AppliedShard | None:
-    if name not in item:
-        return None
-    held = item[name]
+    return _version(item[name]) if name in item else None
+
+
+def _version(held: _Item) -> AppliedShard:
     content = ShardContent(
         accounts=_account_ids(held["accounts"]),
         excluded=_account_ids(held["excluded"]),
@@ -288,9 +291,7 @@ def _applied(item: _Item, name: str) -> AppliedShard | None:
     )
 
 
-def _written_applied(applied: AppliedShard | None) -> dict[str, Any] | None:
-    if applied is None:
-        return None
+def _written_version(applied: AppliedShard) -> dict[str, Any]:
     # Each set of accounts is one text: botocore takes ten times as long over a set of thousands.
     return {
         "accounts": ",".join(sorted(applied.content.accounts)),
