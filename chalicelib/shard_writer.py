@@ -89,11 +89,12 @@ class ShardWriter:
                 record = self.records[index] = found
             desired = desired_shard(self._settings, content, self._organization_id, record)
             denied = record.denied_principals if content.frozen and record.is_frozen else frozenset[str]()
-            begun = replace(record, applying=desired, denied_principals=denied)
+            begun = replace(record.begun(desired), denied_principals=denied)
             self._save(index, begun)
             version_id = self._apply(record, desired)
             written = replace(desired, version_id=version_id)
-            self._save(index, replace(begun, applied=written, applying=None, error=None, written_at=self._now()))
+            finished = replace(begun, applied=written, unfinished=(), applying=None)
+            self._save(index, replace(finished, error=None, written_at=self._now()))
 
     def _apply(self, record: ShardRecord, desired: AppliedShard) -> str:
         """Carry out the plan from what was last applied, and return the default version."""
@@ -133,21 +134,19 @@ class ShardWriter:
 
     def _freeze(self, index: int, record: ShardRecord) -> None:
         last = record.versions[-1]
-        frozen = replace(last, content=replace(last.content, frozen=True))
-        begun = replace(record, applying=frozen)
+        frozen = _frozen(last)
+        begun = record.begun(frozen)
         self._save(index, begun)
         text = document(self._settings, frozen.content, self._organization_id)
         version_id = self._carry_out(record.name, [WriteVersion(text) if record.applied else CreatePolicy(text)])
-        # What was unfinished before, as an attachment, still is; but IAM denies everything in both versions now.
-        denied = record.applied and replace(record.applied, content=replace(record.applied.content, frozen=True))
-        written = replace(
-            frozen, digest=digest(self._settings, frozen.content, self._organization_id), version_id=version_id or ""
-        )
-        finished = (
-            replace(begun, applied=written, applying=None)
-            if record.applying is None
-            else replace(begun, applied=denied)
-        )
+        if record.applying is None:
+            digested = digest(self._settings, frozen.content, self._organization_id)
+            written = replace(frozen, digest=digested, version_id=version_id or "")
+            finished = replace(begun, applied=written, applying=None)
+        else:
+            # What was unfinished before, as an attachment, still is; but IAM denies everything in all versions now.
+            denied = _frozen(record.applied) if record.applied else None
+            finished = replace(begun, applied=denied, unfinished=tuple(map(_frozen, record.unfinished)))
         self._save(index, replace(finished, written_at=self._now()))
 
     def _confirm_freeze(self, index: int, record: ShardRecord) -> None:
@@ -302,3 +301,7 @@ class ShardWriter:
         self._hold()
         self._table.write_shard(record)
         self.records[index] = record
+
+
+def _frozen(version: AppliedShard) -> AppliedShard:
+    return replace(version, content=replace(version.content, frozen=True))
