@@ -350,7 +350,12 @@ class _Run:
         if scope is Scope.ACCOUNTS and contents and contents[0].scope is Scope.ORGANIZATION:
             # Whoever's access is not known keeps it: the organization's statement granted it.
             rows[Access.GRANTED] |= unknown
-        full = [index for index, record in records.items() if record.error is not None or index in self._shards.failed]
+        # A shard that was never written is tried again before another one is opened in its place.
+        full = [
+            index
+            for index, record in records.items()
+            if index in self._shards.failed or (record.error is not None and record.versions)
+        ]
         return assign(contents, rows, self._settings, scope=scope, max_shards=max_shards, full=full)
 
     def _why_not_opened(self, index: int) -> Problem | None:
