@@ -105,11 +105,13 @@ class ShardWriter:
         try:
             return self._carry_out(record.name, (*plan(last, wanted), *former)) or known
         except RetryableError as error:
-            if error.reason is not Reason.STALE_READ:
-                raise
-        # The policy isn't there: it was deleted by hand.
-        observed = self._policies.observe(record.name)
-        return self._carry_out(record.name, plan(observed, wanted)) or known
+            return self._write_deleted(wanted, error) or known
+
+    def _write_deleted(self, wanted: SourcePolicy, error: RetryableError) -> str | None:
+        """Write a policy that was deleted by hand, which IAM answered a write with; raise any other error."""
+        if error.reason is not Reason.STALE_READ:
+            raise error
+        return self._carry_out(wanted.name, plan(self._policies.observe(wanted.name), wanted))
 
     def _carry_out(self, name: str, actions: "Iterable[Action]") -> str | None:
         written = None
@@ -138,7 +140,11 @@ class ShardWriter:
         begun = record.begun(frozen)
         self._save(index, begun)
         text = document(self._settings, frozen.content, self._organization_id)
-        version_id = self._carry_out(record.name, [WriteVersion(text) if record.applied else CreatePolicy(text)])
+        try:
+            version_id = self._carry_out(record.name, [WriteVersion(text) if record.applied else CreatePolicy(text)])
+        except RetryableError as error:
+            wanted = desired_policy(self._settings, record.name, frozen, self._organization_id)
+            version_id = self._write_deleted(wanted, error)
         if record.applying is None:
             digested = digest(self._settings, frozen.content, self._organization_id)
             written = replace(frozen, digest=digested, version_id=version_id or "")

@@ -297,7 +297,7 @@ class Records:
             return TerminalError(Reason.NAMES_CHANGED, changed)
         if access is Access.GRANTED or self.grants(account_id, access):
             return None
-        if self.status is None:
+        if self.status is None or self.status.looked_at is None:
             return RetryableError(
                 Reason.SOURCE_POLICY_PENDING, "publish has yet to check the source policy: it is asked to"
             )
