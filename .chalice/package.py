@@ -78,6 +78,14 @@ def dashboard_body() -> dict[str, str]:
     return {"Fn::Sub": re.sub(r'"(\$\{\w+\})"', r"\1", body)}
 
 
+def remove_batching_windows_of_zero(template: dict[str, Any]) -> None:
+    """Remove the batching window that Chalice writes for every queue and that Lambda supports for standard queues only."""
+    for resource in template["Resources"].values():
+        for event in resource.get("Properties", {}).get("Events", {}).values():
+            if event["Properties"].get("MaximumBatchingWindowInSeconds") == 0:
+                del event["Properties"]["MaximumBatchingWindowInSeconds"]
+
+
 def finished_template(template: dict[str, Any], stage: str) -> str:
     """Settle the stage and write the template out, unless the merge left something that CloudFormation refuses."""
     doubled = sorted(_doubled_intrinsics(template))
@@ -182,6 +190,7 @@ def package(stage: str, out: Path) -> None:
             _chalice(stage, made)
             finish_zip(Path(made, "deployment.zip"), out / "deployment.zip")
             template = yaml.safe_load(Path(made, "sam.yaml").read_text())
+            remove_batching_windows_of_zero(template)
             template["Resources"]["Dashboard"]["Properties"]["DashboardBody"] = dashboard_body()
             shared = json.loads((_HERE / "statements.json").read_text())
             for role in template["Resources"].values():

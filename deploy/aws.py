@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import botocore.session
+from boto3.dynamodb.types import TypeDeserializer
 
 from rolecall.regions import EVENT_REGIONS
 
@@ -102,6 +103,14 @@ def table_exists(aws: Aws, name: str) -> bool:
             return False
         raise
     return True
+
+
+def item(aws: Aws, table: str, **key: str) -> dict[str, Any]:
+    """Return a table's item of a key; empty if there is none."""
+    names = {name: {"S": value} for name, value in key.items()}
+    found = aws("dynamodb", "get-item", "--consistent-read", "--table-name", table, "--key", json.dumps(names)) or {}
+    read = TypeDeserializer().deserialize
+    return {name: read(value) for name, value in found.get("Item", {}).items()}
 
 
 def delete_stack(aws: Aws, name: str) -> None:

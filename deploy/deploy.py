@@ -20,12 +20,16 @@ from deploy.aws import (
     command_line,
     configured_region,
     delete_stack,
+    item,
     place,
     stack,
     table_exists,
 )
 from deploy.intrinsics import resolve
 from deploy.parameters import check_environment, known_values, parse, settle
+
+_PUBLISH_SECONDS = 150
+"""Longer than the timeout of publish (.chalice/config.json)."""
 
 
 def deploy(stage: str, bucket: str, directory: Path, params: str, *, aws: Aws, region: str) -> str:
@@ -42,10 +46,53 @@ def deploy(stage: str, bucket: str, directory: Path, params: str, *, aws: Aws, r
     kept = {each["ParameterKey"]: each["ParameterValue"] for each in (standing or {}).get("Parameters", [])}
     values = known_values(template, settle(template["Parameters"], given, kept), here)
     check_environment(template, values)
+    _refuse_changed_names(values, aws)
     if standing is None:
         _take_up_tables(name, template, values, directory, aws)
     _update(name, bucket, directory, given, {"managed-by": "rolecall", "rolecall-stage": stage}, aws)
-    return _next_steps(stage, here, values)
+    return _next_steps(stage, here, values, _started_publish(stage, values, directory, aws))
+
+
+def _refuse_changed_names(values: Mapping[str, str], aws: Aws) -> None:
+    """Raise DeployError if a stage has published under other names: their role and policies would be orphaned."""
+    table = values["SourcePolicyTable"]
+    if not table_exists(aws, table):
+        return
+    recorded = item(aws, table, policy_name="#status").get("names", {})
+    given = {
+        "member_role_name": ("MemberRoleName", values["MemberRoleName"]),
+        "source_policy_name": ("SourcePolicyName", values["SourcePolicyName"]),
+        "source_account_id": ("the account of SourcePrincipalArns", values["SourcePrincipalArns"].split(":")[4]),
+    }
+    changed = [
+        f"{parameter} is {value} and was {recorded[name]}"
+        for name, (parameter, value) in given.items()
+        if recorded.get(name, value) != value
+    ]
+    if changed:
+        raise DeployError(
+            f"a stage keeps its names: {'; '.join(changed)}. Set the earlier values, deploy another STAGE, or uninstall this one "
+            "and delete its tables (docs/offboarding.md)"
+        )
+
+
+def _started_publish(stage: str, values: Mapping[str, str], directory: Path, aws: Aws) -> str:
+    """Run publish once, which checks names, principals and room, and return a paragraph if new accounts can't be enrolled."""
+    function, payload, answer = f"rolecall-{stage}-publish", directory / "publish.json", directory / "published.json"
+    payload.write_text('{"Records": []}')
+    invocation = ("lambda", "invoke", "--function-name", function, "--cli-read-timeout", str(_PUBLISH_SECONDS))
+    try:
+        ran = aws(*invocation, "--payload", f"fileb://{payload}", str(answer))
+        failed = json.loads(answer.read_text()).get("errorMessage", "") if "FunctionError" in ran else None
+    except CommandError as error:
+        failed = str(error)
+    if failed is not None:
+        return f"{function} failed: {failed}\nSee the log group /aws/lambda/{function}.\n\n"
+    blocked = item(aws, values["SourcePolicyTable"], policy_name="#status").get("blocked")
+    if not blocked:
+        return ""
+    reason = " ".join(str(blocked[key]) for key in ("reason", "error") if blocked.get(key))
+    return f"New accounts are not enrolled: {reason}\nSee docs/runbook.md#publishing-blocked.\n\n"
 
 
 def _take_up_tables(
@@ -117,12 +164,12 @@ def _failures(name: str, aws: Aws) -> list[str]:
     return failures[::-1]
 
 
-def _next_steps(stage: str, here: Place, values: Mapping[str, str]) -> str:
+def _next_steps(stage: str, here: Place, values: Mapping[str, str], warning: str) -> str:
     aws = f"aws --region {here.region}"
     return f"""\
 Stage {stage} is deployed: stack rolecall-{stage} in {here.region} of account {here.account_id}.
 
-1. Events reach it through CloudTrail alone. Confirm that one trail logs the write management events of {here.region}:
+{warning}1. Events reach it through CloudTrail alone. Confirm that one trail logs the write management events of {here.region}:
      {aws} cloudtrail describe-trails --query 'trailList[].[Name, HomeRegion, IsMultiRegionTrail]' --output table
 2. Have the organization verified once; until then an alarm says that no resync did. To look first, add "dry_run": true.
      echo '{{"accounts": "all"}}' | {aws} lambda invoke --function-name rolecall-{stage}-resync --payload fileb:///dev/stdin /dev/stdout

@@ -1,10 +1,11 @@
-"""Delete a stage's stack, unless that would leave roles with nobody to look after them.
+"""Delete a stage's stack, unless roles or policies are left that only the stage manages.
 
 Usage: python -m deploy.undeploy STAGE
 """
 
+import json
 import sys
-from typing import Any
+from collections.abc import Iterator
 
 from chalicelib.accounts import OUT_OF_REACH
 from deploy.aws import Aws, DeployError, command_line, configured_region, delete_stack, place, stack, table_exists
@@ -13,49 +14,56 @@ _SHOWN = 20
 
 
 def undeploy(stage: str, *, aws: Aws, region: str) -> str:
-    """Delete the stack and tell what is kept."""
+    """Delete the stack, and return what is kept. Raises DeployError if anything is enrolled or a policy is left."""
     place(aws, region)
     name = f"rolecall-{stage}"
-    ledger = f"{name}-ledger"
-    if table_exists(aws, ledger):
-        _refuse_while_in_use(ledger, aws)
+    ledger, source_policy = f"{name}-ledger", f"{name}-source-policy"
+    left = [
+        *(_roles(ledger, aws) if table_exists(aws, ledger) else ()),
+        *(_policies(source_policy, aws) if table_exists(aws, source_policy) else ()),
+    ]
+    if left:
+        more = [f"and {len(left) - _SHOWN} more"] if len(left) > _SHOWN else []
+        listed = "\n  ".join(left[:_SHOWN] + more)
+        raise DeployError(
+            f"enrolled accounts, roles and policies that are left: {len(left)}\n  {listed}\n"
+            f"Uninstall the stage first (docs/offboarding.md, Uninstall), by the function {name}-retire."
+        )
     if stack(aws, name) is None:
         raise DeployError(f"there is no stack {name} in {region}")
     delete_stack(aws, name)
     return f"""\
-Stack {name} is deleted. What it knew is kept in two tables, which the next `make deploy STAGE={stage}` takes up again:
-  {ledger}, {name}-source-policy
-To forget it for good:
+Stack {name} is deleted. Its records are kept in two tables, which the next `make deploy STAGE={stage}` uses again:
+  {ledger}, {source_policy}
+To delete them:
   aws --region {region} dynamodb delete-table --table-name {ledger}
-  aws --region {region} dynamodb delete-table --table-name {name}-source-policy
-A source policy that was not uninstalled stays where it is attached and names no account; detach and delete it by hand."""
+  aws --region {region} dynamodb delete-table --table-name {source_policy}"""
 
 
-def _refuse_while_in_use(ledger: str, aws: Aws) -> None:
+def _scanned(table: str, aws: Aws, *attributes: str) -> Iterator[dict[str, str]]:
+    """Yield some attributes of a table's items as strings; one that is absent is empty."""
+    names = {f"#{index}": attribute for index, attribute in enumerate(attributes)}
     answer = aws(
-        *("dynamodb", "scan", "--consistent-read", "--table-name", ledger),
-        *("--projection-expression", "#id, #outcome, #role, #reason", "--expression-attribute-names"),
-        '{"#id": "account_id", "#outcome": "outcome", "#role": "role_arn", "#reason": "reason"}',
+        *("dynamodb", "scan", "--consistent-read", "--table-name", table, "--projection-expression", ", ".join(names)),
+        *("--expression-attribute-names", json.dumps(names)),
     )
-    in_use = sorted(filter(None, map(_use, answer["Items"])))
-    if in_use:
-        more = [f"and {len(in_use) - _SHOWN} more"] if len(in_use) > _SHOWN else []
-        listed = "\n  ".join(in_use[:_SHOWN] + more)
-        raise DeployError(
-            f"accounts that are enrolled, or have a role left: {len(in_use)}\n  {listed}\n"
-            f"First have all of it taken away (docs/offboarding.md, Uninstall), by the function {ledger.removesuffix('ledger')}retire."
-        )
+    for each in answer["Items"]:
+        yield {attribute: each.get(attribute, {}).get("S", "") for attribute in attributes}
 
 
-def _use(item: dict[str, Any]) -> str | None:
-    """Tell what an account's row says is still there, if anything."""
-    told = {key: item.get(key, {}).get("S", "") for key in ("account_id", "outcome", "role_arn", "reason")}
-    left = told["role_arn"] and told["reason"] not in OUT_OF_REACH
-    return (
-        f"{told['account_id']} {told['outcome']} {told['role_arn']}".rstrip()
-        if told["outcome"] == "enrolled" or left
-        else None
+def _roles(ledger: str, aws: Aws) -> list[str]:
+    """List the accounts that are enrolled, and those with a role that can still be deleted."""
+    return sorted(
+        f"{row['account_id']} {row['outcome']} {row['role_arn']}".rstrip()
+        for row in _scanned(ledger, aws, "account_id", "outcome", "role_arn", "reason")
+        if row["outcome"] == "enrolled" or (row["role_arn"] and row["reason"] not in OUT_OF_REACH)
     )
+
+
+def _policies(source_policy: str, aws: Aws) -> list[str]:
+    """List the shards of the source policy; the keys of all other items begin with a hash."""
+    names = sorted(row["policy_name"] for row in _scanned(source_policy, aws, "policy_name"))
+    return [f"policy {name}" for name in names if not name.startswith("#")]
 
 
 def main() -> None:

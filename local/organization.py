@@ -1,5 +1,6 @@
 """A local AWS organization, from outside: its accounts, clients into them, and the app deployed in its management account."""
 
+import contextlib
 import json
 import secrets
 import types
@@ -172,10 +173,21 @@ class LocalOrganization:
         self._server.control("skip_delays", queue=queue)
 
     def deploy(self, stage: str, package_dir: Path, parameters: Mapping[str, str]) -> dict[str, str]:
-        """Deploy or update a package (template.yaml and deployment.zip) in the management account; a DeploymentError says why not."""
-        return deploy_stack(
+        """Deploy or update a package (template.yaml and deployment.zip) in the management account; a DeploymentError says why not.
+
+        A stage is started as `make deploy` starts it; a failure of that run is in the log of publish.
+        """
+        outputs = deploy_stack(
             self.client("s3"), self.client("cloudformation"), f"rolecall-{stage}", package_dir, parameters
         )
+        if "PublishFunction" in outputs:
+            with contextlib.suppress(InvocationError):
+                self.start_publish(stage)
+        return outputs
+
+    def start_publish(self, stage: str) -> Any:
+        """Run publish once, without a message, and return its answer. Raises InvocationError if it fails."""
+        return self.invoke(f"rolecall-{stage}-publish", {"Records": []})
 
     def invoke(self, function: str, payload: object, credentials: Credentials | None = None) -> Any:
         """Invoke a function, and wait for its answer; an InvocationError tells how it ended otherwise."""

@@ -10,6 +10,7 @@ from ministack.services.cloudformation import changesets, engine, handlers, prov
 
 _EVENT_SOURCE = "AWS::Lambda::EventSourceMapping"
 _NEEDED = ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
+_FIFO_BATCH = 10
 _NUMBERS = ("BatchSize", "MaximumBatchingWindowInSeconds")
 
 
@@ -26,10 +27,12 @@ def mend() -> None:
     create, update = mapping["create"], mapping["update"]
 
     def checked_create(logical_id: str, props: dict[str, Any], stack_name: str) -> Any:
+        _refuse_what_fifo_lacks(_with_numbers(props))
         _refuse_unless_readable(props)
         return create(logical_id, _with_numbers(props), stack_name)
 
     def checked_update(physical_id: str, old: dict[str, Any], new: dict[str, Any], stack_name: str) -> Any:
+        _refuse_what_fifo_lacks(_with_numbers(new))
         _refuse_unless_readable(new)
         return update(physical_id, _with_numbers(old), _with_numbers(new), stack_name)
 
@@ -63,6 +66,16 @@ def _with_numbers(props: dict[str, Any]) -> dict[str, Any]:
     if scaling := props.get("ScalingConfig"):
         numbers["ScalingConfig"] = {name: int(value) for name, value in scaling.items()}
     return props | numbers
+
+
+def _refuse_what_fifo_lacks(props: dict[str, Any]) -> None:
+    """Lambda supports neither a batching window nor more than ten messages in a batch for a FIFO queue."""
+    if not props.get("EventSourceArn", "").endswith(".fifo"):
+        return
+    if props.get("MaximumBatchingWindowInSeconds"):
+        raise ValueError("Batching window is not supported for FIFO queues")
+    if props.get("BatchSize", _FIFO_BATCH) > _FIFO_BATCH:
+        raise ValueError(f"The batch size of a FIFO queue must be at most {_FIFO_BATCH}")
 
 
 def _refuse_unless_readable(props: dict[str, Any]) -> None:

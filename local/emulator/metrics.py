@@ -43,8 +43,9 @@ def age_metrics(seconds: float) -> None:
 
 
 def _age_of_oldest(queue: dict[str, Any]) -> float:
-    """SQS leaves messages that were received more than three times out of the oldest message's age."""
-    counted = [each["sent_at"] for each in queue["messages"] if each["receive_count"] <= _OFTEN_RECEIVED]
+    """SQS leaves messages that were received more than three times out of a standard queue's age, not of a FIFO queue's."""
+    often = float("inf") if queue["is_fifo"] else _OFTEN_RECEIVED
+    counted = [each["sent_at"] for each in queue["messages"] if each["receive_count"] <= often]
     return time.time() - min(counted) if counted else 0.0
 
 

@@ -98,7 +98,7 @@ def _start(request: dict[str, Any], _url: str) -> dict[str, Any]:
 
 
 def _move(source: dict[str, Any], task: dict[str, Any]) -> None:
-    """On AWS a message that is moved becomes a new one, received by nobody yet; one of unknown origin ends the task."""
+    """On AWS a moved message is a new one, in its message group, with its deduplication id; one of unknown origin ends the task."""
     with sqs._queues_lock:
         for message in [each for each in source["messages"] if each["visible_at"] <= time.time()]:
             origin = task.get("DestinationArn") or message["sys"].get("DeadLetterQueueSourceArn")
@@ -106,6 +106,8 @@ def _move(source: dict[str, Any], task: dict[str, Any]) -> None:
                 task.update(Status="FAILED", FailureReason="CouldNotDetermineMessageSource")
                 return
             request = {"MessageBody": message["body"], "MessageAttributes": message["message_attributes"]}
+            if source["is_fifo"]:
+                request |= {"MessageGroupId": message["group_id"], "MessageDeduplicationId": message["dedup_id"]}
             sqs._act_send_message(request, sqs._queue_url(origin.rpartition(":")[2]))
             source["messages"].remove(message)
             task["ApproximateNumberOfMessagesMoved"] += 1

@@ -9,6 +9,7 @@ from emulator import (
     alarms,
     cloudformation,
     conditions,
+    dynamodb,
     function_logs,
     functions,
     iam,
@@ -38,7 +39,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 _AREAS = (
-    *(resources, conditions, limits, iam, sts, sqs, move_tasks, organizations),
+    *(resources, dynamodb, conditions, limits, iam, sts, sqs, move_tasks, organizations),
     *(functions, function_logs, schedules, metrics, alarms, sns, cloudformation, throttles),
 )
 

@@ -27,6 +27,7 @@ _NATIVE = {
     ("AWS/Events", "RuleName"): {"FailedInvocations"},
 }
 _BY_REASON = {Metric.SKIPPED_FOR, Metric.FAILING_FOR}
+_GAUGES = ("AccountsNeedingAttention", "SourcePolicyFillPercent", "PublishingBlocked")
 _DAY = 86400
 _RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
 _SECONDS = {"minute": 60, "hour": 3600, "day": _DAY}
@@ -72,9 +73,9 @@ def _sections(path: str) -> dict[str, str]:
     return {_slug(heading): text.strip() for heading, text in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-def test_there_are_ten_alarms_at_most_and_all_call_the_topic(deployment: Deployment) -> None:
+def test_there_are_ten_alarms_and_all_notify_the_topic(deployment: Deployment) -> None:
     alarms = _alarms(deployment)
-    assert 0 < len(alarms) <= 10
+    assert len(alarms) == 10
     topic = deployment.values["AlarmTopic"]
     assert all(each["AlarmActions"] == each["OKActions"] == [topic] for each in alarms.values())
     assert all(name.startswith("rolecall-dev-") for name in alarms)
@@ -134,24 +135,14 @@ def test_what_is_watched_is_what_can_go_wrong(deployment: Deployment) -> None:
     }
     functions = {name.removeprefix("rolecall-dev-") for name in _known(deployment)["FunctionName"]}
     rules = {name.removeprefix("rolecall-dev-") for name in _known(deployment)["RuleName"]}
-    by_lambda = {"on_account_event", "rerun", "resync"}  # what nobody waits for
+    asynchronous = {"on_account_event", "rerun", "resync"}  # invoked by a rule
     assert watched == {
         *((name, function) for name in ("Errors", "Throttles") for function in functions),
-        *(("AsyncEventsDropped", function) for function in by_lambda),
+        *(("AsyncEventsDropped", function) for function in asynchronous),
         *(("FailedInvocations", rule) for rule in rules),
-        ("ApproximateNumberOfMessagesVisible", "accounts-dlq"),
-        ("ApproximateNumberOfMessagesVisible", "events-dlq"),
-        ("ApproximateAgeOfOldestMessage", "accounts"),
-        *(
-            (metric, "rolecall-dev")
-            for metric in (
-                Metric.NEEDING_ATTENTION,
-                Metric.SOURCE_POLICY_FILL,
-                Metric.SOURCE_POLICY_PENDING,
-                Metric.ENROLLMENT_SECONDS,
-                Metric.RESYNCS,
-            )
-        ),
+        *(("ApproximateNumberOfMessagesVisible", name) for name in ("accounts-dlq", "publish-dlq.fifo", "events-dlq")),
+        *(("ApproximateAgeOfOldestMessage", name) for name in ("accounts", "publish.fifo")),
+        *((metric, "rolecall-dev") for metric in (*_GAUGES, "AccessSeconds", "AccessPendingSeconds", "Resyncs")),
     }
 
 
@@ -166,7 +157,9 @@ def test_cloudwatch_takes_every_alarm(deployment: Deployment) -> None:
             assert period * alarm["EvaluationPeriods"] <= longest, name
         if "Metrics" in alarm:
             (watched,) = [each for each in alarm["Metrics"] if each.get("ReturnData", True)]
-            assert watched["Expression"] == "SUM(METRICS())", name
+            combined = "MAX" if name.endswith(("-queue-age", "-access-slow")) else "SUM"
+            assert watched["Expression"] == f"{combined}(METRICS())", name
+            assert len({period for _, period in metrics}) == 1, name
             assert len({each["Id"] for each in alarm["Metrics"]}) == len(metrics) + 1, name
             assert all(re.fullmatch(r"[a-z]\w*", each["Id"]) for each in alarm["Metrics"]), name
 
@@ -189,14 +182,26 @@ def test_a_resync_is_missed_only_when_one_was_due(template: dict[str, Any], depl
     }
 
 
-def test_gauges_between_two_resyncs_leave_their_alarms_as_they_are(deployment: Deployment) -> None:
-    gauges = {Metric.NEEDING_ATTENTION, Metric.SOURCE_POLICY_FILL}
+def test_missing_gauges_leave_their_alarms_as_they_are(deployment: Deployment) -> None:
+    """A gauge is measured by resyncs and runs of publish, which may be hours apart."""
     found = {
-        alarm["MetricName"]: alarm["TreatMissingData"]
+        metric["MetricName"]: (alarm["TreatMissingData"], period)
         for alarm in _alarms(deployment).values()
-        if alarm.get("MetricName") in gauges
+        for metric, period in _watched(alarm)
+        if metric["MetricName"] in {*_GAUGES, "AccessPendingSeconds"}
     }
-    assert found == dict.fromkeys(gauges, "ignore")
+    assert found == dict.fromkeys((*_GAUGES, "AccessPendingSeconds"), ("ignore", 3600))
+
+
+def test_one_blocked_run_of_publish_is_an_alarm(deployment: Deployment) -> None:
+    alarm = _alarms(deployment)["rolecall-dev-publishing-blocked"]
+    assert (alarm["Statistic"], alarm["ComparisonOperator"]) == ("Maximum", "GreaterThanThreshold")
+    assert (alarm["Threshold"], alarm["EvaluationPeriods"]) == (0, 1)
+
+
+def test_slow_access_is_measured_against_the_parameter(deployment: Deployment) -> None:
+    alarm = _alarms(deployment)["rolecall-dev-access-slow"]
+    assert alarm["Threshold"] == deployment.values["AccessSeconds"] == "3600"
 
 
 def test_cloudwatch_may_publish_through_the_encryption(deployment: Deployment) -> None:
@@ -277,7 +282,7 @@ def test_thresholds_on_the_dashboard_are_numbers(deployment: Deployment) -> None
         for widget in _dashboard(deployment)["widgets"]
         for line in widget["properties"].get("annotations", {}).get("horizontal", [])
     ]
-    assert lines == [3600, 1800]
+    assert lines == [3600]
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,28 @@ def test_a_refused_setting_leaves_nothing_behind(
     assert "rolecall-refused-ledger" not in organization.client("dynamodb").list_tables()["TableNames"]
 
 
+def test_names_that_a_stage_has_published_under_are_kept(
+    organization: LocalOrganization, aws: Any, packaged: Path, tmp_path: Path
+) -> None:
+    directory = _directory(packaged, tmp_path, "named")
+    deploy("named", "artifacts", directory, _reader(organization), aws=aws, region=_REGION)
+    names = {
+        "member_role_name": {"S": "CrossAccountReadOnlyRole"},
+        "source_policy_name": {"S": "CrossAccountReadOnlyAccess"},
+        "source_account_id": {"S": organization.management_account_id},
+    }
+    organization.client("dynamodb").put_item(
+        TableName="rolecall-named-source-policy", Item={"policy_name": {"S": "#status"}, "names": {"M": names}}
+    )
+
+    with pytest.raises(DeployError, match="MemberRoleName is Audit and was CrossAccountReadOnlyRole"):
+        deploy("named", "artifacts", directory, "MemberRoleName=Audit", aws=aws, region=_REGION)
+    assert _variables(organization, "named")["MEMBER_ROLE_NAME"] == "CrossAccountReadOnlyRole"
+
+    deploy("named", "artifacts", directory, "Threads=3", aws=aws, region=_REGION)
+    assert _variables(organization, "named")["THREADS"] == "3"
+
+
 def test_undeploying_waits_for_the_last_role_and_deploying_again_forgets_nothing(
     organization: LocalOrganization, aws: Any, packaged: Path, tmp_path: Path
 ) -> None:
@@ -99,7 +121,7 @@ def test_undeploying_waits_for_the_last_role_and_deploying_again_forgets_nothing
     for account_id, row in rows.items():
         ledger.put_item(TableName="rolecall-twice-ledger", Item={"account_id": {"S": account_id}, **row})
 
-    with pytest.raises(DeployError, match=r"role left: 2\n  444455556666 enrolled .*\n  555566667777 retired .*/R\n"):
+    with pytest.raises(DeployError, match=r"left: 2\n  444455556666 enrolled .*\n  555566667777 retired .*/R\n"):
         undeploy("twice", aws=aws, region=_REGION)
     functions = organization.client("lambda").list_functions()["Functions"]
     assert "rolecall-twice-enroll" in [function["FunctionName"] for function in functions]

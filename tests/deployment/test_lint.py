@@ -46,7 +46,7 @@ def test_the_functions_policies_are_clean(deployment: Deployment) -> None:
         for role in deployment.of_type("AWS::IAM::Role").values()
         for policy in role["Policies"]
     ]
-    assert len(documents) == 7
+    assert len(documents) == 8
     assert [_policy_findings(document) for document in documents] == [[]] * len(documents)
 
 

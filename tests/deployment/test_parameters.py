@@ -49,7 +49,7 @@ def test_what_does_not_fit_is_refused_by_name(params: str, refusal: str, templat
 def test_what_is_given_wins_over_what_stands_over_the_default(template: dict[str, Any]) -> None:
     kept = {"SourcePrincipalArns": _READER, "Threads": "7", "BatchSize": "20", "OfAnEarlierRelease": "x"}
     settled = settle(template["Parameters"], {"Threads": "9"}, kept)
-    assert (settled["Threads"], settled["BatchSize"], settled["BatchingWindow"]) == ("9", "20", "5")
+    assert (settled["Threads"], settled["BatchSize"], settled["BatchingWindow"]) == ("9", "20", "1")
     assert settled.keys() == template["Parameters"].keys()
 
 

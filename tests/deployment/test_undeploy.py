@@ -9,10 +9,13 @@ from deploy.undeploy import undeploy
 
 
 class Cloud:
-    """Answers the AWS commands that undeploying asks, from a ledger and a stack."""
+    """Answers the AWS commands of undeploying from the rows of a ledger, the keys of a source-policy table, and a stack."""
 
-    def __init__(self, *rows: dict[str, str]) -> None:
-        self.items = [{key: {"S": value} for key, value in row.items()} for row in rows]
+    def __init__(self, *rows: dict[str, str], keys: tuple[str, ...] = ()) -> None:
+        self.tables = {
+            "rolecall-dev-ledger": [{key: {"S": value} for key, value in row.items()} for row in rows],
+            "rolecall-dev-source-policy": [{"policy_name": {"S": key}} for key in keys],
+        }
         self.has_stack = True
 
     def __call__(self, *arguments: str) -> Any:
@@ -24,7 +27,7 @@ class Cloud:
             case ("dynamodb", "describe-table"):
                 return {"Table": {}}
             case ("dynamodb", "scan"):
-                return {"Items": self.items}
+                return {"Items": self.tables[arguments[arguments.index("--table-name") + 1]]}
             case ("cloudformation", "describe-stacks"):
                 return {"Stacks": [{"StackStatus": "CREATE_COMPLETE"}]}
             case ("cloudformation", "delete-stack"):
@@ -60,3 +63,31 @@ def test_a_role_out_of_reach_does_not(reason: str) -> None:
 
     assert not cloud.has_stack
     assert "rolecall-dev-ledger" in told
+
+
+def test_a_shard_that_is_left_keeps_the_stack() -> None:
+    cloud = Cloud(keys=("#control", "#status", "CrossAccountReadOnlyAccess-2", "CrossAccountReadOnlyAccess"))
+
+    expected = (
+        r"left: 2\n  policy CrossAccountReadOnlyAccess\n  policy CrossAccountReadOnlyAccess-2\n.*rolecall-dev-retire"
+    )
+    with pytest.raises(DeployError, match=expected):
+        undeploy("dev", aws=cloud, region="us-east-1")
+
+    assert cloud.has_stack
+
+
+def test_records_without_a_shard_do_not() -> None:
+    cloud = Cloud(keys=("#control", "#status"))
+
+    told = undeploy("dev", aws=cloud, region="us-east-1")
+
+    assert not cloud.has_stack
+    assert "delete-table --table-name rolecall-dev-source-policy" in told
+
+
+def test_a_long_list_of_what_is_left_is_cut_short() -> None:
+    cloud = Cloud(*({"account_id": f"{number:012}", "outcome": "enrolled"} for number in range(25)))
+
+    with pytest.raises(DeployError, match=r"left: 25\n(  \d{12} enrolled\n){20}  and 5 more\n"):
+        undeploy("dev", aws=cloud, region="us-east-1")

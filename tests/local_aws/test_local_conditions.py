@@ -78,6 +78,19 @@ def test_a_source_policy_names_the_organization(
     assert reachable(organization, session, targets) == {"one"}
 
 
+def test_a_source_policy_grants_listed_accounts_of_the_organization_alone(
+    organization: LocalOrganization, targets: dict[str, str], session_of: Session
+) -> None:
+    both = {
+        "aws:ResourceAccount": [account_of(targets["one"]), account_of(targets["outside"])],
+        "aws:ResourceOrgID": organization.organization_id,
+    }
+    session = session_of(
+        allowing("sts:AssumeRole", resource="arn:aws:iam::*:role/Member", condition={"StringEquals": both})
+    )
+    assert reachable(organization, session, targets) == {"one"}
+
+
 def test_outside_an_organization_a_variable_for_it_matches_nothing(
     organization: LocalOrganization, targets: dict[str, str]
 ) -> None:

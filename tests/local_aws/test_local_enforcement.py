@@ -100,6 +100,64 @@ def test_a_transaction_is_authorized_as_its_parts(client: Any, table: str) -> No
         )
 
 
+SET = {"UpdateExpression": "SET #a = :v", "ExpressionAttributeValues": {":v": {"S": "v"}}}
+
+
+@pytest.mark.parametrize(
+    ("update", "allowed"),
+    [
+        ({**SET, "ExpressionAttributeNames": {"#a": "one"}}, True),
+        ({**SET, "ExpressionAttributeNames": {"#a": "other"}}, False),
+        ({**SET, "UpdateExpression": "SET #a.b = :v", "ExpressionAttributeNames": {"#a": "other"}}, False),
+        ({**SET, "UpdateExpression": "SET one = if_not_exists(two, :v)"}, True),
+        ({**SET, "UpdateExpression": "SET one = if_not_exists(other, :v)"}, False),
+        ({**SET, "UpdateExpression": "SET one = :v REMOVE other"}, False),
+        (
+            {**SET, "UpdateExpression": "SET one = :v", "ConditionExpression": "attribute_exists(id) AND two <> :v"},
+            True,
+        ),
+        ({**SET, "UpdateExpression": "SET one = :v", "ConditionExpression": "NOT other = :v"}, False),
+        ({"AttributeUpdates": {"other": {"Action": "PUT", "Value": {"S": "v"}}}}, False),
+        ({"Key": {"id": {"S": "2"}}, **SET, "UpdateExpression": "SET one = :v"}, False),
+        ({**SET, "UpdateExpression": "SET one = :v", "ReturnValues": "NONE"}, True),
+        ({**SET, "UpdateExpression": "SET one = :v", "ReturnValues": "ALL_NEW"}, False),
+    ],
+)
+def test_an_update_is_limited_by_keys(
+    organization: LocalOrganization, client: Any, table: str, update: dict[str, Any], allowed: bool
+) -> None:
+    key = {"id": {"S": "limited"}}
+    organization.client("dynamodb").put_item(TableName="enforced", Item=key)
+    condition = {
+        "ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["limited"], "dynamodb:Attributes": ["id", "one", "two"]},
+        "Null": {"dynamodb:LeadingKeys": "false", "dynamodb:Attributes": "false"},
+        "StringEqualsIfExists": {"dynamodb:ReturnValues": "NONE"},
+    }
+    writer = client("dynamodb", allowing("dynamodb:UpdateItem", resource=table, condition=condition))
+    request = {"TableName": "enforced", "Key": key} | update
+    if allowed:
+        writer.update_item(**request)
+    else:
+        with denied("dynamodb:UpdateItem"):
+            writer.update_item(**request)
+
+
+def test_one_item_may_be_kept_from_writers(client: Any, table: str) -> None:
+    condition = {
+        "ForAllValues:StringNotEquals": {"dynamodb:LeadingKeys": ["#kept"]},
+        "Null": {"dynamodb:LeadingKeys": "false"},
+    }
+    writer = client(
+        "dynamodb", allowing("dynamodb:PutItem", "dynamodb:DeleteItem", resource=table, condition=condition)
+    )
+    writer.put_item(TableName="enforced", Item={"id": {"S": "free"}})
+    writer.delete_item(TableName="enforced", Key={"id": {"S": "free"}})
+    with denied("dynamodb:PutItem"):
+        writer.put_item(TableName="enforced", Item={"id": {"S": "#kept"}})
+    with denied("dynamodb:DeleteItem"):
+        writer.delete_item(TableName="enforced", Key={"id": {"S": "#kept"}})
+
+
 def test_objects_parameters_and_users_are_read_with_permission(organization: LocalOrganization, client: Any) -> None:
     organization.client("s3").create_bucket(Bucket="enforced")
     organization.client("s3").put_object(Bucket="enforced", Key="object", Body=b"data")
