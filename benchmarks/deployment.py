@@ -9,16 +9,19 @@ from typing import Any
 REGION = "us-east-1"
 MANAGEMENT = "900000000000"
 STAGE = "bench"
-READER = f"arn:aws:iam::{MANAGEMENT}:role/Reader"
+SOURCE_PRINCIPAL = f"arn:aws:iam::{MANAGEMENT}:role/Reader"
 OWN_KEY = "AKIAROLECALLBENCH000"
 
 ENVIRON = {
     "STAGE": STAGE,
     "PARTITION": "aws",
     "MANAGEMENT_ACCOUNT_ID": MANAGEMENT,
-    "SOURCE_PRINCIPAL_ARNS": READER,
+    "SOURCE_PRINCIPAL_ARNS": SOURCE_PRINCIPAL,
     "QUEUE_URL": f"https://sqs.{REGION}.amazonaws.com/{MANAGEMENT}/rolecall-{STAGE}-accounts",
     "DEAD_LETTER_QUEUE_ARN": f"arn:aws:sqs:{REGION}:{MANAGEMENT}:rolecall-{STAGE}-accounts-dlq",
+    "PUBLISH_QUEUE_URL": f"https://sqs.{REGION}.amazonaws.com/{MANAGEMENT}/rolecall-{STAGE}-publish.fifo",
+    "PUBLISH_DEAD_LETTER_QUEUE_ARN": f"arn:aws:sqs:{REGION}:{MANAGEMENT}:rolecall-{STAGE}-publish-dlq.fifo",
+    "PUBLISH_FUNCTION": f"rolecall-{STAGE}-publish",
     "LEDGER_TABLE": f"rolecall-{STAGE}-ledger",
     "SOURCE_POLICY_TABLE": f"rolecall-{STAGE}-source-policy",
     "POWERTOOLS_SERVICE_NAME": f"rolecall-{STAGE}",
