@@ -15,7 +15,7 @@ from botocove import cove
 from benchmarks.deployment import ENVIRON, REGION
 from benchmarks.same_calls import ACCESS_ROLE, SameCalls
 from benchmarks.stub.kinds import Kind, account_id
-from benchmarks.stub.rows import row_update
+from benchmarks.stub.rows import row_mark, row_update
 from chalicelib.accounts import Account
 from chalicelib.arns import AccountId
 from chalicelib.aws.member_roles import MemberRoles
@@ -74,6 +74,18 @@ def bare(kind: Kind, threads: int, *, ledger: bool = False) -> Contestant:
         calls.work(iam)
         if ledger:
             dynamodb.update_item(**row_update(account_id))
+
+    return _in_threads(one, threads)
+
+
+def bare_marks(threads: int) -> Contestant:
+    """Mark rows as publish does, by one bare botocore client, and nothing else."""
+    core: Any = botocore.session.get_session()
+    config = Config(max_pool_connections=threads, retries={"mode": "standard", "total_max_attempts": 6})
+    dynamodb = core.create_client("dynamodb", config=config)
+
+    def one(account_id: str) -> None:
+        dynamodb.update_item(**row_mark(account_id))
 
     return _in_threads(one, threads)
 

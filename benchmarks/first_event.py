@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 _ACCOUNT = account_id(Kind.NEW, 0)
 _CALLS = SameCalls.of(Kind.NEW)
 _UPDATE = row_update(_ACCOUNT)
-_SEND = {"MessageBody": "{}", "MessageGroupId": "source-policy", "MessageDeduplicationId": "0" * 32}
 
 
 def call(session: "boto3.Session") -> None:
@@ -32,4 +31,9 @@ def call(session: "boto3.Session") -> None:
     )
     _CALLS.work(entered)
     dynamodb.update_item(**_UPDATE)
-    sqs.send_message(QueueUrl=ENVIRON["PUBLISH_QUEUE_URL"], **_SEND)
+    sqs.send_message(
+        QueueUrl=ENVIRON["PUBLISH_QUEUE_URL"],
+        MessageBody="{}",
+        MessageGroupId="source-policy",
+        MessageDeduplicationId="0" * 32,
+    )

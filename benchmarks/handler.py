@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from benchmarks.deployment import Context
+from benchmarks.deployment import Context, publish_event
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -33,9 +33,12 @@ class Functions:
         raise RuntimeError(message)
 
     def publish(self) -> None:
-        """Run publish once."""
+        """Run publish once, to its end."""
         with contextlib.redirect_stdout(_nowhere()):
-            self._app.publish({}, Context())
+            unfinished = self._app.publish(publish_event(), Context())["batchItemFailures"]
+        if unfinished:
+            message = "publish did not finish"
+            raise RuntimeError(message)
 
 
 def functions(threads: int) -> Functions:

@@ -32,7 +32,9 @@ class SameCalls:
         """Work the arguments out."""
         settings = Settings.from_env(ENVIRON)
         some = account_id(kind, 0)
-        return cls(kind, desired_role(settings, some), member_role_write(settings, some).text, settings.member_role_name)
+        return cls(
+            kind, desired_role(settings, some), member_role_write(settings, some).text, settings.member_role_name
+        )
 
     def assume(self, sts: "STSClient", account_id: str) -> Any:  # noqa: ANN401 - whose types differ by who asks
         """Enter an account."""

@@ -50,3 +50,14 @@ def row_update(account_id: str) -> dict[str, Any]:
         "ExpressionAttributeNames": {f"#{name}": name for name in (*present, *_ABSENT)},
         "ExpressionAttributeValues": {f":{name}": value for name, value in present.items()} | {":read": {"N": "1000"}},
     }
+
+
+def row_mark(account_id: str) -> dict[str, Any]:
+    """Return the request by which publish records that the access of an account is in force."""
+    return {
+        "TableName": ENVIRON["LEDGER_TABLE"],
+        "Key": {"account_id": {"S": account_id}},
+        "UpdateExpression": "SET in_force_since = :since",
+        "ConditionExpression": "attribute_exists(account_id)",
+        "ExpressionAttributeValues": {":since": {"S": "2024-01-02T00:00:10.000000+00:00"}},
+    }
