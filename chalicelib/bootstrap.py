@@ -18,7 +18,14 @@ from chalicelib.aws.ledger import Ledger
 from chalicelib.aws.member_roles import MemberRoles
 from chalicelib.aws.organizations import Organization
 from chalicelib.aws.queues import AccountsQueue, PublishQueue
-from chalicelib.aws.sessions import Sessions, account_client, client_config, models_loading, publish_config
+from chalicelib.aws.sessions import (
+    Sessions,
+    account_client,
+    client_config,
+    invoke_config,
+    models_loading,
+    publish_config,
+)
 from chalicelib.aws.source_policy_table import SourcePolicyTable
 from chalicelib.enrollment import Enrollment
 from chalicelib.errors import RequestError
@@ -96,7 +103,7 @@ class Application:
     def freeze(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
         """Freeze or unfreeze the source policy."""
         frozen = read_freeze(event)
-        function = PublishFunction(self._client("lambda"), self._environ["PUBLISH_FUNCTION"])
+        function = PublishFunction(self._client("lambda", invoke_config()), self._environ["PUBLISH_FUNCTION"])
         freeze = Freeze(self._settings, self._table, self._publish_queue, function, self._clock, self._pause)
         return freeze(frozen=frozen, deadline=self._deadline(context))
 
@@ -129,14 +136,14 @@ class Application:
     @cached_property
     def _publisher(self) -> Publisher:
         return Publisher(
-            self._settings,
-            self._table,
-            self._ledger,
-            lambda settings: IamPolicies(settings, self._sessions, self._source_iam),
-            self._publish_queue,
-            self._organization.organization_id,
-            self._clock,
-            self._pool,
+            settings=self._settings,
+            table=self._table,
+            ledger=self._ledger,
+            policies=lambda settings: IamPolicies(settings, self._sessions, self._source_iam),
+            queue=self._publish_queue,
+            organization_id=self._organization.organization_id,
+            clock=self._clock,
+            pool=self._pool,
         )
 
     @cached_property
@@ -198,10 +205,10 @@ class Application:
     def _dynamodb(self) -> Any:
         return self._client("dynamodb")
 
-    def _client(self, service: str) -> Any:
+    def _client(self, service: str, config: Any = None) -> Any:
         make: Any = self._session.client  # whose overloads want to know the service
         with models_loading():
-            return make(service, config=self._config)
+            return make(service, config=config or self._config)
 
     @cached_property
     def _config(self) -> Any:

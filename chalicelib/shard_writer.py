@@ -176,9 +176,17 @@ class ShardWriter:
             if found is None and index >= max([expected, *(each + 1 for each in self.records)]):
                 break
             restored[index] = found or ShardRecord(name=name)
-        while restored and len(restored) > expected and not restored[len(restored) - 1].versions:
+        while len(restored) > expected and not restored[len(restored) - 1].versions:
             del restored[len(restored) - 1]  # foreign, and never opened
+        lost = restored.keys() - self.records.keys()
         self.records = restored
+        for index in sorted(lost):
+            logger.error("record was lost and is restored from IAM", policy_name=restored[index].name)
+            self._save(index, restored[index])
+
+    def open(self, index: int) -> None:
+        """Begin a further shard; IAM may hold it already, if its record was lost."""
+        self.records[index] = self.find(index) or ShardRecord(name=shard_name(self._settings, index))
 
     def find(self, index: int) -> ShardRecord | None:
         """Return the record of a shard that IAM holds already, or None if it holds no policy of its name.
@@ -204,8 +212,8 @@ class ShardWriter:
     def _parse(self, observed: SourcePolicy) -> ShardContent | None:
         return parse(observed.document, self._settings, self._organization_id) if observed.document else None
 
-    def check(self, verify_requested_at: datetime | None) -> bool:
-        """Compare with IAM what a resync asked for, and repair it; return whether every shard could be.
+    def check(self, verify_requested_at: datetime | None, *, delete_extra: bool) -> bool:
+        """Compare the shards with IAM and repair them; return whether all could be.
 
         Shards are verified that were not for a day, or not since a full resync asked for it. Of the others the default version
         and the number of attachments are compared. What was written a moment ago is left to the next resync.
@@ -220,6 +228,8 @@ class ShardWriter:
             with self._collecting(index):
                 if self._is_due(record, verify_requested_at) or self._has_drifted(record):
                     self._verify(index, record)
+        if delete_extra:
+            self._delete_extra()
         return complete and not self.failed
 
     def _is_due(self, record: ShardRecord, verify_requested_at: datetime | None) -> bool:
@@ -251,7 +261,7 @@ class ShardWriter:
         verified = replace(record, applied=applied, error=None, verified_at=self._now(), written_at=written_at)
         self._save(index, verified)
 
-    def delete_extra(self) -> None:
+    def _delete_extra(self) -> None:
         """Delete the policies of further shards' names that this stage wrote and that no record counts."""
         for index in count(len(self.records)):
             try:

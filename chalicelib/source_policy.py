@@ -409,7 +409,9 @@ def _assign_organization(
     static = {AccountId(account_id) for account_id in settings.exclude_account_ids}
     # The accounts of the settings were checked to fit; of the others, those that are excluded already come first.
     held = current[0].excluded if current else frozenset[AccountId]()
-    listed = sorted({*rows.get(Access.EXCLUDED, ())} - static, key=lambda each: (each not in held, each))
+    # An account without a row stays excluded.
+    kept = held.difference(rows.get(Access.GRANTED, ()), rows.get(Access.NONE, ()))
+    listed = sorted({*rows.get(Access.EXCLUDED, ()), *kept} - static, key=lambda each: (each not in held, each))
     room = max(exclusion_capacity(settings) - len(static), 0)
     first = ShardContent(excluded=frozenset(listed[:room]) | static, scope=Scope.ORGANIZATION)
     return Assignment(contents=(first, *(ShardContent() for _ in current[1:])), unassigned=tuple(listed[room:]))

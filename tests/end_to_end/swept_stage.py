@@ -24,13 +24,13 @@ class SweptStage(Stage):
         return answer
 
     def sweep(self, function: str, **request: Any) -> dict[str, Any]:
-        """Ask for a sweep, and wait until nothing is left on the queue."""
+        """Ask for a sweep, and wait until nothing is left on the queues."""
         answer = self.ask(function, **request)
         self.idle()
         return answer
 
     def fire(self, rule: str, function: str) -> None:
-        """Let a schedule be due, and wait until nothing is left on the queue."""
+        """Let a schedule be due, and wait until nothing is left on the queues."""
         ran = len(self.runs(function))
         self.organization.fire(f"rolecall-{self.name}-{rule}")
         until(lambda: len(self.runs(function)) > ran, f"{rule} runs in stage {self.name}", PATIENCE)
@@ -38,22 +38,6 @@ class SweptStage(Stage):
 
     def runs(self, function: str) -> list[str]:
         return [line for line in self.organization.logs(self.function(function)) if line.startswith("REPORT ")]
-
-    def idle(self) -> None:
-        """Wait until every message is finished or given up; the delays of those handed back are skipped."""
-
-        def found() -> bool:
-            if self.waiting() == 0:
-                return True
-            self.hurry()
-            return False
-
-        until(found, f"the queue of stage {self.name} is empty", PATIENCE)
-
-    def log(self, function: str = "enroll") -> list[dict[str, Any]]:
-        """Read what the application itself has logged; Lambda writes the errors that it ended with beside it."""
-        lines = self.organization.logs(self.function(function))
-        return [json.loads(line) for line in lines if line.startswith("{")]
 
     def rows(self) -> dict[str, dict[str, Any]]:
         return self.organization.ledger(self.name)
@@ -71,9 +55,9 @@ class SweptStage(Stage):
     def alarm(self, name: str) -> str:
         return self.organization.alarm_states()[f"rolecall-{self.name}-{name}"]
 
-    def gauge(self, name: str) -> float:
-        """Tell what the latest resync measured; CloudWatch would add up those of one second."""
-        measured = [line for line in self.log("resync") if name in line and "_aws" in line]
+    def gauge(self, name: str, function: str = "resync") -> float:
+        """Return what the latest run of a function measured; CloudWatch would add up those of one second."""
+        measured = [line for line in self.log(function) if name in line and "_aws" in line]
         (value,) = max(measured, key=lambda line: int(line["_aws"]["Timestamp"]))[name]
         return float(value)
 
