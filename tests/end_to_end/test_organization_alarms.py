@@ -32,7 +32,7 @@ def stage(organization: LocalOrganization, deploy: Deploy, reader: str) -> Swept
 @pytest.fixture
 def quiet(stage: SweptStage) -> SweptStage:
     """All is well, and a resync has just said so."""
-    stage.sweep("backfill")
+    stage.sweep("resync")
     stage.organization.age_metrics(TWO_DAYS)
     stage.sweep("resync")
     assert states(stage) == dict.fromkeys(OWN | OTHERS, "OK")
@@ -134,7 +134,7 @@ def test_an_alarm_of_our_own_fires_by_what_the_functions_measure_and_ends_when_i
         assert states(quiet) == dict.fromkeys(OWN | OTHERS, "OK") | {alarm: "ALARM"}
     finally:
         mend()
-    quiet.sweep("backfill")
+    quiet.sweep("resync")
     quiet.organization.age_metrics(TWO_DAYS)
     quiet.sweep("resync")
     assert states(quiet)[alarm] == "OK"
