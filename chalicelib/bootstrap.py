@@ -136,14 +136,14 @@ class Application:
     @cached_property
     def _publisher(self) -> Publisher:
         return Publisher(
-            self._settings,
-            self._table,
-            self._ledger,
-            lambda settings: IamPolicies(settings, self._sessions, self._source_iam),
-            self._publish_queue,
-            self._organization.organization_id,
-            self._clock,
-            self._pool,
+            settings=self._settings,
+            table=self._table,
+            ledger=self._ledger,
+            policies=lambda settings: IamPolicies(settings, self._sessions, self._source_iam),
+            queue=self._publish_queue,
+            organization_id=self._organization.organization_id,
+            clock=self._clock,
+            pool=self._pool,
         )
 
     @cached_property

@@ -89,11 +89,12 @@ class ShardWriter:
                 record = self.records[index] = found
             desired = desired_shard(self._settings, content, self._organization_id, record)
             denied = record.denied_principals if content.frozen and record.is_frozen else frozenset[str]()
-            begun = replace(record, applying=desired, denied_principals=denied)
+            begun = replace(record.begun(desired), denied_principals=denied)
             self._save(index, begun)
             version_id = self._apply(record, desired)
             written = replace(desired, version_id=version_id)
-            self._save(index, replace(begun, applied=written, applying=None, error=None, written_at=self._now()))
+            finished = replace(begun, applied=written, unfinished=(), applying=None)
+            self._save(index, replace(finished, error=None, written_at=self._now()))
 
     def _apply(self, record: ShardRecord, desired: AppliedShard) -> str:
         """Carry out the plan from what was last applied, and return the default version."""
@@ -133,21 +134,19 @@ class ShardWriter:
 
     def _freeze(self, index: int, record: ShardRecord) -> None:
         last = record.versions[-1]
-        frozen = replace(last, content=replace(last.content, frozen=True))
-        begun = replace(record, applying=frozen)
+        frozen = _frozen(last)
+        begun = record.begun(frozen)
         self._save(index, begun)
         text = document(self._settings, frozen.content, self._organization_id)
         version_id = self._carry_out(record.name, [WriteVersion(text) if record.applied else CreatePolicy(text)])
-        # What was unfinished before, as an attachment, still is; but IAM denies everything in both versions now.
-        denied = record.applied and replace(record.applied, content=replace(record.applied.content, frozen=True))
-        written = replace(
-            frozen, digest=digest(self._settings, frozen.content, self._organization_id), version_id=version_id or ""
-        )
-        finished = (
-            replace(begun, applied=written, applying=None)
-            if record.applying is None
-            else replace(begun, applied=denied)
-        )
+        if record.applying is None:
+            digested = digest(self._settings, frozen.content, self._organization_id)
+            written = replace(frozen, digest=digested, version_id=version_id or "")
+            finished = replace(begun, applied=written, applying=None)
+        else:
+            # What was unfinished before, as an attachment, still is; but IAM denies everything in all versions now.
+            denied = _frozen(record.applied) if record.applied else None
+            finished = replace(begun, applied=denied, unfinished=tuple(map(_frozen, record.unfinished)))
         self._save(index, replace(finished, written_at=self._now()))
 
     def _confirm_freeze(self, index: int, record: ShardRecord) -> None:
@@ -176,9 +175,17 @@ class ShardWriter:
             if found is None and index >= max([expected, *(each + 1 for each in self.records)]):
                 break
             restored[index] = found or ShardRecord(name=name)
-        while restored and len(restored) > expected and not restored[len(restored) - 1].versions:
+        while len(restored) > expected and not restored[len(restored) - 1].versions:
             del restored[len(restored) - 1]  # foreign, and never opened
+        lost = restored.keys() - self.records.keys()
         self.records = restored
+        for index in sorted(lost):
+            logger.error("record was lost and is restored from IAM", policy_name=restored[index].name)
+            self._save(index, restored[index])
+
+    def open(self, index: int) -> None:
+        """Begin a further shard; IAM may hold it already, if its record was lost."""
+        self.records[index] = self.find(index) or ShardRecord(name=shard_name(self._settings, index))
 
     def find(self, index: int) -> ShardRecord | None:
         """Return the record of a shard that IAM holds already, or None if it holds no policy of its name.
@@ -204,8 +211,8 @@ class ShardWriter:
     def _parse(self, observed: SourcePolicy) -> ShardContent | None:
         return parse(observed.document, self._settings, self._organization_id) if observed.document else None
 
-    def check(self, verify_requested_at: datetime | None) -> bool:
-        """Compare with IAM what a resync asked for, and repair it; return whether every shard could be.
+    def check(self, verify_requested_at: datetime | None, *, delete_extra: bool) -> bool:
+        """Compare the shards with IAM and repair them; return whether all could be.
 
         Shards are verified that were not for a day, or not since a full resync asked for it. Of the others the default version
         and the number of attachments are compared. What was written a moment ago is left to the next resync.
@@ -220,6 +227,8 @@ class ShardWriter:
             with self._collecting(index):
                 if self._is_due(record, verify_requested_at) or self._has_drifted(record):
                     self._verify(index, record)
+        if delete_extra:
+            self._delete_extra()
         return complete and not self.failed
 
     def _is_due(self, record: ShardRecord, verify_requested_at: datetime | None) -> bool:
@@ -251,7 +260,7 @@ class ShardWriter:
         verified = replace(record, applied=applied, error=None, verified_at=self._now(), written_at=written_at)
         self._save(index, verified)
 
-    def delete_extra(self) -> None:
+    def _delete_extra(self) -> None:
         """Delete the policies of further shards' names that this stage wrote and that no record counts."""
         for index in count(len(self.records)):
             try:
@@ -292,3 +301,7 @@ class ShardWriter:
         self._hold()
         self._table.write_shard(record)
         self.records[index] = record
+
+
+def _frozen(version: AppliedShard) -> AppliedShard:
+    return replace(version, content=replace(version.content, frozen=True))

@@ -15,6 +15,7 @@ from botocore.handlers import BUILTIN_HANDLERS, REGISTER_FIRST
 FUNCTION_KEYS = {
     "on_account_event": "AKIAONACCOUNTEVENTXX",
     "enroll": "AKIAENROLLXXXXXXXXXX",
+    "publish": "AKIAPUBLISHXXXXXXXXX",
     "backfill": "AKIABACKFILLXXXXXXXX",
     "rerun": "AKIARERUNXXXXXXXXXXX",
     "resync": "AKIARESYNCXXXXXXXXXX",
@@ -150,9 +151,11 @@ class Boundary:
         signer = self.own.get(request_signer._credentials.access_key)
         if signer is None or operation not in self._answers:
             return None
-        call = self._current = Call(signer, operation, self._params, None)
+        call = Call(signer, operation, self._params, None)
         self._pass(call)
-        return SimpleNamespace(status_code=200), self._answers[operation](self._params)
+        answer = self._answers[operation](self._params)
+        self._current = call  # An answer may be another function's run, with calls of its own.
+        return SimpleNamespace(status_code=200), answer
 
     def _pass(self, call: Call) -> None:
         self.calls.append(call)

@@ -1,6 +1,7 @@
 """An AWS organization in moto: its management account, its members, and what IAM holds in each."""
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ ACCESS_ROLE = "OrganizationAccountAccessRole"
 MEMBER_ROLE = "CrossAccountReadOnlyRole"
 SOURCE_POLICY = "CrossAccountReadOnlyAccess"
 READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess"
+NO_ACCOUNT = "000000000000"  # what a shard that grants no account names
 READER = f"arn:aws:iam::{MANAGEMENT}:role/Reader"
 OURS = {"managed-by": "rolecall", "rolecall-stage": "test"}
 
@@ -54,7 +56,20 @@ class Policy:
     def accounts(self) -> set[str]:
         """The accounts that the source policy names."""
         (statement,) = (each for each in self.document["Statement"] if each["Effect"] == "Allow")
-        return set(statement["Condition"]["StringEquals"]["aws:ResourceAccount"])
+        return set(statement["Condition"]["StringEquals"]["aws:ResourceAccount"]) - {NO_ACCOUNT}
+
+
+@dataclass
+class Clock:
+    """The functions' time: the real one, and what they waited for besides."""
+
+    waited: float = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.waited
+
+    def pause(self, seconds: float) -> None:
+        self.waited += seconds
 
 
 class Operator:
@@ -75,6 +90,7 @@ class Organization:
         self.boundary = boundary
         self.operator = operator
         self.functions = functions
+        self.clock = Clock()
         self._iam: dict[str, IAMClient] = {}
         self.organizations = operator.organizations
         self.id = self.organizations.create_organization(FeatureSet="ALL")["Organization"]["Id"]
@@ -248,10 +264,3 @@ def founded(boundary: Boundary, operator: Operator, functions: Mapping[str, boto
 
 def _tag_list(tags: Mapping[str, str]) -> Any:
     return [{"Key": key, "Value": value} for key, value in tags.items()]
-
-
-def by_guide(*account_ids: str, role_name: str = MEMBER_ROLE, **more: Any) -> dict[str, Any]:
-    """Say what somebody who followed AWS's guides wrote by hand."""
-    resources = [f"arn:aws:iam::{account_id}:role/{role_name}" for account_id in account_ids]
-    statement = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": resources, **more}
-    return {"Version": "2012-10-17", "Statement": [statement]}

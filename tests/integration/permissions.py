@@ -1,5 +1,6 @@
 """What a recorded call needs by IAM's rules, and whether a policy allows it."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -17,6 +18,9 @@ _TAGGING = {"iam:CreateRole": "iam:TagRole", "iam:CreatePolicy": "iam:TagPolicy"
 # SQS moves messages with the caller's permissions: to take them, and to send them where they came from.
 _MOVING = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
 
+_ATTRIBUTE = re.compile(r"(?<![:\w.#])#?[A-Za-z_]\w*\b(?!\s*\()")
+_KEYWORDS = {"SET", "REMOVE", "ADD", "DELETE", "AND", "OR", "NOT"}
+
 # Stands for the organization's id; the policy compares it with the caller's own.
 _ORGANIZATION = "${aws:PrincipalOrgID}"
 
@@ -27,17 +31,18 @@ class Request:
 
     action: str
     resource: str
-    context: Mapping[str, str] = field(default_factory=dict)
+    context: Mapping[str, str | list[str]] = field(default_factory=dict)
 
 
 def requests(call: Call) -> Iterator[Request]:
     """List what a call needs."""
     action = _ACTIONS.get(call.operation, call.operation)
     params = call.params
-    for change in params.get("TransactItems", ()):
-        ((verb, of),) = change.items()
-        yield Request(f"dynamodb:{verb}Item", _regional(call, "dynamodb", f"table/{of['TableName']}"))
-    context = {"aws:ResourceOrgID": _ORGANIZATION}
+    context: dict[str, str | list[str]] = {"aws:ResourceOrgID": _ORGANIZATION}
+    if call.operation == "sts:AssumeRole":
+        context["aws:ResourceAccount"] = params["RoleArn"].split(":")[4]
+    if call.operation in {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"}:
+        context |= _item_context(params)
     if "PolicyArn" in params:
         context["iam:PolicyARN"] = params["PolicyArn"]
     if "PermissionsBoundary" in params:
@@ -48,7 +53,18 @@ def requests(call: Call) -> Iterator[Request]:
             yield Request(_TAGGING[call.operation], resource, context)
     if call.operation == "sqs:StartMessageMoveTask":
         yield from (Request(moving, params["SourceArn"]) for moving in _MOVING)
-        yield Request("sqs:SendMessage", params["SourceArn"].removesuffix("-dlq"))
+        yield Request("sqs:SendMessage", params["SourceArn"].replace("-dlq", ""))
+
+
+def _item_context(params: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Yield DynamoDB's condition keys: the item's key, and every attribute that the request names."""
+    of = params.get("Key") or params["Item"]
+    key = next(iter(of)) if "Key" in params else "policy_name" if "policy_name" in of else "account_id"
+    yield "dynamodb:LeadingKeys", [of[key]["S"]]
+    names = params.get("ExpressionAttributeNames", {})
+    expressions = (params.get(each, "") for each in ("UpdateExpression", "ConditionExpression"))
+    found = {names.get(name, name) for each in expressions for name in _ATTRIBUTE.findall(each)}
+    yield "dynamodb:Attributes", sorted({*of, *found} - _KEYWORDS)
 
 
 def _resources(call: Call) -> Iterable[str]:
@@ -67,6 +83,8 @@ def _resources(call: Call) -> Iterable[str]:
             return [f"arn:aws:organizations::{call.account_id}:{kind}/o-example/{of}"] if of else ["*"]
         case "sts":
             return [params["RoleArn"]]
+        case "lambda":
+            return [_regional(call, "lambda", f"function:{params['FunctionName']}")]
     if "RoleName" in params:
         return [call.role_arn or f"{iam}role/{params['RoleName']}"]
     if "UserName" in params:
@@ -87,15 +105,31 @@ def allowing(request: Request, policy: Iterable[Mapping[str, Any]]) -> Iterator[
             request.action in listed(statement["Action"])
             and any(fnmatchcase(request.resource, each) for each in listed(statement["Resource"]))
             and all(
-                any(
-                    fnmatchcase(request.context.get(key, ""), each) or request.context.get(key) == each
-                    for each in listed(values)
-                )
-                for tests in statement.get("Condition", {}).values()
+                _holds(operator, request.context.get(key), listed(values))
+                for operator, tests in statement.get("Condition", {}).items()
                 for key, values in tests.items()
             )
         ):
             yield statement
+
+
+def _holds(operator: str, held: str | list[str] | None, values: list[str]) -> bool:
+    """Whether one condition holds for what a request has of its key."""
+    match operator:
+        case "Null":
+            return values == ["true" if held is None else "false"]
+        case "ForAllValues:StringEquals":
+            return set(listed(held or [])) <= set(values)
+        case "ForAllValues:StringNotEquals":
+            return set(listed(held or [])).isdisjoint(values)
+        case "StringEqualsIfExists":
+            return held is None or held in values
+        case "StringEquals":
+            return held in values
+        case "ArnLike" | "ArnEquals":
+            return any(fnmatchcase(str(held or ""), each) for each in values)
+    message = f"the condition operator {operator}, which no policy of this project had"
+    raise ValueError(message)
 
 
 def denied(call: Call) -> list[Request]:

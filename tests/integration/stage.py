@@ -1,19 +1,21 @@
-"""A stage of Rolecall in an organization: the template's own queue, tables, environment and policies, and the functions."""
+"""A stage of Rolecall in an organization: the template's own queues, tables, environment and policies, and the functions."""
 
 import json
 import runpy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from moto.backends import get_backend
 from samtranslator.yaml_helper import yaml_parse
 
 from chalicelib.bootstrap import Application
+from chalicelib.telemetry import metrics
 from deploy.aws import Place
 from deploy.intrinsics import resolve
 from deploy.parameters import known_values, settle
@@ -50,11 +52,20 @@ class Delivery:
     finished: list[str] = field(default_factory=list)
     delays: dict[str, int] = field(default_factory=dict)
 
+    def add(self, other: "Delivery") -> None:
+        self.finished.extend(other.finished)
+        self.delays.update(other.delays)
+
 
 class Stage:
-    """A stage with some parameters; made again with others, it is the same stage with changed settings."""
+    """A stage with some parameters; made again with others, it is the same stage with changed settings.
 
-    def __init__(self, organization: Organization, stage: str = "test", **parameters: str) -> None:
+    Unless `deployed` is False, publish runs once, as it does after every deployment.
+    """
+
+    def __init__(
+        self, organization: Organization, stage: str = "test", *, deployed: bool = True, **parameters: str
+    ) -> None:
         self._organization = organization
         template = _template()
         # moto is not thread-safe.
@@ -68,27 +79,34 @@ class Stage:
                 properties = resource["Properties"]
                 names = {key: resolve(properties[key], self._values) for key in properties if key.endswith("Name")}
                 self._values[f"{name}.Arn"] = f"arn:aws:{service}:{REGION}:{MANAGEMENT}:{path.format(**names)}"
+        self._values["Publish.Arn"] = f"arn:aws:lambda:{REGION}:{MANAGEMENT}:function:rolecall-{stage}-publish"
         self.environ: dict[str, str] = resolve(
             template["Globals"]["Function"]["Environment"]["Variables"], self._values
         )
         self._sqs = organization.operator.sqs
         self._dynamodb = organization.operator.dynamodb
-        for name in ("AccountsDeadLetterQueue", "AccountsQueue"):
+        for name in ("AccountsDeadLetterQueue", "AccountsQueue", "PublishDeadLetterQueue", "PublishQueue"):
             self._make_queue(template["Resources"][name]["Properties"])
         for name in ("LedgerTable", "SourcePolicyTable"):
             self._make_table(template["Resources"][name]["Properties"])
         self.move_tasks: list[dict[str, str]] = []
         self.ledger = self._dynamodb.Table(self.environ["LEDGER_TABLE"])
-        self.shards = self._dynamodb.Table(self.environ["SOURCE_POLICY_TABLE"])
+        self.records = self._dynamodb.Table(self.environ["SOURCE_POLICY_TABLE"])
         self._applications = {
-            name: Application(self.environ, session) for name, session in organization.functions.items()
+            name: Application(self.environ, session, clock=organization.clock, pause=organization.clock.pause)
+            for name, session in organization.functions.items()
         }
+        if deployed:
+            self.run_publish()
+            metrics.clear_metrics()
 
     def _make_queue(self, properties: Mapping[str, Any]) -> None:
         told = resolve(properties, self._values)
         attributes: Any = {"VisibilityTimeout": str(told.get("VisibilityTimeout", 30))}
         if "RedrivePolicy" in told:
             attributes["RedrivePolicy"] = json.dumps(told["RedrivePolicy"])
+        if told.get("FifoQueue"):
+            attributes["FifoQueue"] = "true"
         self._sqs.create_queue(QueueName=told["QueueName"], Attributes=attributes)
 
     def _make_table(self, properties: Mapping[str, Any]) -> None:
@@ -114,6 +132,7 @@ class Stage:
         # moto has no such tasks.
         boundary.answer("sqs:ListMessageMoveTasks", lambda _: {"Results": list(self.move_tasks)})
         boundary.answer("sqs:StartMessageMoveTask", self._move)
+        boundary.answer("lambda:Invoke", self._invoke)
 
     def announce(self, name: str, account_id: str) -> None:
         """Let EventBridge deliver an event that names an account."""
@@ -130,10 +149,41 @@ class Stage:
             self.send(json.dumps({"account_id": account_id, "trigger": "event"}))
 
     def deliver(self, seconds: float = 600.0) -> Delivery:
-        """Let Lambda take one batch off the queue and give it to `enroll`, which has so many seconds."""
+        """Let Lambda take one batch off the accounts queue and give it to `enroll`, then run publish if that asked for it."""
+        delivery = self.deliver_accounts(seconds)
+        self.publish()
+        return delivery
+
+    def deliver_accounts(self, seconds: float = 600.0) -> Delivery:
+        """Let Lambda take one batch off the accounts queue and give it to `enroll`, which has so many seconds."""
         self.sign()
         records = self.receive()
         return self.settle(records, self._applications["enroll"].enroll(records, Context(seconds)))
+
+    def publish(self, seconds: float = 120.0) -> Delivery:
+        """Let Lambda deliver the publish queue's messages until none is visible."""
+        all_of_them = Delivery()
+        while self._is_visible("PublishQueue"):
+            self.sign()
+            records = self.receive("PublishQueue")
+            all_of_them.add(self.settle(records, self.run_publish(records, seconds=seconds), "PublishQueue"))
+        return all_of_them
+
+    def run_publish(
+        self, records: Sequence[dict[str, Any]] = (), *, seconds: float = 120.0, request_id: str = ""
+    ) -> dict[str, Any]:
+        """Run publish with some messages, or as freeze invokes it without any."""
+        self.sign()
+        context = Context(seconds, aws_request_id=request_id or str(uuid4()))
+        return self._applications["publish"].publish(list(records), context)
+
+    def _invoke(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        assert (params["FunctionName"], params["InvocationType"]) == (
+            self._values["Publish.Arn"].rpartition(":")[2],
+            "RequestResponse",
+        )
+        assert self.run_publish(json.loads(params["Payload"])["Records"]) == {"batchItemFailures": []}
+        return {"StatusCode": 200}
 
     def run(self, function: str, request: Any = None, *, seconds: float = 600.0) -> dict[str, Any]:
         """Run a function that operators and schedules run, which has so many seconds."""
@@ -144,23 +194,26 @@ class Stage:
         return dict(json.loads(json.dumps(answer)))
 
     def work(self) -> Delivery:
-        """Deliver one batch after the other until no message is left but those that are kept back."""
+        """Deliver both queues' batches until only messages with a delay of more than five seconds are left."""
         all_of_them = Delivery()
-        while any(message.visible_at <= time.time() * 1000 for message in self._messages("AccountsQueue")):
-            delivery = self.deliver()
-            all_of_them.finished.extend(delivery.finished)
-            all_of_them.delays.update(delivery.delays)
+        while self._is_visible("AccountsQueue", 5) or self._is_visible("PublishQueue", 5):
+            for queue in ("AccountsQueue", "PublishQueue"):
+                self._let_seconds_pass(queue, 5)
+            self.publish()
+            while self._is_visible("AccountsQueue"):
+                all_of_them.add(self.deliver_accounts())
+            self.publish()
         return all_of_them
 
     def enroll(self, *account_ids: str, seconds: float = 600.0) -> Delivery:
-        """Ask for some accounts and deliver them as one batch."""
+        """Ask for some accounts, deliver them as one batch, and publish."""
         self.ask(*account_ids)
         return self.deliver(seconds)
 
-    def receive(self) -> list[dict[str, Any]]:
-        """Take one batch off the queue, as Lambda shapes it."""
+    def receive(self, queue: str = "AccountsQueue") -> list[dict[str, Any]]:
+        """Take one batch off a queue, as Lambda shapes it."""
         received = self._sqs.receive_message(
-            QueueUrl=self.environ["QUEUE_URL"], MaxNumberOfMessages=10, MessageSystemAttributeNames=["All"]
+            QueueUrl=self._values[queue], MaxNumberOfMessages=10, MessageSystemAttributeNames=["All"]
         ).get("Messages", [])
         return [
             {
@@ -170,38 +223,52 @@ class Stage:
                 "attributes": message["Attributes"],
                 "messageAttributes": {},
                 "eventSource": "aws:sqs",
-                "eventSourceARN": self._values["AccountsQueue.Arn"],
+                "eventSourceARN": self._values[f"{queue}.Arn"],
                 "awsRegion": REGION,
             }
             for message in received
         ]
 
-    def settle(self, records: Sequence[Mapping[str, Any]], answer: Mapping[str, Any]) -> Delivery:
+    def settle(
+        self, records: Sequence[Mapping[str, Any]], answer: Mapping[str, Any], queue: str = "AccountsQueue"
+    ) -> Delivery:
         """Delete what was finished, as Lambda does with a partial batch response."""
         failed = {each["itemIdentifier"] for each in answer["batchItemFailures"]}
         delivery = Delivery()
         for record in records:
             about = _about(record["body"])
             if record["messageId"] in failed:
-                delivery.delays[about] = self._delay(record["messageId"])
+                delivery.delays[about] = self._delay(queue, record["messageId"])
             else:
-                self._sqs.delete_message(QueueUrl=self.environ["QUEUE_URL"], ReceiptHandle=record["receiptHandle"])
+                self._sqs.delete_message(QueueUrl=self._values[queue], ReceiptHandle=record["receiptHandle"])
                 delivery.finished.append(about)
         return delivery
 
-    def purge(self) -> None:
-        """Lose every message, as the dead-letter queue does in the end."""
-        self._messages("AccountsQueue").clear()
+    def purge(self, queue: str = "AccountsQueue") -> None:
+        """Lose every message of a queue."""
+        self._messages(queue).clear()
 
     def let_delays_pass(self) -> None:
-        for message in self._messages("AccountsQueue"):
-            message.visible_at = 0
+        for queue in ("AccountsQueue", "PublishQueue"):
+            self._let_seconds_pass(queue, 100_000)
 
-    def _move(self, _: Mapping[str, Any]) -> dict[str, Any]:
-        """Put what is in the dead-letter queue back where it came from, as SQS does on its own time."""
-        dead = self._messages("AccountsDeadLetterQueue")
+    def _let_seconds_pass(self, queue: str, seconds: float) -> None:
+        """Make the messages visible that are hidden for at most so many seconds."""
+        for message in self._messages(queue):
+            if message.visible_at <= (time.time() + seconds) * 1000:
+                message.visible_at = 0
+
+    def _is_visible(self, queue: str, seconds: float = 0.0) -> bool:
+        """Whether a queue has a message that is visible in so many seconds."""
+        return any(message.visible_at <= (time.time() + seconds) * 1000 for message in self._messages(queue))
+
+    def _move(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Put what is in a dead-letter queue back where it came from, as SQS does on its own time."""
+        name = "Publish" if params["SourceArn"] == self._values["PublishDeadLetterQueue.Arn"] else "Accounts"
+        dead = self._messages(f"{name}DeadLetterQueue")
+        fifo: Any = {"MessageGroupId": "source-policy", "MessageDeduplicationId": uuid4().hex} if name == "Publish" else {}
         for message in dead:
-            self.send(message.body)
+            self._sqs.send_message(QueueUrl=self._values[f"{name}Queue"], MessageBody=message.body, **fifo)
         dead.clear()
         self.move_tasks.insert(0, {"Status": "COMPLETED"})
         return {"TaskHandle": "task"}
@@ -215,8 +282,8 @@ class Stage:
         messages: list[Any] = get_backend("sqs")[MANAGEMENT][REGION].queues[name]._messages
         return messages
 
-    def _delay(self, message_id: str) -> int:
-        (message,) = (each for each in self._messages("AccountsQueue") if each.id == message_id)
+    def _delay(self, queue: str, message_id: str) -> int:
+        (message,) = (each for each in self._messages(queue) if each.id == message_id)
         seconds: float = message.visible_at / 1000 - time.time()
         return round(seconds)
 
@@ -226,14 +293,13 @@ class Stage:
         return row
 
     def verdict(self, account_id: str) -> tuple[str | None, str | None]:
-        """Look at where an account stands by the ledger, and why."""
-        row = self.row(account_id)
-        return row.get("outcome"), row.get("reason")
+        """Return the outcome and reason that an account's row shows a person."""
+        return _shown(self.row(account_id))
 
-    def verdicts(self) -> dict[str, tuple[str, str | None]]:
-        """Look at where every account of the ledger stands, and why."""
+    def verdicts(self) -> dict[str, tuple[str | None, str | None]]:
+        """Return the outcome and reason that each row of the ledger shows a person."""
         rows: Any = self.ledger.scan()["Items"]
-        return {row["account_id"]: (row["outcome"], row.get("reason")) for row in rows}
+        return {row["account_id"]: _shown(row) for row in rows}
 
     def grow_old(self, account_id: str, **ago: float) -> None:
         """Let an account's row have been written (and its first failure been) some time ago."""
@@ -241,24 +307,70 @@ class Stage:
         then = (datetime.now(UTC) - timedelta(**ago)).isoformat(timespec="microseconds")
         self.ledger.put_item(Item={**row, **{key: then for key in ("updated_at", "failed_at") if key in row}})
 
-    def shard(self, name: str) -> dict[str, Any]:
-        """Look at a shard's item, with its account ids taken apart."""
-        item: dict[str, Any] = self.shards.get_item(Key={"policy_name": name}).get("Item", {})
-        named = {key: item[key] for key in ("accounts", "excluded") if key in item}
-        return item | {key: set(filter(None, ids.split(","))) for key, ids in named.items()}
+    def item(self, key: str) -> dict[str, Any]:
+        """Look at an item of the source-policy table; empty where there is none."""
+        item: dict[str, Any] = self.records.get_item(Key={"policy_name": key}).get("Item", {})
+        return item
 
-    def fill(self, name: str, account_ids: Sequence[str], *, written: bool = True) -> None:
-        """Have a shard's item name just these accounts, as if another worker had placed and (unless told) written them."""
-        self.shards.update_item(
-            Key={"policy_name": name},
-            UpdateExpression="SET accounts = :accounts ADD version :behind",
-            ExpressionAttributeValues={":accounts": ",".join(account_ids), ":behind": int(not written)},
+    def items(self) -> dict[str, dict[str, Any]]:
+        """Look at every item of the source-policy table, by its key."""
+        found: Any = self.records.scan()["Items"]
+        return {item["policy_name"]: item for item in found}
+
+    def granted(self, name: str) -> set[str]:
+        """Return the accounts that a shard's record grants, as last applied."""
+        return set(filter(None, self.item(name)["applied"]["accounts"].split(",")))
+
+    def edit(self, key: str, **attributes: Any) -> None:
+        """Change attributes of an item of the source-policy table; None removes one."""
+        changed = {**self.item(key), "policy_name": key, **attributes}
+        self.records.put_item(Item={name: value for name, value in changed.items() if value is not None})
+
+    def lose(self, *keys: str) -> None:
+        """Delete items of the source-policy table, all of them if none is named."""
+        for key in keys or tuple(self.items()):
+            self.records.delete_item(Key={"policy_name": key})
+
+    def lose_ledger(self) -> None:
+        for account_id in self.verdicts():
+            self.ledger.delete_item(Key={"account_id": account_id})
+
+    def fill(self, name: str, account_ids: Collection[str]) -> None:
+        """Have a shard's record grant just these accounts; those without a row keep what they have."""
+        applied = {**self.item(name)["applied"], "accounts": ",".join(sorted(account_ids))}
+        self.edit(name, applied=applied)
+
+    def exclude(self, name: str, account_ids: Collection[str]) -> None:
+        """Have a shard's record of scope organization exclude just these accounts."""
+        applied = {**self.item(name)["applied"], "excluded": ",".join(sorted(account_ids))}
+        self.edit(name, applied=applied)
+
+    def let_records_grow_old(self, **ago: float) -> None:
+        """Let everything in the source-policy table have happened so much earlier."""
+        for key, item in self.items().items():
+            times = {name: value for name, value in item.items() if name.endswith("_at")}
+            self.edit(
+                key,
+                **{
+                    name: (datetime.fromisoformat(value) - timedelta(**ago)).isoformat(timespec="microseconds")
+                    for name, value in times.items()
+                },
+            )
+
+    def hold_lease(self, *, seconds: float = 20.0, owner: str = "another-run") -> None:
+        """Have another run hold the run lease."""
+        self.records.update_item(
+            Key={"policy_name": "#status"},
+            UpdateExpression="SET run_owner = :owner, run_until = :until",
+            ExpressionAttributeValues={":owner": owner, ":until": int(self._organization.clock() + seconds)},
         )
-        self.shards.update_item(
-            Key={"policy_name": "#placement"},
-            UpdateExpression="ADD version :one",
-            ExpressionAttributeValues={":one": 1},
-        )
+
+
+def _shown(row: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    in_force, outcome = "in_force_since" in row, row.get("outcome")
+    if (outcome == "enrolled" and not in_force) or (outcome in {"skipped", "retired"} and in_force):
+        return "pending", "source_policy_pending"
+    return outcome, row.get("reason")
 
 
 @cache

@@ -13,9 +13,9 @@ import botocore.session
 import pytest
 from botocore.credentials import CredentialResolver
 
+from chalicelib.aws.iam_policies import IamPolicies
 from chalicelib.aws.member_roles import MemberRoles
 from chalicelib.aws.sessions import Sessions, models_loading
-from chalicelib.aws.source_policies import SourcePolicies
 from chalicelib.bootstrap import Application
 from chalicelib.settings import Settings
 from tests.integration.boundary import Boundary, Call
@@ -109,7 +109,7 @@ def test_an_unchanged_role_costs_four_reads(organization: Organization, boundary
             "iam:GetRolePolicy",
         ]
     )
-    assert [call.operation for call in calls if call.is_write] == ["dynamodb:PutItem"]
+    assert [call.operation for call in calls if call.is_write] == ["dynamodb:UpdateItem"]
 
 
 def _calls_for(account_id: str, calls: list[Call]) -> list[str]:
@@ -135,7 +135,7 @@ def test_an_application_is_put_together_without_a_client_or_a_call(
 ) -> None:
     before = len(boundary.clients)
 
-    Stage(organization)
+    Stage(organization, deployed=False)
 
     assert (boundary.clients[before:], boundary.calls) == ([], [])
 
@@ -158,7 +158,9 @@ def test_the_entry_points_are_imported_without_an_environment_or_a_client() -> N
         text=True,
     )
 
-    assert ran.stdout == "['backfill', 'enroll', 'freeze', 'on_account_event', 'rerun', 'resync', 'retire']\n"
+    assert ran.stdout == (
+        "['backfill', 'enroll', 'freeze', 'on_account_event', 'publish', 'rerun', 'resync', 'retire']\n"
+    )
 
 
 def test_a_process_without_credentials_is_told_what_it_lacks(organization: Organization) -> None:
@@ -171,7 +173,7 @@ def test_a_process_without_credentials_is_told_what_it_lacks(organization: Organ
 
 
 def test_an_action_that_nobody_knows_is_an_error_and_no_call(organization: Organization, boundary: Boundary) -> None:
-    stage = Stage(organization)
+    stage = Stage(organization, deployed=False)
     stage.sign()
     settings, session = Settings.from_env(stage.environ), organization.functions["enroll"]
     iam = session.client("iam")
@@ -180,7 +182,7 @@ def test_an_action_that_nobody_knows_is_an_error_and_no_call(organization: Organ
     with pytest.raises(AssertionError):
         MemberRoles(iam, "Role").carry_out(unknown, "arn")
     with pytest.raises(AssertionError):
-        SourcePolicies(settings, Sessions(settings, session.client("sts")), iam).carry_out("Name", unknown)
+        IamPolicies(settings, Sessions(settings, session.client("sts")), iam).carry_out("Name", unknown)
 
     assert boundary.calls == []
 

@@ -1,17 +1,12 @@
 """What becomes of a batch's messages and rows where a table, a message or the time fails."""
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
-from chalicelib.accounts import Account
-from chalicelib.arns import AccountId
-from chalicelib.requests import Message, Trigger, write_message
 from tests.integration.boundary import Boundary
-from tests.integration.organization import SOURCE_POLICY, Organization
+from tests.integration.organization import Organization
 from tests.integration.stage import Stage
 
 GARBAGE = [
@@ -47,14 +42,7 @@ def test_garbage_comes_back_with_a_delay_and_ends_in_the_dead_letter_queue(organ
 
 @pytest.mark.parametrize(
     "operation",
-    [
-        "dynamodb:BatchGetItem",
-        "dynamodb:GetItem",
-        "dynamodb:Scan",
-        "dynamodb:TransactWriteItems",
-        "dynamodb:UpdateItem",
-        "dynamodb:PutItem",
-    ],
+    ["dynamodb:BatchGetItem", "dynamodb:Scan", "dynamodb:UpdateItem"],
 )
 def test_every_message_comes_back_with_a_delay_when_a_table_fails_and_nothing_is_lost(
     organization: Organization, boundary: Boundary, operation: str
@@ -63,14 +51,13 @@ def test_every_message_comes_back_with_a_delay_when_a_table_fails_and_nothing_is
     stage = Stage(organization)
     boundary.fail(operation, "InternalServerError", status=500)
 
-    delivery = stage.enroll(*accounts)
+    stage.ask(*accounts)
+    delivery = stage.deliver_accounts()
 
     assert delivery.delays == dict.fromkeys(accounts, 30)
     assert [stage.row(account_id) for account_id in accounts] == [{}, {}]
 
     boundary.mend()
-    # As the lease runs out, where its holder could not give it back.
-    stage.shards.delete_item(Key={"policy_name": "#pen"})
     stage.let_delays_pass()
     assert set(stage.deliver().finished) == accounts
     assert organization.named() == accounts
@@ -141,7 +128,7 @@ def test_accounts_whose_turn_comes_too_late_are_handed_back_untouched(
     assert account_id not in {call.account_id for call in boundary.calls}
 
 
-def test_a_row_that_another_worker_wrote_meanwhile_is_left_and_looked_at_again(
+def test_a_row_that_another_worker_wrote_meanwhile_is_reconciled_again(
     organization: Organization, boundary: Boundary
 ) -> None:
     account_id = organization.member()
@@ -150,6 +137,8 @@ def test_a_row_that_another_worker_wrote_meanwhile_is_left_and_looked_at_again(
         "account_id": account_id,
         "outcome": "retired",
         "reason": "closed",
+        "access": "none",
+        "revision": 1,
         "updated_at": "2026-01-01T00:00:00.000000+00:00",
     }
     boundary.edit("organizations:DescribeAccount", lambda _: stage.ledger.put_item(Item=theirs))
@@ -158,97 +147,60 @@ def test_a_row_that_another_worker_wrote_meanwhile_is_left_and_looked_at_again(
 
     assert delivery.delays == {account_id: 30}
     assert stage.row(account_id) == theirs
+    assert organization.named() == set()
 
     boundary.mend()
     stage.let_delays_pass()
     assert stage.deliver().finished == [account_id]
     assert stage.verdict(account_id) == ("enrolled", None)
+    assert stage.row(account_id)["revision"] == 2
 
 
-def test_a_row_says_what_the_source_policy_says_where_an_outdated_listing_took_an_account_out_that_cannot_be_entered(
-    organization: Organization, boundary: Boundary
-) -> None:
+def test_a_retirement_during_a_pass_wins(organization: Organization, boundary: Boundary) -> None:
+    """The mark raises the revision, so the pass that read the row before it is repeated."""
     account_id = organization.member()
     stage = Stage(organization)
     stage.enroll(account_id)
-    stage.grow_old(account_id, hours=1)
-    enrolled = stage.row(account_id)
-    listed = Account(id=AccountId(account_id), name="", state="SUSPENDED", joined_at=None)
-    stage.send(
-        write_message(
-            Message(account_id=listed.id, trigger=Trigger.RESYNC, account=listed, listed_at=datetime.now(UTC))
-        )
-    )
+    stage.ask(account_id)
+    boundary.edit("organizations:DescribeAccount", lambda _: stage.run("retire", {"accounts": [account_id]}))
 
-    # WHEN another worker records the account just as it leaves by the listing, and it can't be entered from then on
-    moment = datetime.now(UTC).isoformat(timespec="microseconds")
-    theirs = {**enrolled, "outcome": "failed", "reason": "access_denied", "updated_at": moment}
-    boundary.edit("dynamodb:TransactWriteItems", lambda _: stage.ledger.put_item(Item=theirs))
-    assert stage.deliver().delays == {account_id: 30}
-    assert account_id not in organization.named()
+    assert stage.deliver_accounts().delays == {account_id: 30}
+
     boundary.mend()
-    boundary.fail("sts:AssumeRole", account_id=account_id)
     stage.let_delays_pass()
-    stage.deliver()
-
-    # THEN it is said to have no place, and has its place again once it can be entered
-    assert stage.row(account_id)["outcome"] == "failed"
-    assert "policy_name" not in stage.row(account_id)
-
-    boundary.mend()
-    stage.enroll(account_id)
-    assert stage.row(account_id)["policy_name"] == SOURCE_POLICY
-    assert organization.named() == {account_id}
+    stage.work()
+    assert stage.verdict(account_id) == ("retired", "retired_by_request")
+    assert organization.role(account_id) is None
+    assert organization.named() == set()
 
 
-@pytest.mark.parametrize("operation", ["iam:CreatePolicyVersion", "organizations:DescribeAccount"])
-def test_an_account_whose_leave_is_not_written_yet_is_not_lost_sight_of(
-    organization: Organization, boundary: Boundary, operation: str
-) -> None:
-    account_id, stays = organization.member(), organization.member("Stays")
+def test_publishing_during_a_pass_is_no_conflict(organization: Organization, boundary: Boundary) -> None:
+    """in_force_since is written without raising the revision."""
+    account_id = organization.member()
     stage = Stage(organization)
-    stage.enroll(account_id, stays)
-    organization.depart(account_id)
-    boundary.fail("iam:CreatePolicyVersion", "ServiceFailure", status=500)
-    stage.enroll(account_id)
+    stage.ask(account_id)
+    stage.deliver_accounts()
+    stage.ask(account_id)
+    boundary.edit("organizations:DescribeAccount", lambda _: stage.publish())
 
-    # WHEN it is looked at again, and the source policy still can't be written, or the account not be looked at
-    boundary.mend()
-    boundary.fail(operation, "ServiceFailure", status=500)
-    stage.let_delays_pass()
-    stage.deliver()
+    assert stage.deliver_accounts().finished == [account_id]
 
     row = stage.row(account_id)
-    assert (row["outcome"], row["policy_name"]) == ("failed", SOURCE_POLICY)
-
-    boundary.mend()
-    stage.let_delays_pass()
-    stage.deliver()
-    assert stage.verdict(account_id)[0] == "retired"
-    assert organization.named() == {stays}
+    assert "in_force_since" in row
+    assert row["revision"] == 2
 
 
-def test_a_row_says_so_too_where_the_organizations_source_policy_leaves_an_account_out_that_cannot_be_entered(
-    organization: Organization, boundary: Boundary
-) -> None:
-    account_id = organization.member()
-    stage = Stage(organization, SourcePolicyScope="organization")
+def test_a_failure_leaves_access_as_it_was(organization: Organization, boundary: Boundary) -> None:
+    account_id, unseen = organization.member(), organization.member("Unseen")
+    stage = Stage(organization)
     stage.enroll(account_id)
-    assert stage.row(account_id)["policy_name"] == SOURCE_POLICY
-    boundary.fail("sts:AssumeRole", account_id=account_id)
-    stage.enroll(account_id)
-    assert stage.row(account_id)["policy_name"] == SOURCE_POLICY
+    boundary.fail("organizations:DescribeAccount", "ServiceException", status=500)
 
-    # WHEN somebody leaves it out, and is stopped before the row is written
-    stage.shards.update_item(
-        Key={"policy_name": SOURCE_POLICY},
-        UpdateExpression="SET excluded = :excluded",
-        ExpressionAttributeValues={":excluded": {account_id}},
-    )
-    stage.enroll(account_id)
+    stage.enroll(account_id, unseen)
 
-    assert stage.row(account_id)["outcome"] == "failed"
-    assert "policy_name" not in stage.row(account_id)
+    assert stage.row(account_id)["access"] == "granted"
+    assert "access" not in stage.row(unseen)
+    assert organization.named() == {account_id}
 
 
 def test_rows_of_earlier_and_later_releases_are_read_and_written_over(organization: Organization) -> None:
@@ -268,6 +220,7 @@ def test_rows_of_earlier_and_later_releases_are_read_and_written_over(organizati
 
     assert sorted(delivery.finished) == sorted(accounts)
     assert [stage.verdict(account_id) for account_id in accounts] == [("enrolled", None)] * len(rows)
+    assert organization.named() == set(accounts)
 
 
 def test_more_messages_than_a_batch_holds_are_all_sent_and_an_unsent_one_is_told(
@@ -303,21 +256,3 @@ def test_a_listing_is_not_believed_where_the_same_batch_holds_a_message_that_has
 
     assert stage.verdict(account_id) == ("retired", "excluded")
     assert stage.waiting() == []
-
-
-def test_a_placement_that_no_other_try_would_mend_is_not_tried_again(
-    organization: Organization, boundary: Boundary
-) -> None:
-    account_id = organization.member()
-    stage = Stage(organization)
-    too_large: Any = {
-        "Error": {"Code": "TransactionCanceledException", "Message": "canceled"},
-        "CancellationReasons": [{"Code": "None"}, {"Code": "ValidationError"}],
-    }
-    boundary.break_off("dynamodb:TransactWriteItems", ClientError(too_large, "TransactWriteItems"))
-
-    with boundary.watching() as calls:
-        assert stage.enroll(account_id).delays == {account_id: 30}
-
-    assert [call.operation for call in calls].count("dynamodb:TransactWriteItems") == 1
-    assert stage.row(account_id) == {}

@@ -32,6 +32,8 @@ ENVIRON = {
     "SOURCE_PRINCIPAL_ARNS": READER,
     "QUEUE_URL": f"https://sqs.{REGION}.amazonaws.com/{MANAGEMENT}/accounts",
     "DEAD_LETTER_QUEUE_ARN": f"arn:aws:sqs:{REGION}:{MANAGEMENT}:accounts-dlq",
+    "PUBLISH_QUEUE_URL": f"https://sqs.{REGION}.amazonaws.com/{MANAGEMENT}/publish.fifo",
+    "PUBLISH_DEAD_LETTER_QUEUE_ARN": f"arn:aws:sqs:{REGION}:{MANAGEMENT}:publish-dlq.fifo",
     "LEDGER_TABLE": "ledger",
     "SOURCE_POLICY_TABLE": "source-policy",
     "THREADS": "1",  # so that one call comes after the other, each in its own time
@@ -82,11 +84,11 @@ class Slow:
         taken = [{"Id": entry["Id"], "MessageId": entry["Id"], "MD5OfMessageBody": ""} for entry in entries]
         return 200, {"Successful": taken, "Failed": []}
 
+    def SendMessage(self, _: dict[str, Any]) -> tuple[int, dict[str, Any]]:  # noqa: N802
+        return 200, {"MessageId": "publish", "MD5OfMessageBody": ""}
+
     def BatchGetItem(self, _: dict[str, Any]) -> tuple[int, dict[str, Any]]:  # noqa: N802
         return 200, {"Responses": {}, "UnprocessedKeys": {}}
-
-    def GetItem(self, _: dict[str, Any]) -> tuple[int, dict[str, Any]]:  # noqa: N802
-        return 200, {}
 
     def Scan(self, _: dict[str, Any]) -> tuple[int, dict[str, Any]]:  # noqa: N802
         return 200, {"Items": []}

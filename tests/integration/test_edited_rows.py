@@ -8,7 +8,7 @@ import pytest
 from tests.integration.boundary import Boundary
 from tests.integration.organization import MANAGEMENT, Organization
 from tests.integration.stage import Stage
-from tests.integration.test_withdraw_uninstall import backfilled, uninstalled
+from tests.integration.test_offboarding_uninstall import backfilled, uninstalled
 
 OUTSIDE = "999988887777"
 
@@ -26,7 +26,9 @@ def test_values_of_other_types_are_not_known_and_the_row_is_written_anew(
         "change": {"a"},
         "reason": ["quota"],
         "attempts": "many",
-        "policy_name": Decimal(1),
+        "access": Decimal(1),
+        "in_force_since": {"a"},
+        "revision": "many",
     }
     timed: dict[str, Any] = {} if updated_at is None else {"updated_at": updated_at}
     stage.ledger.put_item(Item={"account_id": account_id, **edited, **timed})
@@ -36,7 +38,9 @@ def test_values_of_other_types_are_not_known_and_the_row_is_written_anew(
     stage.work()
 
     assert stage.verdict(account_id) == ("enrolled", None)
-    assert stage.row(account_id)["policy_name"] == stage.row(MANAGEMENT)["policy_name"]
+    row = stage.row(account_id)
+    assert (row["access"], row["revision"]) == ("granted", 1)
+    assert organization.named() == {MANAGEMENT, account_id}
 
 
 def test_what_is_no_account_in_the_ledger_is_passed_over(organization: Organization) -> None:

@@ -11,7 +11,7 @@ import app
 from chalicelib.bootstrap import application
 from chalicelib.telemetry import logger, metrics
 from tests.integration.boundary import FUNCTION_KEYS, Boundary
-from tests.integration.organization import ACCESS_ROLE, REGION, SOURCE_POLICY, Organization
+from tests.integration.organization import ACCESS_ROLE, MANAGEMENT, REGION, Organization
 from tests.integration.stage import Context, Delivery, Stage, event
 
 Invoke = Callable[[Stage, str, dict[str, Any]], Any]
@@ -79,14 +79,14 @@ def test_each_account_has_one_line_that_tells_everything(
     assert set(lines) == {account_id, waits}
     enrolled, failed = lines[account_id], lines[waits]
     assert enrolled.pop("duration_ms") >= 0
-    told = ("outcome", "change", "actions", "trigger", "access_role", "policy_name", "retry", "level")
+    told = ("outcome", "change", "actions", "trigger", "access_role", "access", "retry", "level")
     assert {key: enrolled[key] for key in told} == {
         "outcome": "enrolled",
         "change": "created",
         "actions": ["CreateRole", "PutInlinePolicy", "AttachPolicy"],
         "trigger": "event",
         "access_role": ACCESS_ROLE,
-        "policy_name": SOURCE_POLICY,
+        "access": "granted",
         "retry": False,
         "level": "INFO",
     }
@@ -96,7 +96,7 @@ def test_each_account_has_one_line_that_tells_everything(
     assert {line["function_request_id"] for line in lines.values()} == {Context().aws_request_id}
 
 
-def test_a_batch_is_counted_and_the_wait_of_a_new_account_measured(
+def test_a_batch_is_counted(
     organization: Organization, invoke: Invoke, capsys: pytest.CaptureFixture[str], log: io.StringIO
 ) -> None:
     account_id, waits = organization.member(), organization.member("Waits", access_role="NotYet")
@@ -107,9 +107,7 @@ def test_a_batch_is_counted_and_the_wait_of_a_new_account_measured(
 
     _run_batch(stage, invoke)
 
-    measured = _measured(capsys)
-    assert 0 <= measured.pop("EnrollmentSeconds")[0] < 60
-    assert measured == {
+    assert _measured(capsys) == {
         "AccountsEnrolled": [1.0],
         "AccountsFailed": [1.0],
         "AccountsSkipped": [1.0],
@@ -117,12 +115,78 @@ def test_a_batch_is_counted_and_the_wait_of_a_new_account_measured(
         "MessagesRetried": [1.0],
     }
 
-    # AND what changes later is no enrollment of a new account
     organization.iam(account_id).update_role(RoleName="CrossAccountReadOnlyRole", MaxSessionDuration=7200)
     stage.ask(account_id)
     _run_batch(stage, invoke)
     assert _measured(capsys) == {"AccountsEnrolled": [1.0], "RolesUpdated": [1.0], "MessagesRetried": [0.0]}
     assert log
+
+
+def test_a_run_of_publish_is_measured_and_logged(
+    organization: Organization, invoke: Invoke, capsys: pytest.CaptureFixture[str], log: io.StringIO
+) -> None:
+    """The time to access counts from the account's creation, for accounts that an event named and that are new."""
+    account_id, old = organization.member(), organization.member("Old")
+    organization.grow_old(old)
+    stage = Stage(organization)
+    stage.ask(account_id, old)
+    _run_batch(stage, invoke)
+    capsys.readouterr()
+
+    written = len(_lines(log, "publish"))
+    records = stage.receive("PublishQueue")
+    stage.settle(records, invoke(stage, "publish", {"Records": records}), "PublishQueue")
+
+    measured = _measured(capsys)
+    assert len(measured["AccessSeconds"]) == 1
+    assert 0 <= measured.pop("AccessSeconds")[0] < 60
+    assert 0 <= measured.pop("PublishSeconds")[0] < 60
+    assert measured.pop("SourcePolicyFillPercent")[0] == pytest.approx(100 * 2 / 3850, abs=0.01)
+    assert measured == {
+        "AccessGranted": [2.0],
+        "AccessPendingSeconds": [0.0],
+        "PublishRuns": [1.0],
+        "PolicyVersionsWritten": [1.0],
+        "PublishingBlocked": [0.0],
+        "Frozen": [0.0],
+    }
+    (line,) = _lines(log, "publish")[written:]
+    keys = ("level", "shards", "versions_written", "came_in_force", "pending", "failed", "frozen", "blocked", "retry")
+    assert {key: line.get(key) for key in keys} == {
+        "level": "INFO",
+        "shards": 1,
+        "versions_written": 1,
+        "came_in_force": 2,
+        "pending": 0,
+        "failed": [],
+        "frozen": False,
+        "blocked": None,
+        "retry": False,
+    }
+
+    # A further run has nothing to write.
+    invoke(stage, "publish", {})
+    assert "AccessSeconds" not in (measured := _measured(capsys))
+    assert (measured["AccessGranted"], measured["PolicyVersionsWritten"]) == ([0.0], [0.0])
+
+
+def test_a_blocked_run_is_logged_as_a_warning_and_measured(
+    organization: Organization, invoke: Invoke, capsys: pytest.CaptureFixture[str], log: io.StringIO
+) -> None:
+    stage = Stage(organization)
+    stage.enroll(organization.member())
+    stage.enroll(organization.member("Newcomer"))
+    stage.edit("#status", principals={"reason": "no_source_principal", "error": "before"})
+    organization.lose_role(MANAGEMENT, "Reader")
+    metrics.clear_metrics()
+    capsys.readouterr()
+
+    invoke(stage, "publish", {})
+
+    assert _measured(capsys)["PublishingBlocked"] == [1.0]
+    (line,) = [line for line in _lines(log, "publish") if line["level"] == "WARNING"]
+    assert line["blocked"]["reason"] == "no_source_principal"
+    assert "Reader does not exist" in line["blocked"]["error"]
 
 
 def test_an_event_is_counted_and_sent_on_and_one_that_names_nobody_is_counted_too(
@@ -179,6 +243,7 @@ def test_no_log_holds_a_credential_an_address_or_an_event(
     stage.ask(fails)
     stage.send("not ours: payments@organization.example")
     _run_batch(stage, invoke)
+    invoke(stage, "publish", {"Records": stage.receive("PublishQueue")})
 
     said = log.getvalue() + capsys.readouterr().out
     assert stage.verdict(account_id) == ("enrolled", None)

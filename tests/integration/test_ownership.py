@@ -58,18 +58,22 @@ def test_a_role_that_nobody_marked_is_taken_over_where_that_is_asked_for(organiz
 
 
 @pytest.mark.parametrize(
-    "policy", ["AnotherAccess", "CrossAccountReadOnlyAccess"], ids=["policy of its own", "same policy"]
+    ("policy", "reason"),
+    [("AnotherAccess", "foreign_role"), ("CrossAccountReadOnlyAccess", "foreign_source_policy")],
+    ids=["policy of its own", "same policy"],
 )
-def test_the_second_of_two_stages_with_one_role_name_reports_a_foreign_role(
-    organization: Organization, policy: str
+def test_a_second_stage_with_the_same_role_name_reports_what_is_foreign(
+    organization: Organization, policy: str, reason: str
 ) -> None:
     account_id = organization.member()
     Stage(organization).enroll(account_id)
     installed = organization.role(account_id)
     second = Stage(organization, "second", SourcePolicyName=policy)
 
-    second.enroll(account_id)
+    second.ask(account_id)
+    second.work()
 
-    assert second.verdict(account_id) == ("failed", "foreign_role")
+    assert second.verdict(account_id) == ("failed", reason)
     assert "rolecall-stage=test" in second.row(account_id)["error"]
     assert organization.role(account_id) == installed
+    assert organization.named() == {account_id}

@@ -82,4 +82,5 @@ def test_a_check_that_fails_takes_no_access_away(organization: Organization) -> 
     assert organization.named() == {account_id}
     assert organization.role(account_id, MEMBER_ROLE) is not None
     row = stage.row(account_id)
-    assert (row["policy_name"], row["enrolled_at"]) == ("CrossAccountReadOnlyAccess", since)
+    assert (row["access"], row["enrolled_at"]) == ("granted", since)
+    assert "in_force_since" in row

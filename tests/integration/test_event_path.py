@@ -1,4 +1,4 @@
-"""From the event to the source policy: what becomes of accounts that are created, join, move, close and leave."""
+"""From the event to the source policy: accounts that are created, join, move, close and leave."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -15,6 +15,7 @@ from tests.integration.organization import (
     ACCESS_ROLE,
     MANAGEMENT,
     MEMBER_ROLE,
+    NO_ACCOUNT,
     OURS,
     READ_ONLY,
     READER,
@@ -26,10 +27,9 @@ from tests.integration.organization import (
 from tests.integration.stage import Stage
 
 ASSUME = ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"]
-NOBODY = "000000000000"
 
 
-def test_a_created_account_gets_its_role_its_place_in_the_source_policy_and_its_row(organization: Organization) -> None:
+def test_created_account_gets_role_row_and_access(organization: Organization) -> None:
     account_id = organization.member("Payments")
     stage = Stage(organization)
 
@@ -70,7 +70,9 @@ def test_a_created_account_gets_its_role_its_place_in_the_source_policy_and_its_
                     "Effect": "Allow",
                     "Action": ASSUME,
                     "Resource": f"arn:aws:iam::*:role/{MEMBER_ROLE}",
-                    "Condition": {"StringEquals": {"aws:ResourceAccount": [account_id]}},
+                    "Condition": {
+                        "StringEquals": {"aws:ResourceOrgID": organization.id, "aws:ResourceAccount": [account_id]}
+                    },
                 }
             ],
         },
@@ -80,17 +82,18 @@ def test_a_created_account_gets_its_role_its_place_in_the_source_policy_and_its_
     )
     row = stage.row(account_id)
     assert {
-        key: row.pop(key) for key in ("outcome", "change", "policy_name", "access_role", "trigger", "attempts")
+        key: row.pop(key) for key in ("outcome", "change", "access", "access_role", "trigger", "attempts")
     } == {
         "outcome": "enrolled",
         "change": "created",
-        "policy_name": SOURCE_POLICY,
+        "access": "granted",
         "access_role": ACCESS_ROLE,
         "trigger": "event",
         "attempts": 0,
     }
     assert (row["name"], row["role_arn"]) == ("Payments", f"arn:aws:iam::{account_id}:role/{MEMBER_ROLE}")
-    assert row["joined_at"] < row["enrolled_at"] == row["updated_at"]
+    assert row["joined_at"] < row["enrolled_at"] == row["updated_at"] < row["in_force_since"]
+    assert row["revision"] == 1
     assert {"reason", "error"}.isdisjoint(row)
 
 
@@ -148,7 +151,7 @@ def test_an_account_that_joined_by_invitation_is_enrolled(organization: Organiza
     assert organization.named() == {account_id}
 
 
-def test_accounts_that_are_gone_leave_the_source_policy_and_keep_their_rows(organization: Organization) -> None:
+def test_accounts_that_are_gone_lose_access_and_keep_their_rows(organization: Organization) -> None:
     reasons = ("suspended", "pending_closure", "closed", "departed")
     stays, *gone = [organization.member(name) for name in ("Stays", *reasons)]
     stage = Stage(organization)
@@ -168,11 +171,12 @@ def test_accounts_that_are_gone_leave_the_source_policy_and_keep_their_rows(orga
     assert organization.named() == {stays}
     assert [stage.verdict(account_id) for account_id in gone] == [("retired", reason) for reason in reasons]
     for account_id in gone:
-        assert {"policy_name", "enrolled_at"}.isdisjoint(stage.row(account_id))
+        assert {"in_force_since", "enrolled_at"}.isdisjoint(stage.row(account_id))
+        assert stage.row(account_id)["access"] == "none"
         assert organization.role(account_id) == installed
 
 
-def test_a_source_policy_that_names_nobody_any_more_opens_nothing(organization: Organization) -> None:
+def test_a_shard_without_accounts_grants_none(organization: Organization) -> None:
     account_id = organization.member()
     stage = Stage(organization)
     stage.enroll(account_id)
@@ -181,7 +185,10 @@ def test_a_source_policy_that_names_nobody_any_more_opens_nothing(organization: 
     stage.announce("CloseAccountResult", account_id)
     stage.deliver()
 
-    assert organization.named() == {NOBODY}
+    policy = organization.policy()
+    assert policy is not None
+    (statement,) = policy.document["Statement"]
+    assert statement["Condition"]["StringEquals"]["aws:ResourceAccount"] in ([NO_ACCOUNT], NO_ACCOUNT)
 
 
 def test_an_account_moved_below_an_excluded_unit_leaves_and_comes_back_when_moved_out(
@@ -198,7 +205,7 @@ def test_an_account_moved_below_an_excluded_unit_leaves_and_comes_back_when_move
     stage.deliver()
 
     assert stage.verdict(account_id) == ("retired", "excluded")
-    assert organization.named() == {NOBODY}
+    assert organization.named() == set()
 
     organization.move(account_id, allowed)
     stage.announce("MoveAccount", account_id)
@@ -304,20 +311,42 @@ def test_an_id_that_was_never_of_the_organization_gets_no_row(organization: Orga
     assert stage.row("999988887777") == {}
 
 
-def test_a_forged_row_gives_no_access(organization: Organization) -> None:
+def test_an_id_outside_the_organization_that_is_granted_gets_a_row(organization: Organization) -> None:
+    """An id that is no member is revoked by a row that says none: without one, it would keep what the record grants."""
+    account_id, outside = organization.member(), "999988887777"
+    stage = Stage(organization)
+    stage.enroll(account_id)
+    stage.fill(SOURCE_POLICY, {account_id, outside})
+
+    stage.enroll(outside)
+
+    row = stage.row(outside)
+    assert (row["outcome"], row["reason"], row["access"]) == ("skipped", "departed", "none")
+    assert organization.named() == {account_id}
+    assert stage.granted(SOURCE_POLICY) == {account_id}
+
+
+def test_a_forged_row_stays_inside_the_organization_and_is_corrected(organization: Organization) -> None:
+    """The ledger grants access: a forged row is granted until a resync, but the document names the organization."""
     enrolled, excluded, outside = organization.member(), organization.member("Excluded"), "999988887777"
     stage = Stage(organization, ExcludeAccountIds=excluded)
     stage.enroll(enrolled)
     for account_id in (excluded, outside):
-        row = {"outcome": "enrolled", "policy_name": SOURCE_POLICY, "updated_at": "2026-01-01T00:00:00.000000+00:00"}
+        row = {"outcome": "enrolled", "access": "granted", "updated_at": "2026-01-01T00:00:00.000000+00:00"}
         stage.ledger.put_item(Item={"account_id": account_id, **row})
+    stage.run_publish()
+    assert organization.named() == {enrolled, excluded, outside}
+    policy = organization.policy()
+    assert policy is not None
+    (statement,) = policy.document["Statement"]
+    assert statement["Condition"]["StringEquals"]["aws:ResourceOrgID"] == organization.id
 
-    stage.enroll(excluded, outside)
     stage.run("resync", {"accounts": "all"})
     stage.work()
 
     assert organization.named() == {enrolled, MANAGEMENT}
     assert organization.role(excluded) is None
+    assert [stage.row(each)["access"] for each in (excluded, outside)] == ["excluded", "none"]
 
 
 def test_an_account_retired_by_request_stays_retired_whatever_events_say(organization: Organization) -> None:
@@ -328,6 +357,8 @@ def test_an_account_retired_by_request_stays_retired_whatever_events_say(organiz
             "account_id": account_id,
             "outcome": "retired",
             "reason": "retired_by_request",
+            "access": "excluded",
+            "retirement_requested_at": "2026-01-01T00:00:00.000000+00:00",
             "updated_at": "2026-01-01T00:00:00.000000+00:00",
         }
     )

@@ -1,0 +1,161 @@
+"""Lost tables and records: nothing is revoked, nothing unfrozen, and the next resync restores what is missing."""
+
+from typing import Any
+
+import pytest
+
+from tests.integration.boundary import Boundary
+from tests.integration.organization import MANAGEMENT, MEMBER_ROLE, SOURCE_POLICY, Organization
+from tests.integration.stage import Stage
+from tests.integration.test_freeze import denials
+from tests.integration.test_offboarding_uninstall import backfilled
+from tests.integration.test_sweep_backfill import full_shard
+from tests.integration.test_sweep_resync import resynced
+
+SECOND = f"{SOURCE_POLICY}-2"
+
+
+@pytest.mark.parametrize("frozen", [None, True, False], ids=["never frozen", "frozen", "unfrozen"])
+@pytest.mark.parametrize("lost", ["ledger", "records", "shard", "status", "control", "both"])
+def test_what_is_lost_revokes_nothing_and_is_restored(
+    organization: Organization, frozen: bool | None, lost: str
+) -> None:
+    stage = Stage(organization)
+    accounts = {MANAGEMENT, *backfilled(organization, stage, 2)}
+    if frozen is not None:
+        stage.run("freeze", {"frozen": frozen})
+    before = organization.policy()
+    assert before is not None
+
+    if lost in {"ledger", "both"}:
+        stage.lose_ledger()
+    keys = {"shard": SOURCE_POLICY, "status": "#status", "control": "#control"}
+    if lost != "ledger":
+        stage.lose(*[keys[lost]] if lost in keys else ())
+    stage.run_publish()
+    assert organization.policy() == before
+
+    resynced(stage)
+    policy = organization.policy()
+    assert policy is not None
+    assert (policy.document, policy.attached) == (before.document, before.attached)
+    assert len(denials(organization)) == (frozen is True)
+    assert set(stage.verdicts().items()) == {(account_id, ("enrolled", None)) for account_id in accounts}
+    assert stage.granted(SOURCE_POLICY) == accounts
+    assert stage.item("#status")["shards"] == 1
+
+
+@pytest.mark.parametrize("lost", ["records", "first", "second"])
+def test_every_shard_is_restored(organization: Organization, lost: str) -> None:
+    stage = Stage(organization)
+    first, second = organization.member("First"), organization.member("Second")
+    stage.enroll(first)
+    full = full_shard(stage, first)
+    stage.fill(SOURCE_POLICY, full)
+    stage.enroll(second)
+    stage.fill(SOURCE_POLICY, full[:-1])
+    stage.run_publish()
+    newcomer = organization.member("Newcomer")
+
+    stage.lose(*{"first": [SOURCE_POLICY], "second": [SECOND], "records": []}[lost])
+    stage.enroll(newcomer)
+
+    assert organization.named(SECOND) == {second} | ({newcomer} if lost != "second" else {newcomer})
+    assert (stage.granted(SECOND), stage.item("#status")["shards"]) == (organization.named(SECOND), 2)
+    assert first in stage.granted(SOURCE_POLICY)
+
+
+def test_a_foreign_policy_of_a_lost_record_is_left_alone_until_it_is_deleted(organization: Organization) -> None:
+    stage = Stage(organization)
+    accounts = backfilled(organization, stage)
+    organization.lose_policy()
+    organization.make_policy(SOURCE_POLICY)
+    foreign = organization.policy()
+    stage.lose()
+
+    stage.run_publish()
+    resynced(stage)
+    stage.run("freeze", {"frozen": True})
+
+    assert organization.policy() == foreign
+    assert stage.item(SOURCE_POLICY)["error"]["reason"] == "foreign_source_policy"
+    assert {stage.verdict(account_id) for account_id in accounts} == {("pending", "source_policy_pending")}
+
+    organization.lose_policy()
+    resynced(stage)
+    assert organization.named() == {MANAGEMENT, *accounts}
+    assert len(denials(organization)) == 1
+    assert {stage.verdict(account_id) for account_id in accounts} == {("enrolled", None)}
+
+
+def test_a_policy_of_ours_in_another_form_is_foreign_once_its_record_is_lost(organization: Organization) -> None:
+    stage = Stage(organization)
+    (account_id,) = backfilled(organization, stage, 1)
+    iam, arn = organization.iam(MANAGEMENT), f"arn:aws:iam::{MANAGEMENT}:policy/{SOURCE_POLICY}"
+    document = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}'
+    iam.create_policy_version(PolicyArn=arn, PolicyDocument=document, SetAsDefault=True)
+    before = organization.policy()
+    stage.lose(SOURCE_POLICY)
+
+    resynced(stage)
+
+    assert organization.policy() == before
+    error = stage.item(SOURCE_POLICY)["error"]
+    assert error["reason"] == "foreign_source_policy"
+    assert "delete the policy, which then is written again" in error["error"]
+    organization.lose_policy()
+    resynced(stage)
+    assert organization.named() == {MANAGEMENT, account_id}
+
+
+def test_a_role_stays_while_records_are_lost(organization: Organization, boundary: Boundary) -> None:
+    """Lost records may have granted any account, so no role is deleted until IAM was read."""
+    stage = Stage(organization)
+    goes, stays = backfilled(organization, stage, 2)
+    stage.run("retire", {"accounts": [goes]})
+    stage.deliver_accounts()
+    stage.lose()
+    boundary.fail("iam:GetPolicy", "Throttling")
+    stage.let_delays_pass()
+
+    stage.deliver()
+
+    assert organization.role(goes, MEMBER_ROLE) is not None
+    assert organization.named() == {MANAGEMENT, goes, stays}
+
+    boundary.mend()
+    stage.let_delays_pass()
+    stage.work()
+    assert organization.role(goes, MEMBER_ROLE) is None
+    assert organization.named() == {MANAGEMENT, stays}
+
+
+def test_a_ledger_that_was_restored_from_a_backup_revokes_nothing_by_itself(organization: Organization) -> None:
+    stage = Stage(organization)
+    stays, late = backfilled(organization, stage, 2)
+    stage.ledger.delete_item(Key={"account_id": late})
+
+    stage.run_publish()
+    assert organization.named() == {MANAGEMENT, stays, late}
+
+    resynced(stage, accounts="new")
+    assert organization.named() == {MANAGEMENT, stays, late}
+    assert stage.verdict(late) == ("enrolled", None)
+
+
+def test_a_record_that_was_restored_from_a_backup_is_corrected_by_a_resync(organization: Organization) -> None:
+    stage = Stage(organization)
+    leaves, retires, stays = backfilled(organization, stage, 3)
+    earlier: dict[str, Any] = stage.item(SOURCE_POLICY)
+    late = organization.member("Late")
+    stage.run("retire", {"accounts": [retires]})
+    organization.depart(leaves)
+    stage.enroll(leaves, late)
+    stage.work()
+    assert organization.named() == {MANAGEMENT, stays, late}
+    stage.edit(SOURCE_POLICY, **earlier)
+
+    resynced(stage, accounts="new")
+
+    assert organization.named() == {MANAGEMENT, stays, late}
+    assert stage.granted(SOURCE_POLICY) == {MANAGEMENT, stays, late}
