@@ -91,7 +91,11 @@ def _shard(shard: ShardState) -> Text:
         (", frozen", "bold red") if shard.frozen else "",
         (", not written completely", "yellow") if shard.unfinished else "",
     )
-    return line.append("\n  ").append_text(plain(shard.error.error, "red")) if shard.error else line
+    return (
+        line.append("\n  ").append_text(plain(f"failed: {shard.error.reason}: {shard.error.error}", "red"))
+        if shard.error
+        else line
+    )
 
 
 def _publishing(policy: SourcePolicyState, now: datetime) -> Text:
@@ -105,7 +109,7 @@ def _publishing(policy: SourcePolicyState, now: datetime) -> Text:
         state.append_text(plain(policy.blocked.error, "red")).append(f"\n→ {policy.remedy}")
     if policy.room is not None:
         state.append(
-            f"\n{_count(policy.room, 'shard')} fit, as the source principals were read {_ago(policy.looked_at, now)}"
+            f"\nroom for {_count(policy.room, 'shard')} in all, as the source principals were read {_ago(policy.looked_at, now)}"
         )
     state.append(f"\nchecked against IAM {_ago(policy.checked_at, now)}, all verified {_ago(policy.verified_at, now)}")
     if policy.repairs:

@@ -101,9 +101,9 @@ def judge_source_policy(records: Records, settings: Settings) -> Finding:
     unfinished = [shard.policy_name for shard in state.shards if shard.unfinished]
     if unfinished:
         return cant_tell(f"{', '.join(unfinished)}: not written completely", "rolecall doctor, again in a minute")
-    room = "" if state.room is None else f", and {state.room} fit"
+    room = "" if state.room is None else f" of {state.room} that fit"
     verified = f"{state.verified_at:%Y-%m-%d %H:%M}" if state.verified_at else "never"
-    return ok(f"{len(state.shards)} shards are written{room}; all verified: {verified}")
+    return ok(f"{len(state.shards)} shards{room} are written, and all of them were verified: {verified}")
 
 
 def judge_freeze(records: Records, settings: Settings) -> Finding:
