@@ -296,7 +296,12 @@ class _Run:
         if scope is Scope.ACCOUNTS and contents and contents[0].scope is Scope.ORGANIZATION:
             # An account whose access is not known keeps it, if the organization's statement granted it.
             rows[Access.GRANTED] |= unknown - contents[0].excluded
-        full = [index for index, record in records.items() if record.error is not None or index in self._shards.failed]
+        # A shard that was never written is tried again before another one is opened in its place.
+        full = [
+            index
+            for index, record in records.items()
+            if index in self._shards.failed or (record.error is not None and record.versions)
+        ]
         return assign(contents, rows, self._settings, scope=scope, max_shards=max_shards, full=full)
 
     def _why_not_opened(self, index: int) -> Problem | None:

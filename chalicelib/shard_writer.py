@@ -89,11 +89,12 @@ class ShardWriter:
                 record = self.records[index] = found
             desired = desired_shard(self._settings, content, self._organization_id, record)
             denied = record.denied_principals if content.frozen and record.is_frozen else frozenset[str]()
-            begun = replace(record, applying=desired, denied_principals=denied)
+            begun = replace(record.begun(desired), denied_principals=denied)
             self._save(index, begun)
             version_id = self._apply(record, desired)
             written = replace(desired, version_id=version_id)
-            self._save(index, replace(begun, applied=written, applying=None, error=None, written_at=self._now()))
+            finished = replace(begun, applied=written, unfinished=(), applying=None)
+            self._save(index, replace(finished, error=None, written_at=self._now()))
 
     def _apply(self, record: ShardRecord, desired: AppliedShard) -> str:
         """Carry out the plan from what was last applied, and return the default version."""
@@ -104,11 +105,13 @@ class ShardWriter:
         try:
             return self._carry_out(record.name, (*plan(last, wanted), *former)) or known
         except RetryableError as error:
-            if error.reason is not Reason.STALE_READ:
-                raise
-        # The policy isn't there: it was deleted by hand.
-        observed = self._policies.observe(record.name)
-        return self._carry_out(record.name, plan(observed, wanted)) or known
+            return self._write_deleted(wanted, error) or known
+
+    def _write_deleted(self, wanted: SourcePolicy, error: RetryableError) -> str | None:
+        """Write a policy that was deleted by hand, which IAM answered a write with; raise any other error."""
+        if error.reason is not Reason.STALE_READ:
+            raise error
+        return self._carry_out(wanted.name, plan(self._policies.observe(wanted.name), wanted))
 
     def _carry_out(self, name: str, actions: "Iterable[Action]") -> str | None:
         written = None
@@ -133,21 +136,23 @@ class ShardWriter:
 
     def _freeze(self, index: int, record: ShardRecord) -> None:
         last = record.versions[-1]
-        frozen = replace(last, content=replace(last.content, frozen=True))
-        begun = replace(record, applying=frozen)
+        frozen = _frozen(last)
+        begun = record.begun(frozen)
         self._save(index, begun)
         text = document(self._settings, frozen.content, self._organization_id)
-        version_id = self._carry_out(record.name, [WriteVersion(text) if record.applied else CreatePolicy(text)])
-        # What was unfinished before, as an attachment, still is; but IAM denies everything in both versions now.
-        denied = record.applied and replace(record.applied, content=replace(record.applied.content, frozen=True))
-        written = replace(
-            frozen, digest=digest(self._settings, frozen.content, self._organization_id), version_id=version_id or ""
-        )
-        finished = (
-            replace(begun, applied=written, applying=None)
-            if record.applying is None
-            else replace(begun, applied=denied)
-        )
+        try:
+            version_id = self._carry_out(record.name, [WriteVersion(text) if record.applied else CreatePolicy(text)])
+        except RetryableError as error:
+            wanted = desired_policy(self._settings, record.name, frozen, self._organization_id)
+            version_id = self._write_deleted(wanted, error)
+        if record.applying is None:
+            digested = digest(self._settings, frozen.content, self._organization_id)
+            written = replace(frozen, digest=digested, version_id=version_id or "")
+            finished = replace(begun, applied=written, applying=None)
+        else:
+            # What was unfinished before, as an attachment, still is; but IAM denies everything in all versions now.
+            denied = _frozen(record.applied) if record.applied else None
+            finished = replace(begun, applied=denied, unfinished=tuple(map(_frozen, record.unfinished)))
         self._save(index, replace(finished, written_at=self._now()))
 
     def _confirm_freeze(self, index: int, record: ShardRecord) -> None:
@@ -302,3 +307,7 @@ class ShardWriter:
         self._hold()
         self._table.write_shard(record)
         self.records[index] = record
+
+
+def _frozen(version: AppliedShard) -> AppliedShard:
+    return replace(version, content=replace(version.content, frozen=True))

@@ -70,12 +70,14 @@ class Problem:
 class ShardRecord:
     """What publish recorded of one shard.
 
-    `applied` is what IAM was last known to say, `applying` what it is being given (after a failure: either may be true).
+    `applied` is what IAM was last known to say, `applying` what it is being given (after a failure: either may be true), and
+    `unfinished` what earlier writes that did not finish may have given it since `applied`.
     `denied_principals` are those that a read of IAM showed attached while it denied everything.
     """
 
     name: str
     applied: AppliedShard | None = None
+    unfinished: tuple[AppliedShard, ...] = ()
     applying: AppliedShard | None = None
     error: Problem | None = None
     written_at: datetime | None = None
@@ -84,8 +86,8 @@ class ShardRecord:
 
     @property
     def versions(self) -> tuple[AppliedShard, ...]:
-        """What IAM may say: one, or two while a write is unfinished."""
-        return tuple(each for each in (self.applied, self.applying) if each is not None)
+        """What IAM may say: one, or several while a write is unfinished."""
+        return tuple(each for each in (self.applied, *self.unfinished, self.applying) if each is not None)
 
     @property
     def content(self) -> ShardContent:
@@ -101,6 +103,40 @@ class ShardRecord:
     def is_frozen(self) -> bool:
         """Whether IAM was given the freeze's deny, and nothing else since."""
         return bool(self.versions) and all(each.content.frozen for each in self.versions)
+
+    def begun(self, applying: AppliedShard) -> "ShardRecord":
+        """Return the record of a write that begins; what an unfinished write may have given IAM stays in it."""
+        earlier = [*self.unfinished, *([self.applying] if self.applying else [])]
+        unfinished = _extremes([each for each in earlier if each != applying])
+        return replace(self, unfinished=unfinished, applying=applying)
+
+
+def _extremes(versions: Sequence[AppliedShard]) -> tuple[AppliedShard, ...]:
+    """Return at most two versions a scope that grant surely, and may grant, what some versions do."""
+    found: list[AppliedShard] = []
+    for scope in Scope:
+        same = [each for each in versions if each.content.scope is scope]
+        if len(same) > 2:  # noqa: PLR2004 - the narrowest and the widest
+            accounts, excluded = [each.content.accounts for each in same], [each.content.excluded for each in same]
+            frozen, attached = [each.content.frozen for each in same], [each.attached for each in same]
+            narrowest = ShardContent(
+                accounts=frozenset.intersection(*accounts),
+                excluded=frozenset.union(*excluded),
+                scope=scope,
+                frozen=all(frozen),
+            )
+            widest = ShardContent(
+                accounts=frozenset.union(*accounts),
+                excluded=frozenset.intersection(*excluded),
+                scope=scope,
+                frozen=any(frozen),
+            )
+            same = [
+                AppliedShard(content=narrowest, attached=frozenset.intersection(*attached)),
+                AppliedShard(content=widest, attached=frozenset.union(*attached)),
+            ]
+        found += same
+    return tuple(found)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -261,7 +297,7 @@ class Records:
             return TerminalError(Reason.NAMES_CHANGED, changed)
         if access is Access.GRANTED or self.grants(account_id, access):
             return None
-        if self.status is None:
+        if self.status is None or self.status.looked_at is None:
             return RetryableError(
                 Reason.SOURCE_POLICY_PENDING, "publish has yet to check the source policy: it is asked to"
             )
@@ -384,8 +420,9 @@ def assign(
     waiting = set(rows.get(Access.GRANTED, ()))
     for content in current:
         mine = sorted(content.accounts - revoked - seen)
-        seen.update(mine)
         kept.append(mine[:limit])
+        # What doesn't fit stays in a later shard that has it already.
+        seen.update(mine[:limit])
         waiting.update(mine[limit:])
     newcomers = sorted(waiting.difference(*kept), reverse=True)
     for index, accounts in enumerate(kept):

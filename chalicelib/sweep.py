@@ -445,10 +445,11 @@ def _is_granted(row: LedgerRow | None) -> bool:
 
 
 def _is_recorded(account: Account, row: LedgerRow | None, ineligible: Reason | None) -> bool:
-    """Whether the row says what the listing says; of an account that failed it may say nothing yet."""
+    """Whether the row says what the listing says, or why an eligible account failed, which leaves its access as it was."""
     if row is None:
         return False
-    return row.access is access_for(account, ineligible) or (ineligible is None and row.access is None)
+    failed = row.access is None or row.outcome is Outcome.FAILED
+    return row.access is access_for(account, ineligible) or (ineligible is None and failed)
 
 
 def _is_selected(account: Account, row: LedgerRow | None, ineligible: Reason | None, request: Request) -> bool:

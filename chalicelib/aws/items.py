@@ -45,6 +45,8 @@ def encode(value: Any) -> Any:  # noqa: ANN401 - any field of a dataclass
 
 def decode(kind: Any, value: Any) -> Any:  # noqa: ANN401 - a type, and what an item holds
     """Parse what `encode` returned for a field of a type; raise ValueError or TypeError for anything else."""
+    if kind is AccountId:  # by far the most values
+        return _checked(value, value, is_right=is_account_id(value))
     arguments = get_args(kind)
     if isinstance(kind, type) and is_dataclass(kind):
         hints = _hints(kind)
@@ -61,8 +63,6 @@ def decode(kind: Any, value: Any) -> Any:  # noqa: ANN401 - a type, and what an 
         return _checked(moment, value, is_right=moment.tzinfo is not None)
     if kind is int:
         return int(_checked(value, value, is_right=isinstance(value, Decimal) and value == int(value) >= 0))
-    if kind is AccountId:
-        return _checked(value, value, is_right=is_account_id(value))
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return kind(value)
     return _checked(value, value, is_right=isinstance(value, get_origin(kind) or kind))

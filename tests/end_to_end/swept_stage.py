@@ -4,8 +4,12 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from chalicelib.accounts import written_moment
+from chalicelib.aws.source_policy_table import SourcePolicyTable
+from chalicelib.source_policy import Records
 from local.organization import Document, LocalOrganization
 from local.waiting import until
 from tests.end_to_end.deployed_stage import PATIENCE, Stage, logged_at
@@ -47,6 +51,22 @@ class SweptStage(Stage):
 
     def role(self, account_id: str) -> Role | None:
         return role_of(self.organization, account_id, self.settings.member_role_name)
+
+    def records(self) -> Records:
+        """Read the source-policy table as the functions do."""
+        table = self.environment["SOURCE_POLICY_TABLE"]
+        return SourcePolicyTable(self.settings, self.organization.client("dynamodb"), table).load()
+
+    def age_records(self) -> None:
+        """Let every shard have been written longer ago than a resync waits for IAM to show it."""
+        long_ago = {":at": {"S": written_moment(datetime.now(UTC) - timedelta(hours=1))}}
+        for record in self.records().shards:
+            self.organization.client("dynamodb").update_item(
+                TableName=self.environment["SOURCE_POLICY_TABLE"],
+                Key={"policy_name": {"S": record.name}},
+                UpdateExpression="SET written_at = :at",
+                ExpressionAttributeValues=long_ago,
+            )
 
     def all_passes(self) -> list[dict[str, Any]]:
         """Read the canonical lines of every account, in their order."""

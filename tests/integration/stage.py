@@ -15,6 +15,8 @@ from moto.backends import get_backend
 from samtranslator.yaml_helper import yaml_parse
 
 from chalicelib.bootstrap import Application
+from chalicelib.settings import Settings
+from chalicelib.source_policy import capacity
 from chalicelib.telemetry import metrics
 from deploy.aws import Place
 from deploy.intrinsics import resolve
@@ -142,6 +144,12 @@ class Stage:
     def send(self, body: str) -> None:
         """Put a message on the queue by hand."""
         self._sqs.send_message(QueueUrl=self.environ["QUEUE_URL"], MessageBody=body)
+
+    def send_dead(self, queue: str, body: str) -> None:
+        """Put a message on a dead-letter queue, "Accounts" or "Publish"."""
+        fifo: Any = {"MessageGroupId": "source-policy", "MessageDeduplicationId": uuid4().hex}
+        url = self._values[f"{queue}DeadLetterQueue"]
+        self._sqs.send_message(QueueUrl=url, MessageBody=body, **(fifo if queue == "Publish" else {}))
 
     def ask(self, *account_ids: str) -> None:
         """Put a message for each account on the queue."""
@@ -334,6 +342,11 @@ class Stage:
     def lose_ledger(self) -> None:
         for account_id in self.verdicts():
             self.ledger.delete_item(Key={"account_id": account_id})
+
+    def full_shard(self, *account_ids: str) -> list[str]:
+        """Return as many accounts as a shard holds, some of which are given."""
+        room = capacity(Settings.from_env(self.environ)) - len(account_ids)
+        return [*account_ids, *(f"9{number:011}" for number in range(room))]
 
     def fill(self, name: str, account_ids: Collection[str]) -> None:
         """Have a shard's record grant just these accounts; those without a row keep what they have."""
