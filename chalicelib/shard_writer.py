@@ -88,7 +88,7 @@ class ShardWriter:
             if not record.versions and (found := self.find(index)) is not None:
                 record = self.records[index] = found
             desired = desired_shard(self._settings, content, self._organization_id, record)
-            denied = record.denied_principals if content.frozen and record.is_frozen else frozenset[str]()
+            denied = record.denied_principals if content.frozen and record.is_frozen else None
             begun = replace(record.begun(desired), denied_principals=denied)
             self._save(index, begun)
             version_id = self._apply(record, desired)
