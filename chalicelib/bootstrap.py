@@ -9,6 +9,7 @@ from functools import cache, cached_property
 from typing import Any
 
 import boto3
+from botocore.config import Config
 
 from chalicelib import member_role, session_policies, source_policy
 from chalicelib.announce import announce
@@ -128,11 +129,17 @@ class Application:
 
     @cached_property
     def _publisher(self) -> Publisher:
+        # Under a run lease, no call may outlast it.
+        config = publish_config(self._settings.threads)
+        table = SourcePolicyTable(
+            self._settings, self._client("dynamodb", config), self._environ["SOURCE_POLICY_TABLE"]
+        )
+        sessions = Sessions(self._settings, self._client("sts", config))
         return Publisher(
             self._settings,
-            self._table,
+            table,
             self._ledger,
-            lambda settings: IamPolicies(settings, self._sessions, self._source_iam),
+            lambda settings: IamPolicies(settings, sessions, self._source_iam),
             self._publish_queue,
             self._organization.organization_id,
             self._clock,
@@ -198,10 +205,10 @@ class Application:
     def _dynamodb(self) -> Any:
         return self._client("dynamodb")
 
-    def _client(self, service: str) -> Any:
+    def _client(self, service: str, config: Config | None = None) -> Any:
         make: Any = self._session.client  # whose overloads want to know the service
         with models_loading():
-            return make(service, config=self._config)
+            return make(service, config=config or self._config)
 
     @cached_property
     def _config(self) -> Any:

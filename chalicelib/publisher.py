@@ -83,16 +83,18 @@ class RunLease:
 
         A run also ends early when a freeze was asked for, or lifted, since it began, so that the freeze doesn't wait for it.
         """
-        now = self._clock()
-        if now >= self._last_write:
-            raise RunEndedError("the function's time is nearly over")
-        if now - self._renewed_at < _RENEW_SECONDS:
-            return
-        if not self._table.renew_run(self._owner, until=now + LEASE_SECONDS):
-            raise RunEndedError("another run took the lease")
-        self._renewed_at = now
-        if self._table.control().frozen != self.frozen:
-            raise RunEndedError("a freeze was asked for, or lifted")
+        while True:
+            now = self._clock()
+            if now >= self._last_write:
+                raise RunEndedError("the function's time is nearly over")
+            if now - self._renewed_at < _RENEW_SECONDS:
+                return
+            if not self._table.renew_run(self._owner, until=now + LEASE_SECONDS):
+                raise RunEndedError("another run took the lease")
+            self._renewed_at = now
+            if self._table.control().frozen != self.frozen:
+                raise RunEndedError("a freeze was asked for, or lifted")
+            # These calls may have taken as long as the lease lasts: look at the clock again.
 
 
 class Publisher:
@@ -203,6 +205,7 @@ class _Run:
             settings, member_role_name=names.member_role_name, source_policy_name=names.source_policy_name
         )
         self._policies = policies(self._settings)
+        self._policies.before_write = lease.hold
         self._shards = ShardWriter(self._settings, self._status.organization_id, table, self._policies, lease.hold, now)
         self._shards.records = dict(self._records.by_index)
         self._rows: dict[AccountId, AccessRow] = {}

@@ -50,6 +50,8 @@ class IamPolicies:
         self._settings = settings
         self._sessions = sessions
         self._client = client
+        # Called before each call that writes, since an action may take several; it raises if a write must not begin.
+        self.before_write: Callable[[], None] = lambda: None
 
     @contextmanager
     def _entered(self, doing: str, powers: Callable[[Settings], Document] = source_policy_read) -> Iterator[None]:
@@ -124,13 +126,16 @@ class IamPolicies:
             for principal_arn in sorted(observed.attached):
                 self._detach(arn, parse_principal(principal_arn))
             for version_id in self._versions(arn, default=False):
+                self.before_write()
                 self._client.delete_policy_version(PolicyArn=arn, VersionId=version_id)
+            self.before_write()
             self._client.delete_policy(PolicyArn=arn)
 
     def _delete_unseen(self, arn: str) -> None:
         """Delete a policy that was created a moment ago and that IAM doesn't show yet."""
         with self._entered(f"deleting {arn}", source_policy_delete):
             try:
+                self.before_write()
                 self._client.delete_policy(PolicyArn=arn)
             except ClientError as error:
                 if error_code(error) == "DeleteConflict":
@@ -207,6 +212,7 @@ class IamPolicies:
     def _create(self, name: str, document: Document) -> str:
         tags = self._settings.ownership_tags
         try:
+            self.before_write()
             answer = self._client.create_policy(
                 PolicyName=name,
                 PolicyDocument=document.text,
@@ -227,6 +233,7 @@ class IamPolicies:
 
     def _tag(self, arn: str) -> None:
         tags = self._settings.ownership_tags
+        self.before_write()
         self._client.tag_policy(PolicyArn=arn, Tags=[{"Key": key, "Value": value} for key, value in tags.items()])
 
     def _write_version(self, arn: str, document: Document) -> str:
@@ -239,6 +246,7 @@ class IamPolicies:
         return self._create_version(arn, document)
 
     def _create_version(self, arn: str, document: Document) -> str:
+        self.before_write()
         answer = self._client.create_policy_version(PolicyArn=arn, PolicyDocument=document.text, SetAsDefault=True)
         return answer["PolicyVersion"]["VersionId"]
 
@@ -252,6 +260,7 @@ class IamPolicies:
     def _delete_version(self, arn: str, version_id: str) -> bool:
         """Delete a version, or return False if it is gone, or the default: the list that named it was out of date."""
         try:
+            self.before_write()
             self._client.delete_policy_version(PolicyArn=arn, VersionId=version_id)
         except ClientError as error:
             if error_code(error) not in {"NoSuchEntity", "DeleteConflict"}:
@@ -262,8 +271,10 @@ class IamPolicies:
     def _attach(self, arn: str, principal: Principal) -> None:
         try:
             if principal.kind == "role":
+                self.before_write()
                 self._client.attach_role_policy(RoleName=principal.name, PolicyArn=arn)
             else:
+                self.before_write()
                 self._client.attach_user_policy(UserName=principal.name, PolicyArn=arn)
         except ClientError as error:
             if error_code(error) == "NoSuchEntity" and "attachable" not in str(error):
@@ -273,8 +284,10 @@ class IamPolicies:
     def _detach(self, arn: str, principal: Principal) -> None:
         try:
             if principal.kind == "role":
+                self.before_write()
                 self._client.detach_role_policy(RoleName=principal.name, PolicyArn=arn)
             else:
+                self.before_write()
                 self._client.detach_user_policy(UserName=principal.name, PolicyArn=arn)
         except ClientError as error:
             if error_code(error) != "NoSuchEntity":
