@@ -81,26 +81,31 @@ class RunLease:
 
         A run also ends early when a freeze was asked for, or lifted, since it began, so that the freeze doesn't wait for it.
         """
-        now = self._clock()
-        if now >= self._last_write:
-            raise RunEndedError("the function's time is nearly over")
-        if now - self._renewed_at < _RENEW_SECONDS:
-            return
-        if not self._table.renew_run(self._owner, until=now + LEASE_SECONDS):
-            raise RunEndedError("another run took the lease")
-        self._renewed_at = now
-        if self._table.control().frozen != self.frozen:
-            raise RunEndedError("a freeze was asked for, or lifted")
+        while True:
+            now = self._clock()
+            if now >= self._last_write:
+                raise RunEndedError("the function's time is nearly over")
+            if now - self._renewed_at < _RENEW_SECONDS:
+                return
+            if not self._table.renew_run(self._owner, until=now + LEASE_SECONDS):
+                raise RunEndedError("another run took the lease")
+            self._renewed_at = now
+            if self._table.control().frozen != self.frozen:
+                raise RunEndedError("a freeze was asked for, or lifted")
+            # These calls may have taken as long as the lease lasts: look at the clock again.
 
 
 @dataclass(frozen=True, kw_only=True)
 class Publisher:
-    """Runs one publish at a time; `policies` makes the IAM adapter for given settings, `clock` is in seconds since the epoch."""
+    """Runs one publish at a time.
+
+    `policies` makes the IAM adapter for given settings and what it calls before each write; `clock` is in seconds since the epoch.
+    """
 
     settings: Settings
     table: "SourcePolicyTable"
     ledger: "Ledger"
-    policies: Callable[[Settings], "IamPolicies"]
+    policies: Callable[[Settings, Callable[[], None]], "IamPolicies"]
     queue: "PublishQueue"
     organization_id: Callable[[], str]
     clock: Callable[[], float]
@@ -164,7 +169,7 @@ class _Run:
         self._settings = replace(
             publisher.settings, member_role_name=names.member_role_name, source_policy_name=names.source_policy_name
         )
-        self._policies = publisher.policies(self._settings)
+        self._policies = publisher.policies(self._settings, lease.hold)
         self._shards = ShardWriter(
             self._settings, self._status.organization_id, publisher.table, self._policies, lease.hold, publisher.now
         )

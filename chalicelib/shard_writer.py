@@ -116,7 +116,6 @@ class ShardWriter:
     def _carry_out(self, name: str, actions: "Iterable[Action]") -> str | None:
         written = None
         for action in actions:
-            self._hold()
             version_id = self._policies.carry_out(name, action)
             if version_id is not None:
                 written = version_id
@@ -159,7 +158,6 @@ class ShardWriter:
         observed = self._policies.observe(record.name)
         content = self._parse(observed) if observed else None
         if observed is not None and content is not None and content.frozen:
-            self._hold()
             self._save(index, replace(record, denied_principals=observed.attached))
 
     def restore(self, expected: int) -> None:
@@ -260,7 +258,6 @@ class ShardWriter:
         actions = plan(observed, wanted)
         version_id = self._carry_out(record.name, actions) or (observed.version_id if observed else "")
         self.repairs += [{"policy_name": record.name, "action": type(action).__name__} for action in actions]
-        self._hold()
         applied = replace(desired, version_id=version_id)
         written_at = self._now() if actions else record.written_at
         verified = replace(record, applied=applied, error=None, verified_at=self._now(), written_at=written_at)
@@ -276,14 +273,12 @@ class ShardWriter:
                 return
             if found is None:
                 return
-            self._hold()
             self._policies.delete(found.name)
             self.repairs.append({"policy_name": found.name, "action": "DeletePolicy"})
 
     def delete(self, index: int) -> bool:
         """Delete a shard from IAM, and return whether it is gone; its record stays."""
         with self._collecting(index):
-            self._hold()
             self._policies.delete(self.records[index].name)
         return index not in self.failed
 
