@@ -81,9 +81,7 @@ def test_created_account_gets_role_row_and_access(organization: Organization) ->
         attached={"Reader"},
     )
     row = stage.row(account_id)
-    assert {
-        key: row.pop(key) for key in ("outcome", "change", "access", "access_role", "trigger", "attempts")
-    } == {
+    assert {key: row.pop(key) for key in ("outcome", "change", "access", "access_role", "trigger", "attempts")} == {
         "outcome": "enrolled",
         "change": "created",
         "access": "granted",
