@@ -145,6 +145,13 @@ class Stage:
         """Put a message on the queue by hand."""
         self._sqs.send_message(QueueUrl=self.environ["QUEUE_URL"], MessageBody=body)
 
+    def ask_publish(self, body: str = "{}") -> None:
+        """Put a message on the publish queue by hand."""
+        url, unique = self.environ["PUBLISH_QUEUE_URL"], uuid4().hex
+        self._sqs.send_message(
+            QueueUrl=url, MessageBody=body, MessageGroupId="source-policy", MessageDeduplicationId=unique
+        )
+
     def send_dead(self, queue: str, body: str) -> None:
         """Put a message on a dead-letter queue, "Accounts" or "Publish"."""
         fifo: Any = {"MessageGroupId": "source-policy", "MessageDeduplicationId": uuid4().hex}
@@ -267,14 +274,17 @@ class Stage:
                 message.visible_at = 0
 
     def _is_visible(self, queue: str, seconds: float = 0.0) -> bool:
-        """Whether a queue has a message that is visible in so many seconds."""
-        return any(message.visible_at <= (time.time() + seconds) * 1000 for message in self._messages(queue))
+        """Whether a message can be received in so many seconds; a hidden one of a FIFO queue's group keeps the others back."""
+        visible = [message.visible_at <= (time.time() + seconds) * 1000 for message in self._messages(queue)]
+        return all(visible) and visible != [] if queue == "PublishQueue" else any(visible)
 
     def _move(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Put what is in a dead-letter queue back where it came from, as SQS does on its own time."""
         name = "Publish" if params["SourceArn"] == self._values["PublishDeadLetterQueue.Arn"] else "Accounts"
         dead = self._messages(f"{name}DeadLetterQueue")
-        fifo: Any = {"MessageGroupId": "source-policy", "MessageDeduplicationId": uuid4().hex} if name == "Publish" else {}
+        fifo: Any = (
+            {"MessageGroupId": "source-policy", "MessageDeduplicationId": uuid4().hex} if name == "Publish" else {}
+        )
         for message in dead:
             self._sqs.send_message(QueueUrl=self._values[f"{name}Queue"], MessageBody=message.body, **fifo)
         dead.clear()

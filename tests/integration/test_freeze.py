@@ -153,9 +153,7 @@ def test_a_shard_that_cannot_be_written_keeps_no_other_from_being_frozen(
 
 
 @pytest.mark.parametrize("operation", ["dynamodb:Scan", "iam:GetAccountSummary", "iam:AttachRolePolicy"])
-def test_a_freeze_comes_before_everything_else(
-    organization: Organization, boundary: Boundary, operation: str
-) -> None:
+def test_a_freeze_comes_before_everything_else(organization: Organization, boundary: Boundary, operation: str) -> None:
     """The rows can't be read, the principals can't be looked up, or an attachment fails: the freeze is written all the same."""
     organization.make_role(f"arn:aws:iam::{MANAGEMENT}:role/Another")
     account_id = organization.member()
