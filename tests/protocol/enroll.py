@@ -24,7 +24,7 @@ def enroll(world: World, rules: Rules, accounts: Sequence[str]) -> Steps:
         yield None
         if world.random.random() < world.failure_rate:
             retry.add(account)
-            access[account] = row.access if rules.failure_keeps_access else (row.access or Access.NONE)
+            access[account] = row.access or (None if rules.failure_keeps_access else Access.NONE)
             continue
         access[account] = Access.GRANTED if world.eligible[account] and not row.retired else Access.NONE
         yield None

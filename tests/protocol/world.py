@@ -194,7 +194,9 @@ class Policy:
 
     def read(self, at: float) -> tuple[Content, int]:
         """Return content and default version as they were at a time."""
-        return next((content, version) for time, content, version in reversed(self._history) if time <= at)
+        past = (entry for entry in reversed(self._history) if entry[0] <= at)
+        _, content, version = next(past, self._history[0])
+        return content, version
 
     def _set_default(self, now: float, content: Content) -> None:
         version = self.default + 1
