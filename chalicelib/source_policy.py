@@ -52,7 +52,7 @@ class AppliedShard:
     `version_id` is the version that the document became, empty if it is not known.
     """
 
-    content: ShardContent = field(default_factory=ShardContent)
+    content: ShardContent = field(default_factory=ShardContent, metadata={"inline": True})
     digest: str = ""
     attached: frozenset[str] = frozenset()
     version_id: str = ""
