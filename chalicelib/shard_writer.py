@@ -36,12 +36,14 @@ from chalicelib.telemetry import logger
 if TYPE_CHECKING:
     from chalicelib.aws.iam_policies import IamPolicies
     from chalicelib.aws.source_policy_table import SourcePolicyTable
+    from chalicelib.run_lease import RunLease
     from chalicelib.source_policy import Action
 
 _CONSISTENT_AFTER = timedelta(
     minutes=2
 )  # IAM shows by then what it was given ("Changes that I make are not always immediately visible")
 _VERIFY_AFTER = timedelta(days=1)
+_MAX_GAP = 3  # names without a policy after which no further shard is looked for
 
 
 class ShardWriter:
@@ -56,15 +58,15 @@ class ShardWriter:
         organization_id: str,
         table: "SourcePolicyTable",
         policies: "IamPolicies",
-        hold: Callable[[], None],
+        lease: "RunLease",
         now: Callable[[], datetime],
     ) -> None:
-        """Take `hold`, which raises if the run must not write any more and is called before each write."""
+        """Take the run's lease, which is renewed before each write."""
         self._settings = settings
         self._organization_id = organization_id
         self._table = table
         self._policies = policies
-        self._hold = hold
+        self._lease = lease
         self._now = now
         self.records: dict[int, ShardRecord] = {}
         self.failed: set[int] = set()
@@ -89,12 +91,12 @@ class ShardWriter:
                 record = self.records[index] = found
             desired = desired_shard(self._settings, content, self._organization_id, record)
             denied = record.denied_principals if content.frozen and record.is_frozen else None
-            begun = replace(record.begun(desired), denied_principals=denied)
+            begun = replace(record.begun(desired), denied_principals=denied, written_at=self._now())
             self._save(index, begun)
             version_id = self._apply(record, desired)
             written = replace(desired, version_id=version_id)
             finished = replace(begun, applied=written, unfinished=(), applying=None)
-            self._save(index, replace(finished, error=None, written_at=self._now()))
+            self._save(index, replace(finished, error=None))
 
     def _apply(self, record: ShardRecord, desired: AppliedShard) -> str:
         """Carry out the plan from what was last applied, and return the default version."""
@@ -160,32 +162,33 @@ class ShardWriter:
         if observed is not None and content is not None and content.frozen:
             self._save(index, replace(record, denied_principals=observed.attached))
 
-    def restore(self, expected: int) -> None:
-        """Make records of what IAM holds, where records were lost; `expected` shards were opened, or more.
+    def restore(self, opened: int | None) -> None:
+        """Make records of what IAM holds, where records were lost; `opened` is how many shards were opened, None if that was lost.
 
-        A policy that isn't exactly as publish writes it is foreign: its shard is not written until it is deleted.
+        IAM may show what it was told a moment before: each restored shard counts as unfinished, and is written again. A policy that
+        isn't exactly as publish writes it is foreign: its shard is not written until it is deleted.
         """
-        restored: dict[int, ShardRecord] = {}
+        found: dict[int, ShardRecord] = {}
+        last = max(self.records, default=-1)
         for index in count():
-            if index in self.records:
-                restored[index] = self.records[index]
-                continue
-            name = shard_name(self._settings, index)
-            try:
-                found = self.find(index)
-            except TerminalError as error:
-                restored[index] = ShardRecord(name=name, error=Problem(error.reason, str(error)))
-                continue
-            if found is None and index >= max([expected, *(each + 1 for each in self.records)]):
+            # Where the count was lost, a shard that never reached IAM must not hide the next ones.
+            if index > last + _MAX_GAP if opened is None else index >= max(opened, last + 1):
                 break
-            restored[index] = found or ShardRecord(name=name)
-        while len(restored) > expected and not restored[len(restored) - 1].versions:
-            del restored[len(restored) - 1]  # foreign, and never opened
-        lost = restored.keys() - self.records.keys()
-        self.records = restored
-        for index in sorted(lost):
-            logger.error("record was lost and is restored from IAM", policy_name=restored[index].name)
-            self._save(index, restored[index])
+            if index not in self.records:
+                found[index] = self._restored(index)
+                last = index if found[index].versions else last
+        for index, record in found.items():
+            if index <= last:
+                logger.error("record was lost and is restored from IAM", policy_name=record.name)
+                self._save(index, record)
+
+    def _restored(self, index: int) -> ShardRecord:
+        name = shard_name(self._settings, index)
+        try:
+            found = self.find(index) or ShardRecord(name=name)
+        except TerminalError as error:
+            return ShardRecord(name=name, error=Problem(error.reason, str(error)))
+        return replace(found, applying=found.applied)
 
     def open(self, index: int) -> None:
         """Begin a further shard; IAM may hold it already, if its record was lost."""
@@ -295,11 +298,13 @@ class ShardWriter:
         logger.error("shard not written", policy_name=self.records[index].name, reason=error.reason, error=str(error))
         if isinstance(error, RetryableError):
             self.must_retry = True
+            if error.reason is Reason.SERVICE_ERROR:
+                self._lease.keep()
         else:
             self._save(index, replace(self.records[index], error=Problem(error.reason, str(error))))
 
     def _save(self, index: int, record: ShardRecord) -> None:
-        self._hold()
+        self._lease.hold()
         self._table.write_shard(record)
         self.records[index] = record
 

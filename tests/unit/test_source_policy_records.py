@@ -219,7 +219,7 @@ def shown(error: AccountError | None) -> tuple[type, Reason] | None:
         (BLOCKED, Access.EXCLUDED, NOW - timedelta(seconds=1), (TerminalError, Reason.QUOTA)),
         (BLOCKED, None, NOW + timedelta(seconds=1), (RetryableError, Reason.SOURCE_POLICY_PENDING)),
         (replace(BLOCKED, looked_at=None), None, NOW, (RetryableError, Reason.SOURCE_POLICY_PENDING)),
-        (replace(BLOCKED, looked_at=None), None, None, (TerminalError, Reason.QUOTA)),
+        (replace(BLOCKED, looked_at=None), None, None, (RetryableError, Reason.SOURCE_POLICY_PENDING)),
         (BLOCKED, Access.GRANTED, NOW, None),
     ],
 )
