@@ -161,7 +161,8 @@ class Simulation:
 
     def _stall(self, process: Process) -> None:
         """Pause a process; the messages of a run are delivered again meanwhile."""
-        process.ready_at = self.world.now + self._random.choice((3.0, 10.0, 30.0, 100.0)) * self._random.random()
+        until = self.world.now + self._random.choice((3.0, 10.0, 30.0, 100.0)) * self._random.random()
+        process.ready_at = max(process.ready_at, until)
         if process.publishes:
             self.world.publish_queue += [self.world.now] * process.messages
             process.messages = 0

@@ -230,6 +230,7 @@ class Publish:
 
     def _write_shard(self, shard: int, content: Content) -> Substeps:
         record = self._shards.get(shard, ShardRecord())
+        record = replace(record, written_at=self._now())
         if self._rules.record_before_iam:
             applying = record.applying if self._rules.applying_is_kept else ()
             applying = applying if applying and applying[-1] == content else (*applying, content)
@@ -241,7 +242,7 @@ class Publish:
         if not self._rules.call_follows_check:
             yield None
         try:
-            yield from self._call(self._world.write_policy(shard, content, self._started))
+            yield from self._call(self._world.write_policy(shard, content, self._rows, self._started))
         except TerminalError:
             if not self._rules.error_belongs_to_shard:
                 raise
@@ -283,6 +284,7 @@ class Publish:
             if not self._rules.verification_trusts_record:
                 yield from self._put_record(shard, ShardRecord(content))
             elif content != record.applied:
+                yield from self._renew_lease()
                 self._world.check_repair(shard)
                 yield from self._write_shard(shard, record.applied)
             for version in sorted(versions - {default}):

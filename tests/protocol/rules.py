@@ -79,7 +79,7 @@ class Rules:
 
     # Verification of what IAM says
     verification_waits: bool = True
-    """A shard that was written less than two minutes ago is not verified."""
+    """A shard whose last write began less than two minutes ago, even in vain, is not verified."""
     verification_trusts_record: bool = True
     """IAM is repaired from the record, instead of the record from IAM."""
 

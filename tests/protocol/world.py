@@ -89,7 +89,7 @@ class ShardRecord:
 
     applied: Content = EMPTY
     applying: tuple[Content, ...] = ()
-    written_at: float = 0.0
+    written_at: float = -1000.0  # when the last write ended, or began if it failed
     error: bool = False
 
     @property
@@ -268,10 +268,11 @@ class World:
         self._read_as_none |= {account for account, access in read.items() if access is Access.NONE}
         return read
 
-    def write_policy(self, shard: int, content: Content, started: float) -> Call:
-        """Begin to write a shard, for a run that has read all rows since it started."""
+    def write_policy(self, shard: int, content: Content, read: Mapping[str, Access | None], started: float) -> Call:
+        """Begin to write a shard, for a run that has read these rows since it started."""
         self._check_freeze(shard, content)
-        may_lose_access = self._read_as_none & self.may_lose_access
+        none = {account for account, access in read.items() if access is Access.NONE}
+        may_lose_access = (self._read_as_none | none) & self.may_lose_access
 
         def effect() -> None:
             if shard in self.broken_shards:
