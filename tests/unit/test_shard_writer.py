@@ -107,7 +107,7 @@ class Stored:
             assert frozenset.intersection(*(version.attached for version in versions)) <= attached
         if self.record.is_frozen and content is not None:
             assert content.frozen
-        if self.record.is_frozen and self.record.denied_principals:
+        if self.record.denied_principals:
             assert content is not None
             assert content.frozen
 
