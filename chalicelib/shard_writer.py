@@ -93,12 +93,12 @@ class ShardWriter:
             denied = record.denied_principals if content.frozen and record.is_frozen else None
             begun = replace(record.begun(desired), denied_principals=denied, written_at=self._now())
             self._save(index, begun)
-            version_id = self._apply(record, desired)
+            version_id = self._apply(index, record, desired)
             written = replace(desired, version_id=version_id)
             finished = replace(begun, applied=written, unfinished=(), applying=None)
             self._save(index, replace(finished, error=None))
 
-    def _apply(self, record: ShardRecord, desired: AppliedShard) -> str:
+    def _apply(self, index: int, record: ShardRecord, desired: AppliedShard) -> str:
         """Carry out the plan from what was last applied, and return the default version."""
         wanted = desired_policy(self._settings, record.name, desired, self._organization_id)
         last = last_applied_policy(self._settings, record, desired, self._organization_id)
@@ -107,13 +107,17 @@ class ShardWriter:
         try:
             return self._carry_out(record.name, (*plan(last, wanted), *former)) or known
         except RetryableError as error:
-            return self._write_deleted(wanted, error) or known
+            return self._write_deleted(index, wanted, error) or known
 
-    def _write_deleted(self, wanted: SourcePolicy, error: RetryableError) -> str | None:
+    def _write_deleted(self, index: int, wanted: SourcePolicy, error: RetryableError) -> str | None:
         """Write a policy that was deleted by hand, which IAM answered a write with; raise any other error."""
         if error.reason is not Reason.STALE_READ:
             raise error
-        return self._carry_out(wanted.name, plan(self._policies.observe(wanted.name), wanted))
+        observed = self._policies.observe(wanted.name)
+        if observed is None:
+            # Its attachments are gone with it, also for a run that finds this one stopped.
+            self._save(index, replace(self.records[index], applied=None, unfinished=()))
+        return self._carry_out(wanted.name, plan(observed, wanted))
 
     def _carry_out(self, name: str, actions: "Iterable[Action]") -> str | None:
         written = None
@@ -145,7 +149,7 @@ class ShardWriter:
             version_id = self._carry_out(record.name, [WriteVersion(text) if record.applied else CreatePolicy(text)])
         except RetryableError as error:
             wanted = desired_policy(self._settings, record.name, frozen, self._organization_id)
-            version_id = self._write_deleted(wanted, error)
+            version_id = self._write_deleted(index, wanted, error)
         if record.applying is None:
             digested = digest(self._settings, frozen.content, self._organization_id)
             written = replace(frozen, digest=digested, version_id=version_id or "")

@@ -174,7 +174,9 @@ class Cloud:
             raise refusal("AccessDenied", f"not authorized to perform: iam:{call.name} on resource: {arn}", 403)
         policy = self.iam.policy(arn)
         if ":policy/" in arn or arn in self.readers:
-            self.require(f"publish alone writes the source policy, as in {call} by {seen.name}", seen.function == "publish")
+            self.require(
+                f"publish alone writes the source policy, as in {call} by {seen.name}", seen.function == "publish"
+            )
         if policy is not None and call.name != "CreatePolicy" and not may_change(seen.settings, dict(policy.tags), arn):
             written = "applied" in self.shards().get(arn.rpartition("/")[2], {})
             self.require(f"nothing that is not ours is changed, as by {call}", written or seen.ours.get(arn) is True)

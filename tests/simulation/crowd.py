@@ -59,7 +59,5 @@ def crowd(cloud: Cloud, settings: Settings, *, free: int, others: int) -> None:
     table.write_shard(ShardRecord(name=SOURCE_POLICY, applied=applied, written_at=written_at))
     room = ATTACHMENTS - others
     table.write_status(
-        Status(
-            names=Names.of(settings), organization_id=ORGANIZATION_ID, shards=1, room=room, looked_at=written_at
-        )
+        Status(names=Names.of(settings), organization_id=ORGANIZATION_ID, shards=1, room=room, looked_at=written_at)
     )

@@ -21,9 +21,7 @@ class Report:
     divergences: list[str] = field(default_factory=list)
 
 
-def interrupted(
-    name: str, faults: Iterable[str], kind: type[Application] = Warm, *, distinct: bool = False
-) -> Report:
+def interrupted(name: str, faults: Iterable[str], kind: type[Application] = Warm, *, distinct: bool = False) -> Report:
     """Meet each call of a scenario with each fault; after an error the schedules come round, as they do by themselves.
 
     `distinct` leaves out the kills that leave the world that another one leaves.

@@ -58,7 +58,7 @@ def check_uninstalled(cloud: Cloud, settings: Settings, answer: Any) -> None:
         cloud.require(f"an uninstall grants no account, as {account_id}", not cloud.grants(account_id))
     held = {*cloud.source_policies(), *cloud.shards()}
     cloud.require(f"an uninstall leaves no source policy, as {held}", not held)
-    cloud.require("an uninstall forgets the names", bool(answer["accounts"]) or not cloud.status())
+    cloud.require("an uninstall forgets the names", bool(answer["accounts"]) or "names" not in cloud.status())
 
 
 def _check_account(cloud: Cloud, settings: Settings, account_id: str, row: dict[str, Any], *, ineligible: bool) -> None:

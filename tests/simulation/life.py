@@ -452,9 +452,8 @@ class Life:
             if running.function == "publish":
                 lands_at = min(lands_at, running.called_at + LATE)
             self._late.append((lands_at, pending, running.name))
-            return self._again(running)
-        self.cloud.witness.publishing.pop(running.name, None)
-        return self._again(running)
+        if not any(name == running.name for _, _, name in self._late):
+            self.cloud.witness.publishing.pop(running.name, None)
         self._again(running)
 
     def _land(self, effect: Callable[[], Any]) -> None:

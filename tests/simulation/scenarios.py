@@ -129,18 +129,16 @@ def _by_hand(stage: Stage) -> None:
 
 
 def _full(stage: Stage) -> None:
-    """Let the first shard have room for one more account only."""
-    crowd(stage.cloud, settings_of(environ(**stage.settings)), free=2, others=0)
+    """Let the first shard be full."""
+    crowd(stage.cloud, settings_of(environ(**stage.settings)), free=1, others=0)
     stage.cloud.join(FIRST)
     stage.hear(FIRST)
     stage.work()
 
 
 def _overflow(stage: Stage) -> None:
-    """Enroll two accounts, of which one finds room."""
     stage.cloud.join(SECOND)
-    stage.cloud.join(THIRD)
-    stage.hear(SECOND, THIRD)
+    stage.hear(SECOND)
     stage.work()
 
 
@@ -395,6 +393,14 @@ def _freeze_in_vain(stage: Stage) -> None:
     _freeze(stage)
 
 
+def _deleted(stage: Stage) -> None:
+    _enrolled(stage)
+    reader = stage.cloud.iam.role(stage.cloud.reader)
+    assert reader is not None
+    stage.cloud.iam.put(reader.arn, replace(reader, attached=frozenset()))
+    stage.cloud.iam.put(source_policy_arn(), None)
+
+
 def _killed_in_the_middle(kills: Callable[[Call], bool]) -> Callable[[Stage], None]:
     def scene(stage: Stage) -> None:
         _enrolled(stage)
@@ -454,6 +460,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "freeze with the second shard unwritable": Scenario(_freeze_what_can_be, _unwritable(SECOND_SHARD, _overflowed)),
     "freeze with the only shard unwritable": Scenario(_freeze_in_vain, _unwritable(source_policy_arn(), _enrolled)),
+    "freeze of a deleted source policy": Scenario(_freeze, _deleted),
     "freeze after a kill before IAM": Scenario(_freeze, _killed_in_the_middle(_is_mark)),
     "freeze after a kill after IAM": Scenario(_freeze, _killed_in_the_middle(_is_version)),
 }

@@ -9,7 +9,7 @@ from tests.protocol.model import search
 from tests.simulation.boundary import simulated
 from tests.simulation.every_call import interrupted
 from tests.simulation.life import WAYS, first_broken
-from tests.simulation.one_fault import ERRORS, KILLS
+from tests.simulation.one_fault import ERRORS, KILLS, OVERLAP
 from tests.simulation.scenarios import SCENARIOS
 
 _PROTOCOL_SEEDS = 5_000  # of tests/protocol
@@ -26,7 +26,7 @@ def soak(minutes: float) -> int:
     broken: str | None = None
     runs = calls = 0
     for name in SCENARIOS:
-        report = interrupted(name, (*KILLS, *ERRORS))
+        report = interrupted(name, (*KILLS, OVERLAP, *ERRORS))
         runs, calls = runs + report.runs, calls + report.calls
         if report.divergences:
             sys.stdout.write("\n\n".join(report.divergences) + "\n")

@@ -97,7 +97,8 @@ class Witness:
             member = account_id in members
             had, has = (any(each.grants(account_id, member=member) for each in state[0]) for state in (before, after))
             if had is not has:
-                self._check_access(account_id, seen, has=has, named=any(account_id in each.named for each in before[0]))
+                grants = after[0] if has else before[0]
+                self._check_access(account_id, seen, has=has, named=any(account_id in each.named for each in grants))
         for name, was_frozen in before[1].items():
             thawed = was_frozen and after[1].get(name) is False
             asked = self._frozen.was((False,), seen.since) or self._uninstalling.was((True,), seen.since)
@@ -105,18 +106,21 @@ class Witness:
         for name, is_frozen in after[1].items():
             made = name not in before[1] and not is_frozen
             asked_for = self._frozen.was((False, None), seen.since)
-            cloud.require(f"what is made while all is frozen is frozen, as {name} by {seen.name}", not made or asked_for)
+            cloud.require(
+                f"what is made while all is frozen is frozen, as {name} by {seen.name}", not made or asked_for
+            )
 
     def _check_access(self, account_id: str, seen: "Seen", *, has: bool, named: bool) -> None:
         """Whether a change follows a row that said so at some time since the run began."""
         past = self._of(account_id)
         if has:
-            said = past.was(("granted", None), seen.since) or (past.value == "none" and self._cloud.scope != "accounts")
+            # Scope organization leaves out the excluded alone.
+            said = past.was(("granted", None), seen.since) or (past.value == "none" and not named)
             rule = f"access is opened to no account whose row denies it, as to {account_id} by {seen.name}"
         else:
             said = past.was(_DENIED, seen.since) or self._uninstalling.was((True,), seen.since)
-            # Scope organization grants accounts that were never enrolled.
-            said = said or (not named and past.value is None)
+            # Scope organization grants accounts that were never enrolled, and none that is no member.
+            said = said or (past.value is None and (not named or account_id not in self._cloud.members.members))
             rule = f"no account loses access without a row that says so, as {account_id} by {seen.name}"
         self._cloud.require(rule, said)
 
