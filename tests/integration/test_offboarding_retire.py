@@ -1,6 +1,5 @@
 """Retiring: the source policy first, then the role; the account stays retired until a backfill names it."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest

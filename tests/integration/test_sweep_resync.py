@@ -14,7 +14,7 @@ from chalicelib.source_policy import capacity, exclusion_capacity
 from chalicelib.telemetry import metrics
 from tests.integration.boundary import Boundary
 from tests.integration.drifts import ANOTHER_POLICY, HARMLESS, WITH_DEFAULTS
-from tests.integration.organization import MANAGEMENT, MEMBER_ROLE, OURS, READER, SOURCE_POLICY, Organization
+from tests.integration.organization import MANAGEMENT, MEMBER_ROLE, OURS, SOURCE_POLICY, Organization
 from tests.integration.stage import Stage
 from tests.integration.test_sweep_backfill import told, writes
 
