@@ -94,7 +94,7 @@ def test_newcomers_fail_before_a_role_is_made_and_are_granted_by_the_next_resync
     assert {call.operation for call in calls if call.is_write and call.operation.startswith("iam:")} == set()
 
     block.fix(organization)
-    fixed = Stage(organization, deployed=False, **dict(block.fixed))
+    fixed = Stage(organization, deployed="false", **dict(block.fixed))
     fixed.run("resync", {"accounts": "new"})
     fixed.work()
     assert fixed.verdict(first)[0] == "failed"  # what failed is the full resync's, and the rerun's

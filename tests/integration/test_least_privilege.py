@@ -5,6 +5,7 @@ there is to make, and what is allowed but was not called must stand, with its re
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -281,6 +282,23 @@ def test_every_session_in_an_account_allows_what_is_called_there_and_nothing_bes
         assert allowed == used
 
 
+def test_each_function_opens_sessions_for_its_own_work_alone(tour: Tour) -> None:
+    """Any function that may assume access roles could ask for any session: these are the sessions that it asks for."""
+    opened: dict[str, set[str]] = {}
+    for call in tour.calls:
+        if call.operation == "sts:AssumeRole":
+            statements = json.loads(call.params["Policy"])["Statement"]
+            actions = {action for each in statements for action in listed(each["Action"])}
+            reads = all(re.match(r"iam:(Get|List)", action) for action in actions)
+            opened.setdefault(call.signer.name, set()).add(f"{'read' if reads else 'write'} {_kind(statements)}")
+
+    assert opened == {
+        "enroll": {"write member role"},
+        "publish": {"read source policy", "write source policy"},
+        **dict.fromkeys(("backfill", "rerun", "resync", "retire"), {"read member role"}),
+    }
+
+
 def _kind(statements: Any) -> str:
     actions = {action for statement in statements for action in listed(statement["Action"])}
     of_policies = {"iam:GetPolicy", "iam:CreatePolicy", "iam:DeletePolicy"}
@@ -382,13 +400,13 @@ def _may(stage: Stage, request: Request) -> set[str]:
 
 
 def test_each_function_may_do_its_own_work_alone(organization: Organization) -> None:
-    stage = Stage(organization, deployed=False)
+    stage = Stage(organization, deployed="false")
 
     assert [(request, _may(stage, request)) for request, _ in MATRIX] == MATRIX
 
 
 def test_with_a_separate_source_account_publish_enters_that_account_alone(organization: Organization) -> None:
-    stage = Stage(organization, deployed=False, SourcePrincipalArns=f"arn:aws:iam::{SOURCE}:role/Reader")
+    stage = Stage(organization, deployed="false", SourcePrincipalArns=f"arn:aws:iam::{SOURCE}:role/Reader")
 
     assert _may(stage, _enter(MEMBER)) == {"enroll", *_SWEEPS}
     assert _may(stage, _enter(SOURCE)) == {"enroll", "publish", *_SWEEPS}
@@ -397,7 +415,7 @@ def test_with_a_separate_source_account_publish_enters_that_account_alone(organi
 
 
 def test_a_role_outside_the_organization_is_entered_by_no_function(organization: Organization) -> None:
-    stage = Stage(organization, deployed=False)
+    stage = Stage(organization, deployed="false")
     outside = Request("sts:AssumeRole", f"arn:aws:iam::{MEMBER}:role/{ACCESS_ROLE}", {"aws:ResourceOrgID": "o-another"})
 
     assert _may(stage, outside) == set()
@@ -405,7 +423,7 @@ def test_a_role_outside_the_organization_is_entered_by_no_function(organization:
 
 @pytest.mark.parametrize("source", [MANAGEMENT, SOURCE], ids=["here", "separate"])
 def test_no_function_may_write_both_member_roles_and_the_source_policy(organization: Organization, source: str) -> None:
-    stage = Stage(organization, deployed=False, SourcePrincipalArns=f"arn:aws:iam::{source}:role/Reader")
+    stage = Stage(organization, deployed="false", SourcePrincipalArns=f"arn:aws:iam::{source}:role/Reader")
     writes_roles = _may(stage, _enter(MEMBER)) | _may(
         stage, Request("iam:CreateRole", f"arn:aws:iam::{MANAGEMENT}:role/{MEMBER_ROLE}")
     )

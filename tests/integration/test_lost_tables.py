@@ -58,7 +58,8 @@ def test_every_shard_is_restored(organization: Organization, lost: str) -> None:
     newcomer = organization.member("Newcomer")
 
     stage.lose(*{"first": [SOURCE_POLICY], "second": [SECOND], "records": []}[lost])
-    stage.enroll(newcomer)
+    stage.ask(newcomer)
+    stage.work()
 
     assert organization.named() | organization.named(SECOND) == {*full[:-1], second, newcomer}
     assert [stage.granted(name) for name in (SOURCE_POLICY, SECOND)] == [
@@ -81,7 +82,7 @@ def test_a_foreign_policy_of_a_lost_record_is_left_alone_until_it_is_deleted(org
     stage.run("freeze", {"frozen": True})
 
     assert organization.policy() == foreign
-    assert stage.item(SOURCE_POLICY)["error"]["reason"] == "foreign_source_policy"
+    assert stage.item("#status")["blocked"]["reason"] == "foreign_source_policy"
     assert {stage.verdict(account_id) for account_id in accounts} == {("pending", "source_policy_pending")}
 
     organization.lose_policy()
@@ -106,9 +107,13 @@ def test_a_policy_of_ours_in_another_form_is_foreign_once_its_record_is_lost(org
     error = stage.item(SOURCE_POLICY)["error"]
     assert error["reason"] == "foreign_source_policy"
     assert "delete the policy, which then is written again" in error["error"]
+    # The accounts that it granted are granted by another shard meanwhile.
+    assert organization.named(SECOND) == {MANAGEMENT, account_id}
+    assert stage.verdict(account_id) == ("enrolled", None)
     organization.lose_policy()
     resynced(stage)
-    assert organization.named() == {MANAGEMENT, account_id}
+    assert (organization.named(), organization.named(SECOND)) == (set(), {MANAGEMENT, account_id})
+    assert "error" not in stage.item(SOURCE_POLICY)
 
 
 def test_a_role_stays_while_records_are_lost(organization: Organization, boundary: Boundary) -> None:

@@ -95,7 +95,7 @@ def test_a_batch_whose_request_was_refused_is_repeated(organization: Organizatio
 def test_without_status_newcomers_wait_for_the_first_run(organization: Organization) -> None:
     """Names, principals and room are checked before the first role is made."""
     account_id = organization.member()
-    stage = Stage(organization, deployed=False)
+    stage = Stage(organization, deployed="false")
     stage.ask(account_id)
 
     assert stage.deliver_accounts().delays == {account_id: 5}

@@ -123,7 +123,7 @@ def test_a_run_ends_when_a_freeze_is_asked_for_or_lifted(
 
 def test_the_lease_of_a_first_run_that_was_killed_is_no_status(organization: Organization) -> None:
     account_id = organization.member()
-    stage = Stage(organization, deployed=False)
+    stage = Stage(organization, deployed="false")
     stage.hold_lease(seconds=-1)
     stage.ask(account_id)
 
