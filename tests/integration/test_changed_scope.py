@@ -95,7 +95,7 @@ def test_a_resync_of_an_ou_or_of_failures_changes_no_scope(organization: Organiz
     assert not is_wide(organization)
 
 
-def test_a_scope_that_is_narrowed_keeps_every_enrolled_account(organization: Organization, boundary: Boundary) -> None:
+def test_a_narrowed_scope_keeps_every_enrolled_account(organization: Organization, boundary: Boundary) -> None:
     whole = Stage(organization, **WHOLE)
     accounts = [organization.member(f"Workload{number}") for number in range(2)]
     resynced(whole)

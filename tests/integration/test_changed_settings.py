@@ -118,6 +118,28 @@ def test_settings_reach_the_source_policy_only_by_a_resync(organization: Organiz
     assert policy.attached == {"Another"}
 
 
+def test_a_former_principal_is_detached_after_the_new_one_is_attached(
+    organization: Organization, boundary: Boundary
+) -> None:
+    enrolled(organization)
+    organization.make_role(ANOTHER)
+    changed = Stage(organization, SourcePrincipalArns=ANOTHER)
+    changed.run("resync", {"accounts": "new"})
+    attached: list[set[str]] = []
+
+    def look(_: object) -> None:
+        policy = organization.policy()
+        assert policy is not None
+        attached.append(policy.attached)
+
+    boundary.edit("iam:DetachRolePolicy", look)
+    boundary.edit("iam:AttachRolePolicy", look)
+
+    changed.publish()
+
+    assert attached == [{"Reader", "Another"}, {"Another"}]
+
+
 @pytest.mark.parametrize(("setting", "parameters"), RENAMED)
 def test_another_name_or_source_account_stops_newcomers_and_roles(
     organization: Organization, boundary: Boundary, setting: str, parameters: dict[str, str]

@@ -587,7 +587,7 @@ def test_a_ledger_that_comes_in_pages_is_read_whole(organization: Organization, 
 # --- What only a shard tells ------------------------------------------------------------------------------------------
 
 
-def test_an_account_that_only_a_shard_names_is_revoked_by_the_next_resync(organization: Organization) -> None:
+def test_an_account_that_only_a_shard_grants_loses_access(organization: Organization) -> None:
     stage = Stage(organization)
     (account_id,) = enrolled(organization, stage, 1)
     stage.fill(SOURCE_POLICY, [MANAGEMENT, account_id, "999999999999"])
