@@ -62,12 +62,11 @@ class Delivery:
 class Stage:
     """A stage with some parameters; made again with others, it is the same stage with changed settings.
 
-    Unless `deployed` is False, publish runs once, as it does after every deployment.
+    Unless `deployed` is "false", publish runs once, as it does after every deployment.
     """
 
-    def __init__(
-        self, organization: Organization, stage: str = "test", *, deployed: bool = True, **parameters: str
-    ) -> None:
+    def __init__(self, organization: Organization, stage: str = "test", **parameters: str) -> None:
+        deployed = parameters.pop("deployed", "true") == "true"
         self._organization = organization
         template = _template()
         # moto is not thread-safe.

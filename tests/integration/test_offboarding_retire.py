@@ -1,6 +1,5 @@
 """Retiring: the source policy first, then the role; the account stays retired until a backfill names it."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -63,7 +62,7 @@ def test_an_account_leaves_the_source_policy_first_and_loses_its_role_then(
     assert {"role_arn", "in_force_since", "enrolled_at"}.isdisjoint(row)
 
 
-def test_a_role_stays_until_no_record_grants_the_account(organization: Organization, boundary: Boundary) -> None:
+def test_the_role_stays_until_the_source_policy_is_written(organization: Organization, boundary: Boundary) -> None:
     """The message returns with 5 seconds' delay, then doubled ones, until publish has revoked the access."""
     stage = Stage(organization)
     goes, _ = enrolled(organization, stage)

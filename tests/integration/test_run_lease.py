@@ -21,21 +21,6 @@ def _iam_writes(calls: list[Call]) -> list[str]:
     return [call.operation for call in calls if call.is_write and call.operation.startswith("iam:")]
 
 
-def test_a_run_that_finds_the_lease_held_returns_its_messages(organization: Organization, boundary: Boundary) -> None:
-    stage, account_id = _waiting(organization)
-    stage.hold_lease()
-
-    with boundary.watching() as calls:
-        assert set(stage.publish().delays.values()) == {5}
-
-    assert {call.operation for call in calls} == {"dynamodb:UpdateItem", "sqs:ChangeMessageVisibility"}
-    assert stage.item("#status")["run_owner"] == "another-run"
-    stage.hold_lease(seconds=-1)
-    stage.work()
-    assert organization.named() == {account_id}
-    assert "run_owner" not in stage.item("#status")
-
-
 def test_a_run_gives_its_lease_back_whatever_happens(organization: Organization, boundary: Boundary) -> None:
     stage, _ = _waiting(organization)
     boundary.break_off("iam:CreatePolicy", KeyError("surprise"))
@@ -97,7 +82,7 @@ def test_a_run_that_lost_its_lease_writes_no_more(
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_a_run_ends_when_a_freeze_is_asked_for_or_lifted(
+def test_a_run_ends_early_when_a_freeze_is_requested(
     organization: Organization, boundary: Boundary, frozen: bool
 ) -> None:
     """The freeze is written by the next run, which does that first."""
@@ -123,7 +108,7 @@ def test_a_run_ends_when_a_freeze_is_asked_for_or_lifted(
 
 def test_the_lease_of_a_first_run_that_was_killed_is_no_status(organization: Organization) -> None:
     account_id = organization.member()
-    stage = Stage(organization, deployed=False)
+    stage = Stage(organization, deployed="false")
     stage.hold_lease(seconds=-1)
     stage.ask(account_id)
 

@@ -289,7 +289,7 @@ def test_a_dry_run_before_the_first_run_of_publish_knows_no_obstacle(
     organization: Organization, boundary: Boundary
 ) -> None:
     account_id = organization.member()
-    stage = Stage(organization, deployed=False, SourcePrincipalArns=f"arn:aws:iam::{MANAGEMENT}:role/Missing")
+    stage = Stage(organization, deployed="false", SourcePrincipalArns=f"arn:aws:iam::{MANAGEMENT}:role/Missing")
 
     with boundary.watching() as looking:
         dry_run = stage.run("backfill", {"accounts": [account_id], "dry_run": True})

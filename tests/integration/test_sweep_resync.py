@@ -14,7 +14,7 @@ from chalicelib.source_policy import capacity, exclusion_capacity
 from chalicelib.telemetry import metrics
 from tests.integration.boundary import Boundary
 from tests.integration.drifts import ANOTHER_POLICY, HARMLESS, WITH_DEFAULTS
-from tests.integration.organization import MANAGEMENT, MEMBER_ROLE, OURS, READER, SOURCE_POLICY, Organization
+from tests.integration.organization import MANAGEMENT, MEMBER_ROLE, OURS, SOURCE_POLICY, Organization
 from tests.integration.stage import Stage
 from tests.integration.test_sweep_backfill import told, writes
 
@@ -587,7 +587,7 @@ def test_a_ledger_that_comes_in_pages_is_read_whole(organization: Organization, 
 # --- What only a shard tells ------------------------------------------------------------------------------------------
 
 
-def test_an_account_that_only_a_shard_names_is_revoked_by_the_next_resync(organization: Organization) -> None:
+def test_an_account_that_only_a_shard_grants_loses_access(organization: Organization) -> None:
     stage = Stage(organization)
     (account_id,) = enrolled(organization, stage, 1)
     stage.fill(SOURCE_POLICY, [MANAGEMENT, account_id, "999999999999"])
