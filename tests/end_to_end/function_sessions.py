@@ -5,7 +5,22 @@ import json
 from local.organization import Credentials, LocalOrganization, trusting
 from tests.end_to_end.deployed_stage import Stage
 
-FUNCTIONS = ("on_account_event", "enroll", "publish", "backfill", "rerun", "resync", "retire", "freeze")
+HELD = {
+    "on_account_event": set[str](),
+    "enroll": {"access roles", "member roles"},
+    "publish": {"source policy"},
+    "backfill": {"access roles"},
+    "rerun": {"access roles"},
+    "resync": {"access roles"},
+    "retire": {"access roles"},
+    "freeze": set[str](),
+}
+"""Who may assume access roles, write member roles and write the source policy: no function may do the last and another.
+
+Where the source account is another one, publish reaches the source policy by an access role of that account, and of no other.
+"""
+
+FUNCTIONS = tuple(HELD)
 
 
 def role_name(stage: Stage, function: str) -> str:

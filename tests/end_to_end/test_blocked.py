@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from chalicelib.errors import Reason
 from local.organization import LocalOrganization, allowing
+from rolecall.reasons import REMEDY
+from tests.end_to_end.command_line import CommandLine
 from tests.end_to_end.deployed_stage import Deploy
 from tests.end_to_end.swept_stage import SweptStage, unheard_of
 
@@ -95,8 +98,13 @@ def test_a_blocked_source_policy_stops_newcomers_until_the_next_resync_after_its
     assert (status.blocked.reason, status.blocked.error) == (cause.reason, rows[newcomer]["error"])
     assert stage.alarm("publishing-blocked") == "ALARM"
     logged = [line for line in stage.log("publish") if line.get("message") == "publish"][-1]
-    assert (logged["level"], logged["blocked"]["reason"]) == ("WARNING", cause.reason)
-    assert cause.remedy in logged["blocked"]["error"]
+    assert (logged["level"], logged["blocked"]) == ("WARNING", cause.reason)
+    told = CommandLine(organization, stage.name)("status")
+    assert (told.returncode, told.stderr) == (1, "")
+    assert f"publishing is blocked: {cause.reason}: {rows[newcomer]['error']}" in told.stdout.splitlines()[-1]
+    shown = CommandLine(organization, stage.name)("show", newcomer)
+    assert f"failed: {cause.reason}" in " ".join(shown.stdout.split())
+    assert REMEDY[Reason(cause.reason)].split(":")[0] in " ".join(shown.stdout.split())
 
     cause.end(organization, name)
     organization.age_metrics(2 * 3600)

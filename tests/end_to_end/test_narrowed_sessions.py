@@ -15,7 +15,9 @@ from chalicelib.session_policies import (
 from local.organization import Credentials, LocalOrganization, trusting
 from tests.end_to_end.calls import ADMINISTRATOR, ANYBODY, ANYTHING, OTHER_BOUNDARIES, READ_ONLY, Call, call
 from tests.end_to_end.deployed_stage import Deploy, Stage
+from tests.end_to_end.function_sessions import session_of
 from tests.end_to_end.roles_in_iam import REPAIRS, role_of, spoil
+from tests.local_aws.refusals import denied
 
 ROLE = "CrossAccountReadOnlyRole"
 BOUNDARY = "arn:aws:iam::aws:policy/job-function/ViewOnlyAccess"
@@ -198,6 +200,16 @@ def test_a_session_in_the_source_account_may_do_nothing_else(
     for asked in [*IN_THE_SOURCE_ACCOUNT, *others]:
         with subtests.test(str(asked)):
             asked.is_denied(organization, session, "session policy", account=source_account)
+
+
+def test_publish_assumes_access_roles_in_the_source_account_alone(
+    organization: LocalOrganization, apart: Stage, account: str, source_account: str
+) -> None:
+    session = session_of(organization, apart, "publish")
+    access_role = "arn:aws:iam::{}:role/OrganizationAccountAccessRole"
+    assert organization.assume(access_role.format(source_account), session)
+    with denied("sts:AssumeRole"):
+        organization.assume(access_role.format(account), session)
 
 
 @pytest.fixture(scope="module")
