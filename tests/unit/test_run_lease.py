@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.publisher import LEASE_SECONDS, RunEndedError, RunLease
+from chalicelib.run_lease import LEASE_SECONDS, RunEndedError, RunLease
 from chalicelib.source_policy import Control
 
 DEADLINE = 1000.0

@@ -47,6 +47,7 @@ class Stored:
         self.policy: SourcePolicy | None = None
         self.record = ShardRecord(name=NAME)
         self.written = 0
+        self.keeps_lease = False
         self.outcomes: Iterator[str] = iter(())
 
     def write_shard(self, record: ShardRecord) -> None:
@@ -80,9 +81,17 @@ class Stored:
         # A policy that was created a moment ago may not be shown yet.
         return None
 
+    # The lease, which nothing ends here.
+
+    def hold(self) -> None:
+        pass
+
+    def keep(self) -> None:
+        self.keeps_lease = True
+
     def writer(self, held: Settings) -> ShardWriter:
         here: Any = self
-        writer = ShardWriter(held, ORGANIZATION_ID, here, here, lambda: None, lambda: NOW)
+        writer = ShardWriter(held, ORGANIZATION_ID, here, here, here, lambda: NOW)
         writer.records = {0: self.record}
         return writer
 
