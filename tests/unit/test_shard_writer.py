@@ -196,4 +196,5 @@ def test_only_a_transient_error_has_the_run_retried(outcome: str, must_retry: bo
     writer.write(0, ShardContent(accounts=frozenset(ACCOUNTS)))
 
     assert (writer.must_retry, writer.failed) == (must_retry, {0})
+    assert stored.keeps_lease is (outcome == LOST)
     assert (stored.record.error and stored.record.error.reason) == error
