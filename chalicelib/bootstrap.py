@@ -9,6 +9,7 @@ from functools import cache, cached_property
 from typing import Any
 
 import boto3
+from botocore.config import Config
 
 from chalicelib import member_role, session_policies, source_policy
 from chalicelib.announce import announce
@@ -135,11 +136,17 @@ class Application:
 
     @cached_property
     def _publisher(self) -> Publisher:
+        # Under a run lease, no call may outlast it.
+        config = publish_config(self._settings.threads)
+        table = SourcePolicyTable(
+            self._settings, self._client("dynamodb", config), self._environ["SOURCE_POLICY_TABLE"]
+        )
+        sessions = Sessions(self._settings, self._client("sts", config))
         return Publisher(
             settings=self._settings,
-            table=self._table,
+            table=table,
             ledger=self._ledger,
-            policies=lambda settings: IamPolicies(settings, self._sessions, self._source_iam),
+            policies=lambda settings, before_write: IamPolicies(settings, sessions, self._source_iam, before_write),
             queue=self._publish_queue,
             organization_id=self._organization.organization_id,
             clock=self._clock,
@@ -205,7 +212,7 @@ class Application:
     def _dynamodb(self) -> Any:
         return self._client("dynamodb")
 
-    def _client(self, service: str, config: Any = None) -> Any:
+    def _client(self, service: str, config: Config | None = None) -> Any:
         make: Any = self._session.client  # whose overloads want to know the service
         with models_loading():
             return make(service, config=config or self._config)

@@ -14,8 +14,9 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from chalicelib.accounts import Access, moment, written_moment
 from chalicelib.arns import AccountId
-from chalicelib.errors import Reason, RolecallError, TerminalError
+from chalicelib.errors import Reason, TerminalError
 from chalicelib.requests import Trigger
+from chalicelib.run_lease import RunEndedError, RunLease
 from chalicelib.settings import Scope, Settings
 from chalicelib.shard_writer import ShardWriter
 from chalicelib.source_policy import (
@@ -39,11 +40,6 @@ if TYPE_CHECKING:
     from chalicelib.aws.queues import PublishQueue
     from chalicelib.aws.source_policy_table import SourcePolicyTable
 
-LEASE_SECONDS = 20.0
-"""How long a run keeps others out after it was killed; it outlasts one call to IAM (`bootstrap`) that began before a renewal."""
-
-_RENEW_SECONDS = 4.0  # A write begins at most this long after a renewal.
-_RESERVE_SECONDS = 30.0  # No write begins in the last seconds before the function is stopped.
 _DELAYS = (5, 15, 60)  # seconds until a message that was not finished comes back
 _PASSES = 4  # A shard is written at most once a pass; an account that moves takes two.
 _NEW = timedelta(days=1)  # An account that an event names later was moved or readmitted.
@@ -51,56 +47,17 @@ _MAX_REPAIRS = 50  # that the status keeps
 _CHUNK = 200  # rows that are marked between two looks at the lease
 
 
-class RunEndedError(RolecallError):
-    """A run must not write any more; its messages return to the queue."""
-
-
-class RunLease:
-    """The lease of one run, renewed while it works."""
-
-    def __init__(self, table: "SourcePolicyTable", owner: str, *, deadline: float, clock: Callable[[], float]) -> None:
-        """Take the function's deadline, and a clock in seconds since the epoch."""
-        self._table = table
-        self._owner = owner
-        self._last_write = deadline - _RESERVE_SECONDS
-        self._clock = clock
-        self._renewed_at = 0.0
-        self.frozen: bool | None = None
-
-    def acquire(self) -> bool:
-        """Take the lease, or return False if another run holds it."""
-        now = self._renewed_at = self._clock()
-        return self._table.acquire_run(self._owner, now=now, until=now + LEASE_SECONDS)
-
-    def release(self) -> None:
-        """Give the lease back."""
-        self._table.release_run(self._owner)
-
-    def hold(self) -> None:
-        """Return if a write may begin now; raise RunEndedError if the time, or the lease, is over.
-
-        A run also ends early when a freeze was asked for, or lifted, since it began, so that the freeze doesn't wait for it.
-        """
-        now = self._clock()
-        if now >= self._last_write:
-            raise RunEndedError("the function's time is nearly over")
-        if now - self._renewed_at < _RENEW_SECONDS:
-            return
-        if not self._table.renew_run(self._owner, until=now + LEASE_SECONDS):
-            raise RunEndedError("another run took the lease")
-        self._renewed_at = now
-        if self._table.control().frozen != self.frozen:
-            raise RunEndedError("a freeze was asked for, or lifted")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Publisher:
-    """Runs one publish at a time; `policies` makes the IAM adapter for given settings, `clock` is in seconds since the epoch."""
+    """Runs one publish at a time.
+
+    `policies` makes the IAM adapter for given settings and what it calls before each write; `clock` is in seconds since the epoch.
+    """
 
     settings: Settings
     table: "SourcePolicyTable"
     ledger: "Ledger"
-    policies: Callable[[Settings], "IamPolicies"]
+    policies: Callable[[Settings, Callable[[], None]], "IamPolicies"]
     queue: "PublishQueue"
     organization_id: Callable[[], str]
     clock: Callable[[], float]
@@ -129,9 +86,13 @@ class Publisher:
             logger.info("another run is publishing; this one is retried")
             return False
         try:
-            return _Run(self, lease).publish()
-        finally:
+            finished = _Run(self, lease).publish()
+        except RunEndedError:
             lease.release()
+            raise
+        # After any other error a call may still take effect: the lease is kept until it expires.
+        lease.release()
+        return finished
 
     def now(self) -> datetime:
         """Return the time."""
@@ -164,9 +125,9 @@ class _Run:
         self._settings = replace(
             publisher.settings, member_role_name=names.member_role_name, source_policy_name=names.source_policy_name
         )
-        self._policies = publisher.policies(self._settings)
+        self._policies = publisher.policies(self._settings, lease.hold)
         self._shards = ShardWriter(
-            self._settings, self._status.organization_id, publisher.table, self._policies, lease.hold, publisher.now
+            self._settings, self._status.organization_id, publisher.table, self._policies, lease, publisher.now
         )
         self._shards.records = dict(self._records.by_index)
         self._rows: dict[AccountId, AccessRow] = {}
@@ -179,7 +140,7 @@ class _Run:
         if status.names.source_account_id != self._publisher.settings.source_account_id:
             return self._finish(written=False)  # The function has no permission in the former source account.
         if self._records.are_lost:
-            self._shards.restore(status.shards)
+            self._shards.restore(status.shards if self._records.status else None)
             self._save(replace(status, shards=len(self._shards.records)))
         if control.frozen:
             self._shards.freeze()
@@ -296,7 +257,12 @@ class _Run:
         if scope is Scope.ACCOUNTS and contents and contents[0].scope is Scope.ORGANIZATION:
             # An account whose access is not known keeps it, if the organization's statement granted it.
             rows[Access.GRANTED] |= unknown - contents[0].excluded
-        full = [index for index, record in records.items() if record.error is not None or index in self._shards.failed]
+        # A shard that was never written is tried again before another one is opened in its place.
+        full = [
+            index
+            for index, record in records.items()
+            if index in self._shards.failed or (record.error is not None and record.versions)
+        ]
         return assign(contents, rows, self._settings, scope=scope, max_shards=max_shards, full=full)
 
     def _why_not_opened(self, index: int) -> Problem | None:

@@ -36,12 +36,14 @@ from chalicelib.telemetry import logger
 if TYPE_CHECKING:
     from chalicelib.aws.iam_policies import IamPolicies
     from chalicelib.aws.source_policy_table import SourcePolicyTable
+    from chalicelib.run_lease import RunLease
     from chalicelib.source_policy import Action
 
 _CONSISTENT_AFTER = timedelta(
     minutes=2
 )  # IAM shows by then what it was given ("Changes that I make are not always immediately visible")
 _VERIFY_AFTER = timedelta(days=1)
+_MAX_GAP = 3  # names without a policy after which no further shard is looked for
 
 
 class ShardWriter:
@@ -56,15 +58,15 @@ class ShardWriter:
         organization_id: str,
         table: "SourcePolicyTable",
         policies: "IamPolicies",
-        hold: Callable[[], None],
+        lease: "RunLease",
         now: Callable[[], datetime],
     ) -> None:
-        """Take `hold`, which raises if the run must not write any more and is called before each write."""
+        """Take the run's lease, which is renewed before each write."""
         self._settings = settings
         self._organization_id = organization_id
         self._table = table
         self._policies = policies
-        self._hold = hold
+        self._lease = lease
         self._now = now
         self.records: dict[int, ShardRecord] = {}
         self.failed: set[int] = set()
@@ -88,15 +90,15 @@ class ShardWriter:
             if not record.versions and (found := self.find(index)) is not None:
                 record = self.records[index] = found
             desired = desired_shard(self._settings, content, self._organization_id, record)
-            denied = record.denied_principals if content.frozen and record.is_frozen else frozenset[str]()
-            begun = replace(record.begun(desired), denied_principals=denied)
+            denied = record.denied_principals if content.frozen and record.is_frozen else None
+            begun = replace(record.begun(desired), denied_principals=denied, written_at=self._now())
             self._save(index, begun)
-            version_id = self._apply(record, desired)
+            version_id = self._apply(index, record, desired)
             written = replace(desired, version_id=version_id)
             finished = replace(begun, applied=written, unfinished=(), applying=None)
-            self._save(index, replace(finished, error=None, written_at=self._now()))
+            self._save(index, replace(finished, error=None))
 
-    def _apply(self, record: ShardRecord, desired: AppliedShard) -> str:
+    def _apply(self, index: int, record: ShardRecord, desired: AppliedShard) -> str:
         """Carry out the plan from what was last applied, and return the default version."""
         wanted = desired_policy(self._settings, record.name, desired, self._organization_id)
         last = last_applied_policy(self._settings, record, desired, self._organization_id)
@@ -105,16 +107,21 @@ class ShardWriter:
         try:
             return self._carry_out(record.name, (*plan(last, wanted), *former)) or known
         except RetryableError as error:
-            if error.reason is not Reason.STALE_READ:
-                raise
-        # The policy isn't there: it was deleted by hand.
-        observed = self._policies.observe(record.name)
-        return self._carry_out(record.name, plan(observed, wanted)) or known
+            return self._write_deleted(index, wanted, error) or known
+
+    def _write_deleted(self, index: int, wanted: SourcePolicy, error: RetryableError) -> str | None:
+        """Write a policy that was deleted by hand, which IAM answered a write with; raise any other error."""
+        if error.reason is not Reason.STALE_READ:
+            raise error
+        observed = self._policies.observe(wanted.name)
+        if observed is None:
+            # Its attachments are gone with it, also for a run that finds this one stopped.
+            self._save(index, replace(self.records[index], applied=None, unfinished=()))
+        return self._carry_out(wanted.name, plan(observed, wanted))
 
     def _carry_out(self, name: str, actions: "Iterable[Action]") -> str | None:
         written = None
         for action in actions:
-            self._hold()
             version_id = self._policies.carry_out(name, action)
             if version_id is not None:
                 written = version_id
@@ -138,7 +145,11 @@ class ShardWriter:
         begun = record.begun(frozen)
         self._save(index, begun)
         text = document(self._settings, frozen.content, self._organization_id)
-        version_id = self._carry_out(record.name, [WriteVersion(text) if record.applied else CreatePolicy(text)])
+        try:
+            version_id = self._carry_out(record.name, [WriteVersion(text) if record.applied else CreatePolicy(text)])
+        except RetryableError as error:
+            wanted = desired_policy(self._settings, record.name, frozen, self._organization_id)
+            version_id = self._write_deleted(index, wanted, error)
         if record.applying is None:
             digested = digest(self._settings, frozen.content, self._organization_id)
             written = replace(frozen, digest=digested, version_id=version_id or "")
@@ -153,35 +164,35 @@ class ShardWriter:
         observed = self._policies.observe(record.name)
         content = self._parse(observed) if observed else None
         if observed is not None and content is not None and content.frozen:
-            self._hold()
             self._save(index, replace(record, denied_principals=observed.attached))
 
-    def restore(self, expected: int) -> None:
-        """Make records of what IAM holds, where records were lost; `expected` shards were opened, or more.
+    def restore(self, opened: int | None) -> None:
+        """Make records of what IAM holds, where records were lost; `opened` is how many shards were opened, None if that was lost.
 
-        A policy that isn't exactly as publish writes it is foreign: its shard is not written until it is deleted.
+        IAM may show what it was told a moment before: each restored shard counts as unfinished, and is written again. A policy that
+        isn't exactly as publish writes it is foreign: its shard is not written until it is deleted.
         """
-        restored: dict[int, ShardRecord] = {}
+        found: dict[int, ShardRecord] = {}
+        last = max(self.records, default=-1)
         for index in count():
-            if index in self.records:
-                restored[index] = self.records[index]
-                continue
-            name = shard_name(self._settings, index)
-            try:
-                found = self.find(index)
-            except TerminalError as error:
-                restored[index] = ShardRecord(name=name, error=Problem(error.reason, str(error)))
-                continue
-            if found is None and index >= max([expected, *(each + 1 for each in self.records)]):
+            # Where the count was lost, a shard that never reached IAM must not hide the next ones.
+            if index > last + _MAX_GAP if opened is None else index >= max(opened, last + 1):
                 break
-            restored[index] = found or ShardRecord(name=name)
-        while len(restored) > expected and not restored[len(restored) - 1].versions:
-            del restored[len(restored) - 1]  # foreign, and never opened
-        lost = restored.keys() - self.records.keys()
-        self.records = restored
-        for index in sorted(lost):
-            logger.error("record was lost and is restored from IAM", policy_name=restored[index].name)
-            self._save(index, restored[index])
+            if index not in self.records:
+                found[index] = self._restored(index)
+                last = index if found[index].versions else last
+        for index, record in found.items():
+            if index <= last:
+                logger.error("record was lost and is restored from IAM", policy_name=record.name)
+                self._save(index, record)
+
+    def _restored(self, index: int) -> ShardRecord:
+        name = shard_name(self._settings, index)
+        try:
+            found = self.find(index) or ShardRecord(name=name)
+        except TerminalError as error:
+            return ShardRecord(name=name, error=Problem(error.reason, str(error)))
+        return replace(found, applying=found.applied)
 
     def open(self, index: int) -> None:
         """Begin a further shard; IAM may hold it already, if its record was lost."""
@@ -254,7 +265,6 @@ class ShardWriter:
         actions = plan(observed, wanted)
         version_id = self._carry_out(record.name, actions) or (observed.version_id if observed else "")
         self.repairs += [{"policy_name": record.name, "action": type(action).__name__} for action in actions]
-        self._hold()
         applied = replace(desired, version_id=version_id)
         written_at = self._now() if actions else record.written_at
         verified = replace(record, applied=applied, error=None, verified_at=self._now(), written_at=written_at)
@@ -270,14 +280,12 @@ class ShardWriter:
                 return
             if found is None:
                 return
-            self._hold()
             self._policies.delete(found.name)
             self.repairs.append({"policy_name": found.name, "action": "DeletePolicy"})
 
     def delete(self, index: int) -> bool:
         """Delete a shard from IAM, and return whether it is gone; its record stays."""
         with self._collecting(index):
-            self._hold()
             self._policies.delete(self.records[index].name)
         return index not in self.failed
 
@@ -294,11 +302,13 @@ class ShardWriter:
         logger.error("shard not written", policy_name=self.records[index].name, reason=error.reason, error=str(error))
         if isinstance(error, RetryableError):
             self.must_retry = True
+            if error.reason is Reason.SERVICE_ERROR:
+                self._lease.keep()
         else:
             self._save(index, replace(self.records[index], error=Problem(error.reason, str(error))))
 
     def _save(self, index: int, record: ShardRecord) -> None:
-        self._hold()
+        self._lease.hold()
         self._table.write_shard(record)
         self.records[index] = record
 

@@ -52,7 +52,7 @@ class AppliedShard:
     `version_id` is the version that the document became, empty if it is not known.
     """
 
-    content: ShardContent = field(default_factory=ShardContent)
+    content: ShardContent = field(default_factory=ShardContent, metadata={"inline": True})
     digest: str = ""
     attached: frozenset[str] = frozenset()
     version_id: str = ""
@@ -72,7 +72,7 @@ class ShardRecord:
 
     `applied` is what IAM was last known to say, `applying` what it is being given (after a failure: either may be true), and
     `unfinished` what earlier writes that did not finish may have given it since `applied`.
-    `denied_principals` are those that a read of IAM showed attached while it denied everything.
+    `denied_principals` are those that a read of IAM showed attached while the shard denied everything; None before such a read.
     """
 
     name: str
@@ -82,7 +82,7 @@ class ShardRecord:
     error: Problem | None = None
     written_at: datetime | None = None
     verified_at: datetime | None = None
-    denied_principals: frozenset[str] = frozenset()
+    denied_principals: frozenset[str] | None = None
 
     @property
     def versions(self) -> tuple[AppliedShard, ...]:
@@ -297,7 +297,7 @@ class Records:
             return TerminalError(Reason.NAMES_CHANGED, changed)
         if access is Access.GRANTED or self.grants(account_id, access):
             return None
-        if self.status is None:
+        if self.status is None or self.status.looked_at is None:
             return RetryableError(
                 Reason.SOURCE_POLICY_PENDING, "publish has yet to check the source policy: it is asked to"
             )
@@ -310,12 +310,18 @@ class Records:
         return TerminalError(blocked.reason, blocked.error)
 
     def freeze_in_force(self, settings: Settings) -> bool:
-        """Whether a read of IAM showed that every principal a shard is attached to is denied everything."""
-        denied = frozenset[str]().union(*(record.denied_principals for record in self.by_index.values()))
-        attached = frozenset[str]().union(*(record.attached for record in self.by_index.values()))
+        """Whether a read of IAM showed that every principal which a shard is attached to is denied everything."""
+        denied = self.denied_principals
+        unread = [record for record in self.by_index.values() if record.versions and record.denied_principals is None]
         # Where the operator attaches, it is not known what an unread shard is attached to.
-        unread = not settings.attachable_principals and not all(record.is_frozen for record in self.by_index.values())
-        return bool(denied) and attached <= denied and not unread
+        known = bool(settings.attachable_principals) or not unread
+        return bool(denied) and known and all(record.attached <= denied for record in unread)
+
+    @property
+    def denied_principals(self) -> frozenset[str]:
+        """The principals that a read of IAM showed to be denied everything."""
+        read = (record.denied_principals or frozenset() for record in self.by_index.values())
+        return frozenset[str]().union(*read)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from chalicelib.accounts import Change, LedgerRow, Outcome, shown_outcome
+from chalicelib.accounts import ROLE_KEPT, Change, LedgerRow, Outcome, shown_outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from chalicelib.source_policy import Problem
@@ -81,22 +81,27 @@ def _account(row: LedgerRow, blocked: Reason | None) -> str:
 
 
 def _waiting(row: LedgerRow, blocked: Reason | None) -> str:
-    outcome, reason = shown_outcome(row, blocked)
-    if outcome is Outcome.FAILED:
-        return f"{_named(row)} waiting {reason}: it is retried"
-    return _account(row, blocked) + ("" if outcome is Outcome.PENDING else ": its role is still to be deleted")
+    outcome, reason = _shown(row, blocked)
+    return f"{_named(row)} waiting {reason}: it is retried" if outcome is Outcome.FAILED else _account(row, blocked)
+
+
+def _shown(row: LedgerRow, blocked: Reason | None) -> tuple[Outcome, Reason | None]:
+    """Return the outcome and reason to show; a retired account is pending until its role is deleted, too."""
+    if row.error == ROLE_KEPT:
+        return Outcome.PENDING, Reason.SOURCE_POLICY_PENDING
+    return shown_outcome(row, blocked)
 
 
 def _state(row: LedgerRow, blocked: Reason | None) -> str:
-    outcome, reason = shown_outcome(row, blocked)
+    outcome, reason = _shown(row, blocked)
     return f"{outcome} {reason}" if reason else f"{outcome}"
 
 
 def _stands(progress: Progress) -> str:
     blocked = progress.blocked.reason if progress.blocked else None
-    counts = Counter(shown_outcome(row, blocked)[0] for row in progress.settled.values())
+    counts = Counter(_shown(row, blocked)[0] for row in progress.settled.values())
     parts = [f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome]]
-    waiting = Counter(f"{shown_outcome(row, blocked)[1]}" for row in progress.waiting.values())
+    waiting = Counter(f"{_shown(row, blocked)[1]}" for row in progress.waiting.values())
     parts += [f"{count} waiting ({reason})" for reason, count in sorted(waiting.items())]
     return ", ".join(parts) or "nothing yet"
 
@@ -141,7 +146,7 @@ def summary_lines(sent: Sent, progress: Progress, ending: Ending) -> Iterator[Te
 def _by_reason(rows: Iterable[LedgerRow], blocked: Problem | None, *, leaving: bool) -> Iterator[Text]:
     groups: dict[tuple[Outcome, Reason | None, bool], list[LedgerRow]] = {}
     for row in sorted(rows, key=lambda row: row.account_id):
-        outcome, reason = shown_outcome(row, blocked.reason if blocked else None)
+        outcome, reason = _shown(row, blocked.reason if blocked else None)
         groups.setdefault((outcome, reason, leaving and row.error is not None), []).append(row)
     for (outcome, reason, unfinished), members in sorted(groups.items(), key=lambda group: f"{group[0]}"):
         yield Text(f"  {len(members):>5} {outcome}" + (f" {reason}" if reason else ""), _STYLES[outcome])

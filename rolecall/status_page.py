@@ -118,6 +118,8 @@ def _publishing(policy: SourcePolicyState, now: datetime) -> Text:
 
 
 def _freeze(policy: SourcePolicyState) -> Text:
+    if policy.uninstalled:
+        return Text("everything is uninstalled: rolecall backfill would enroll every account again", "bold red")
     if policy.uninstalling:
         return Text(
             "everything is being uninstalled: continue with rolecall uninstall, or stop it with rolecall backfill",

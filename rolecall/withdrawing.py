@@ -14,7 +14,7 @@ from rolecall.plan_text import plan_lines
 from rolecall.source_policy import freeze_state
 from rolecall.stage import Stage
 
-_FREEZE_SECONDS = 180.0
+_FREEZE_SECONDS = 120.0  # before the last request, which itself may take a minute
 _PAUSE_SECONDS = 3.0
 _PUBLISH_SECONDS = 300.0  # A run of publish takes at most two minutes.
 
@@ -55,7 +55,8 @@ def freeze(operation: Operation) -> int:
         return FINE
     operation.say(f"The freeze is stored, and NOT in force: {why}", "bold red")
     operation.say(
-        "Every run of publish tries again. Run rolecall freeze again to wait for it; rolecall doctor shows more."
+        "Every run of publish tries again. rolecall doctor shows attachments that are missing, rolecall resync repairs them, and "
+        "rolecall freeze waits again."
     )
     return FAILING
 

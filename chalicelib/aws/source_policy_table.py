@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from botocore.exceptions import ClientError
 
@@ -182,9 +182,9 @@ def _parse(kind: type[_T], item: Mapping[str, Any], unreadable: dict[str, str]) 
 def _control(item: Mapping[str, Any]) -> Control:
     """Parse what was asked for; an attribute that can't be read counts as absent."""
     readable: dict[str, Any] = {}
-    for field in fields(Control):
+    for name, kind in get_type_hints(Control).items():
         try:
-            readable[field.name] = getattr(items.decode(Control, {field.name: item[field.name]}), field.name)
+            readable[name] = items.decode(kind, item[name])
         except _UNREADABLE:
             continue
     return Control(**readable)

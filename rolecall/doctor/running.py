@@ -103,7 +103,7 @@ def judge_source_policy(records: Records, settings: Settings) -> Finding:
         return cant_tell(f"{', '.join(unfinished)}: not written completely", "rolecall doctor, again in a minute")
     room = "" if state.room is None else f" of {state.room} that fit"
     verified = f"{state.verified_at:%Y-%m-%d %H:%M}" if state.verified_at else "never"
-    return ok(f"{len(state.shards)} shards{room} are written, and all of them were verified: {verified}")
+    return ok(f"shards: {len(state.shards)}{room}; all verified: {verified}")
 
 
 def judge_freeze(records: Records, settings: Settings) -> Finding:

@@ -57,6 +57,12 @@ class Call:
         return str(self.params.get("AccountId", self.account_id))
 
     @property
+    def policy_name(self) -> str | None:
+        """The managed policy that the call is about."""
+        arn = self.params.get("PolicyArn")
+        return arn.rpartition("/")[2] if arn else self.params.get("PolicyName")
+
+    @property
     def is_write(self) -> bool:
         return not re.fullmatch(r"\w+:(Get|List|Describe|BatchGet|Scan|Assume)\w*", self.operation)
 
@@ -66,10 +72,12 @@ class _Fault:
     operation: str
     error: Exception
     account_id: str | None
+    policy_name: str | None
     left: int
 
     def meets(self, call: Call) -> bool:
         mine = fnmatchcase(call.operation, self.operation) and self.account_id in {None, call.about}
+        mine = mine and self.policy_name in {None, call.policy_name}
         if not (mine and self.left):
             return False
         self.left -= 1
@@ -103,6 +111,7 @@ class Boundary:
         *,
         status: int = 403,
         account_id: str | None = None,
+        policy_name: str | None = None,
         times: int = 1_000_000,
     ) -> None:
         """Answer an operation (`iam:*` for all of a service) by an error; AWS never sees the call."""
@@ -110,13 +119,20 @@ class Boundary:
             "Error": {"Code": code, "Message": message},
             "ResponseMetadata": {"HTTPStatusCode": status},
         }
-        self.break_off(operation, ClientError(answer, operation.split(":")[1]), account_id=account_id, times=times)
+        refused = ClientError(answer, operation.split(":")[1])
+        self.break_off(operation, refused, account_id=account_id, policy_name=policy_name, times=times)
 
     def break_off(
-        self, operation: str, error: Exception, *, account_id: str | None = None, times: int = 1_000_000
+        self,
+        operation: str,
+        error: Exception,
+        *,
+        account_id: str | None = None,
+        policy_name: str | None = None,
+        times: int = 1_000_000,
     ) -> None:
         """Have an operation end in an error of botocore's."""
-        self._faults.append(_Fault(operation, error, account_id, times))
+        self._faults.append(_Fault(operation, error, account_id, policy_name, times))
 
     def edit(self, operation: str, change: Callable[[dict[str, Any]], object]) -> None:
         """Change an operation's answers, or do something between the call and its answer."""

@@ -11,6 +11,7 @@ from tests.integration.boundary import Call
 # Operations that IAM authorizes under another name ("Service Authorization Reference").
 _ACTIONS = {
     "sqs:SendMessageBatch": "sqs:SendMessage",
+    "lambda:Invoke": "lambda:InvokeFunction",
 }
 # IAM asks for these too when the operation sets tags.
 _TAGGING = {"iam:CreateRole": "iam:TagRole", "iam:CreatePolicy": "iam:TagPolicy"}

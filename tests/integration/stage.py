@@ -15,6 +15,8 @@ from moto.backends import get_backend
 from samtranslator.yaml_helper import yaml_parse
 
 from chalicelib.bootstrap import Application
+from chalicelib.settings import Settings
+from chalicelib.source_policy import capacity
 from chalicelib.telemetry import metrics
 from deploy.aws import Place
 from deploy.intrinsics import resolve
@@ -60,12 +62,11 @@ class Delivery:
 class Stage:
     """A stage with some parameters; made again with others, it is the same stage with changed settings.
 
-    Unless `deployed` is False, publish runs once, as it does after every deployment.
+    Unless `deployed` is "false", publish runs once, as it does after every deployment.
     """
 
-    def __init__(
-        self, organization: Organization, stage: str = "test", *, deployed: bool = True, **parameters: str
-    ) -> None:
+    def __init__(self, organization: Organization, stage: str = "test", **parameters: str) -> None:
+        deployed = parameters.pop("deployed", "true") == "true"
         self._organization = organization
         template = _template()
         # moto is not thread-safe.
@@ -142,6 +143,19 @@ class Stage:
     def send(self, body: str) -> None:
         """Put a message on the queue by hand."""
         self._sqs.send_message(QueueUrl=self.environ["QUEUE_URL"], MessageBody=body)
+
+    def ask_publish(self, body: str = "{}") -> None:
+        """Put a message on the publish queue by hand."""
+        url, unique = self.environ["PUBLISH_QUEUE_URL"], uuid4().hex
+        self._sqs.send_message(
+            QueueUrl=url, MessageBody=body, MessageGroupId="source-policy", MessageDeduplicationId=unique
+        )
+
+    def send_dead(self, queue: str, body: str) -> None:
+        """Put a message on a dead-letter queue, "Accounts" or "Publish"."""
+        fifo: Any = {"MessageGroupId": "source-policy", "MessageDeduplicationId": uuid4().hex}
+        url = self._values[f"{queue}DeadLetterQueue"]
+        self._sqs.send_message(QueueUrl=url, MessageBody=body, **(fifo if queue == "Publish" else {}))
 
     def ask(self, *account_ids: str) -> None:
         """Put a message for each account on the queue."""
@@ -259,14 +273,17 @@ class Stage:
                 message.visible_at = 0
 
     def _is_visible(self, queue: str, seconds: float = 0.0) -> bool:
-        """Whether a queue has a message that is visible in so many seconds."""
-        return any(message.visible_at <= (time.time() + seconds) * 1000 for message in self._messages(queue))
+        """Whether a message can be received in so many seconds; a hidden one of a FIFO queue's group keeps the others back."""
+        visible = [message.visible_at <= (time.time() + seconds) * 1000 for message in self._messages(queue)]
+        return all(visible) and visible != [] if queue == "PublishQueue" else any(visible)
 
     def _move(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Put what is in a dead-letter queue back where it came from, as SQS does on its own time."""
         name = "Publish" if params["SourceArn"] == self._values["PublishDeadLetterQueue.Arn"] else "Accounts"
         dead = self._messages(f"{name}DeadLetterQueue")
-        fifo: Any = {"MessageGroupId": "source-policy", "MessageDeduplicationId": uuid4().hex} if name == "Publish" else {}
+        fifo: Any = (
+            {"MessageGroupId": "source-policy", "MessageDeduplicationId": uuid4().hex} if name == "Publish" else {}
+        )
         for message in dead:
             self._sqs.send_message(QueueUrl=self._values[f"{name}Queue"], MessageBody=message.body, **fifo)
         dead.clear()
@@ -334,6 +351,11 @@ class Stage:
     def lose_ledger(self) -> None:
         for account_id in self.verdicts():
             self.ledger.delete_item(Key={"account_id": account_id})
+
+    def full_shard(self, *account_ids: str) -> list[str]:
+        """Return as many accounts as a shard holds, some of which are given."""
+        room = capacity(Settings.from_env(self.environ)) - len(account_ids)
+        return [*account_ids, *(f"9{number:011}" for number in range(room))]
 
     def fill(self, name: str, account_ids: Collection[str]) -> None:
         """Have a shard's record grant just these accounts; those without a row keep what they have."""

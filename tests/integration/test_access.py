@@ -135,7 +135,7 @@ def test_an_application_is_put_together_without_a_client_or_a_call(
 ) -> None:
     before = len(boundary.clients)
 
-    Stage(organization, deployed=False)
+    Stage(organization, deployed="false")
 
     assert (boundary.clients[before:], boundary.calls) == ([], [])
 
@@ -173,7 +173,7 @@ def test_a_process_without_credentials_is_told_what_it_lacks(organization: Organ
 
 
 def test_an_action_that_nobody_knows_is_an_error_and_no_call(organization: Organization, boundary: Boundary) -> None:
-    stage = Stage(organization, deployed=False)
+    stage = Stage(organization, deployed="false")
     stage.sign()
     settings, session = Settings.from_env(stage.environ), organization.functions["enroll"]
     iam = session.client("iam")

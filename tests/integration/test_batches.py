@@ -133,7 +133,7 @@ def test_a_row_that_another_worker_wrote_meanwhile_is_reconciled_again(
 ) -> None:
     account_id = organization.member()
     stage = Stage(organization)
-    theirs = {
+    theirs: dict[str, str | int] = {
         "account_id": account_id,
         "outcome": "retired",
         "reason": "closed",

@@ -1,61 +1,102 @@
-"""A scope that changes after the deployment: the next resync changes the source policy, and nobody loses access by it."""
+"""A scope that changes after the deployment: a resync records every account first, then publish changes the document."""
 
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from chalicelib.settings import Settings
-from chalicelib.source_policy import capacity
+from chalicelib.source_policy import exclusion_capacity
 from tests.integration.boundary import Boundary
-from tests.integration.organization import MANAGEMENT, OURS, SOURCE_POLICY, Organization, by_guide
+from tests.integration.organization import MANAGEMENT, SOURCE_POLICY, Organization
 from tests.integration.stage import Stage
-from tests.integration.test_sweep_resync import measured, resynced
+from tests.integration.test_sweep_resync import resynced
 
 SECOND = f"{SOURCE_POLICY}-2"
+WHOLE = {"SourcePolicyScope": "organization"}
 
 
-def said(organization: Organization) -> Any:
-    """Take the condition of what the source policy allows."""
+def condition(organization: Organization) -> Any:
+    """Return the condition of what the first shard allows."""
     policy = organization.policy()
     assert policy is not None
     (statement,) = policy.document["Statement"]
     return statement["Condition"]
 
 
-def crowded(stage: Stage, *, shards: int = 1) -> list[str]:
-    """Have the ledger tell of so many accounts more that they fill some shards."""
-    crowd = [f"9{number:011}" for number in range(shards * capacity(Settings.from_env(stage.environ)))]
-    told = {"outcome": "enrolled", "policy_name": SOURCE_POLICY, "updated_at": "2026-01-01T00:00:00+00:00"}
+def is_wide(organization: Organization) -> bool:
+    return "aws:ResourceAccount" not in condition(organization)["StringEquals"]
+
+
+def crowded(stage: Stage, count: int, *, access: str = "granted") -> list[str]:
+    """Have the ledger hold so many accounts more."""
+    crowd = [f"9{number:011}" for number in range(count)]
     with stage.ledger.batch_writer() as batch:
         for account_id in crowd:
-            batch.put_item(Item={"account_id": account_id, **told})
+            batch.put_item(Item={"account_id": account_id, "access": access, "outcome": "enrolled", "updated_at": ""})
     return crowd
 
 
-def test_a_changed_scope_reaches_iam_with_the_next_resync_and_not_before(organization: Organization) -> None:
+@pytest.mark.parametrize("accounts", ["new", "all"])
+def test_a_changed_scope_reaches_iam_with_the_next_resync_and_not_before(
+    organization: Organization, accounts: str
+) -> None:
     early, late = organization.member("Early"), organization.member("Late")
-    Stage(organization).enroll(early)
-    whole = Stage(organization, SourcePolicyScope="organization")
+    single = Stage(organization)
+    resynced(single)
+    whole = Stage(organization, **WHOLE)
     whole.enroll(late)
-    assert organization.named() == {early, late}
+    assert organization.named() == {early, late, MANAGEMENT}
 
-    whole.run("resync", {"accounts": "new"})
-    assert said(organization) == {"StringEquals": {"aws:ResourceOrgID": organization.id}}
+    resynced(whole, accounts=accounts)
+    assert condition(organization) == {"StringEquals": {"aws:ResourceOrgID": organization.id}}
+    assert set(whole.verdicts().values()) == {("enrolled", None)}
 
     latest = organization.member("Latest")
     single = Stage(organization)
     single.enroll(latest)
-    assert "aws:ResourceOrgID" in said(organization)["StringEquals"]
+    assert is_wide(organization)
+    assert single.verdict(latest) == ("enrolled", None)
 
-    single.run("resync", {"accounts": "new"})
+    resynced(single, accounts=accounts)
     assert organization.named() == {early, late, latest, MANAGEMENT}
+    assert set(single.verdicts().values()) == {("enrolled", None)}
 
 
-def test_a_scope_that_is_narrowed_keeps_everybody_in_who_is_enrolled(
-    organization: Organization, boundary: Boundary
+@pytest.mark.parametrize(("former", "wanted"), [({}, WHOLE), (WHOLE, {})], ids=["widened", "narrowed"])
+def test_a_scope_changes_only_after_every_listed_account_is_recorded(
+    organization: Organization, former: dict[str, str], wanted: dict[str, str]
 ) -> None:
-    whole = Stage(organization, SourcePolicyScope="organization")
+    """An account that enroll has not recorded yet might be an excluded one, or lose its access."""
+    organization.member()
+    resynced(Stage(organization, **former))
+    excluded = organization.member("Excluded")
+    changed = Stage(organization, **wanted, ExcludeAccountIds=excluded)
+    before = condition(organization)
+
+    changed.run("resync", {"accounts": "new"})
+    changed.publish()
+    assert condition(organization) == before
+
+    changed.work()
+    resynced(changed, accounts="new")
+    assert is_wide(organization) == (wanted == WHOLE)
+    assert changed.verdict(excluded) == ("skipped", "excluded")
+
+
+def test_a_resync_of_an_ou_or_of_failures_changes_no_scope(organization: Organization) -> None:
+    unit = organization.unit()
+    organization.member()
+    resynced(Stage(organization))
+    whole = Stage(organization, **WHOLE)
+
+    resynced(whole, ous=[unit])
+    resynced(whole, accounts="failed")
+
+    assert not is_wide(organization)
+
+
+def test_a_narrowed_scope_keeps_every_enrolled_account(organization: Organization, boundary: Boundary) -> None:
+    whole = Stage(organization, **WHOLE)
     accounts = [organization.member(f"Workload{number}") for number in range(2)]
     resynced(whole)
     retires = organization.member("Retires")
@@ -64,161 +105,156 @@ def test_a_scope_that_is_narrowed_keeps_everybody_in_who_is_enrolled(
     whole.work()
     single = Stage(organization)
 
-    # WHEN the first write under the other scope comes, and one of them can't be entered
     boundary.fail("sts:AssumeRole", account_id=accounts[0])
-    single.run("resync", {"accounts": "new"})
-
-    assert organization.named() == {MANAGEMENT, *accounts}
     resynced(single)
+
     assert organization.named() == {MANAGEMENT, *accounts}
-    assert single.row(accounts[0])["policy_name"] == SOURCE_POLICY
+    assert single.row(accounts[0])["access"] == "granted"
 
 
-def test_a_scope_that_is_widened_leaves_out_who_was_left_out(organization: Organization) -> None:
+def test_a_scope_that_is_narrowed_keeps_accounts_of_unknown_access(
+    organization: Organization, boundary: Boundary
+) -> None:
+    """The organization's statement granted them; only a row that says none or excluded revokes."""
+    whole = Stage(organization, **WHOLE)
+    resynced(whole)
+    unknown = organization.member("Unknown")
+    boundary.fail("organizations:DescribeAccount", "ServiceException", account_id=unknown, status=500)
+    whole.enroll(unknown)
+    assert "access" not in whole.row(unknown)
+    boundary.mend()
+    boundary.fail("sts:AssumeRole", account_id=unknown)
+    organization.grow_old(unknown)
+
+    resynced(Stage(organization), accounts="new")
+
+    assert organization.named() == {MANAGEMENT, unknown}
+
+
+def test_a_scope_that_is_widened_excludes_what_was_excluded(organization: Organization) -> None:
     single = Stage(organization)
     retires = organization.member()
     resynced(single)
     single.run("retire", {"accounts": [retires]})
     single.work()
 
-    Stage(organization, SourcePolicyScope="organization").run("resync", {"accounts": "new"})
+    resynced(Stage(organization, **WHOLE), accounts="new")
 
-    assert said(organization)["StringNotEquals"] == {"aws:ResourceAccount": [retires]}
+    assert condition(organization)["StringNotEquals"] == {"aws:ResourceAccount": [retires]}
 
 
-def test_a_scope_that_the_readers_have_no_room_for_is_refused_and_all_goes_on_in_the_former_one(
-    organization: Organization,
-) -> None:
-    whole = Stage(organization, SourcePolicyScope="organization")
+def test_a_scope_without_room_is_refused_with_its_reason_until_there_is_room(organization: Organization) -> None:
+    whole = Stage(organization, **WHOLE)
     resynced(whole)
     single = Stage(organization)
-    crowd = crowded(whole)
+    crowd = crowded(whole, len(whole.full_shard()))
+    iam = organization.iam(MANAGEMENT)
     for number in range(9):
-        organization.iam(MANAGEMENT).attach_role_policy(
-            RoleName="Reader", PolicyArn=organization.make_policy(f"Other{number}")
-        )
-    late = organization.member("Late")
+        iam.attach_role_policy(RoleName="Reader", PolicyArn=organization.make_policy(f"Other{number}"))
     before = organization.policy()
 
-    answer = single.run("resync")
-    assert answer["source_policy"][0]["reason"] == "quota"
-    assert measured()["Resyncs"] == 0
-    single.enroll(late)
-    assert single.verdict(late) == ("enrolled", None)
+    single.run("resync", {"accounts": "new"})
+    single.publish()
+
+    problem = single.item("#status")["scope"]
+    assert problem["reason"] == "quota"
+    assert problem["error"].startswith("SourcePolicyScope=accounts has no room for 1 accounts")
     assert organization.policy() == before
 
-    # WHEN there is room again
     for account_id in crowd:
         whole.ledger.delete_item(Key={"account_id": account_id})
+    resynced(single, accounts="new")
+    assert organization.named() == {MANAGEMENT}
+    assert "scope" not in single.item("#status")
+
+
+def test_a_scope_with_too_many_exclusions_is_refused_and_may_be_set_back(organization: Organization) -> None:
+    single = Stage(organization)
     resynced(single)
-    assert organization.named() == {MANAGEMENT, late}
+    crowded(single, exclusion_capacity(Settings.from_env(single.environ)) + 1, access="excluded")
+    whole = Stage(organization, **WHOLE)
+
+    whole.run("resync", {"accounts": "new"})
+    whole.publish()
+
+    assert whole.item("#status")["scope"]["reason"] == "quota"
+    assert organization.named() == {MANAGEMENT}
+
+    resynced(Stage(organization), accounts="new")
+    assert "scope" not in whole.item("#status")
 
 
-def test_more_accounts_than_any_principal_could_be_given_are_refused_where_the_operator_attaches(
-    organization: Organization,
-) -> None:
-    manual = {"AttachSourcePolicy": "false"}
-    whole = Stage(organization, SourcePolicyScope="organization", **manual)
-    resynced(whole)
-    single = Stage(organization, **manual)
-    crowded(whole, shards=25)
-
-    (step,) = single.run("resync", {"accounts": "new"})["source_policy"]
-
-    assert "need 26 shards, more than can be attached" in step["error"]
-    assert single.shards.get_item(Key={"policy_name": "#placement"})["Item"]["scope"] == "organization"
-
-
-def test_a_policy_that_was_there_under_a_further_shards_name_is_taken_in_before_the_scope_is_narrowed(
-    organization: Organization,
-) -> None:
-    whole = Stage(organization, SourcePolicyScope="organization")
-    resynced(whole)
-    crowd = crowded(whole)
-    organization.make_policy(SECOND, document=by_guide("888888888888"))
-
-    Stage(organization, AdoptExistingRoles="true").run("resync", {"accounts": "new"})
-
-    assert organization.named() | organization.named(SECOND) == {MANAGEMENT, *crowd}
-    policy = organization.policy(SECOND)
-    assert policy is not None
-    assert policy.tags == OURS
-
-
-@pytest.mark.parametrize(("former", "wanted"), [("organization", "accounts"), ("accounts", "organization")])
-def test_a_change_of_scope_that_is_overtaken_again_and_again_is_left_for_the_next_resync(
-    organization: Organization, boundary: Boundary, former: str, wanted: str
-) -> None:
-    resynced(Stage(organization, SourcePolicyScope=former))
-    before = organization.policy()
-    changed = Stage(organization, SourcePolicyScope=wanted)
-
-    def placed(_: Any) -> None:
-        changed.shards.update_item(
-            Key={"policy_name": "#placement"},
-            UpdateExpression="ADD version :one",
-            ExpressionAttributeValues={":one": 1},
-        )
-
-    boundary.edit("dynamodb:Scan", placed)
-    (step,) = changed.run("resync", {"accounts": "new"})["source_policy"]
-
-    assert (step["reason"], organization.policy()) == ("source_policy_pending", before)
-    boundary.mend()
-    assert changed.run("resync", {"accounts": "new"})["source_policy"] == []
-    assert said(organization)["StringEquals"] == (
-        {"aws:ResourceAccount": [MANAGEMENT]} if wanted == "accounts" else {"aws:ResourceOrgID": organization.id}
-    )
-
-
-def test_a_change_of_scope_that_is_overtaken_once_is_tried_again(
-    organization: Organization, boundary: Boundary
-) -> None:
-    resynced(Stage(organization))
-    conflict: Any = {"Error": {"Code": "TransactionConflictException", "Message": "no"}}
-    boundary.break_off("dynamodb:TransactWriteItems", ClientError(conflict, "TransactWriteItems"), times=1)
-
-    answer = Stage(organization, SourcePolicyScope="organization").run("resync", {"accounts": "new"})
-
-    assert answer["source_policy"] == []
-    assert said(organization)["StringEquals"] == {"aws:ResourceOrgID": organization.id}
-
-
-def test_what_cannot_be_written_of_a_changed_scope_is_told_and_tried_again_by_the_next_resync(
-    organization: Organization, boundary: Boundary
-) -> None:
-    whole = Stage(organization, SourcePolicyScope="organization")
+def test_a_change_that_cannot_be_written_is_repeated(organization: Organization, boundary: Boundary) -> None:
+    whole = Stage(organization, **WHOLE)
     resynced(whole)
     single = Stage(organization)
     boundary.fail("iam:CreatePolicyVersion", "ServiceFailure", status=500)
 
-    (step,) = single.run("resync", {"accounts": "new"})["source_policy"]
-    assert step["reason"] == "service_error"
+    single.run("resync", {"accounts": "new"})
+    assert set(single.publish().delays.values()) == {5}
+    assert is_wide(organization)
+
     boundary.mend()
     account_id = organization.member()
     single.enroll(account_id)
-    assert "aws:ResourceOrgID" in said(organization)["StringEquals"]
-
-    assert single.run("resync", {"accounts": "new"})["source_policy"] == []
+    single.work()
+    resynced(single, accounts="new")
     assert organization.named() == {MANAGEMENT, account_id}
 
 
-def test_the_further_shards_are_written_before_the_first_one_is_narrowed(
-    organization: Organization, boundary: Boundary
+@pytest.mark.parametrize("code", ["ServiceFailure", "AccessDenied"])
+def test_further_shards_are_written_before_the_first_one_is_narrowed(
+    organization: Organization, boundary: Boundary, code: str
 ) -> None:
-    whole = Stage(organization, SourcePolicyScope="organization")
+    whole = Stage(organization, **WHOLE)
     account_id = organization.member()
     resynced(whole)
-    crowded(whole)
+    crowd = crowded(whole, len(whole.full_shard()))
     single = Stage(organization)
-    boundary.fail("iam:CreatePolicy", "ServiceFailure", status=500)
+    boundary.fail("iam:CreatePolicy", code, status=500 if code == "ServiceFailure" else 403)
 
-    (step,) = single.run("resync", {"accounts": "new"})["source_policy"]
-    assert step["reason"] == "service_error"
-    assert "aws:ResourceOrgID" in said(organization)["StringEquals"]
+    single.run("resync", {"accounts": "new"})
+    single.publish()
+    assert is_wide(organization)
+    assert single.verdict(account_id) == ("enrolled", None)
 
     boundary.mend()
+    single.let_delays_pass()
     single.run("resync", {"accounts": "new"})
-    assert organization.named() | organization.named(SECOND) >= {MANAGEMENT, account_id}
-    assert whole.run("resync", {"accounts": "new"})["source_policy"] == []
-    assert "aws:ResourceOrgID" in said(organization)["StringEquals"]
+    single.publish()
+    assert organization.named() | organization.named(SECOND) == {MANAGEMENT, account_id, *crowd}
+
+    whole = Stage(organization, **WHOLE)
+    whole.run("resync", {"accounts": "new"})
+    whole.publish()
+    assert is_wide(organization)
+    assert organization.named(SECOND) == set()
+
+
+def test_a_revocation_and_a_freeze_wait_for_no_change_of_scope(organization: Organization, boundary: Boundary) -> None:
+    whole = Stage(organization, **WHOLE)
+    goes, stays = organization.member("Goes"), organization.member("Stays")
+    resynced(whole)
+    crowded(whole, len(whole.full_shard()))
+    single = Stage(organization)
+    boundary.fail("iam:CreatePolicy", "ServiceFailure", status=500)
+    single.run("resync", {"accounts": "new"})
+    single.publish()
+
+    single.run("retire", {"accounts": [goes]})
+    single.deliver_accounts()
+    answer = single.run("freeze", {"frozen": True}, seconds=7)
+
+    assert answer["in_force"] is True
+    assert is_frozen(organization)
+    boundary.mend()
+    single.let_delays_pass()
+    single.work()
+    assert goes not in organization.named()
+    assert stays in organization.named() | organization.named(SECOND)
+
+
+def is_frozen(organization: Organization) -> bool:
+    policy = organization.policy()
+    assert policy is not None
+    return any(statement["Effect"] == "Deny" for statement in policy.document["Statement"])

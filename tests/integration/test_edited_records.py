@@ -57,7 +57,8 @@ def test_an_unreadable_item_revokes_nothing_and_is_restored(
     readable = stage.items()
     stage.edit(key, **edited)
 
-    stage.enroll(newcomer)
+    stage.ask(newcomer)
+    stage.work()
 
     assert organization.named() == {MANAGEMENT, account_id, newcomer}
     assert stage.granted(SOURCE_POLICY) == {MANAGEMENT, account_id, newcomer}

@@ -81,9 +81,7 @@ def test_created_account_gets_role_row_and_access(organization: Organization) ->
         attached={"Reader"},
     )
     row = stage.row(account_id)
-    assert {
-        key: row.pop(key) for key in ("outcome", "change", "access", "access_role", "trigger", "attempts")
-    } == {
+    assert {key: row.pop(key) for key in ("outcome", "change", "access", "access_role", "trigger", "attempts")} == {
         "outcome": "enrolled",
         "change": "created",
         "access": "granted",
@@ -188,7 +186,7 @@ def test_a_shard_without_accounts_grants_none(organization: Organization) -> Non
     policy = organization.policy()
     assert policy is not None
     (statement,) = policy.document["Statement"]
-    assert statement["Condition"]["StringEquals"]["aws:ResourceAccount"] in ([NO_ACCOUNT], NO_ACCOUNT)
+    assert statement["Condition"]["StringEquals"]["aws:ResourceAccount"] == [NO_ACCOUNT]
 
 
 def test_an_account_moved_below_an_excluded_unit_leaves_and_comes_back_when_moved_out(

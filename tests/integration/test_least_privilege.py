@@ -1,10 +1,11 @@
-"""The policies allow what the functions call and nothing besides.
+"""The policies allow what the functions call and nothing besides, and no function may do two functions' work.
 
 That every call is allowed is asserted after every test of this directory (conftest.py). Here a tour makes every call that
 there is to make, and what is allowed but was not called must stand, with its reason, in the tables of what AWS itself needs.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,15 +17,16 @@ from botocore.exceptions import ReadTimeoutError
 from tests.integration.boundary import FUNCTION_KEYS, Boundary, Call
 from tests.integration.drifts import DRIFTS, HARMLESS
 from tests.integration.organization import (
+    ACCESS_ROLE,
     MANAGEMENT,
     MEMBER_ROLE,
+    READER,
     SOURCE_POLICY,
     Operator,
     Organization,
-    by_guide,
     founded,
 )
-from tests.integration.permissions import allowing, denied, listed, requests
+from tests.integration.permissions import Request, allowing, denied, listed, requests
 from tests.integration.stage import Stage
 
 Permission = tuple[str, str]
@@ -41,9 +43,15 @@ NEEDED_BY_AWS: dict[str, dict[Permission, str]] = {
     },
     "enroll": {
         **LOGGING,
-        ("TakeFromTheQueueAndHandBack", "sqs:ReceiveMessage"): "Lambda's poller takes batches in the function's name",
-        ("TakeFromTheQueueAndHandBack", "sqs:DeleteMessage"): "Lambda's poller deletes what was finished",
-        ("TakeFromTheQueueAndHandBack", "sqs:GetQueueAttributes"): "Lambda's poller looks at the queue",
+        ("ReceiveFromTheAccountsQueue", "sqs:ReceiveMessage"): "Lambda's poller takes batches in the function's name",
+        ("ReceiveFromTheAccountsQueue", "sqs:DeleteMessage"): "Lambda's poller deletes what was finished",
+        ("ReceiveFromTheAccountsQueue", "sqs:GetQueueAttributes"): "Lambda's poller looks at the queue",
+    },
+    "publish": {
+        **LOGGING,
+        ("ReceiveFromThePublishQueue", "sqs:ReceiveMessage"): "Lambda's poller takes batches in the function's name",
+        ("ReceiveFromThePublishQueue", "sqs:DeleteMessage"): "Lambda's poller deletes what was finished",
+        ("ReceiveFromThePublishQueue", "sqs:GetQueueAttributes"): "Lambda's poller looks at the queue",
     },
 }
 
@@ -66,7 +74,7 @@ def tour(
     made = Tour()
     for travel in (
         _repair_everything,
-        _take_a_policy_over,
+        _prune_versions,
         _follow_the_readers,
         _work_in_a_source_account,
         _ask_around,
@@ -107,14 +115,14 @@ def _repair_everything(organization: Organization) -> Iterator[Stage]:
         stage.enroll(account_id)
 
 
-def _take_a_policy_over(organization: Organization) -> Iterator[Stage]:
-    """Take over an existing policy, of which a version must go first."""
-    organization.make_policy(SOURCE_POLICY, document=by_guide("111122223333"))
-    organization.write_by_hand(4)
-    stage = Stage(organization, AdoptExistingRoles="true")
-    for function in ("backfill", "rerun", "resync"):
-        stage.run(function, {"dry_run": True})
-    stage.enroll(organization.member())
+def _prune_versions(organization: Organization, account_id: str = MANAGEMENT, **parameters: str) -> Iterator[Stage]:
+    """Write the source policy where it has five versions, and where a policy of its name appeared meanwhile."""
+    stage = Stage(organization, **parameters)
+    stage.enroll(organization.member("One"))
+    organization.write_by_hand(4, account_id=account_id)
+    stage.enroll(organization.member("Two"))
+    stage.edit(SOURCE_POLICY, applying=stage.item(SOURCE_POLICY)["applied"], applied=None)
+    stage.run_publish()
     yield stage
 
 
@@ -127,6 +135,8 @@ def _follow_the_readers(organization: Organization, account_id: str = MANAGEMENT
     for principals in (former, f"arn:aws:iam::{account_id}:role/Another", former):
         stage = Stage(organization, SourcePrincipalArns=principals)
         stage.enroll(member)
+        stage.run("resync", {"accounts": "new"})
+        stage.publish()
         yield stage
 
 
@@ -135,12 +145,7 @@ def _work_in_a_source_account(organization: Organization) -> Iterator[Stage]:
     source = organization.member("Source")
     organization.make_role(f"arn:aws:iam::{source}:role/Reader")
     yield from _follow_the_readers(organization, source)
-    parameters = {"SourcePrincipalArns": f"arn:aws:iam::{source}:role/Reader", "AdoptExistingRoles": "true"}
-    organization.make_policy("Adopted", account_id=source, document=by_guide("111122223333", role_name="Adopted"))
-    stage = Stage(organization, "adopting", SourcePolicyName="Adopted", MemberRoleName="Adopted", **parameters)
-    organization.write_by_hand(4, name="Adopted", account_id=source)
-    stage.enroll(organization.member())
-    yield stage
+    yield from _prune_versions(organization, source, SourcePrincipalArns=f"arn:aws:iam::{source}:role/Reader")
 
 
 def _ask_around(organization: Organization) -> Iterator[Stage]:
@@ -154,7 +159,10 @@ def _ask_around(organization: Organization) -> Iterator[Stage]:
     organization.move(member, organization.unit(unit))
     stage = Stage(organization, IncludeOuIds=unit, SourcePolicyScope="organization")
     organization.boundary.edit("iam:CreatePolicy", lose)
+    organization.boundary.fail("iam:GetRole", "Throttling", account_id=member, times=1)
     stage.enroll(member)
+    stage.let_delays_pass()
+    stage.deliver()
     yield stage
 
 
@@ -165,9 +173,7 @@ def _sweep_and_withdraw_here(organization: Organization, account_id: str = MANAG
     organization.move(member, organization.unit(unit))
     organization.iam(account_id).create_user(UserName="reader")
     organization.make_role(f"arn:aws:iam::{account_id}:role/Another")
-    role, user, another = (
-        f"arn:aws:iam::{account_id}:{each}" for each in ("role/Reader", "user/reader", "role/Another")
-    )
+    role, user = (f"arn:aws:iam::{account_id}:{each}" for each in ("role/Reader", "user/reader"))
     for parameters in (
         {"SourcePrincipalArns": f"{role},{user}", "IncludeOuIds": unit},
         {"SourcePrincipalArns": role, "SourcePolicyScope": "organization"},
@@ -177,16 +183,16 @@ def _sweep_and_withdraw_here(organization: Organization, account_id: str = MANAG
         stage.run("rerun", {"dry_run": True})
         _sweep(organization, stage, member)
         _mend(organization, stage, account_id)
-        if "SourcePolicyScope" not in parameters:
-            _freeze(stage, Stage(organization, **{**parameters, "SourcePrincipalArns": another}))
+        stage.run("freeze", {"frozen": False})
         stage.run("freeze", {"frozen": True})
         stage.run("retire", {"accounts": [member, MANAGEMENT], "dry_run": True})
         stage.run("retire", {"accounts": [member, MANAGEMENT]})
         stage.work()
         stage.run("backfill", {"accounts": [member, MANAGEMENT]})
-        for _ in range(3):
+        for _ in range(4):
             stage.work()
             stage.run("retire", {"accounts": "all", "force": True})
+        stage.work()
 
 
 def _sweep(organization: Organization, stage: Stage, member: str) -> None:
@@ -221,20 +227,17 @@ def _mend(organization: Organization, stage: Stage, account_id: str) -> None:
     iam.untag_policy(PolicyArn=arn, TagKeys=["rolecall-stage"])
     iam.attach_role_policy(RoleName="Another", PolicyArn=arn)
     iam.attach_user_policy(UserName="reader", PolicyArn=arn)
-    stage.run("resync")
+    _resync(stage)
     iam.create_policy_version(PolicyArn=arn, PolicyDocument=HARMLESS, SetAsDefault=True)
-    stage.run("resync")
+    _resync(stage)
     organization.lose_policy(SOURCE_POLICY, account_id)
+    _resync(stage)
+
+
+def _resync(stage: Stage) -> None:
+    stage.let_records_grow_old(minutes=3)
     stage.run("resync")
-
-
-def _freeze(stage: Stage, elsewhere: Stage) -> None:
-    """Freeze and unfreeze more often than a policy has versions, where a worker left a shard unwritten, and for other readers."""
-    for _ in ("never made", "made by a worker that could not say so"):
-        stage.shards.put_item(Item={"policy_name": f"{SOURCE_POLICY}-2", "version": 1})
-        for readers in (stage, elsewhere, stage):
-            readers.run("freeze", {"frozen": True})
-            readers.run("freeze", {"frozen": False})
+    stage.publish()
 
 
 def _sweep_and_withdraw_there(organization: Organization) -> Iterator[Stage]:
@@ -279,6 +282,154 @@ def test_every_session_in_an_account_allows_what_is_called_there_and_nothing_bes
         assert allowed == used
 
 
+def test_each_function_opens_sessions_for_its_own_work_alone(tour: Tour) -> None:
+    """Any function that may assume access roles could ask for any session: these are the sessions that it asks for."""
+    opened: dict[str, set[str]] = {}
+    for call in tour.calls:
+        if call.operation == "sts:AssumeRole":
+            statements = json.loads(call.params["Policy"])["Statement"]
+            actions = {action for each in statements for action in listed(each["Action"])}
+            reads = all(re.match(r"iam:(Get|List)", action) for action in actions)
+            opened.setdefault(call.signer.name, set()).add(f"{'read' if reads else 'write'} {_kind(statements)}")
+
+    assert opened == {
+        "enroll": {"write member role"},
+        "publish": {"read source policy", "write source policy"},
+        **dict.fromkeys(("backfill", "rerun", "resync", "retire"), {"read member role"}),
+    }
+
+
 def _kind(statements: Any) -> str:
     actions = {action for statement in statements for action in listed(statement["Action"])}
-    return "source policy" if "iam:CreatePolicy" in actions else "member role"
+    of_policies = {"iam:GetPolicy", "iam:CreatePolicy", "iam:DeletePolicy"}
+    return "source policy" if of_policies & actions else "member role"
+
+
+# --- What each function may do, by its policy -------------------------------------------------------------------------
+
+SOURCE, MEMBER = "222233334444", "555566667777"
+_LEDGER = f"arn:aws:dynamodb:us-east-1:{MANAGEMENT}:table/rolecall-test-ledger"
+_RECORDS = f"arn:aws:dynamodb:us-east-1:{MANAGEMENT}:table/rolecall-test-source-policy"
+_QUEUE = f"arn:aws:sqs:us-east-1:{MANAGEMENT}:rolecall-test-"
+_SWEEPS = {"backfill", "rerun", "resync", "retire"}
+
+
+def _enter(account_id: str) -> Request:
+    context: dict[str, str | list[str]] = {
+        "aws:ResourceOrgID": "${aws:PrincipalOrgID}",
+        "aws:ResourceAccount": account_id,
+    }
+    return Request("sts:AssumeRole", f"arn:aws:iam::{account_id}:role/{ACCESS_ROLE}", context)
+
+
+def _update(table: str, key: str, *attributes: str) -> Request:
+    of = "account_id" if table == _LEDGER else "policy_name"
+    context: dict[str, str | list[str]] = {
+        "dynamodb:LeadingKeys": [key],
+        "dynamodb:Attributes": [of, *attributes],
+    }
+    return Request("dynamodb:UpdateItem", table, context)
+
+
+def _on_policy(action: str, account_id: str = MANAGEMENT) -> Request:
+    return Request(action, f"arn:aws:iam::{account_id}:policy/{SOURCE_POLICY}")
+
+
+def _on_principal(action: str, policy: str = SOURCE_POLICY) -> Request:
+    context: dict[str, str | list[str]] = {"iam:PolicyARN": f"arn:aws:iam::{MANAGEMENT}:policy/{policy}"}
+    return Request(action, READER, context)
+
+
+MATRIX: list[tuple[Request, set[str]]] = [
+    # The member role: in members by an access role, whose session enroll alone asks writes for; here by its own policy.
+    (_enter(MEMBER), {"enroll", *_SWEEPS}),
+    (Request("iam:CreateRole", f"arn:aws:iam::{MANAGEMENT}:role/{MEMBER_ROLE}"), {"enroll"}),
+    (Request("iam:UpdateAssumeRolePolicy", f"arn:aws:iam::{MANAGEMENT}:role/{MEMBER_ROLE}"), {"enroll"}),
+    (Request("iam:PutRolePolicy", f"arn:aws:iam::{MANAGEMENT}:role/{MEMBER_ROLE}"), {"enroll"}),
+    (Request("iam:DeleteRole", f"arn:aws:iam::{MANAGEMENT}:role/{MEMBER_ROLE}"), {"enroll"}),
+    (Request("iam:GetRole", f"arn:aws:iam::{MANAGEMENT}:role/{MEMBER_ROLE}"), {"enroll", *_SWEEPS}),
+    # The access roles themselves, and every other role.
+    *(
+        (Request(action, f"arn:aws:iam::{MANAGEMENT}:role/{role}"), set[str]())
+        for action in ("iam:CreateRole", "iam:UpdateAssumeRolePolicy", "iam:PutRolePolicy", "iam:DeleteRole")
+        for role in (ACCESS_ROLE, "Reader", "Administrator")
+    ),
+    # The source policy and its principals.
+    *(
+        (_on_policy(f"iam:{action}"), {"publish"})
+        for action in (
+            "CreatePolicy",
+            "CreatePolicyVersion",
+            "DeletePolicyVersion",
+            "DeletePolicy",
+            "TagPolicy",
+            "GetPolicy",
+        )
+    ),
+    *((_on_principal(f"iam:{action}"), {"publish"}) for action in ("AttachRolePolicy", "DetachRolePolicy")),
+    (_on_principal("iam:AttachRolePolicy", "AdministratorAccess"), set()),
+    (Request("iam:CreatePolicyVersion", f"arn:aws:iam::{MANAGEMENT}:policy/Another"), set()),
+    # The ledger: one writer an attribute.
+    (_update(_LEDGER, MEMBER, "access", "revision"), {"enroll"}),
+    (_update(_LEDGER, MEMBER, "in_force_since"), {"publish"}),
+    (_update(_LEDGER, MEMBER, "retirement_requested_at", "revision"), {"backfill", "retire"}),
+    (_update(_LEDGER, MEMBER, "access", "in_force_since"), set()),
+    (Request("dynamodb:PutItem", _LEDGER, {"dynamodb:LeadingKeys": [MEMBER]}), set()),
+    (Request("dynamodb:DeleteItem", _LEDGER, {"dynamodb:LeadingKeys": [MEMBER]}), set()),
+    # The source-policy table.
+    (_update(_RECORDS, SOURCE_POLICY, "applied"), {"publish"}),
+    (_update(_RECORDS, "#status", "run_owner"), {"publish"}),
+    (_update(_RECORDS, "#control", "frozen"), {"freeze"}),
+    (_update(_RECORDS, "#control", "uninstalling", "uninstalled"), {"backfill", "retire"}),
+    (_update(_RECORDS, "#control", "verify_requested_at", "check_requested_at", "scope_recorded"), {"resync"}),
+    (_update(_RECORDS, "#control", "frozen", "uninstalling"), set()),
+    # Queues and functions.
+    (Request("sqs:SendMessage", f"{_QUEUE}accounts"), {"on_account_event", *_SWEEPS}),
+    (Request("sqs:SendMessage", f"{_QUEUE}publish.fifo"), {"enroll", "freeze", *_SWEEPS}),
+    (
+        Request("lambda:InvokeFunction", f"arn:aws:lambda:us-east-1:{MANAGEMENT}:function:rolecall-test-publish"),
+        {"freeze"},
+    ),
+    (Request("lambda:InvokeFunction", f"arn:aws:lambda:us-east-1:{MANAGEMENT}:function:rolecall-test-enroll"), set()),
+    (Request("organizations:DescribeOrganization", "*"), {"publish"}),
+]
+
+
+def _may(stage: Stage, request: Request) -> set[str]:
+    return {function for function in FUNCTION_KEYS if any(allowing(request, stage.policy_of(function)))}
+
+
+def test_each_function_may_do_its_own_work_alone(organization: Organization) -> None:
+    stage = Stage(organization, deployed="false")
+
+    assert [(request, _may(stage, request)) for request, _ in MATRIX] == MATRIX
+
+
+def test_with_a_separate_source_account_publish_enters_that_account_alone(organization: Organization) -> None:
+    stage = Stage(organization, deployed="false", SourcePrincipalArns=f"arn:aws:iam::{SOURCE}:role/Reader")
+
+    assert _may(stage, _enter(MEMBER)) == {"enroll", *_SWEEPS}
+    assert _may(stage, _enter(SOURCE)) == {"enroll", "publish", *_SWEEPS}
+    assert _may(stage, _on_policy("iam:CreatePolicyVersion")) == set()
+    assert _may(stage, _on_policy("iam:CreatePolicyVersion", SOURCE)) == set()
+
+
+def test_a_role_outside_the_organization_is_entered_by_no_function(organization: Organization) -> None:
+    stage = Stage(organization, deployed="false")
+    outside = Request("sts:AssumeRole", f"arn:aws:iam::{MEMBER}:role/{ACCESS_ROLE}", {"aws:ResourceOrgID": "o-another"})
+
+    assert _may(stage, outside) == set()
+
+
+@pytest.mark.parametrize("source", [MANAGEMENT, SOURCE], ids=["here", "separate"])
+def test_no_function_may_write_both_member_roles_and_the_source_policy(organization: Organization, source: str) -> None:
+    stage = Stage(organization, deployed="false", SourcePrincipalArns=f"arn:aws:iam::{source}:role/Reader")
+    writes_roles = _may(stage, _enter(MEMBER)) | _may(
+        stage, Request("iam:CreateRole", f"arn:aws:iam::{MANAGEMENT}:role/{MEMBER_ROLE}")
+    )
+    writes_policy = _may(stage, _on_policy("iam:CreatePolicyVersion")) | _may(
+        stage, _on_principal("iam:AttachRolePolicy")
+    )
+
+    assert writes_roles & writes_policy == set()
+    assert writes_policy == ({"publish"} if source == MANAGEMENT else set())

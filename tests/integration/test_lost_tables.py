@@ -1,5 +1,6 @@
 """Lost tables and records: nothing is revoked, nothing unfrozen, and the next resync restores what is missing."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,17 +10,16 @@ from tests.integration.organization import MANAGEMENT, MEMBER_ROLE, SOURCE_POLIC
 from tests.integration.stage import Stage
 from tests.integration.test_freeze import denials
 from tests.integration.test_offboarding_uninstall import backfilled
-from tests.integration.test_sweep_backfill import full_shard
 from tests.integration.test_sweep_resync import resynced
 
 SECOND = f"{SOURCE_POLICY}-2"
 
 
-@pytest.mark.parametrize("frozen", [None, True, False], ids=["never frozen", "frozen", "unfrozen"])
-@pytest.mark.parametrize("lost", ["ledger", "records", "shard", "status", "control", "both"])
-def test_what_is_lost_revokes_nothing_and_is_restored(
-    organization: Organization, frozen: bool | None, lost: str
-) -> None:
+_FREEZES = pytest.mark.parametrize("frozen", [None, True, False], ids=["never frozen", "frozen", "unfrozen"])
+
+
+def _is_restored(organization: Organization, frozen: bool | None, lose: Callable[[Stage], None]) -> None:
+    """Lose something, and look at what a run of publish and then a resync make of it."""
     stage = Stage(organization)
     accounts = {MANAGEMENT, *backfilled(organization, stage, 2)}
     if frozen is not None:
@@ -27,11 +27,7 @@ def test_what_is_lost_revokes_nothing_and_is_restored(
     before = organization.policy()
     assert before is not None
 
-    if lost in {"ledger", "both"}:
-        stage.lose_ledger()
-    keys = {"shard": SOURCE_POLICY, "status": "#status", "control": "#control"}
-    if lost != "ledger":
-        stage.lose(*[keys[lost]] if lost in keys else ())
+    lose(stage)
     stage.run_publish()
     assert organization.policy() == before
 
@@ -45,27 +41,70 @@ def test_what_is_lost_revokes_nothing_and_is_restored(
     assert stage.item("#status")["shards"] == 1
 
 
+@_FREEZES
+def test_a_lost_ledger_revokes_nothing(organization: Organization, frozen: bool | None) -> None:
+    _is_restored(organization, frozen, lambda stage: stage.lose_ledger())
+
+
+@_FREEZES
+@pytest.mark.parametrize("keys", [(), (SOURCE_POLICY,), ("#status",), ("#control",)], ids=str)
+def test_lost_records_are_restored_from_iam(
+    organization: Organization, frozen: bool | None, keys: tuple[str, ...]
+) -> None:
+    _is_restored(organization, frozen, lambda stage: stage.lose(*keys))
+
+
+@_FREEZES
+def test_two_lost_tables_revoke_nothing(organization: Organization, frozen: bool | None) -> None:
+    def lose(stage: Stage) -> None:
+        stage.lose_ledger()
+        stage.lose()
+
+    _is_restored(organization, frozen, lose)
+
+
+def test_a_lost_table_keeps_the_freeze(organization: Organization) -> None:
+    """Without #control, every shard stays frozen or not as it was last applied, until freeze says otherwise."""
+    stage = Stage(organization)
+    account_id = organization.member()
+    stage.enroll(account_id)
+    stage.run("freeze", {"frozen": True})
+    stage.lose()
+
+    stage.enroll(account_id)
+
+    assert len(denials(organization)) == 1
+    assert organization.named() == {account_id}
+    assert stage.run("freeze", {"frozen": False})["in_force"] is True
+    assert denials(organization) == []
+
+
 @pytest.mark.parametrize("lost", ["records", "first", "second"])
 def test_every_shard_is_restored(organization: Organization, lost: str) -> None:
     stage = Stage(organization)
     first, second = organization.member("First"), organization.member("Second")
     stage.enroll(first)
-    full = full_shard(stage, first)
+    full = stage.full_shard(first)
     stage.fill(SOURCE_POLICY, full)
     stage.enroll(second)
     stage.fill(SOURCE_POLICY, full[:-1])
+    stage.edit(SOURCE_POLICY, applying=stage.item(SOURCE_POLICY)["applied"])  # so that it is written
     stage.run_publish()
     newcomer = organization.member("Newcomer")
 
     stage.lose(*{"first": [SOURCE_POLICY], "second": [SECOND], "records": []}[lost])
-    stage.enroll(newcomer)
+    stage.ask(newcomer)
+    stage.work()
 
-    assert organization.named(SECOND) == {second} | ({newcomer} if lost != "second" else {newcomer})
-    assert (stage.granted(SECOND), stage.item("#status")["shards"]) == (organization.named(SECOND), 2)
-    assert first in stage.granted(SOURCE_POLICY)
+    assert organization.named() | organization.named(SECOND) == {*full[:-1], second, newcomer}
+    assert [stage.granted(name) for name in (SOURCE_POLICY, SECOND)] == [
+        organization.named(),
+        organization.named(SECOND),
+    ]
+    assert stage.item("#status")["shards"] == 2
 
 
-def test_a_foreign_policy_of_a_lost_record_is_left_alone_until_it_is_deleted(organization: Organization) -> None:
+def test_a_foreign_policy_becomes_no_record(organization: Organization) -> None:
     stage = Stage(organization)
     accounts = backfilled(organization, stage)
     organization.lose_policy()
@@ -78,7 +117,7 @@ def test_a_foreign_policy_of_a_lost_record_is_left_alone_until_it_is_deleted(org
     stage.run("freeze", {"frozen": True})
 
     assert organization.policy() == foreign
-    assert stage.item(SOURCE_POLICY)["error"]["reason"] == "foreign_source_policy"
+    assert stage.item("#status")["blocked"]["reason"] == "foreign_source_policy"
     assert {stage.verdict(account_id) for account_id in accounts} == {("pending", "source_policy_pending")}
 
     organization.lose_policy()
@@ -103,9 +142,13 @@ def test_a_policy_of_ours_in_another_form_is_foreign_once_its_record_is_lost(org
     error = stage.item(SOURCE_POLICY)["error"]
     assert error["reason"] == "foreign_source_policy"
     assert "delete the policy, which then is written again" in error["error"]
+    # The accounts that it granted are granted by another shard meanwhile.
+    assert organization.named(SECOND) == {MANAGEMENT, account_id}
+    assert stage.verdict(account_id) == ("enrolled", None)
     organization.lose_policy()
     resynced(stage)
-    assert organization.named() == {MANAGEMENT, account_id}
+    assert (organization.named(), organization.named(SECOND)) == (set(), {MANAGEMENT, account_id})
+    assert "error" not in stage.item(SOURCE_POLICY)
 
 
 def test_a_role_stays_while_records_are_lost(organization: Organization, boundary: Boundary) -> None:

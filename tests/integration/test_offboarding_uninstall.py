@@ -1,13 +1,11 @@
-"""Uninstalling: nobody is enrolled any more, everybody leaves, and nothing of ours stays behind."""
+"""Uninstalling: the source policy first, then every role; nothing is enrolled until a backfill."""
 
 from typing import Any
 
 import pytest
 
-from chalicelib.arns import AccountId
-from chalicelib.errors import AccountError, RetryableError, SettingsError, TerminalError
 from chalicelib.settings import Settings
-from chalicelib.source_policy import Moves, Shard, place
+from chalicelib.source_policy import exclusion_capacity
 from tests.integration.boundary import Boundary
 from tests.integration.organization import ACCESS_ROLE, MANAGEMENT, MEMBER_ROLE, OURS, SOURCE_POLICY, Organization
 from tests.integration.stage import Stage
@@ -90,7 +88,7 @@ def test_nobody_is_enrolled_from_then_on_until_a_backfill(
     stage.work()
 
     # THEN nobody is enrolled, and it shows
-    assert answer["counts"]["stopped"] is True
+    assert answer["counts"]["uninstalling"] is True
     assert ours(organization, MANAGEMENT, during, afterwards, *accounts) == []
     assert {stage.verdict(account_id) for account_id in (during, afterwards)} == {("skipped", "stopped")}
 
@@ -106,33 +104,31 @@ def test_nobody_is_enrolled_from_then_on_until_a_backfill(
     assert organization.policy() is not None
 
 
-def _strangers(count: int) -> frozenset[AccountId]:
-    return frozenset(AccountId(f"9{number:011}") for number in range(count))
-
-
-def _fit(stage: Stage, count: int) -> bool:
-    """Tell whether so many accounts can be left out of the organization."""
-    try:
-        place((Shard(name=SOURCE_POLICY),), Moves(exclude=_strangers(count)), Settings.from_env(stage.environ))
-    except TerminalError:
-        return False
-    return True
-
-
-def test_an_organization_too_large_to_be_left_out_account_by_account_is_uninstalled_too(
-    organization: Organization,
-) -> None:
+def test_an_organization_too_large_to_exclude_every_account_is_uninstalled_too(organization: Organization) -> None:
     stage = Stage(organization, SourcePolicyScope="organization")
     accounts = backfilled(organization, stage)
-    excluded: set[str] = next(set(_strangers(count)) for count in range(1000) if not _fit(stage, count + 1))
-    stage.shards.update_item(
-        Key={"policy_name": SOURCE_POLICY},
-        UpdateExpression="SET excluded = :excluded",
-        ExpressionAttributeValues={":excluded": set(excluded)},
-    )
+    room = exclusion_capacity(Settings.from_env(stage.environ))
+    stage.exclude(SOURCE_POLICY, [f"9{number:011}" for number in range(room)])
 
     uninstalled(stage)
 
+    assert ours(organization, MANAGEMENT, *accounts) == []
+
+
+def test_the_source_policy_is_deleted_before_any_role(organization: Organization, boundary: Boundary) -> None:
+    stage = Stage(organization)
+    accounts = backfilled(organization, stage)
+    boundary.fail("iam:DeletePolicy", "Throttling")
+
+    stage.run("retire", UNINSTALL)
+    stage.work()
+
+    assert organization.policy() is not None
+    assert all(organization.role(account_id) for account_id in accounts)
+    assert set(stage.verdicts().values()) == {("pending", "source_policy_pending")}
+    boundary.mend()
+    stage.let_delays_pass()
+    stage.work()
     assert ours(organization, MANAGEMENT, *accounts) == []
 
 
@@ -151,8 +147,8 @@ def test_an_uninstall_that_was_interrupted_goes_on_where_it_stopped(
     assert [each["counts"]["left"] for each in answers] == [4, 1, 1]
     assert answers[-1]["accounts"] == [{"account_id": stuck}]
     assert answers[-1]["next"] == UNINSTALL
-    assert ours(organization, MANAGEMENT, *others) == [SOURCE_POLICY]
-    assert organization.named() == {"000000000000"}
+    assert ours(organization, MANAGEMENT, *others) == []
+    assert "names" in stage.item("#status")
 
     boundary.mend()
     uninstalled(stage)
@@ -219,25 +215,21 @@ def test_an_id_that_organizations_never_told_of_is_not_entered_in_the_end_either
     assert stranger not in {call.about for call in calls if call.operation == "sts:AssumeRole"}
 
 
-@pytest.mark.parametrize(
-    ("code", "error"),
-    [("DeleteConflict", RetryableError), ("AccessDenied", TerminalError)],
-    ids=["it is attached", "it can't be deleted"],
-)
+@pytest.mark.parametrize("code", ["DeleteConflict", "AccessDenied"], ids=["it is attached", "it can't be deleted"])
 def test_a_source_policy_that_iam_does_not_show_yet_is_not_forgotten(
-    organization: Organization, boundary: Boundary, code: str, error: type[AccountError]
+    organization: Organization, boundary: Boundary, code: str
 ) -> None:
     stage = Stage(organization)
     backfilled(organization, stage, 1)
-    stage.run("retire", UNINSTALL)
-    stage.work()
     boundary.fail("iam:GetPolicy", "NoSuchEntity", status=404, times=1)
     boundary.fail("iam:DeletePolicy", code, status=409, times=1)
 
-    with pytest.raises(error):
-        stage.run("retire", UNINSTALL)
+    stage.run("retire", UNINSTALL)
+    delays = stage.publish().delays
 
-    assert stage.shard(SOURCE_POLICY)["version"] > 0
+    assert set(delays.values()) == ({5} if code == "DeleteConflict" else set())
+    record = stage.item(SOURCE_POLICY)
+    assert record.get("error", {}).get("reason") == (None if code == "DeleteConflict" else "access_denied")
     assert organization.policy() is not None
     *_, last = uninstalled(stage)
     assert last["next"] is None
@@ -313,72 +305,60 @@ def test_every_shard_with_all_its_versions_and_attachments_is_deleted_in_a_sourc
     principals = ",".join(f"arn:aws:iam::{source}:{each}" for each in ("role/Reader", "user/reader"))
     stage = Stage(organization, SourcePrincipalArns=principals)
     backfilled(organization, stage, 1)
+    stage.fill(SOURCE_POLICY, stage.full_shard(MANAGEMENT, source))
+    stage.enroll(organization.member("Second"))
+    second = f"{SOURCE_POLICY}-2"
+    assert organization.policy(second, source) is not None
     organization.write_by_hand(3, account_id=source)
-    # A second shard that accounts have left again.
-    stage.shards.put_item(Item={"policy_name": f"{SOURCE_POLICY}-2", "version": 1})
-    organization.make_policy(f"{SOURCE_POLICY}-2", account_id=source, tags=OURS)
 
     uninstalled(stage)
 
-    for name in (SOURCE_POLICY, f"{SOURCE_POLICY}-2"):
+    for name in (SOURCE_POLICY, second):
         assert organization.policy(name, source) is None
-        assert stage.shard(name) == {}
+        assert stage.item(name) == {}
 
 
-def test_a_source_policy_that_the_operator_attached_is_his_to_detach(organization: Organization) -> None:
+def test_a_source_policy_that_the_operator_attached_is_theirs_to_detach(organization: Organization) -> None:
     stage = Stage(organization, AttachSourcePolicy="false")
-    backfilled(organization, stage, 1)
+    (account_id,) = backfilled(organization, stage, 1)
     arn = f"arn:aws:iam::{MANAGEMENT}:policy/{SOURCE_POLICY}"
     organization.iam(MANAGEMENT).attach_role_policy(RoleName="Reader", PolicyArn=arn)
+
     stage.run("retire", UNINSTALL)
     stage.work()
+    answer = stage.run("retire", UNINSTALL)
 
-    with pytest.raises(TerminalError, match="detach it there"):
-        stage.run("retire", UNINSTALL)
+    (shard,) = answer["source_policy"]
+    assert "detach it there" in shard["error"]
+    assert answer["next"] == UNINSTALL
+    assert organization.role(account_id) is not None
 
     organization.iam(MANAGEMENT).detach_role_policy(RoleName="Reader", PolicyArn=arn)
     assert uninstalled(stage)[-1]["next"] is None
     assert organization.policy() is None
 
 
-def test_a_source_policy_that_is_being_written_is_not_deleted_meanwhile(organization: Organization) -> None:
-    stage = Stage(organization)
-    backfilled(organization, stage, 1)
-    stage.run("retire", UNINSTALL)
-    stage.work()
-    stage.shards.put_item(Item={"policy_name": "#pen", "owner": "another", "until": 9_999_999_999})
-
-    with pytest.raises(Exception, match="another worker writes the source policy"):
-        stage.run("retire", UNINSTALL)
-
-    assert organization.policy() is not None
-    stage.shards.delete_item(Key={"policy_name": "#pen"})
-    assert uninstalled(stage)[-1]["next"] is None
-
-
 def test_a_source_policy_of_another_stage_is_not_deleted(organization: Organization) -> None:
     stage = Stage(organization)
     backfilled(organization, stage, 1)
-    stage.run("retire", UNINSTALL)
-    stage.work()
     arn = f"arn:aws:iam::{MANAGEMENT}:policy/{SOURCE_POLICY}"
     organization.iam(MANAGEMENT).tag_policy(PolicyArn=arn, Tags=[{"Key": "rolecall-stage", "Value": "another"}])
 
-    with pytest.raises(TerminalError, match="rolecall-stage=another"):
-        stage.run("retire", UNINSTALL)
+    stage.run("retire", UNINSTALL)
+    stage.work()
 
+    (shard,) = stage.run("retire", UNINSTALL)["source_policy"]
+    assert "rolecall-stage=another" in shard["error"]
     assert organization.policy() is not None
 
 
-def test_a_source_policy_that_somebody_deleted_already_is_nothing_to_stumble_over(organization: Organization) -> None:
+def test_a_source_policy_that_was_deleted_already_is_no_obstacle(organization: Organization) -> None:
     stage = Stage(organization)
     backfilled(organization, stage, 1)
-    stage.run("retire", UNINSTALL)
-    stage.work()
     organization.lose_policy()
 
     assert uninstalled(stage)[-1]["next"] is None
-    assert stage.shard(SOURCE_POLICY) == {}
+    assert stage.item(SOURCE_POLICY) == {}
 
 
 def test_an_account_that_is_closed_while_everything_is_uninstalled_holds_nothing_up(organization: Organization) -> None:
@@ -398,43 +378,61 @@ def test_an_account_that_is_closed_while_everything_is_uninstalled_holds_nothing
     assert ours(organization, MANAGEMENT, denied) == []
 
 
-def test_in_scope_organization_too_names_are_kept_until_nothing_is_left(organization: Organization) -> None:
-    stage = Stage(organization, SourcePolicyScope="organization")
+@pytest.mark.parametrize("scope", ["accounts", "organization"])
+def test_names_are_kept_until_nothing_is_left(organization: Organization, scope: str) -> None:
+    stage = Stage(organization, SourcePolicyScope=scope)
     accounts = backfilled(organization, stage)
     stage.run("retire", UNINSTALL)
+    stage.publish()
     assert organization.policy() is None
-    renamed = Stage(organization, SourcePolicyScope="organization", MemberRoleName="Renamed")
+    renamed = Stage(organization, SourcePolicyScope=scope, MemberRoleName="Renamed")
 
-    with pytest.raises(SettingsError, match="MEMBER_ROLE_NAME is Renamed, and was"):
-        renamed.run("retire", UNINSTALL)
+    renamed.work()
+    assert all(organization.role(account_id) for account_id in accounts)
+    assert {renamed.row(account_id)["reason"] for account_id in accounts} == {"stopped"}
+    assert all("MEMBER_ROLE_NAME is Renamed, and was" in renamed.row(account_id)["error"] for account_id in accounts)
 
-    uninstalled(Stage(organization, SourcePolicyScope="organization"))
+    back = Stage(organization, SourcePolicyScope=scope)
+    assert back.item("#status")["names"]["member_role_name"] == MEMBER_ROLE
+    uninstalled(back)
     assert ours(organization, MANAGEMENT, *accounts) == []
-    assert renamed.run("retire", UNINSTALL)["next"] is None
+    assert set(back.items()) == {"#control"}
 
 
-@pytest.mark.parametrize("between", ["a placement", "a backfill"])
-def test_names_are_kept_where_somebody_enrolls_again_just_as_the_last_of_it_goes(
-    organization: Organization, boundary: Boundary, between: str
-) -> None:
+def test_every_name_may_be_another_after_an_uninstall(organization: Organization) -> None:
     stage = Stage(organization)
-    backfilled(organization, stage)
+    accounts = backfilled(organization, stage)
+    uninstalled(stage)
+
+    renamed = Stage(organization, MemberRoleName="Renamed", SourcePolicyName="RenamedToo")
+    renamed.run("backfill")
+    renamed.work()
+
+    assert organization.named("RenamedToo") == {MANAGEMENT, *accounts}
+    assert all(organization.role(account_id, "Renamed") for account_id in accounts)
+    control = renamed.item("#control")
+    assert (control["uninstalling"], control["uninstalled"]) == (False, False)
+
+
+def test_a_run_of_publish_after_an_uninstall_records_nothing(organization: Organization) -> None:
+    stage = Stage(organization)
+    backfilled(organization, stage, 1)
+    uninstalled(stage)
+
+    stage.run_publish()
+
+    assert "names" not in stage.item("#status")
+    assert organization.policy() is None
+
+
+def test_a_backfill_while_everything_is_uninstalled_has_all_of_it_back(organization: Organization) -> None:
+    stage = Stage(organization)
+    accounts = backfilled(organization, stage)
     stage.run("retire", UNINSTALL)
+    stage.publish()
+
+    stage.run("backfill")
     stage.work()
-    key = {"policy_name": "#placement"}
 
-    def enrolls(_: Any) -> None:
-        if between == "a backfill":
-            stage.shards.delete_item(Key={"policy_name": "#stopped"})
-        else:
-            stage.shards.update_item(
-                Key=key, UpdateExpression="ADD version :one", ExpressionAttributeValues={":one": 1}
-            )
-
-    boundary.edit("dynamodb:Scan", enrolls)
-    assert stage.run("retire", UNINSTALL)["next"] is None
-    assert "made_for" in stage.shards.get_item(Key=key)["Item"]
-
-    boundary.mend()
-    assert stage.run("retire", UNINSTALL)["next"] is None
-    assert {"made_for", "scope"}.isdisjoint(stage.shards.get_item(Key=key)["Item"])
+    assert organization.named() == {MANAGEMENT, *accounts}
+    assert set(stage.verdicts().values()) == {("enrolled", None)}

@@ -1,13 +1,12 @@
-"""The source policy in IAM: its shards, its versions, to whom it is attached, and whose it is."""
+"""The source policy in IAM: its shards, versions, attachments and owner."""
 
 from typing import Any
 
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
-from chalicelib.arns import AccountId
 from chalicelib.settings import Settings
-from chalicelib.source_policy import POLICY_LIMIT, Shard, capacity, document
+from chalicelib.source_policy import POLICY_LIMIT, exclusion_capacity
 from tests.integration.boundary import Boundary
 from tests.integration.organization import (
     MANAGEMENT,
@@ -16,11 +15,11 @@ from tests.integration.organization import (
     SOURCE_POLICY,
     Organization,
     Policy,
-    by_guide,
 )
 from tests.integration.stage import Stage
 
 SECOND = f"{SOURCE_POLICY}-2"
+OTHER = f"arn:aws:iam::{MANAGEMENT}:role/Other"
 USER = f"arn:aws:iam::{MANAGEMENT}:user/reader"
 ORGANIZATION_WIDE = {"SourcePolicyScope": "organization"}
 
@@ -29,25 +28,6 @@ def _policy(organization: Organization, name: str = SOURCE_POLICY, account_id: s
     policy = organization.policy(name, account_id)
     assert policy is not None
     return policy
-
-
-def _full(stage: Stage, *kept: str) -> list[str]:
-    """Name as many accounts as one shard holds, some of which are given."""
-    room = capacity(Settings.from_env(stage.environ)) - len(kept)
-    return [*kept, *(f"9{number:011}" for number in range(room))]
-
-
-def _most_left_out(stage: Stage) -> set[str]:
-    """Name as many accounts as scope organization can leave out."""
-    settings = Settings.from_env(stage.environ)
-
-    def fits(count: int) -> bool:
-        excluded = frozenset(AccountId(f"9{number:011}") for number in range(count))
-        shard = Shard(name=SOURCE_POLICY, excluded=excluded, frozen=True)
-        return document(settings, shard, "o-" + 32 * "x").size <= POLICY_LIMIT
-
-    most = max(filter(fits, range(capacity(settings) + 1)))
-    return {f"9{number:011}" for number in range(most)}
 
 
 def _iam_writes(boundary: Boundary) -> set[str]:
@@ -61,13 +41,13 @@ def test_the_first_account_past_the_capacity_opens_the_second_shard(organization
     first, second = organization.member("First"), organization.member("Second")
     stage = Stage(organization)
     stage.enroll(first)
-    stage.fill(SOURCE_POLICY, _full(stage, first))
+    stage.fill(SOURCE_POLICY, stage.full_shard(first))
 
     stage.enroll(second)
 
     assert organization.named(SECOND) == {second}
     assert _policy(organization, SECOND).attached == {"Reader"}
-    assert stage.row(second)["policy_name"] == SECOND
+    assert (stage.verdict(second), stage.item("#status")["shards"]) == (("enrolled", None), 2)
     assert _policy(organization).versions == ["v1"]
 
 
@@ -75,7 +55,7 @@ def test_a_full_shard_fits_a_policy_and_one_out_and_one_in_rewrites_it_alone(org
     stays, goes, comes, other = (organization.member(name) for name in ("Stays", "Goes", "Comes", "Other"))
     stage = Stage(organization)
     stage.enroll(stays, goes)
-    full = _full(stage, stays, goes)
+    full = stage.full_shard(stays, goes)
     stage.fill(SOURCE_POLICY, full)
     stage.enroll(other)
 
@@ -86,82 +66,91 @@ def test_a_full_shard_fits_a_policy_and_one_out_and_one_in_rewrites_it_alone(org
     assert len(str(_policy(organization).document).replace(" ", "")) <= POLICY_LIMIT
     assert _policy(organization).versions == ["v1", "v2"]
     assert (organization.named(SECOND), _policy(organization, SECOND).versions) == ({other}, ["v1"])
-    assert stage.row(comes)["policy_name"] == SOURCE_POLICY
 
 
-@pytest.mark.parametrize(
-    ("others", "tags", "end"),
-    [
-        (9, None, ("failed", "quota")),
-        (0, {}, ("failed", "foreign_source_policy")),
-        (0, OURS, ("enrolled", None)),
-    ],
-    ids=["no room", "another's policy", "a policy of ours"],
-)
-def test_a_batch_whose_room_others_took_meanwhile_opens_no_shard_before_it_is_prepared_anew(
-    organization: Organization,
-    boundary: Boundary,
-    others: int,
-    tags: dict[str, str] | None,
-    end: tuple[str, str | None],
-) -> None:
-    first, second, goes = (organization.member(name) for name in ("First", "Second", "Goes"))
-    stage = Stage(organization)
-    stage.enroll(first, goes)
-    stage.fill(SOURCE_POLICY, _full(stage, first, goes)[:-1])
-    for number in range(others):
-        arn = organization.make_policy(f"Other{number}")
-        organization.iam(MANAGEMENT).attach_role_policy(RoleName="Reader", PolicyArn=arn)
-    if tags is not None:
-        organization.make_policy(SECOND, tags=tags)
-    # Between the batch's preparation and its placement:
-    boundary.edit("sts:AssumeRole", lambda _: stage.fill(SOURCE_POLICY, _full(stage, first, goes)))
-
-    assert stage.enroll(second).delays == {second: 30}
-
-    assert stage.verdict(second) == ("failed", "source_policy_pending")
-    assert stage.shard(SECOND) == {}
-
-    boundary.mend()
-    stage.let_delays_pass()
-    stage.deliver()
-    assert stage.verdict(second) == end
-    assert stage.row(second).get("policy_name") == (SECOND if end == ("enrolled", None) else None)
-
-
-def test_a_batch_whose_room_others_took_meanwhile_opens_a_shard_where_it_may(
-    organization: Organization, boundary: Boundary
-) -> None:
-    first, second = (organization.member(name) for name in ("First", "Second"))
+def test_newcomers_fill_the_first_shards_with_room_by_their_ids(organization: Organization) -> None:
+    """An account that has a shard keeps it, though an earlier one has room again."""
+    first, second, *newcomers = sorted(organization.member(f"Workload{number}") for number in range(5))
     stage = Stage(organization)
     stage.enroll(first)
-    stage.fill(SOURCE_POLICY, _full(stage, first)[:-1])
-    boundary.edit("sts:AssumeRole", lambda _: stage.fill(SOURCE_POLICY, _full(stage, first)))
+    full = stage.full_shard(first)
+    stage.fill(SOURCE_POLICY, full)
+    stage.enroll(second)
+    stage.fill(SOURCE_POLICY, full[:-2])
+
+    stage.enroll(*newcomers)
+
+    assert organization.named() == {*full[:-2], *newcomers[:2]}
+    assert organization.named(SECOND) == {second, newcomers[2]}
+
+
+def test_an_account_in_two_shards_stays_in_the_first(organization: Organization) -> None:
+    first, second = organization.member("First"), organization.member("Second")
+    stage = Stage(organization)
+    stage.enroll(first)
+    stage.fill(SOURCE_POLICY, stage.full_shard(first))
+    stage.enroll(second)
+    stage.fill(SECOND, {first, second})
+
+    stage.run_publish()
+
+    assert (organization.named(SECOND), stage.granted(SECOND)) == ({second}, {second})
+    assert first in stage.granted(SOURCE_POLICY)
+
+
+@pytest.mark.parametrize("code", [None, "ServiceFailure", "AccessDenied"])
+def test_an_account_leaves_a_shard_only_when_another_that_grants_it_is_recorded(
+    organization: Organization, boundary: Boundary, code: str | None
+) -> None:
+    """A release with a longer document leaves less capacity: the last accounts by id move to another shard."""
+    first, second = organization.member("First"), organization.member("Second")
+    stage = Stage(organization)
+    stage.enroll(first)
+    full = stage.full_shard(first)
+    stage.fill(SOURCE_POLICY, full)
+    stage.enroll(second)
+    stage.fill(SOURCE_POLICY, [*full, "999999999999"])
+    if code is not None:
+        boundary.fail("iam:CreatePolicyVersion", code, policy_name=SECOND)
+        stage.run_publish()
+        assert "999999999999" in stage.granted(SOURCE_POLICY)
+        assert "999999999999" not in organization.named(SECOND)
+        boundary.mend()
+
+    stage.run_publish()
+    stage.run_publish()
+
+    assert stage.granted(SOURCE_POLICY) == set(full)
+    assert organization.named(SECOND) == {second, "999999999999"}
+
+
+def test_a_revocation_waits_for_no_other_shard(organization: Organization, boundary: Boundary) -> None:
+    first, second, newcomer = (organization.member(name) for name in ("First", "Second", "Newcomer"))
+    stage = Stage(organization)
+    stage.enroll(first)
+    stage.fill(SOURCE_POLICY, stage.full_shard(first))
+    stage.enroll(second)
+    boundary.fail("iam:CreatePolicyVersion", "ServiceFailure", policy_name=SECOND)
+    organization.depart(first)
+
+    stage.enroll(first, newcomer)
+
+    assert first not in organization.named()
+    assert "in_force_since" not in stage.row(first)
+
+
+def test_a_shard_stays_when_its_last_account_is_gone(organization: Organization) -> None:
+    first, second = organization.member("First"), organization.member("Second")
+    stage = Stage(organization)
+    stage.enroll(first)
+    stage.fill(SOURCE_POLICY, stage.full_shard(first))
+    stage.enroll(second)
+    organization.depart(second)
 
     stage.enroll(second)
 
-    assert stage.verdict(second) == ("enrolled", None)
-    assert organization.named(SECOND) == {second}
-
-
-def test_shards_that_come_in_pages_are_all_read(organization: Organization, boundary: Boundary) -> None:
-    accounts = [organization.member(f"Workload{number}") for number in range(3)]
-    stage = Stage(organization)
-    stage.enroll(accounts[0])
-    stage.fill(SOURCE_POLICY, _full(stage, accounts[0]))
-    stage.enroll(accounts[1])
-
-    def cut(answer: dict[str, Any]) -> None:
-        if "ExclusiveStartKey" not in boundary.calls[-1].params:
-            answer["Items"] = answer["Items"][:1]
-            answer["LastEvaluatedKey"] = {"policy_name": answer["Items"][0]["policy_name"]}
-
-    boundary.edit("dynamodb:Scan", cut)
-
-    stage.enroll(*accounts)
-
-    assert organization.named(SECOND) == set(accounts[1:])
-    assert [stage.row(account_id)["policy_name"] for account_id in accounts] == [SOURCE_POLICY, SECOND, SECOND]
+    assert (organization.named(SECOND), _policy(organization, SECOND).attached) == (set(), {"Reader"})
+    assert stage.item("#status")["shards"] == 2
 
 
 def test_the_organizations_scope_is_one_statement_that_leaves_out_who_is_excluded(
@@ -178,74 +167,59 @@ def test_the_organizations_scope_is_one_statement_that_leaves_out_who_is_exclude
     left_out = {"StringNotEquals": {"aws:ResourceAccount": ["111122223333"]}}
     assert _policy(organization).document["Statement"][0]["Condition"] == condition | left_out
     assert _policy(organization).versions == ["v1"]
-    assert stage.row(accounts[1])["policy_name"] == SOURCE_POLICY
+    assert stage.verdict(accounts[1]) == ("enrolled", None)
 
     organization.move(accounts[1], excluded)
     stage.enroll(accounts[1])
 
     left_out["StringNotEquals"]["aws:ResourceAccount"] = sorted(["111122223333", accounts[1]])
     assert _policy(organization).document["Statement"][0]["Condition"] == condition | left_out
+    assert stage.verdict(accounts[1]) == ("retired", "excluded")
     assert [call.operation for call in boundary.calls].count("organizations:DescribeOrganization") == 1
 
 
-def test_too_many_exclusions_for_one_policy_are_a_quota_and_not_a_wider_policy(organization: Organization) -> None:
+def test_an_exclusion_that_finds_no_room_is_pending_and_not_a_wider_policy(organization: Organization) -> None:
     account_id, leaves = organization.member(), organization.member("Leaves")
     unit = organization.unit()
-    organization.move(leaves, unit)
     stage = Stage(organization, **ORGANIZATION_WIDE, ExcludeOuIds=unit)
-    stage.enroll(account_id)
+    stage.enroll(account_id, leaves)
+    organization.move(leaves, unit)
     before = _policy(organization)
-    stage.shards.update_item(
-        Key={"policy_name": SOURCE_POLICY},
-        UpdateExpression="SET excluded = :ids",
-        ExpressionAttributeValues={":ids": _most_left_out(stage)},
-    )
+    room = exclusion_capacity(Settings.from_env(stage.environ))
+    crowd = [f"9{number:011}" for number in range(room)]
+    with stage.ledger.batch_writer() as batch:
+        for excluded in crowd:
+            batch.put_item(Item={"account_id": excluded, "access": "excluded", "outcome": "skipped"})
+    stage.exclude(SOURCE_POLICY, crowd)
 
     joins = organization.member("Joins")
     stage.enroll(leaves, joins)
 
-    assert stage.verdict(leaves) == ("failed", "quota")
-    assert "SourcePolicyScope=accounts" in stage.row(leaves)["error"]
+    assert stage.verdict(leaves) == ("pending", "source_policy_pending")
+    problem = stage.item("#status")["scope"]
+    assert (problem["reason"], "SourcePolicyScope=accounts" in problem["error"]) == ("quota", True)
     assert _policy(organization) == before
-    # Who joins in the same batch is kept from nothing.
     assert stage.verdict(joins) == ("enrolled", None)
-    (shard,) = stage.run("resync", {"dry_run": True})["source_policy"]
-    assert "SourcePolicyScope=accounts" in shard["error"]
 
 
-def test_a_policy_that_is_taken_in_lets_nobody_in_again_who_is_retired(organization: Organization) -> None:
-    stays, retires, late = (organization.member(name) for name in ("Stays", "Retires", "Late"))
-    stage = Stage(organization, AdoptExistingRoles="true")
-    stage.enroll(stays, retires)
-    stage.run("retire", {"accounts": [retires]})
-    stage.work()
-    stage.fill(SOURCE_POLICY, _full(stage, stays))
-    organization.make_policy(SECOND, document=by_guide(retires))
-
-    stage.enroll(late)
-
-    assert organization.named(SECOND) == {late}
-
-
-def test_in_scope_organization_nobody_is_left_out_of_a_policy_that_is_not_ours(organization: Organization) -> None:
-    excluded, first, second = (organization.member(name) for name in ("Excluded", "First", "Second"))
+def test_in_scope_organization_a_foreign_policy_is_left_alone(organization: Organization) -> None:
+    excluded, first = organization.member("Excluded"), organization.member("First")
     unit = organization.unit()
     organization.move(excluded, unit)
     organization.make_policy(SOURCE_POLICY)
     before = _policy(organization)
     stage = Stage(organization, **ORGANIZATION_WIDE, ExcludeOuIds=unit)
 
-    stage.enroll(excluded, first)
-    stage.enroll(second)
+    stage.ask(excluded, first)
+    stage.work()
 
-    assert set(stage.verdicts().values()) == {("failed", "foreign_source_policy")}
-    assert organization.role(second) is None
+    assert stage.verdicts() == {excluded: ("skipped", "excluded"), first: ("failed", "foreign_source_policy")}
+    assert organization.role(first) is None
     assert _policy(organization) == before
 
     organization.lose_policy()
     stage.run("resync")
     stage.work()
-    assert stage.verdict(excluded) == ("skipped", "excluded")
     assert _policy(organization).document["Statement"][0]["Condition"]["StringNotEquals"] == {
         "aws:ResourceAccount": [excluded]
     }
@@ -291,22 +265,21 @@ def test_versions_that_are_counted_but_not_listed_are_waited_for(
     organization.write_by_hand(4)
     boundary.edit("iam:ListPolicyVersions", lambda answer: answer.update(Versions=[]))
 
-    assert stage.enroll(second).delays == {second: 30}
-    assert stage.verdict(second) == ("failed", "stale_read")
+    stage.ask(second)
+    stage.deliver_accounts()
+    assert set(stage.publish().delays.values()) == {5}
+    assert stage.verdict(second) == ("pending", "source_policy_pending")
 
     boundary.mend()
-    stage.let_delays_pass()
-    stage.deliver()
+    stage.work()
     assert organization.named() == {first, second}
 
 
 @pytest.mark.parametrize("operation", ["iam:DeletePolicyVersion", "iam:CreatePolicyVersion"])
-def test_a_shard_that_can_not_be_written_fails_those_who_came_or_left_and_is_written_later(
+def test_a_shard_that_cannot_be_written_is_recorded_as_such_and_written_later(
     organization: Organization, boundary: Boundary, operation: str
 ) -> None:
     stays, comes, goes = (organization.member(name) for name in ("Stays", "Comes", "Goes"))
-    for account_id in (stays, comes, goes):
-        organization.grow_old(account_id)
     stage = Stage(organization)
     stage.enroll(stays, goes)
     organization.write_by_hand(4)
@@ -315,11 +288,12 @@ def test_a_shard_that_can_not_be_written_fails_those_who_came_or_left_and_is_wri
 
     stage.enroll(comes, goes)
 
-    assert stage.verdict(comes) == stage.verdict(goes) == ("failed", "access_denied")
+    assert stage.item(SOURCE_POLICY)["error"]["reason"] == "access_denied"
+    assert stage.verdict(comes) == stage.verdict(goes) == ("pending", "source_policy_pending")
     assert organization.named() == {stays, goes}
 
     boundary.mend()
-    stage.enroll(comes, goes)
+    stage.run_publish()
     assert organization.named() == {stays, comes}
     assert (stage.verdict(comes), stage.verdict(goes)) == (("enrolled", None), ("retired", "suspended"))
 
@@ -362,7 +336,8 @@ def test_a_source_principal_that_does_not_exist_is_refused_before_any_write(
     missing = f"arn:aws:iam::{MANAGEMENT}:{kind}/Missing"
     stage = Stage(organization, SourcePrincipalArns=f"{READER},{missing}")
 
-    assert stage.enroll(account_id).finished == [account_id]
+    stage.ask(account_id)
+    stage.work()
 
     assert stage.verdict(account_id) == ("failed", "no_source_principal")
     error = stage.row(account_id)["error"]
@@ -371,7 +346,7 @@ def test_a_source_principal_that_does_not_exist_is_refused_before_any_write(
 
 
 @pytest.mark.parametrize("kind", ["role", "user"])
-def test_a_source_principal_without_room_is_refused_before_any_write_and_told_the_way_out(
+def test_a_source_principal_without_room_is_refused_before_any_write(
     organization: Organization, boundary: Boundary, kind: str
 ) -> None:
     iam = organization.iam(MANAGEMENT)
@@ -385,7 +360,8 @@ def test_a_source_principal_without_room_is_refused_before_any_write_and_told_th
     account_id = organization.member()
     stage = Stage(organization, SourcePrincipalArns=READER if kind == "role" else USER)
 
-    stage.enroll(account_id)
+    stage.ask(account_id)
+    stage.work()
 
     assert stage.verdict(account_id) == ("failed", "quota")
     assert "SourcePolicyScope=organization" in stage.row(account_id)["error"]
@@ -396,32 +372,36 @@ def test_a_source_principal_without_room_is_refused_before_any_write_and_told_th
 def test_another_source_principal_gets_the_policy_and_the_former_loses_it(
     organization: Organization, kind: str
 ) -> None:
-    organization.make_role(f"arn:aws:iam::{MANAGEMENT}:role/Other")
+    """Only a run that a resync asked for follows changed settings."""
+    organization.make_role(OTHER)
     organization.iam(MANAGEMENT).create_user(UserName="reader")
-    account_id = organization.member()
+    account_id, newcomer = organization.member(), organization.member("Newcomer")
     former = READER if kind == "role" else USER
     Stage(organization, SourcePrincipalArns=former).enroll(account_id)
 
-    Stage(organization, SourcePrincipalArns=f"arn:aws:iam::{MANAGEMENT}:role/Other").enroll(account_id)
+    changed = Stage(organization, SourcePrincipalArns=OTHER)
+    before = _policy(organization).attached
+    changed.run("resync", {"accounts": "new"})
+    changed.work()
 
+    assert before == {"Reader" if kind == "role" else "reader"}
     assert _policy(organization).attached == {"Other"}
-    role = organization.role(account_id)
+    role = organization.role(newcomer)
     assert role is not None
-    assert role.trust["Statement"][0]["Condition"] == {
-        "ArnEquals": {"aws:PrincipalArn": [f"arn:aws:iam::{MANAGEMENT}:role/Other"]}
-    }
+    assert role.trust["Statement"][0]["Condition"] == {"ArnEquals": {"aws:PrincipalArn": [OTHER]}}
 
 
 def test_a_former_source_principal_that_is_gone_is_no_obstacle(organization: Organization) -> None:
-    organization.make_role(f"arn:aws:iam::{MANAGEMENT}:role/Other")
+    organization.make_role(OTHER)
     account_id = organization.member()
     Stage(organization).enroll(account_id)
     iam = organization.iam(MANAGEMENT)
     iam.detach_role_policy(RoleName="Reader", PolicyArn=f"arn:aws:iam::{MANAGEMENT}:policy/{SOURCE_POLICY}")
     iam.delete_role(RoleName="Reader")
-    stage = Stage(organization, SourcePrincipalArns=f"arn:aws:iam::{MANAGEMENT}:role/Other")
+    stage = Stage(organization, SourcePrincipalArns=OTHER)
 
-    stage.enroll(account_id)
+    stage.run("resync", {"accounts": "new"})
+    stage.work()
 
     assert stage.verdict(account_id) == ("enrolled", None)
     assert _policy(organization).attached == {"Other"}
@@ -432,12 +412,41 @@ def test_the_former_source_principal_keeps_its_access_while_the_new_one_does_not
 ) -> None:
     account_id, newcomer = organization.member(), organization.member("Newcomer")
     Stage(organization).enroll(account_id)
-    stage = Stage(organization, SourcePrincipalArns=f"arn:aws:iam::{MANAGEMENT}:role/Missing")
+    stage = Stage(organization, SourcePrincipalArns=OTHER)
 
-    stage.enroll(account_id, newcomer)
+    stage.run("resync", {"accounts": "new"})
+    stage.work()
 
-    assert stage.verdict(account_id) == stage.verdict(newcomer) == ("failed", "no_source_principal")
-    assert _policy(organization).attached == {"Reader"}
+    assert stage.verdict(account_id) == ("enrolled", None)
+    assert stage.verdict(newcomer) == ("failed", "no_source_principal")
+    assert (_policy(organization).attached, organization.named()) == ({"Reader"}, {account_id})
+
+    organization.make_role(OTHER)
+    stage.run("resync")
+    stage.work()
+    assert _policy(organization).attached == {"Other"}
+    assert stage.verdict(newcomer) == ("enrolled", None)
+
+
+@pytest.mark.parametrize("lost", ["applying", "applied"])
+def test_a_former_principal_is_detached_though_a_run_was_stopped_before(
+    organization: Organization, boundary: Boundary, lost: str
+) -> None:
+    """The principals of both versions of the record are detached if they aren't desired."""
+    organization.make_role(OTHER)
+    account_id = organization.member()
+    Stage(organization).enroll(account_id)
+    stage = Stage(organization, SourcePrincipalArns=OTHER)
+    boundary.fail("iam:DetachRolePolicy" if lost == "applying" else "iam:AttachRolePolicy", "Throttling")
+    stage.run("resync", {"accounts": "new"})
+    stage.deliver()
+    assert "Reader" in _policy(organization).attached
+
+    boundary.mend()
+    stage.work()
+
+    assert _policy(organization).attached == {"Other"}
+    assert "applying" not in stage.item(SOURCE_POLICY)
 
 
 @pytest.mark.parametrize("kind", ["role", "user"])
@@ -446,7 +455,8 @@ def test_a_source_principal_that_vanishes_before_the_policy_is_attached_is_named
 ) -> None:
     organization.iam(MANAGEMENT).create_user(UserName="reader")
     account_id = organization.member()
-    stage = Stage(organization, SourcePrincipalArns=READER if kind == "role" else USER)
+    arn = READER if kind == "role" else USER
+    stage = Stage(organization, SourcePrincipalArns=arn)
 
     def vanish(_: dict[str, Any]) -> None:
         iam = organization.iam(MANAGEMENT)
@@ -459,22 +469,25 @@ def test_a_source_principal_that_vanishes_before_the_policy_is_attached_is_named
 
     stage.enroll(account_id)
 
-    assert stage.verdict(account_id) == ("failed", "no_source_principal")
+    error = stage.item(SOURCE_POLICY)["error"]
+    assert (error["reason"], error["error"].startswith(f"{arn} does not exist")) == ("no_source_principal", True)
+    assert stage.verdict(account_id) == ("pending", "source_policy_pending")
 
 
-@pytest.mark.parametrize("operation", ["iam:GetPolicy", "iam:CreatePolicy", "iam:GetAccountSummary"])
-def test_a_denial_at_the_source_policy_is_an_access_denied(
+@pytest.mark.parametrize("operation", ["iam:GetPolicy", "iam:GetAccountSummary"])
+def test_a_denial_before_the_first_shard_blocks_the_source_policy(
     organization: Organization, boundary: Boundary, operation: str
 ) -> None:
     account_id = organization.member()
-    organization.grow_old(account_id)
-    stage = Stage(organization)
     boundary.fail(operation, message="not authorized")
+    stage = Stage(organization)
 
-    stage.enroll(account_id)
+    stage.ask(account_id)
+    stage.work()
 
     assert stage.verdict(account_id) == ("failed", "access_denied")
     assert "not authorized" in stage.row(account_id)["error"]
+    assert organization.role(account_id) is None
 
 
 @pytest.mark.parametrize("kind", ["Role", "User"])
@@ -483,19 +496,25 @@ def test_a_denial_at_a_source_principal_is_an_access_denied(
     organization: Organization, boundary: Boundary, verb: str, kind: str
 ) -> None:
     organization.iam(MANAGEMENT).create_user(UserName="reader")
-    organization.make_role(f"arn:aws:iam::{MANAGEMENT}:role/Other")
+    organization.make_role(OTHER)
     account_id = organization.member()
-    organization.grow_old(account_id)
-    stage = Stage(organization, SourcePrincipalArns=READER if kind == "Role" else USER)
     operation = f"iam:{verb}{kind}Policies" if verb == "ListAttached" else f"iam:{verb}{kind}Policy"
+    principal = {"SourcePrincipalArns": READER if kind == "Role" else USER}
+    if verb == "ListAttached":
+        boundary.fail(operation, account_id=MANAGEMENT)
+    stage = Stage(organization, **principal)
+    stage.ask(account_id)
+    if verb == "Attach":
+        boundary.fail(operation, account_id=MANAGEMENT)
+    stage.work()
     if verb == "Detach":
-        stage.enroll(account_id)
-        stage = Stage(organization, SourcePrincipalArns=f"arn:aws:iam::{MANAGEMENT}:role/Other")
-    boundary.fail(operation, account_id=MANAGEMENT)
+        boundary.fail(operation, account_id=MANAGEMENT)
+        stage = Stage(organization, SourcePrincipalArns=OTHER)
+        stage.run("resync", {"accounts": "new"})
+        stage.publish()
 
-    stage.enroll(account_id)
-
-    assert stage.verdict(account_id) == ("failed", "access_denied")
+    error = stage.item("#status")["blocked"] if verb == "ListAttached" else stage.item(SOURCE_POLICY)["error"]
+    assert error["reason"] == "access_denied"
 
 
 # --- A source account of its own --------------------------------------------------------------------------------------
@@ -528,7 +547,8 @@ def test_a_source_account_that_can_not_be_entered_fails_newcomers_before_any_wri
     organization.grow_old(account_id)
     stage = Stage(organization, SourcePrincipalArns=f"arn:aws:iam::{source}:role/Reader")
 
-    stage.enroll(account_id)
+    stage.ask(account_id)
+    stage.work()
 
     assert stage.verdict(account_id) == ("failed", "no_access_role")
     assert source in stage.row(account_id)["error"]
@@ -539,132 +559,101 @@ def test_a_source_account_that_can_not_be_entered_fails_newcomers_before_any_wri
 
 
 @pytest.mark.parametrize(
-    ("tags", "adopting", "document"),
+    ("tags", "document"),
     [
-        ({}, "false", None),
-        ({"managed-by": "terraform"}, "true", None),
-        ({**OURS, "rolecall-stage": "other"}, "true", None),
-        ({}, "true", {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}}),
-        ({}, "true", by_guide("*")),
-        ({}, "true", by_guide("111122223333", Condition={"Bool": {"aws:MultiFactorAuthPresent": "true"}})),
+        ({}, None),
+        ({"managed-by": "rolecall"}, None),
+        ({"managed-by": "terraform"}, None),
+        ({**OURS, "rolecall-stage": "other"}, None),
+        (OURS, None),
     ],
-    ids=["nobody's", "another tool's", "another stage's", "says more", "says every account", "says it on a condition"],
+    ids=["nobody's", "half marked", "another tool's", "another stage's", "ours in another form"],
 )
-def test_a_policy_that_is_not_ours_is_refused_and_left_as_it_is(
-    organization: Organization, boundary: Boundary, tags: dict[str, str], adopting: str, document: Any
+@pytest.mark.parametrize("adopting", ["false", "true"])
+def test_a_foreign_policy_is_left_as_it_is(
+    organization: Organization, boundary: Boundary, tags: dict[str, str], document: Any, adopting: str
 ) -> None:
+    """AdoptExistingRoles is about roles: no source policy is adopted."""
     account_id = organization.member()
     organization.make_policy(SOURCE_POLICY, document=document, tags=tags)
     found = _policy(organization)
     stage = Stage(organization, AdoptExistingRoles=adopting)
 
-    stage.enroll(account_id)
+    stage.ask(account_id)
+    stage.work()
 
     assert stage.verdict(account_id) == ("failed", "foreign_source_policy")
-    assert "SourcePolicyName" in stage.row(account_id)["error"]
+    assert SOURCE_POLICY in stage.row(account_id)["error"]
     assert _policy(organization) == found
     assert _iam_writes(boundary) == set()
 
 
-def test_an_adopted_policy_goes_on_naming_the_accounts_it_names(organization: Organization) -> None:
-    account_id = organization.member()
-    organization.make_policy(SOURCE_POLICY, document=by_guide("111122223333", "444455556666"))
-    organization.make_policy(SECOND, document=by_guide("777788889999"))
-    stage = Stage(organization, AdoptExistingRoles="true")
-
-    stage.enroll(account_id)
-
-    assert organization.named() == {"111122223333", "444455556666", "777788889999", account_id}
-    assert _policy(organization).tags == OURS
-    assert stage.verdict(account_id) == ("enrolled", None)
-
-
-@pytest.mark.parametrize("scope", ["accounts", "organization"])
-@pytest.mark.parametrize("meanwhile", [{}, {"managed-by": "terraform"}], ids=["nobody's", "another tool's"])
-def test_a_policy_that_somebody_makes_meanwhile_is_neither_overwritten_nor_deleted(
-    organization: Organization, boundary: Boundary, meanwhile: dict[str, str], scope: str
+@pytest.mark.parametrize(
+    "meanwhile", [{}, {"managed-by": "terraform"}, OURS], ids=["nobody's", "another tool's", "ours"]
+)
+def test_a_policy_that_appears_before_the_shard_is_created_is_overwritten_only_if_it_is_ours(
+    organization: Organization, boundary: Boundary, meanwhile: dict[str, str]
 ) -> None:
     account_id = organization.member()
-    stage = Stage(organization, SourcePolicyScope=scope)
-    boundary.edit("iam:CreateRole", lambda _: organization.make_policy(SOURCE_POLICY, tags=meanwhile))
+    stage = Stage(organization)
+    made: list[str] = []
 
+    def appear(answer: dict[str, Any]) -> None:
+        if "Error" in answer and len(made) < 3:
+            made.append(SOURCE_POLICY)
+            if len(made) == 3:  # The first two look for a shard that exists already.
+                organization.make_policy(SOURCE_POLICY, tags=meanwhile)
+
+    boundary.edit("iam:GetPolicy", appear)
     stage.enroll(account_id)
-
-    assert stage.verdict(account_id) == ("failed", "foreign_source_policy")
-    assert (_policy(organization).versions, _policy(organization).tags) == (["v1"], meanwhile)
-
-    # A resync doesn't take it for a shard that somebody edited.
     boundary.mend()
-    (repair,) = stage.run("resync")["source_policy"]
+
+    if meanwhile == OURS:
+        assert stage.verdict(account_id) == ("enrolled", None)
+        assert organization.named() == {account_id}
+        return
+    assert stage.item(SOURCE_POLICY)["error"]["reason"] == "foreign_source_policy"
+    assert (_policy(organization).versions, _policy(organization).tags) == (["v1"], meanwhile)
+    stage.run("resync")
     stage.work()
-    assert repair["reason"] == "foreign_source_policy"
+    stage.run("retire", {"accounts": "all", "force": True})
+    stage.work()
     assert (_policy(organization).versions, _policy(organization).tags) == (["v1"], meanwhile)
 
-    # Nor does an uninstall delete it, which can't end as long as the shard names accounts.
-    for _ in range(3):
-        stage.run("retire", {"accounts": "all", "force": True})
-        stage.work()
-    assert (_policy(organization).versions, _policy(organization).tags) == (["v1"], meanwhile)
-    assert (stage.shard(SOURCE_POLICY) == {}) == (scope == "organization")
 
-
-def test_a_policy_whose_creation_was_never_recorded_is_taken_up_again(
-    organization: Organization, boundary: Boundary
+@pytest.mark.parametrize("operation", ["iam:CreatePolicy", "iam:AttachRolePolicy", "iam:CreatePolicyVersion"])
+def test_an_answer_that_is_lost_after_the_write_is_made_up_for(
+    organization: Organization, boundary: Boundary, operation: str
 ) -> None:
-    def stop(_: dict[str, Any]) -> None:
-        raise ReadTimeoutError(endpoint_url="https://dynamodb.us-east-1.amazonaws.com")
+    def lose(_: dict[str, Any]) -> None:
+        if boundary.calls[-1].signer.name == "publish":
+            raise ReadTimeoutError(endpoint_url="https://iam.amazonaws.com")
 
-    account_id = organization.member()
+    first, account_id = organization.member("First"), organization.member()
     stage = Stage(organization)
-    boundary.edit("iam:AttachRolePolicy", stop)
-    stage.enroll(account_id)
+    if operation == "iam:CreatePolicyVersion":
+        stage.enroll(first)
+    boundary.edit(operation, lose)
+    stage.ask(first, account_id)
+    stage.deliver_accounts()
+
+    assert set(stage.publish().delays.values()) == {5}
+    assert stage.verdict(account_id) == ("pending", "source_policy_pending")
+
     boundary.mend()
-    stage.let_delays_pass()
-
-    stage.deliver()
-
+    stage.work()
     assert stage.verdict(account_id) == ("enrolled", None)
-    assert (organization.named(), _policy(organization).attached) == ({account_id}, {"Reader"})
+    assert (organization.named(), _policy(organization).attached) == ({first, account_id}, {"Reader"})
+    assert "applying" not in stage.item(SOURCE_POLICY)
 
 
-def test_a_lost_table_is_made_up_for_by_our_own_policy(organization: Organization) -> None:
-    accounts = {organization.member("One"), organization.member("Two")}
-    newcomer = organization.member("Newcomer")
+def test_a_policy_that_was_deleted_by_hand_is_created_again_by_the_next_write(organization: Organization) -> None:
+    account_id, newcomer = organization.member(), organization.member("Newcomer")
     stage = Stage(organization)
-    stage.enroll(*accounts)
-    for item in stage.shards.scan()["Items"]:
-        stage.shards.delete_item(Key={"policy_name": item["policy_name"]})
+    stage.enroll(account_id)
+    organization.lose_policy()
 
     stage.enroll(newcomer)
 
-    assert organization.named() == {*accounts, newcomer}
-    assert stage.shard(SOURCE_POLICY)["accounts"] == {*accounts, newcomer}
-
-
-def test_nobody_leaves_before_a_policy_that_may_name_them_is_taken_in(
-    organization: Organization, boundary: Boundary
-) -> None:
-    closed, newcomer = organization.member("Closed"), organization.member("Newcomer")
-    organization.make_policy(SOURCE_POLICY, document=by_guide(closed), tags=OURS)
-    organization.organizations.close_account(AccountId=closed)
-    stage = Stage(organization)
-    boundary.fail("iam:GetPolicy", "Throttling")
-
-    assert stage.enroll(closed, newcomer).delays == {closed: 30, newcomer: 30}
-    assert stage.verdict(closed) == stage.verdict(newcomer) == ("failed", "throttled")
-
-    boundary.mend()
-    stage.let_delays_pass()
-    stage.deliver()
-    assert organization.named() == {newcomer}
-
-
-def test_our_own_policy_that_says_something_else_is_written_anew(organization: Organization) -> None:
-    account_id = organization.member()
-    organization.make_policy(SOURCE_POLICY, tags=OURS)
-    stage = Stage(organization)
-
-    stage.enroll(account_id)
-
-    assert organization.named() == {account_id}
-    assert stage.verdict(account_id) == ("enrolled", None)
+    assert (organization.named(), _policy(organization).attached) == ({account_id, newcomer}, {"Reader"})
+    assert _policy(organization).tags == OURS

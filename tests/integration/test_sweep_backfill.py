@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 
-from chalicelib.bootstrap import checked_settings
 from chalicelib.errors import RequestError
-from chalicelib.source_policy import capacity
 from tests.integration.boundary import Boundary, Call
-from tests.integration.organization import ACCESS_ROLE, MANAGEMENT, MEMBER_ROLE, SOURCE_POLICY, Organization, by_guide
+from tests.integration.organization import ACCESS_ROLE, MANAGEMENT, MEMBER_ROLE, SOURCE_POLICY, Organization
 from tests.integration.stage import Stage
 
 ADOPTING = {"AdoptExistingRoles": "true"}
@@ -118,7 +116,7 @@ def test_one_backfill_enrolls_every_eligible_account_and_says_of_every_other_why
     assert {account_id: count for account_id, count in actions.items() if count} == +roles_written
     assert organization.named() == population.eligible
     (shard,) = dry_run["source_policy"]
-    assert (shard["policy_name"], shard["joining"], shard["leaving"]) == (
+    assert (shard["policy_name"], shard["granted"], shard["revoked"]) == (
         SOURCE_POLICY,
         sorted(population.eligible),
         [],
@@ -140,7 +138,7 @@ def test_one_backfill_enrolls_every_eligible_account_and_says_of_every_other_why
     assert {account_id: each[:2] for account_id, each in told(again).items()} == stage.verdicts()
     assert {each[2] for each in told(again).values()} == {"none"}
     (shard,) = again["source_policy"]
-    assert (shard["joining"], shard["leaving"]) == ([], [])
+    assert (shard["granted"], shard["revoked"]) == ([], [])
 
 
 def _listed(value: Any) -> list[str]:
@@ -238,7 +236,7 @@ def test_a_dry_run_tells_what_would_be_mended_and_of_what_went(organization: Org
     (actions,) = (each["actions"] for each in answer["accounts"] if each["account_id"] == edited)
     assert actions == [{"action": "SetMaxSession", "before": 43200, "after": 3600}]
     (shard,) = answer["source_policy"]
-    assert (shard["joining"], shard["leaving"]) == ([], [gone])
+    assert (shard["granted"], shard["revoked"]) == ([], [gone])
 
 
 REFUSED: list[Any] = [
@@ -269,19 +267,7 @@ def test_a_request_that_is_refused_queues_nothing(
     assert stage.waiting() == []
 
 
-def _with_others_attached(organization: Organization, count: int) -> None:
-    iam = organization.iam(MANAGEMENT)
-    for number in range(count):
-        iam.attach_role_policy(RoleName="Reader", PolicyArn=organization.make_policy(f"Other{number}"))
-
-
-def _name(stage: Stage, count: int) -> None:
-    """Have the first shard name so many accounts."""
-    named = {f"{number:012}" for number in range(1, count + 1)}
-    stage.shards.put_item(Item={"policy_name": SOURCE_POLICY, "accounts": named, "version": 1, "written": 1})
-
-
-def test_a_dry_run_tells_that_nobody_could_be_named_and_why_as_the_backfill_then_finds(
+def test_a_dry_run_says_that_the_source_policy_is_blocked_and_why(
     organization: Organization, boundary: Boundary
 ) -> None:
     organization.member()
@@ -299,34 +285,52 @@ def test_a_dry_run_tells_that_nobody_could_be_named_and_why_as_the_backfill_then
     assert recorded(stage) == told(dry_run)
 
 
-def test_a_dry_run_takes_nothing_in_that_is_there_already(organization: Organization, boundary: Boundary) -> None:
+def test_a_dry_run_before_the_first_run_of_publish_knows_no_obstacle(
+    organization: Organization, boundary: Boundary
+) -> None:
     account_id = organization.member()
-    organization.make_policy(SOURCE_POLICY, document=by_guide(account_id))
+    stage = Stage(organization, deployed="false", SourcePrincipalArns=f"arn:aws:iam::{MANAGEMENT}:role/Missing")
 
     with boundary.watching() as looking:
-        refused = Stage(organization).run("backfill", {"accounts": [account_id], "dry_run": True})
-        taken_in = Stage(organization, **ADOPTING).run("backfill", {"accounts": [account_id], "dry_run": True})
+        dry_run = stage.run("backfill", {"accounts": [account_id], "dry_run": True})
+
+    assert writes(looking) == []
+    assert told(dry_run) == {account_id: ("enrolled", None, "created")}
+    (shard,) = dry_run["source_policy"]
+    assert (shard["policy_name"], shard["granted"], shard["error"]) == (SOURCE_POLICY, [account_id], None)
+
+
+@pytest.mark.parametrize("adopting", ["false", "true"])
+def test_a_dry_run_adopts_no_source_policy(organization: Organization, boundary: Boundary, adopting: str) -> None:
+    account_id = organization.member()
+    organization.make_policy(SOURCE_POLICY)
+    stage = Stage(organization, AdoptExistingRoles=adopting)
+
+    with boundary.watching() as looking:
+        refused = stage.run("backfill", {"accounts": [account_id], "dry_run": True})
 
     assert writes(looking) == []
     assert told(refused) == {account_id: ("failed", "foreign_source_policy", "none")}
-    assert told(taken_in) == {account_id: ("enrolled", None, "created")}
 
 
-def test_a_dry_run_tells_of_newcomers_past_the_last_shard_that_the_reader_has_room_for(
-    organization: Organization,
-) -> None:
-    first, second = organization.member(), organization.member()
-    _with_others_attached(organization, 9)
+def test_a_dry_run_shows_who_finds_no_room(organization: Organization) -> None:
+    enrolled, first, second = (organization.member(name) for name in ("Enrolled", "First", "Second"))
+    iam = organization.iam(MANAGEMENT)
+    for number in range(9):
+        iam.attach_role_policy(RoleName="Reader", PolicyArn=organization.make_policy(f"Other{number}"))
     stage = Stage(organization)
-    everyone = {"accounts": [first, second], "dry_run": True}
+    stage.enroll(enrolled)
+    request = {"accounts": [first, second], "dry_run": True}
 
-    _name(stage, capacity(checked_settings(stage.environ)))
-    full = stage.run("backfill", everyone)
-    _name(stage, capacity(checked_settings(stage.environ)) - 1)
-    nearly = stage.run("backfill", everyone)
+    stage.fill(SOURCE_POLICY, stage.full_shard(enrolled))
+    stage.run_publish()
+    full = stage.run("backfill", request)
+    stage.fill(SOURCE_POLICY, stage.full_shard(enrolled)[:-1])
+    stage.run_publish()
+    nearly = stage.run("backfill", request)
 
     assert told(full) == dict.fromkeys((first, second), ("failed", "quota", "none"))
+    assert all("SourcePolicyScope=organization" in each["error"] for each in full["accounts"])
     assert told(nearly) == dict.fromkeys((first, second), ("enrolled", None, "created"))
-    fits, opened = nearly["source_policy"]
-    assert (len(fits["joining"]), fits["error"]) == (1, None)
-    assert (len(opened["joining"]), "SourcePolicyScope=organization" in opened["error"]) == (1, True)
+    (shard,) = nearly["source_policy"]
+    assert (shard["granted"], shard["error"]) == ([min(first, second)], "1 accounts find no room")

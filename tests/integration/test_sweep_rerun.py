@@ -5,7 +5,7 @@ import json
 from botocore.exceptions import EndpointConnectionError
 
 from tests.integration.boundary import Boundary
-from tests.integration.organization import MEMBER_ROLE, Organization
+from tests.integration.organization import MEMBER_ROLE, SOURCE_POLICY, Organization
 from tests.integration.stage import Stage
 from tests.integration.test_sweep_backfill import told, writes
 
@@ -123,3 +123,40 @@ def test_a_redrive_that_is_under_way_is_left_to_itself(organization: Organizatio
     assert answer["counts"] == {"sent": 2, "redrive_started": False}
     assert [call.operation for call in calls if "StartMessageMoveTask" in call.operation] == []
     assert sorted(stage.work().finished) == sorted([foreign, invited])
+
+
+def test_messages_of_both_dead_letter_queues_are_redriven(organization: Organization) -> None:
+    stage = Stage(organization)
+    account_id = organization.member()
+    stage.enroll(account_id)
+    stage.fill(SOURCE_POLICY, {account_id, "999988887777"})
+    stage.send_dead("Accounts", json.dumps({"account_id": account_id, "trigger": "event"}))
+    stage.send_dead("Publish", "{}")
+
+    answer = stage.run("rerun")
+
+    assert answer["counts"] == {"sent": 0, "redrive_started": True}
+    assert [len(stage.waiting(f"{name}DeadLetterQueue")) for name in ("Accounts", "Publish")] == [0, 0]
+    assert (len(stage.waiting()), len(stage.waiting("PublishQueue"))) == (1, 2)
+    assert stage.work().finished == [account_id]
+
+
+def test_accounts_that_a_block_refused_are_rerun_by_schedule_at_once(organization: Organization) -> None:
+    """A failure by a block is not counted as an attempt, so it is due without spacing; other failures are not."""
+    stage = Stage(organization)
+    _, foreign, invited, _ = _failing(organization, stage)
+    newcomer = organization.member("Newcomer")
+    stage.edit(
+        "#status", blocked={"reason": "no_source_principal", "error": "no"}, looked_at="2099-01-01T00:00:00+00:00"
+    )
+    stage.ask(newcomer)
+    stage.deliver_accounts()
+    assert stage.verdict(newcomer) == ("failed", "no_source_principal")
+    assert stage.row(newcomer)["attempts"] == 0
+
+    answer = stage.run("rerun", SCHEDULED_EVENT)
+    stage.work()
+
+    assert answer["counts"]["sent"] == 1
+    assert stage.verdict(newcomer) == ("enrolled", None)
+    assert [stage.row(account_id)["attempts"] for account_id in (foreign, invited)] == [1, 1]

@@ -243,10 +243,12 @@ def test_accounts_that_the_settings_exclude_are_excluded_before_others() -> None
 def test_settings_that_exclude_too_many_accounts_leave_no_room_for_others() -> None:
     cramping = replace(cramped(exclusion_capacity), exclude_account_ids=numbered(6, 7, 8, 9))
 
-    found = assigned((ORGANIZATION,), {AccountId("000000000001"): Access.EXCLUDED}, Scope.ORGANIZATION, given=cramping)
+    rows = dict.fromkeys(numbered(1, 2), Access.EXCLUDED)
+
+    found = assigned((ORGANIZATION,), rows, Scope.ORGANIZATION, given=cramping)
 
     assert found.contents[0].excluded == numbered(6, 7, 8, 9)
-    assert found.unassigned == ("000000000001",)
+    assert found.unassigned == ("000000000001", "000000000002")
 
 
 def test_the_organization_waits_for_room_to_open_its_shard() -> None:

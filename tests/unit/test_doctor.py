@@ -313,9 +313,9 @@ FULL = Problem(Reason.QUOTA, "the source policy is full")
         (
             records(shard(MEMBER), room=10, looked_at=NOW, verified_at=NOW),
             Verdict.OK,
-            "1 shards of 10 that fit are written",
+            "shards: 1 of 10 that fit; all verified: 2026-11-24 12:00",
         ),
-        (records(shard(MEMBER)), Verdict.OK, "were verified: never"),
+        (records(shard(MEMBER)), Verdict.OK, "all verified: never"),
         (Records(), Verdict.CANT_TELL, "not known yet: publish has not run yet"),
         (Records(control=Control(uninstalled=True)), Verdict.OK, "nothing is left to publish"),
         (

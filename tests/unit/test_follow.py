@@ -285,8 +285,8 @@ def test_pending_accounts_are_shown_with_their_reason() -> None:
     assert unknown.splitlines() == [
         "000000000001 Account 1 pending source_policy_pending",
         "000000000003 Account 3 enrolled",
-        "000000000002 Account 2 retired retired_by_request: its role is still to be deleted",
-        "2 of 3 settled: 1 enrolled, 1 pending, 1 waiting (retired_by_request)",
+        "000000000002 Account 2 pending source_policy_pending",
+        "2 of 3 settled: 1 enrolled, 1 pending, 1 waiting (source_policy_pending)",
     ]
     assert blocked.splitlines()[0] == "000000000001 Account 1 pending quota"
 

@@ -109,6 +109,18 @@ def test_resync_says_that_nothing_had_to_be_repaired() -> None:
     assert printed.getvalue().splitlines()[-1] == "source policy: checked, and nothing had to be repaired"
 
 
+def test_resync_names_the_shards_that_were_written_too_recently_to_be_checked() -> None:
+    older, recent = (replace(shard(ONE), written_at=NOW - timedelta(minutes=minutes)) for minutes in (3, 1))
+    repaired, deferred = replace(recent, name=f"{SHARD}-2"), replace(recent, name=f"{SHARD}-3")
+    found = checked(older, repaired, deferred, repairs=({"policy_name": f"{SHARD}-2", "action": "AttachTo"},))
+    made, printed = operation(OperatedStage(answers=[sent(0)], recorded=found))
+    assert sending.resync(made) == 0
+    assert printed.getvalue().splitlines()[1:] == [
+        f"source policy: repaired: AttachTo {SHARD}-2",
+        f"source policy: {SHARD}-3 was written a moment ago: the next resync checks it",
+    ]
+
+
 def test_resync_waits_some_minutes_for_the_check() -> None:
     stage = OperatedStage(answers=[sent(0)], recorded=records(shard(ONE), control=REQUESTED, blocked=FULL))
     made, printed = operation(stage)
@@ -307,7 +319,6 @@ def test_retiring_follows_until_the_role_is_deleted() -> None:
     assert withdrawing.retire(made, [ONE]) == 0
     assert [line for line in printed.getvalue().splitlines() if line.startswith(ONE)] == [
         f"{ONE} pending source_policy_pending",
-        f"{ONE} retired retired_by_request: its role is still to be deleted",
         f"{ONE} retired retired_by_request, role deleted",
     ]
 
@@ -373,7 +384,7 @@ def test_freeze_that_does_not_come_in_force_fails() -> None:
     stage = OperatedStage(answers=answers, recorded=frozen_as(True, OPEN))
     made, printed = operation(stage, yes=True)
     assert withdrawing.freeze(made) == 1
-    assert stage.seconds == 180
+    assert stage.seconds == 120
     assert "The freeze is stored, and NOT in force: denied" in printed.getvalue()
 
 

@@ -219,7 +219,7 @@ def shown(error: AccountError | None) -> tuple[type, Reason] | None:
         (BLOCKED, Access.EXCLUDED, NOW - timedelta(seconds=1), (TerminalError, Reason.QUOTA)),
         (BLOCKED, None, NOW + timedelta(seconds=1), (RetryableError, Reason.SOURCE_POLICY_PENDING)),
         (replace(BLOCKED, looked_at=None), None, NOW, (RetryableError, Reason.SOURCE_POLICY_PENDING)),
-        (replace(BLOCKED, looked_at=None), None, None, (TerminalError, Reason.QUOTA)),
+        (replace(BLOCKED, looked_at=None), None, None, (RetryableError, Reason.SOURCE_POLICY_PENDING)),
         (BLOCKED, Access.GRANTED, NOW, None),
     ],
 )
@@ -265,7 +265,8 @@ def test_a_changed_name_is_described_with_the_way_out(changes: dict[str, str], n
 
 ATTACHED = frozenset({READER})
 FROZEN = shard(of(A, frozen=True), attached=ATTACHED, denied_principals=ATTACHED)
-UNREAD = replace(FROZEN, denied_principals=frozenset[str]())
+UNREAD = replace(FROZEN, denied_principals=None)
+DETACHED = replace(FROZEN, denied_principals=frozenset[str]())
 THAWED = shard(of(A), attached=ATTACHED)
 BY_OPERATOR = settings(ATTACH_SOURCE_POLICY="false")
 
@@ -283,9 +284,12 @@ BY_OPERATOR = settings(ATTACH_SOURCE_POLICY="false")
         ([FROZEN, THAWED], settings(), None),
         ([FROZEN, shard(of(B), attached=frozenset({FORMER}))], settings(), "a read of IAM has not shown yet"),
         ([FROZEN, THAWED], BY_OPERATOR, "a read of IAM has not shown yet"),
-        ([FROZEN, UNREAD], BY_OPERATOR, None),
-        ([shard(of(A, frozen=True))], settings(), "attached to no principal that is known"),
-        ([shard(of(A, frozen=True))], BY_OPERATOR, "attached to no principal that is known"),
+        ([FROZEN, UNREAD], BY_OPERATOR, "a read of IAM has not shown yet"),
+        ([FROZEN, DETACHED], BY_OPERATOR, None),
+        # A principal that was detached by hand keeps no freeze from being in force.
+        ([replace(FROZEN, denied_principals=frozenset({FORMER}))], settings(), None),
+        ([DETACHED], settings(), "attached to no principal"),
+        ([DETACHED], BY_OPERATOR, "attached to no principal"),
     ],
 )
 def test_a_freeze_is_in_force_once_iam_showed_that_all_is_denied(

@@ -253,6 +253,7 @@ VERSION = {
         {"written_at": "2026-11-24T12:00:00"},
         {"verified_at": 7},
         {"denied_principals": 7},
+        {"applied": {**VERSION, "frozen": "true"}},
     ],
 )
 def test_a_record_that_cannot_be_read_is_lost_and_named(edited: dict[str, Any]) -> None:
@@ -265,10 +266,10 @@ def test_a_record_that_cannot_be_read_is_lost_and_named(edited: dict[str, Any]) 
     assert records.are_lost
 
 
-def test_a_frozen_mark_of_another_type_is_no_freeze() -> None:
-    table = _table({"policy_name": NAME, "applied": {**VERSION, "frozen": "true"}})
+def test_a_record_of_what_was_applied_alone_can_be_read() -> None:
+    table = _table({"policy_name": NAME, "applied": VERSION})
 
-    assert not table.load().by_index[0].is_frozen
+    assert table.load().by_index[0].applied is not None
 
 
 @pytest.mark.parametrize(

@@ -419,6 +419,10 @@ def test_page_of_a_blocked_source_policy_shows_the_remedy() -> None:
     [
         (BEFORE_PUBLISH, "publishing     not known yet: publish has not run yet"),
         (Records(control=Control(uninstalled=True)), "publishing     nothing is left to publish"),
+        (
+            Records(control=Control(uninstalled=True)),
+            "freeze         everything is uninstalled: rolecall backfill would enroll every account again",
+        ),
         (records(shards=1), f"publishing     records are lost: {SHARD}"),
         (
             records(

@@ -87,10 +87,10 @@ def test_five_thousand_accounts_are_sent_while_the_listing_goes_on() -> None:
 
 
 @pytest.mark.parametrize("limit", ["size", "time"])
-def test_a_dry_run_stays_within_lambdas_limits_and_the_next_request_continues_it(limit: str) -> None:
+def test_a_dry_run_fits_lambdas_limits_and_the_next_request_continues_it(limit: str) -> None:
     everyone = [numbered(number) for number in range(1, 41)]
     asked: dict[str, object] | None = {"dry_run": True}
-    told: list[str] = []
+    shown: list[str] = []
     answers = 0
 
     while asked is not None:
@@ -103,11 +103,11 @@ def test_a_dry_run_stays_within_lambdas_limits_and_the_next_request_continues_it
         assert len(json.dumps(answer)) < 6_000_000
         assert answer["counts"]["selected"] == 40
         assert world.sent == []
-        told += [account["account_id"] for account in answer["accounts"]]
+        shown += [account["account_id"] for account in answer["accounts"]]
         asked = answer["next"]
         answers += 1
 
-    assert told == everyone
+    assert shown == everyone
     assert 5 <= answers <= 10
 
 
@@ -119,7 +119,7 @@ def test_a_dry_run_stays_within_lambdas_limits_and_the_next_request_continues_it
     ("attempts", "spacing"),
     [(1, 1), (2, 2), (3, 4), (4, 8), (8, 128), (9, 168), (10_000, 168)],
 )
-def test_a_schedule_leaves_growing_spaces_of_hours_that_an_operator_needs_not_wait_for(
+def test_a_schedule_backs_off_for_hours_and_an_operators_rerun_does_not(
     reason: Reason, attempts: int, spacing: int
 ) -> None:
     hours = timedelta(hours=spacing)
@@ -136,7 +136,7 @@ def test_a_schedule_leaves_growing_spaces_of_hours_that_an_operator_needs_not_wa
 
 @pytest.mark.parametrize("reason", STILL_RETRIED)
 @pytest.mark.parametrize("request_", [FAILED, SCHEDULED, Request(accounts=(numbered(1), numbered(2)))])
-def test_an_account_whose_message_is_still_on_its_way_is_not_sent_again(reason: Reason, request_: Request) -> None:
+def test_an_account_whose_message_is_still_retried_is_not_sent_again(reason: Reason, request_: Request) -> None:
     on_its_way = failed(1, reason, ago=timedelta(hours=6), attempts=20)
     lost = failed(2, reason, ago=timedelta(hours=6, seconds=1), attempts=20)
     world = World(rows=[on_its_way, lost])
@@ -205,7 +205,7 @@ def test_no_account_is_retired_where_more_than_the_allowed_share_is_gone(
     assert counts["held_back"] == (0 if allowed or force else gone)
 
 
-def test_what_is_found_in_the_end_is_told_in_answers_that_lambda_can_give() -> None:
+def test_leftovers_are_returned_in_answers_that_fit_lambdas_limits() -> None:
     rows = [replace(row(numbered(number)), name="Account") for number in range(1, 41)]
     found: list[str] = []
     after, answers = "", 0
