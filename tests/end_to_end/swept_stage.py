@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from threading import Event
 from typing import Any
 
 from chalicelib.accounts import written_moment
@@ -18,6 +20,7 @@ from tests.end_to_end.roles_in_iam import Role, role_of
 ROLE = "CrossAccountReadOnlyRole"
 POLICY = "CrossAccountReadOnlyAccess"
 DAY = 86_400.0
+_PAUSE = 0.3
 
 
 @dataclass
@@ -80,6 +83,24 @@ class SweptStage(Stage):
         measured = [line for line in self.log(function) if name in line and "_aws" in line]
         (value,) = max(measured, key=lambda line: int(line["_aws"]["Timestamp"]))[name]
         return float(value)
+
+
+@contextmanager
+def hurried(stage: Stage) -> Iterator[None]:
+    """Skip the delays of retried messages while something else waits for them."""
+    finished = Event()
+
+    def hurry() -> None:
+        while not finished.wait(_PAUSE):
+            stage.hurry()
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(hurry)
+        try:
+            yield
+        finally:
+            finished.set()
+        running.result()
 
 
 def unheard_of(organization: LocalOrganization, count: int = 1) -> list[str]:

@@ -197,8 +197,8 @@ def nobody_listens(stage: SweptStage) -> Mend:
 
 
 def frozen(stage: SweptStage) -> Mend:
-    stage.ask("freeze", frozen=True)
-    return lambda: stage.ask("freeze", frozen=False)
+    stage.sweep("freeze", frozen=True)
+    return lambda: stage.sweep("freeze", frozen=False)
 
 
 def no_alarm(stage: SweptStage) -> Mend:
@@ -246,7 +246,7 @@ def test_each_fault_is_named_and_nothing_else_is(
 
 def test_where_all_is_well_every_line_says_so(stage: SweptStage, organization: LocalOrganization) -> None:
     ran = CommandLine(organization, stage.name)("doctor")
-    assert (ran.returncode, ran.stderr) == (0, "")
+    assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout
     *lines, counts = ran.stdout.splitlines()
     assert [line[0] for line in lines] == ["✔"] * len(CHECKS)
     assert [line[2:].startswith(check.name) for line, check in zip(lines, CHECKS, strict=True)] == [True] * len(CHECKS)

@@ -11,7 +11,16 @@ import pytest
 from local.organization import LocalOrganization
 from tests.end_to_end.command_line import CommandLine
 from tests.end_to_end.deployed_stage import Deploy
-from tests.end_to_end.swept_stage import POLICY, SweptStage, attached_to, events_dropped, move, unheard_of, unit
+from tests.end_to_end.swept_stage import (
+    POLICY,
+    SweptStage,
+    attached_to,
+    events_dropped,
+    hurried,
+    move,
+    unheard_of,
+    unit,
+)
 from tests.end_to_end.terminal import Terminal
 from tests.local_aws.refusals import denied
 
@@ -192,7 +201,7 @@ def test_retiring_asks_and_enroll_lets_in_again(operated: Operated) -> None:
     assert stage.role(account_id) is not None
     assert account_id in stage.named()
 
-    with Terminal(operated.rolecall, "retire", account_id) as terminal:
+    with hurried(stage), Terminal(operated.rolecall, "retire", account_id) as terminal:
         terminal.shows("Retire 1 account? [y/N]: ")
         terminal.type("y\n")
 
@@ -247,7 +256,8 @@ def test_the_first_that_fails_stops_a_backfill_and_an_uninstall_leaves_nothing(
     organization.client("dynamodb").delete_item(
         TableName="rolecall-passing-ledger", Key={"account_id": {"S": operated.invited}}
     )
-    uninstalled = rolecall("uninstall", "--yes")
+    with hurried(stage):
+        uninstalled = rolecall("uninstall", "--yes")
 
     assert (uninstalled.returncode, uninstalled.stderr) == (0, "")
     lines = uninstalled.stdout.splitlines()

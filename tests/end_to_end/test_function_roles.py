@@ -235,6 +235,14 @@ def sessions(organization: LocalOrganization, stage: Stage) -> Mapping[str, Cred
     return {function: session_of(organization, stage, function) for function in FUNCTIONS}
 
 
+def enroll_management(stage: Stage) -> list[dict[str, Any]]:
+    """Have the management account enrolled, or verified, and return all passes over it."""
+    management = stage.organization.management_account_id
+    before = len(stage.passes(management))
+    stage.send(json.dumps({"account_id": management, "trigger": "backfill"}))
+    return stage.passed(management, before + 1)
+
+
 def values(stage: Stage, account_id: str, function: str) -> dict[str, str]:
     return {
         "account": account_id,
@@ -263,9 +271,8 @@ def test_a_function_may_do_nothing_else(
 def test_no_function_reaches_accounts_and_writes_the_source_policy(
     organization: LocalOrganization, stage: Stage, account: str, sessions: Mapping[str, Credentials]
 ) -> None:
-    management = organization.management_account_id
-    stage.send(json.dumps({"account_id": management, "trigger": "backfill"}))
-    stage.settled(management, "enrolled")
+    enroll_management(stage)
+    stage.settled(organization.management_account_id, "enrolled")
 
     held = {
         function: {
@@ -304,18 +311,14 @@ def test_the_management_account_is_enrolled_and_repaired_by_the_workers_own_role
     organization: LocalOrganization, stage: Stage, reader: str
 ) -> None:
     management = organization.management_account_id
-    message = json.dumps({"account_id": management, "trigger": "backfill"})
-    stage.send(message)
+    first = enroll_management(stage)[0]
     row = stage.settled(management, "enrolled")
-    assert (row["trigger"], row.get("access_role")) == ("backfill", None)
-    assert stage.passed(management)[0]["change"] == "created"
+    assert (first["change"], row["trigger"], row.get("access_role")) == ("created", "backfill", None)
     made = role_of(organization, management, ROLE)
 
-    passes = len(stage.passes(management))
     spoil(organization, management, ROLE)
-    stage.send(message)
 
-    assert set(stage.passed(management, passes + 1)[-1]["actions"]) == REPAIRS
+    assert set(enroll_management(stage)[-1]["actions"]) == REPAIRS
     assert role_of(organization, management, ROLE) == made
     session = organization.assume(stage.member_role(management), organization.as_role(reader))
     assert organization.client("iam", credentials=session).get_account_summary()["SummaryMap"]
