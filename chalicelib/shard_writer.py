@@ -89,11 +89,12 @@ class ShardWriter:
                 record = self.records[index] = found
             desired = desired_shard(self._settings, content, self._organization_id, record)
             denied = record.denied_principals if content.frozen and record.is_frozen else frozenset[str]()
-            begun = replace(record, applying=desired, denied_principals=denied)
+            begun = replace(record.begin(desired), denied_principals=denied)
             self._save(index, begun)
             version_id = self._apply(index, record, desired)
             written = replace(desired, version_id=version_id)
-            self._save(index, replace(begun, applied=written, applying=None, error=None, written_at=self._now()))
+            finished = replace(begun, applied=written, applying=None, abandoned=(), error=None)
+            self._save(index, replace(finished, written_at=self._now()))
 
     def _apply(self, index: int, record: ShardRecord, desired: AppliedShard) -> str:
         """Carry out the plan from what was last applied, and return the default version."""
@@ -113,7 +114,7 @@ class ShardWriter:
         observed = self._policies.observe(wanted.name)
         if observed is None:
             # Its attachments are gone with it, also for a run that finds this one stopped.
-            self._save(index, replace(self.records[index], applied=None))
+            self._save(index, replace(self.records[index], applied=None, abandoned=()))
         return self._carry_out(wanted.name, plan(observed, wanted))
 
     def _carry_out(self, name: str, actions: "Iterable[Action]") -> str | None:
@@ -140,7 +141,7 @@ class ShardWriter:
     def _freeze(self, index: int, record: ShardRecord) -> None:
         last = record.versions[-1]
         frozen = replace(last, content=replace(last.content, frozen=True))
-        begun = replace(record, applying=frozen)
+        begun = record.begin(frozen)
         self._save(index, begun)
         text = document(self._settings, frozen.content, self._organization_id)
         try:
@@ -148,15 +149,16 @@ class ShardWriter:
         except RetryableError as error:
             wanted = desired_policy(self._settings, record.name, frozen, self._organization_id)
             version_id = self._write_deleted(index, wanted, error)
-        # What was unfinished before, as an attachment, still is; but IAM denies everything in both versions now.
-        denied = record.applied and replace(record.applied, content=replace(record.applied.content, frozen=True))
+        # What was unfinished before, as an attachment, still is; but IAM denies everything in every version now.
+        denied = record.applied and _denying(record.applied)
+        abandoned = tuple(map(_denying, begun.abandoned))
         written = replace(
             frozen, digest=digest(self._settings, frozen.content, self._organization_id), version_id=version_id or ""
         )
         finished = (
             replace(begun, applied=written, applying=None)
             if record.applying is None
-            else replace(begun, applied=denied)
+            else replace(begun, applied=denied, abandoned=abandoned)
         )
         self._save(index, replace(finished, written_at=self._now()))
 
@@ -302,3 +304,7 @@ class ShardWriter:
         self._hold()
         self._table.write_shard(record)
         self.records[index] = record
+
+
+def _denying(applied: AppliedShard) -> AppliedShard:
+    return replace(applied, content=replace(applied.content, frozen=True))

@@ -70,13 +70,15 @@ class Problem:
 class ShardRecord:
     """What publish recorded of one shard.
 
-    `applied` is what IAM was last known to say, `applying` what it is being given (after a failure: either may be true).
+    `applied` is what IAM was last known to say, `applying` what it is being given (after a failure: either may be true), and
+    `abandoned` what stopped runs were giving it when another write began: IAM may say any of these until a write is finished.
     `denied_principals` are those that a read of IAM showed attached while it denied everything.
     """
 
     name: str
     applied: AppliedShard | None = None
     applying: AppliedShard | None = None
+    abandoned: tuple[AppliedShard, ...] = ()
     error: Problem | None = None
     written_at: datetime | None = None
     verified_at: datetime | None = None
@@ -84,8 +86,15 @@ class ShardRecord:
 
     @property
     def versions(self) -> tuple[AppliedShard, ...]:
-        """What IAM may say: one, or two while a write is unfinished."""
-        return tuple(each for each in (self.applied, self.applying) if each is not None)
+        """What IAM may say: one, or several while a write is unfinished."""
+        return tuple(each for each in (self.applied, *self.abandoned, self.applying) if each is not None)
+
+    def begin(self, desired: AppliedShard) -> "ShardRecord":
+        """Return the record while IAM is being given something; an earlier write that was stopped stays in it."""
+        stopped = self.applying
+        is_new = stopped is not None and stopped not in {self.applied, desired, *self.abandoned}
+        abandoned = (*self.abandoned, stopped) if is_new and stopped is not None else self.abandoned
+        return replace(self, applying=desired, abandoned=abandoned)
 
     @property
     def content(self) -> ShardContent:

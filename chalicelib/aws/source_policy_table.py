@@ -252,6 +252,7 @@ def _record(item: _Item) -> ShardRecord:
         name=str(item["policy_name"]),
         applied=_applied(item, "applied"),
         applying=_applied(item, "applying"),
+        abandoned=tuple(_read_applied(each) for each in item.get("abandoned", [])),
         error=_problem(item, "error"),
         written_at=_moment(item, "written_at"),
         verified_at=_moment(item, "verified_at"),
@@ -263,6 +264,7 @@ def _written_record(record: ShardRecord) -> dict[str, Any]:
     return {
         "applied": _written_applied(record.applied),
         "applying": _written_applied(record.applying),
+        "abandoned": [_written_applied(each) for each in record.abandoned] or None,
         "error": _written_problem(record.error),
         "written_at": _text(record.written_at),
         "verified_at": _text(record.verified_at),
@@ -271,9 +273,10 @@ def _written_record(record: ShardRecord) -> dict[str, Any]:
 
 
 def _applied(item: _Item, name: str) -> AppliedShard | None:
-    if name not in item:
-        return None
-    held = item[name]
+    return _read_applied(item[name]) if name in item else None
+
+
+def _read_applied(held: _Item) -> AppliedShard:
     content = ShardContent(
         accounts=_account_ids(held["accounts"]),
         excluded=_account_ids(held["excluded"]),
