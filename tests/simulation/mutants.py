@@ -38,7 +38,7 @@ from chalicelib.source_policy import (
 from tests.simulation.boundary import Warm, simulated
 from tests.simulation.every_call import interrupted
 from tests.simulation.life import Life, first_broken
-from tests.simulation.one_fault import KILLS
+from tests.simulation.one_fault import KILLS, OVERLAP
 
 
 class _PublisherOf(Publisher):
@@ -267,8 +267,10 @@ class NeverUninstalls(Parts):
 
 class _WritesUnconditionally(Ledger):
     def write(self, row: LedgerRow, *, over: LedgerRow | None) -> bool:
-        newest = self.read([row.account_id]).get(row.account_id)
-        return super().write(row, over=newest or over)
+        key = {"account_id": {"S": row.account_id}}
+        held = self._client.get_item(TableName=self._name, Key=key, ConsistentRead=True).get("Item", {})
+        revision = int(held.get("revision", {}).get("N", "0"))
+        return super().write(row, over=replace(over or row, revision=revision))
 
 
 class WritesUnconditionally(Parts):
@@ -577,21 +579,8 @@ class MarksBeforeWriting(Parts):
 
 
 class _FreezesLater(ShardWriter):
-    later = False
-
     def freeze(self) -> None:
         """Leave the freeze to the writing of the shards."""
-
-    def write(self, index: int, content: ShardContent) -> None:
-        if (
-            content.frozen
-            and not self.records[index].is_frozen
-            and any(
-                each.content.frozen is False for key, each in self.records.items() if key != index and each.versions
-            )
-        ):
-            content = replace(content, frozen=False)
-        super().write(index, content)
 
 
 class _PublishesThenFreezes(_PublisherOf):
@@ -747,20 +736,20 @@ MUTANTS: Mapping[str, Mutant] = {
     "trust is not repaired": Mutant(LeavesTrustAlone, "is the desired one"),
     "role without policies": Mutant(AttachesNothing, "is the desired one"),
     "foreign role is taken": Mutant(TakesForeignRoles, "nothing that is not ours is changed"),
-    "unconditional row": Mutant(WritesUnconditionally, ""),
-    "no applying": Mutant(NoApplying, "killed", "source principal changed"),
+    "unconditional row": Mutant(WritesUnconditionally, "a row is written only over"),
+    "no applying": Mutant(NoApplying, "a role is deleted only while", "retired after a kill after IAM"),
     "applying overwrites applied": Mutant(ApplyingOverwrites, "killed", "source principal changed"),
-    "no run lease": Mutant(NoRunLease, ""),
-    "message before row": Mutant(MessageBeforeRow, ""),
-    "message only where they differ": Mutant(MessageWhereTheyDiffer, ""),
-    "failure writes none": Mutant(RevokesWhatFails, ""),
+    "no run lease": Mutant(NoRunLease, "only the run that holds the lease", "shard overflow", faults=(OVERLAP,)),
+    "message before row": Mutant(MessageBeforeRow, "no row is left to be published"),
+    "message only where they differ": Mutant(MessageWhereTheyDiffer, "is left to be published"),
+    "failure writes none": Mutant(RevokesWhatFails, "failed"),
     "missing row revokes": Mutant(MissingRowRevokes, "no account loses access", "ledger lost"),
     "lost records are empty": Mutant(LostRecordsAreEmpty, "no account loses access", "shard record lost"),
-    "narrows before it widens": Mutant(NarrowsFirst, ""),
-    "freeze last": Mutant(FreezeLast, ""),
+    "narrows before it widens": Mutant(NarrowsFirst, "no account loses access", "shard over its capacity"),
+    "freeze last": Mutant(FreezeLast, "a freeze is written first", "freeze while a shard is to be opened"),
     "role deleted while granted": Mutant(RemovesTooEarly, "a role is deleted only while", "retired by request"),
-    "terminal error blocks the group": Mutant(TerminalErrorBlocks, "never empty", "foreign source policy"),
-    "verify right after a write": Mutant(VerifiesAtOnce, ""),
+    "terminal error blocks the group": Mutant(TerminalErrorBlocks, "are finished", "foreign source policy"),
+    "verify right after a write": Mutant(VerifiesAtOnce, "nothing is repaired", "resync right after a write"),
     "never revokes": Mutant(NeverRevokes, ""),
     "never grants": Mutant(NeverGrants, ""),
     "shard over its quota": Mutant(PlacesTooMany, "no document is over the quota", "shard overflow"),

@@ -30,8 +30,8 @@ class KilledError(BaseException):
 
 WORK = 2000  # batches, after which the queues should be empty
 CALL_SECONDS = 0.2
-IAM_SECONDS = 14.0  # that a call of publish to IAM may take (bootstrap)
-LONG_SECONDS = 25.0  # that another may, its attempts included
+WRITE_SECONDS = 14.0  # that a call of publish may take until it has its effect (`publish_config`)
+READ_SECONDS = 25.0  # that one without an effect may take, to outlast the lease
 OVERLAP = "overlap"
 _READS = ("Get", "List", "Describe", "BatchGet", "Scan", "AssumeRole")
 
@@ -152,7 +152,7 @@ class Stage:
 
     def _overlap(self, call: Call) -> None:
         """Let a call take long, and a second run of publish come meanwhile: by a queue whose messages became visible."""
-        self.pause(IAM_SECONDS if call.service in {"iam", "sts"} else LONG_SECONDS)
+        self.pause(READ_SECONDS if call.name.startswith(_READS) else WRITE_SECONDS)
         self.fault = None
         with suppress(KilledError):
             self.invoke("publish", [])
@@ -247,6 +247,7 @@ class Stage:
             told[f"item {name}"] = {
                 "applied": _version(record.get("applied")),
                 "applying": _version(record.get("applying")),
+                "abandoned": record.get("abandoned"),
                 "error": record.get("error"),
             }
         for arn, held in cloud.iam.everything().items():

@@ -331,6 +331,7 @@ def _blocked(reason: str, cause_gone: Callable[[Stage], None]) -> Callable[[Stag
         row = stage.cloud.row(FIRST)
         told = (row.get("outcome"), row.get("reason"), row.get("access"), row.get("attempts", 0))
         stage.cloud.require(f"a newcomer fails with the reason, and not {told}", told == ("failed", reason, None, 0))
+        stage.cloud.require("the messages of a blocked run are finished", not stage.cloud.queues.publish.dead)
         stage.cloud.require("no role is made for it", stage.cloud.iam.role(member_role_arn(FIRST)) is None)
         cause_gone(stage)
         stage.pause(3600)
@@ -414,6 +415,54 @@ def _killed_in_the_middle(kills: Callable[[Call], bool]) -> Callable[[Stage], No
     return scene
 
 
+def _retire_third(stage: Stage) -> None:
+    """Retire an account that IAM grants, though no run recorded it so."""
+    stage.ask("retire", {"accounts": [THIRD]})
+    stage.work()
+    stage.cloud.require("an account that was retired is not granted", not stage.cloud.grants(THIRD))
+
+
+def _over_capacity(stage: Stage) -> None:
+    """Let the first shard hold an account more than fits now, as after a release with a longer document."""
+    settings = settings_of(environ(**stage.settings))
+    crowd(stage.cloud, settings, free=-1, others=0)
+    stage.cloud.join(max(stage.cloud.crowd))
+    stage.cloud.join(FIRST)
+
+
+def _waiting_for_a_shard(stage: Stage) -> None:
+    """Let a newcomer need a second shard, which no run has opened yet."""
+    _full(stage)
+    stage.cloud.join(SECOND)
+    stage.hear(SECOND)
+    stage.deliver("enroll")
+
+
+def _freeze_first(stage: Stage) -> None:
+    """Freeze; the run is stopped after what it writes first, which is the freeze of what is attached."""
+    stage.kills = lambda call: call.name in {"CreatePolicy", "CreatePolicyVersion"}
+    stage.ask("freeze", {"frozen": True})
+    policy = stage.cloud.iam.policy(source_policy_arn())
+    stage.cloud.require("a freeze is written first", policy is not None and '"Deny"' in policy.document)
+    _freeze(stage)
+
+
+def _resync_at_once(stage: Stage) -> None:
+    """Resync right after a write, which IAM's reads don't show yet."""
+    stage.cloud.stale = 10.0
+    stage.hear(THIRD)
+    stage.work()
+    _resync(stage)
+    stage.cloud.stale = 0.0
+    repairs = stage.cloud.status().get("repairs")
+    stage.cloud.require(f"nothing is repaired that nobody changed, as {repairs}", not repairs)
+
+
+def _third_joined(stage: Stage) -> None:
+    _enrolled(stage)
+    stage.cloud.join(THIRD)
+
+
 def _is_mark(call: Call) -> bool:
     return call.name == "PutItem"
 
@@ -461,6 +510,10 @@ SCENARIOS: Mapping[str, Scenario] = {
     "freeze with the second shard unwritable": Scenario(_freeze_what_can_be, _unwritable(SECOND_SHARD, _overflowed)),
     "freeze with the only shard unwritable": Scenario(_freeze_in_vain, _unwritable(source_policy_arn(), _enrolled)),
     "freeze of a deleted source policy": Scenario(_freeze, _deleted),
+    "retired after a kill after IAM": Scenario(_retire_third, _killed_in_the_middle(_is_version)),
+    "shard over its capacity": Scenario(_heard_again, _over_capacity),
+    "freeze while a shard is to be opened": Scenario(_freeze_first, _waiting_for_a_shard),
+    "resync right after a write": Scenario(_resync_at_once, _third_joined),
     "freeze after a kill before IAM": Scenario(_freeze, _killed_in_the_middle(_is_mark)),
     "freeze after a kill after IAM": Scenario(_freeze, _killed_in_the_middle(_is_version)),
 }
