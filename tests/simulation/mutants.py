@@ -430,8 +430,14 @@ class _RestoresNothing(_Run):
             self._save(replace(self._status, shards=len(self._shards.records)))
 
 
+class _FindsNothing(ShardWriter):
+    def find(self, index: int) -> ShardRecord | None:  # noqa: ARG002 - it looks for none
+        return None
+
+
 class _TakesLostForEmpty(_PublisherOf):
     runs = _RestoresNothing
+    writers = _FindsNothing
 
 
 class LostRecordsAreEmpty(Parts):
@@ -741,20 +747,24 @@ MUTANTS: Mapping[str, Mutant] = {
     "applying overwrites applied": Mutant(ApplyingOverwrites, "killed", "source principal changed"),
     "no run lease": Mutant(NoRunLease, "only the run that holds the lease", "shard overflow", faults=(OVERLAP,)),
     "message before row": Mutant(MessageBeforeRow, "no row is left to be published"),
-    "message only where they differ": Mutant(MessageWhereTheyDiffer, "is left to be published"),
-    "failure writes none": Mutant(RevokesWhatFails, "failed"),
+    "message only where they differ": Mutant(
+        MessageWhereTheyDiffer, "is granted though", "active again while publish writes"
+    ),
+    "failure writes none": Mutant(RevokesWhatFails, "whatever was lost", "ledger lost, and an account denied"),
     "missing row revokes": Mutant(MissingRowRevokes, "no account loses access", "ledger lost"),
     "lost records are empty": Mutant(LostRecordsAreEmpty, "no account loses access", "shard record lost"),
     "narrows before it widens": Mutant(NarrowsFirst, "no account loses access", "shard over its capacity"),
     "freeze last": Mutant(FreezeLast, "a freeze is written first", "freeze while a shard is to be opened"),
     "role deleted while granted": Mutant(RemovesTooEarly, "a role is deleted only while", "retired by request"),
-    "terminal error blocks the group": Mutant(TerminalErrorBlocks, "are finished", "foreign source policy"),
+    "terminal error blocks the group": Mutant(
+        TerminalErrorBlocks, "are finished", "freeze with the only shard unwritable"
+    ),
     "verify right after a write": Mutant(VerifiesAtOnce, "nothing is repaired", "resync right after a write"),
     "never revokes": Mutant(NeverRevokes, ""),
     "never grants": Mutant(NeverGrants, ""),
     "shard over its quota": Mutant(PlacesTooMany, "no document is over the quota", "shard overflow"),
     "five versions and no room": Mutant(NeverPrunes, "IAM says of"),
-    "versions of others stay": Mutant(LeavesStrays, "has no version of others"),
+    "versions of others stay": Mutant(LeavesStrays, "versions of others go", "source policy edited"),
     "failure without a reason": Mutant(WritesNoReason, "every failure has a reason"),
     "failure without a row": Mutant(HidesFailures, "the ledger has a row for every account"),
     "id that nobody confirmed": Mutant(ConfirmsEveryId, "no account is entered that Organizations never confirmed"),

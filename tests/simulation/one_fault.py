@@ -90,6 +90,7 @@ class Stage:
     acted: int = 0  # of these, before the schedules came round
     fault: tuple[int, str] | None = None
     kills: Callable[[Call], bool] = lambda _: False  # the first call that is killed after it took effect
+    between: tuple[Callable[[Call], bool], Callable[["Stage"], None]] | None = None  # what comes before a call, once
     met: bool = False
     story: list[str] = field(default_factory=list)
     distinct: set[tuple[int, str]] = field(default_factory=set)  # kills that leave different worlds
@@ -117,6 +118,9 @@ class Stage:
         if not call.name.startswith(_READS):
             self.distinct.add((self.calls, "killed after"))
         invocation.calls += 1
+        if self.between is not None and self.between[0](call):
+            (_, come), self.between = self.between, None
+            come(self)
         kind = self.fault[1] if self.fault is not None and self.fault[0] == self.calls else None
         if kind is None and self.kills(call):
             kind, self.kills = "killed after", lambda _: False

@@ -390,6 +390,7 @@ def _freeze_in_vain(stage: Stage) -> None:
     in_force, why = answer["in_force"], answer["why"]
     stage.cloud.require(f"a freeze that nothing denies is not in force: {why}", not in_force and SOURCE_POLICY in why)
     stage.work()
+    stage.cloud.require("the messages of a blocked run are finished", not stage.cloud.queues.publish.dead)
     stage.cloud.unwritable.clear()
     _freeze(stage)
 
@@ -440,10 +441,15 @@ def _waiting_for_a_shard(stage: Stage) -> None:
 
 def _freeze_first(stage: Stage) -> None:
     """Freeze; the run is stopped after what it writes first, which is the freeze of what is attached."""
+    control = {"policy_name": {"S": "#control"}, "frozen": {"BOOL": True}}
+    stage.cloud.tables.items["source-policy"]["#control"] = control
+    stage.cloud.witness.note()
     stage.kills = lambda call: call.name in {"CreatePolicy", "CreatePolicyVersion"}
-    stage.ask("freeze", {"frozen": True})
-    policy = stage.cloud.iam.policy(source_policy_arn())
-    stage.cloud.require("a freeze is written first", policy is not None and '"Deny"' in policy.document)
+    stage.deliver("publish")
+    first, second = (stage.cloud.iam.policy(arn) for arn in (source_policy_arn(), SECOND_SHARD))
+    is_first = second is None or (first is not None and '"Deny"' in first.document)
+    stage.cloud.require("a freeze is written first", is_first)
+    stage.kills = lambda _: False
     _freeze(stage)
 
 
@@ -463,6 +469,41 @@ def _third_joined(stage: Stage) -> None:
     stage.cloud.join(THIRD)
 
 
+def _closed_for_a_moment(stage: Stage) -> None:
+    """Let a row be written that denies an account, which is active again and waits for enroll."""
+    _enrolled(stage)
+    stage.cloud.members.alter(FIRST, state="CLOSED")
+    stage.hear(FIRST)
+    stage.deliver("enroll")
+    stage.cloud.members.alter(FIRST, state="ACTIVE")
+    stage.hear(FIRST)
+
+
+def _enrolled_meanwhile(stage: Stage) -> None:
+    """Grant an account while a run of publish that has read the former row writes."""
+    stage.between = (_is_mark, lambda each: each.deliver("enroll"))
+    stage.deliver("publish")
+    stage.between = None
+    stage.work()
+    stage.cloud.require("an account is granted though a run had read otherwise", stage.cloud.grants(FIRST))
+
+
+def _ledger_lost_and_denied(stage: Stage) -> None:
+    _lost(_lose_ledger, _enrolled)(stage)
+    stage.cloud.denied[FIRST] = ""
+
+
+def _resync_granting(stage: Stage) -> None:
+    _resync(stage)
+    _require_granted(stage, FIRST, SECOND)
+
+
+def _resync_edited(stage: Stage) -> None:
+    _resync(stage)
+    policy = stage.cloud.iam.policy(source_policy_arn())
+    stage.cloud.require("versions of others go", policy is not None and max(dict(policy.versions)) == policy.default)
+
+
 def _is_mark(call: Call) -> bool:
     return call.name == "PutItem"
 
@@ -475,7 +516,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "new account": Scenario(_new),
     "unchanged": Scenario(_heard_again, _enrolled),
     "drifted": Scenario(_resync, _drift, _MEMBERS_ONLY),
-    "source policy edited": Scenario(_resync, _edit_source_policy, _MEMBERS_ONLY),
+    "source policy edited": Scenario(_resync_edited, _edit_source_policy, _MEMBERS_ONLY),
     "closed and departed": Scenario(_close, _enrolled),
     "retired by request": Scenario(_retire, _enrolled),
     "readmitted": Scenario(_readmit, _retired),
@@ -499,6 +540,8 @@ SCENARIOS: Mapping[str, Scenario] = {
     "shard record lost while frozen": Scenario(_newcomer, _lost(_lose_shard, _frozen)),
     "source-policy table lost while frozen": Scenario(_newcomer, _lost(_lose_table, _frozen)),
     "both tables lost while frozen": Scenario(_newcomer, _lost(_lose_both, _frozen)),
+    "ledger lost, and an account denied": Scenario(_resync_granting, _ledger_lost_and_denied),
+    "active again while publish writes": Scenario(_enrolled_meanwhile, _closed_for_a_moment),
     "older ledger put back": Scenario(_resync, _older_ledger),
     "foreign source policy": Scenario(_blocked("foreign_source_policy", _policy_is_deleted), _others_policy),
     "source principal missing": Scenario(_blocked("no_source_principal", _reader_is_made), _no_reader),

@@ -148,6 +148,7 @@ class Witness:
         """A role goes only while nothing grants the account; a run of publish that read an older row may be at it still."""
         granted = self._cloud.grants(account_id) or account_id in self._cloud.named
         since = min([self._cloud.now, *self.publishing.values()])
-        raced = self._of(account_id).was(("granted", None), min(since, seen.since))
+        past = self._of(account_id)
+        raced = past.was(_DENIED, seen.since) and past.was(("granted", None), min(since, seen.since))
         rule = f"a role is deleted only while nothing grants its account, as {account_id} by {seen.name}"
         self._cloud.require(rule, not granted or raced)
