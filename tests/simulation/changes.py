@@ -9,11 +9,11 @@ from chalicelib.documents import Document
 from chalicelib.requests import Message, Trigger, write_message
 from chalicelib.settings import Settings
 from chalicelib.source_policy import parse
-from tests.simulation.cloud import SOURCE
+from tests.simulation.cloud import SOURCE, SOURCE_POLICY
 from tests.simulation.iam import Policy, Role
 from tests.simulation.invariants import LOSSES
 from tests.simulation.members import MANAGEMENT, ORGANIZATION_ID
-from tests.simulation.stages import SOURCE_POLICY, environ, event, member_role_arn, settings_of, source_policy_arn
+from tests.simulation.stages import environ, event, member_role_arn, settings_of, source_policy_arn
 
 if TYPE_CHECKING:
     from tests.simulation.life import Life, Running

@@ -704,15 +704,16 @@ class _TakesForeignPolicies(IamPolicies):
     def _owner_tags(self, _: object) -> bool:
         return True
 
-    def owned(self, name: str) -> SourcePolicy | None:
-        observed = self.observe(name)
-        return replace(observed, tagged=True) if observed else None
+
+class _TakesEveryPolicy(_PublisherOf):
+    writers = _FindsNothing
 
 
 class TakesForeignPolicies(Parts):
     """Takes every policy under a shard's name for its own."""
 
     policies = _TakesForeignPolicies
+    publishers = _TakesEveryPolicy
 
 
 class _KeepsOrphans(Ledger):
@@ -739,20 +740,20 @@ class Mutant:
 
 
 MUTANTS: Mapping[str, Mutant] = {
-    "trust is not repaired": Mutant(LeavesTrustAlone, "is the desired one"),
+    "trust is not repaired": Mutant(LeavesTrustAlone, "is the desired one", first=15),
     "role without policies": Mutant(AttachesNothing, "is the desired one"),
-    "foreign role is taken": Mutant(TakesForeignRoles, "nothing that is not ours is changed"),
+    "foreign role is taken": Mutant(TakesForeignRoles, "nothing that is not ours is changed", first=5),
     "unconditional row": Mutant(WritesUnconditionally, "a row is written only over"),
     "no applying": Mutant(NoApplying, "a role is deleted only while", "retired after a kill after IAM"),
     "applying overwrites applied": Mutant(ApplyingOverwrites, "killed", "source principal changed"),
     "no run lease": Mutant(NoRunLease, "only the run that holds the lease", "shard overflow", faults=(OVERLAP,)),
-    "message before row": Mutant(MessageBeforeRow, "no row is left to be published"),
+    "message before row": Mutant(MessageBeforeRow, "no row is left to be published", first=26),
     "message only where they differ": Mutant(
         MessageWhereTheyDiffer, "is granted though", "active again while publish writes"
     ),
     "failure writes none": Mutant(RevokesWhatFails, "whatever was lost", "ledger lost, and an account denied"),
     "missing row revokes": Mutant(MissingRowRevokes, "no account loses access", "ledger lost"),
-    "lost records are empty": Mutant(LostRecordsAreEmpty, "no account loses access", "shard record lost"),
+    "lost records are empty": Mutant(LostRecordsAreEmpty, "no account loses access", "both tables lost"),
     "narrows before it widens": Mutant(NarrowsFirst, "no account loses access", "shard over its capacity"),
     "freeze last": Mutant(FreezeLast, "a freeze is written first", "freeze while a shard is to be opened"),
     "role deleted while granted": Mutant(RemovesTooEarly, "a role is deleted only while", "retired by request"),
@@ -764,23 +765,23 @@ MUTANTS: Mapping[str, Mutant] = {
     "never grants": Mutant(NeverGrants, ""),
     "shard over its quota": Mutant(PlacesTooMany, "no document is over the quota", "shard overflow"),
     "five versions and no room": Mutant(NeverPrunes, "IAM says of"),
-    "versions of others stay": Mutant(LeavesStrays, "versions of others go", "source policy edited"),
+    "versions of others stay": Mutant(LeavesStrays, "versions of others go", "version by others"),
     "failure without a reason": Mutant(WritesNoReason, "every failure has a reason"),
     "failure without a row": Mutant(HidesFailures, "the ledger has a row for every account"),
     "id that nobody confirmed": Mutant(ConfirmsEveryId, "no account is entered that Organizations never confirmed"),
     "marked before the write": Mutant(MarksBeforeWriting, "killed", "new account"),
-    "role of a retired account stays": Mutant(LeavesRoles, "which is retired, is gone"),
-    "nobody is excluded": Mutant(ExcludesNobody, "the organization's source policy excludes"),
-    "uninstall stops nothing": Mutant(NeverUninstalls, ""),
+    "role of a retired account stays": Mutant(LeavesRoles, "which is retired, is gone", first=18),
+    "nobody is excluded": Mutant(ExcludesNobody, "the organization's source policy excludes", first=28),
+    "uninstall stops nothing": Mutant(NeverUninstalls, "", first=32),
     "source account is not entered": Mutant(StaysAtHome, "", way="separate source account"),
-    "second shard is not attached": Mutant(AttachesTheFirst, "-2 is attached"),
-    "shard without room is opened": Mutant(OpensWithoutRoom, ""),
-    "departure that never was": Mutant(TrustsDepartures, ""),
-    "retirement is forgotten": Mutant(IgnoresMarks, ""),
-    "units that nobody asked for": Mutant(ExpectsNoUnits, ""),
-    "orphaned account stays": Mutant(KeepsOrphans, "every account in a shard has a row"),
-    "foreign policy is taken": Mutant(TakesForeignPolicies, "nothing that is not ours is changed"),
-    "scope changes too early": Mutant(ChangesScopeEarly, ""),
+    "second shard is not attached": Mutant(AttachesTheFirst, "the second shard is attached", "shard overflow"),
+    "shard without room is opened": Mutant(OpensWithoutRoom, "a newcomer fails with the reason", "attachment quota"),
+    "departure that never was": Mutant(TrustsDepartures, "is granted", "departed and back"),
+    "retirement is forgotten": Mutant(IgnoresMarks, "a retired account is not granted", "retired by request"),
+    "units that nobody asked for": Mutant(ExpectsNoUnits, "is granted", "units named while a listing waits"),
+    "orphaned account stays": Mutant(KeepsOrphans, "orphaned accounts are revoked", "orphaned accounts"),
+    "foreign policy is taken": Mutant(TakesForeignPolicies, "nothing that is not ours", "foreign source policy"),
+    "scope changes too early": Mutant(ChangesScopeEarly, "whatever was lost", "scope narrowed after a lost ledger"),
     "unknown exception": Mutant(Stumbles, "nothing unforeseen is raised"),
 }
 """Each mutant with the rule that it breaks."""

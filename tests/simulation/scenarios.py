@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from chalicelib.source_policy import capacity
 from tests.simulation.answers import Call
 from tests.simulation.cloud import SOURCE_POLICY, Cloud
 from tests.simulation.crowd import crowd
@@ -110,6 +111,7 @@ def _close(stage: Stage) -> None:
 def _retire(stage: Stage) -> None:
     stage.ask("retire", {"accounts": [FIRST]})
     stage.work()
+    stage.cloud.require("a retired account is not granted", not stage.cloud.grants(FIRST))
 
 
 def _readmit(stage: Stage) -> None:
@@ -140,6 +142,8 @@ def _overflow(stage: Stage) -> None:
     stage.cloud.join(SECOND)
     stage.hear(SECOND)
     stage.work()
+    second = stage.cloud.iam.policy(SECOND_SHARD)
+    stage.cloud.require("the second shard is attached", second is not None and stage.cloud.reader in second.attached)
 
 
 def _overflowed(stage: Stage) -> None:
@@ -504,6 +508,53 @@ def _resync_edited(stage: Stage) -> None:
     stage.cloud.require("versions of others go", policy is not None and max(dict(policy.versions)) == policy.default)
 
 
+def _version_by_others(stage: Stage) -> None:
+    _enrolled(stage)
+    policy = stage.cloud.iam.policy(source_policy_arn())
+    assert policy is not None
+    versions = (*policy.versions, (policy.following, "{}"))
+    stage.cloud.iam.put(policy.arn, replace(policy, versions=versions, following=policy.following + 1))
+
+
+def _orphaned(stage: Stage) -> None:
+    """Let a shard name two accounts that are no members and have no row."""
+    settings = settings_of(environ(**stage.settings))
+    crowd(stage.cloud, settings, free=capacity(settings) - 2, others=0)
+
+
+def _resync_orphans(stage: Stage) -> None:
+    _resync(stage)
+    stage.cloud.require("orphaned accounts are revoked", not stage.cloud.crowd & stage.cloud.named)
+
+
+def _newcomer_before_the_scope(stage: Stage) -> None:
+    """Enroll an account while no other has a row that a narrower scope could grant."""
+    stage.hear(THIRD)
+    stage.work()
+    _require_granted(stage, FIRST, SECOND, THIRD)
+
+
+def _back_again(stage: Stage) -> None:
+    """Let an account leave and come back with the date that it joined at."""
+    member = stage.cloud.members.members[FIRST]
+    stage.cloud.members.leave(FIRST)
+    stage.hear(FIRST)
+    stage.work()
+    stage.cloud.members.members[FIRST] = member
+    stage.hear(FIRST)
+    stage.work()
+    _require_granted(stage, FIRST)
+
+
+def _listed_without_units(stage: Stage) -> None:
+    """Deploy settings that name organizational units while the messages of a listing without them wait."""
+    stage.cloud.join(FIRST, "ou-ab12-11111111")
+    stage.ask("backfill", {})
+    stage.settings = {"INCLUDE_OU_IDS": "ou-ab12-11111111"}
+    stage.work()
+    _require_granted(stage, FIRST)
+
+
 def _is_mark(call: Call) -> bool:
     return call.name == "PutItem"
 
@@ -542,6 +593,13 @@ SCENARIOS: Mapping[str, Scenario] = {
     "both tables lost while frozen": Scenario(_newcomer, _lost(_lose_both, _frozen)),
     "ledger lost, and an account denied": Scenario(_resync_granting, _ledger_lost_and_denied),
     "active again while publish writes": Scenario(_enrolled_meanwhile, _closed_for_a_moment),
+    "version by others": Scenario(_resync_edited, _version_by_others, _MEMBERS_ONLY),
+    "orphaned accounts": Scenario(_resync_orphans, _orphaned),
+    "scope narrowed after a lost ledger": Scenario(
+        _newcomer_before_the_scope, _lost(_lose_ledger, _narrowing), {**_MEMBERS_ONLY, **_WHOLE}
+    ),
+    "departed and back": Scenario(_back_again, _enrolled),
+    "units named while a listing waits": Scenario(_listed_without_units),
     "older ledger put back": Scenario(_resync, _older_ledger),
     "foreign source policy": Scenario(_blocked("foreign_source_policy", _policy_is_deleted), _others_policy),
     "source principal missing": Scenario(_blocked("no_source_principal", _reader_is_made), _no_reader),
