@@ -237,7 +237,7 @@ class _Run:
         self._shards.restore(self._status.shards)
         self._save(replace(self._status, shards=len(self._shards.records)))
         for index, record in self._shards.records.items():
-            if index not in self._records.by_index:
+            if index not in self._records.by_index and index not in self._shards.failed:
                 self._lease.hold()
                 self._table.write_shard(record)
                 logger.error("record was lost and is restored from IAM", policy_name=record.name)
@@ -422,8 +422,8 @@ class _Run:
         is_full = verify is not None and (self._status.verified_at is None or verify > self._status.verified_at)
         complete = self._shards.check(verify)
         if is_full:
-            self._shards.delete_extra()
             if complete:
+                self._shards.delete_extra()
                 self._status = replace(self._status, verified_at=verify)
             metrics.add_metric(Metric.RESYNCS, MetricUnit.Count, int(complete))
         self._status = replace(

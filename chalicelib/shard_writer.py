@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from chalicelib.errors import AccountError, Reason, RetryableError, TerminalError
 from chalicelib.settings import Settings
 from chalicelib.source_policy import (
+    MAX_SHARDS,
     AppliedShard,
     CreatePolicy,
     DetachFrom,
@@ -175,7 +176,8 @@ class ShardWriter:
         A policy that isn't exactly as publish writes it is foreign: its shard is not written until it is deleted.
         """
         restored: dict[int, ShardRecord] = {}
-        for index in count():
+        known = max([expected, *(each + 1 for each in self.records)])
+        for index in range(MAX_SHARDS):
             if index in self.records:
                 restored[index] = self.records[index]
                 continue
@@ -184,8 +186,14 @@ class ShardWriter:
                 found = self.find(index)
             except TerminalError as error:
                 restored[index] = ShardRecord(name=name, error=Problem(error.reason, str(error)))
+                if error.reason is not Reason.FOREIGN_SOURCE_POLICY:
+                    # It can't be read what IAM holds: the record stays lost, and the next run looks again.
+                    self.failed.add(index)
+                    expected = max(expected, index + 1)
+                    if index + 1 >= known:
+                        break
                 continue
-            if found is None and index >= max([expected, *(each + 1 for each in self.records)]):
+            if found is None and index >= known:
                 break
             restored[index] = found or ShardRecord(name=name)
         while restored and len(restored) > expected and not restored[len(restored) - 1].versions:
