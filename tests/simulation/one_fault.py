@@ -199,6 +199,11 @@ class Stage:
         message = f"{function} {request} was never answered"
         raise AssertionError(message)
 
+    def expect(self, rule: str, kept: bool) -> None:
+        """Require something of a scenario, unless it meets an error, which may take a schedule to be made up for."""
+        if self.fault is None or self.fault[1] not in ERRORS:
+            self.cloud.require(rule, kept)
+
     def hear(self, *account_ids: str) -> None:
         for account_id in account_ids:
             self.ask("on_account_event", event(account_id))

@@ -111,7 +111,7 @@ def _close(stage: Stage) -> None:
 def _retire(stage: Stage) -> None:
     stage.ask("retire", {"accounts": [FIRST]})
     stage.work()
-    stage.cloud.require("a retired account is not granted", not stage.cloud.grants(FIRST))
+    stage.expect("a retired account is not granted", not stage.cloud.grants(FIRST))
 
 
 def _readmit(stage: Stage) -> None:
@@ -143,7 +143,7 @@ def _overflow(stage: Stage) -> None:
     stage.hear(SECOND)
     stage.work()
     second = stage.cloud.iam.policy(SECOND_SHARD)
-    stage.cloud.require("the second shard is attached", second is not None and stage.cloud.reader in second.attached)
+    stage.expect("the second shard is attached", second is not None and stage.cloud.reader in second.attached)
 
 
 def _overflowed(stage: Stage) -> None:
@@ -287,12 +287,12 @@ def _newcomer(stage: Stage) -> None:
     stage.work()
     _require_granted(stage, FIRST, SECOND, THIRD)
     now_frozen = all('"Deny"' in policy.document for policy in stage.cloud.source_policies().values())
-    stage.cloud.require("frozen stays frozen, whatever was lost", now_frozen is frozen)
+    stage.expect("frozen stays frozen, whatever was lost", now_frozen is frozen)
 
 
 def _require_granted(stage: Stage, *account_ids: str) -> None:
     for account_id in account_ids:
-        stage.cloud.require(f"{account_id} is granted, whatever was lost", stage.cloud.grants(account_id))
+        stage.expect(f"{account_id} is granted, whatever was lost", stage.cloud.grants(account_id))
 
 
 def _older_ledger(stage: Stage) -> None:
@@ -334,14 +334,14 @@ def _blocked(reason: str, cause_gone: Callable[[Stage], None]) -> Callable[[Stag
         _new(stage)
         row = stage.cloud.row(FIRST)
         told = (row.get("outcome"), row.get("reason"), row.get("access"), row.get("attempts", 0))
-        stage.cloud.require(f"a newcomer fails with the reason, and not {told}", told == ("failed", reason, None, 0))
-        stage.cloud.require("the messages of a blocked run are finished", not stage.cloud.queues.publish.dead)
-        stage.cloud.require("no role is made for it", stage.cloud.iam.role(member_role_arn(FIRST)) is None)
+        stage.expect(f"a newcomer fails with the reason, and not {told}", told == ("failed", reason, None, 0))
+        stage.expect("the messages of a blocked run are finished", not stage.cloud.queues.publish.dead)
+        stage.expect("no role is made for it", stage.cloud.iam.role(member_role_arn(FIRST)) is None)
         cause_gone(stage)
         stage.pause(3600)
         _resync(stage)
         _require_granted(stage, FIRST)
-        stage.cloud.require("it is enrolled", "in_force_since" in stage.cloud.row(FIRST))
+        stage.expect("it is enrolled", "in_force_since" in stage.cloud.row(FIRST))
 
     return act
 
@@ -383,7 +383,7 @@ def _freeze_what_can_be(stage: Stage) -> None:
     """Freeze while one of two shards can't be written: the other denies everything; then it can, and is frozen, too."""
     _freeze(stage)
     denying = [name for name, held in stage.cloud.source_policies().items() if '"Deny"' in held.document]
-    stage.cloud.require(f"a freeze is in force once a shard denies everything, as {denying}", bool(denying))
+    stage.expect(f"a freeze is in force once a shard denies everything, as {denying}", bool(denying))
     stage.cloud.unwritable.clear()
     _freeze(stage)
 
@@ -392,9 +392,9 @@ def _freeze_in_vain(stage: Stage) -> None:
     """Freeze while the only shard can't be written: the answer says so, and the mark is applied later."""
     answer = stage.ask("freeze", {"frozen": True})
     in_force, why = answer["in_force"], answer["why"]
-    stage.cloud.require(f"a freeze that nothing denies is not in force: {why}", not in_force and SOURCE_POLICY in why)
+    stage.expect(f"a freeze that nothing denies is not in force: {why}", not in_force and SOURCE_POLICY in why)
     stage.work()
-    stage.cloud.require("the messages of a blocked run are finished", not stage.cloud.queues.publish.dead)
+    stage.expect("the messages of a blocked run are finished", not stage.cloud.queues.publish.dead)
     stage.cloud.unwritable.clear()
     _freeze(stage)
 
@@ -424,7 +424,7 @@ def _retire_third(stage: Stage) -> None:
     """Retire an account that IAM grants, though no run recorded it so."""
     stage.ask("retire", {"accounts": [THIRD]})
     stage.work()
-    stage.cloud.require("an account that was retired is not granted", not stage.cloud.grants(THIRD))
+    stage.expect("an account that was retired is not granted", not stage.cloud.grants(THIRD))
 
 
 def _over_capacity(stage: Stage) -> None:
@@ -452,7 +452,7 @@ def _freeze_first(stage: Stage) -> None:
     stage.deliver("publish")
     first, second = (stage.cloud.iam.policy(arn) for arn in (source_policy_arn(), SECOND_SHARD))
     is_first = second is None or (first is not None and '"Deny"' in first.document)
-    stage.cloud.require("a freeze is written first", is_first)
+    stage.expect("a freeze is written first", is_first)
     stage.kills = lambda _: False
     _freeze(stage)
 
@@ -465,7 +465,7 @@ def _resync_at_once(stage: Stage) -> None:
     _resync(stage)
     stage.cloud.stale = 0.0
     repairs = stage.cloud.status().get("repairs")
-    stage.cloud.require(f"nothing is repaired that nobody changed, as {repairs}", not repairs)
+    stage.expect(f"nothing is repaired that nobody changed, as {repairs}", not repairs)
 
 
 def _third_joined(stage: Stage) -> None:
@@ -489,7 +489,7 @@ def _enrolled_meanwhile(stage: Stage) -> None:
     stage.deliver("publish")
     stage.between = None
     stage.work()
-    stage.cloud.require("an account is granted though a run had read otherwise", stage.cloud.grants(FIRST))
+    stage.expect("an account is granted though a run had read otherwise", stage.cloud.grants(FIRST))
 
 
 def _ledger_lost_and_denied(stage: Stage) -> None:
@@ -505,7 +505,7 @@ def _resync_granting(stage: Stage) -> None:
 def _resync_edited(stage: Stage) -> None:
     _resync(stage)
     policy = stage.cloud.iam.policy(source_policy_arn())
-    stage.cloud.require("versions of others go", policy is not None and max(dict(policy.versions)) == policy.default)
+    stage.expect("versions of others go", policy is not None and max(dict(policy.versions)) == policy.default)
 
 
 def _version_by_others(stage: Stage) -> None:
@@ -524,7 +524,7 @@ def _orphaned(stage: Stage) -> None:
 
 def _resync_orphans(stage: Stage) -> None:
     _resync(stage)
-    stage.cloud.require("orphaned accounts are revoked", not stage.cloud.crowd & stage.cloud.named)
+    stage.expect("orphaned accounts are revoked", not stage.cloud.crowd & stage.cloud.named)
 
 
 def _newcomer_before_the_scope(stage: Stage) -> None:
