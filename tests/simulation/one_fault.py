@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, ReadTimeoutError
@@ -14,9 +14,9 @@ from chalicelib.errors import RolecallError
 from chalicelib.telemetry import metrics
 from tests.simulation.answers import Call, refusal
 from tests.simulation.boundary import Boundary, Warm
-from tests.simulation.cloud import Cloud, Seen
+from tests.simulation.cloud import SOURCE_POLICY, Cloud, Seen
 from tests.simulation.iam import Policy
-from tests.simulation.stages import TIMEOUT, TIMEOUTS, Context, environ, event, settings_of
+from tests.simulation.stages import TIMEOUT, TIMEOUTS, Context, environ, event, settings_of, source_policy_arn
 
 ENDPOINT = "https://aws.simulated"
 ASKS = 60  # by an operator or a schedule, before they give up
@@ -252,7 +252,17 @@ class Stage:
             | {name: name in row for name in ("in_force_since", "retirement_requested_at")}
             for key, row in cloud.rows().items()
         }
-        for name, record in cloud.shards().items():
+        # Whether a departed account was ever granted depends on when its row was written first.
+        for row in told.values():
+            row["outcome"] = "left" if row["reason"] == "departed" else row["outcome"]
+        # A further shard stays once it was opened, even if nothing needs it any more.
+        shards = cloud.shards()
+        needed = {name for name, record in shards.items() if name == SOURCE_POLICY or _version_accounts(record)}
+        unneeded = {source_policy_arn(cloud.source_account).replace(SOURCE_POLICY, name) for name in shards} - {
+            source_policy_arn(cloud.source_account).replace(SOURCE_POLICY, name) for name in needed
+        }
+        for name in needed:
+            record = shards[name]
             told[f"item {name}"] = {
                 "applied": _version(record.get("applied")),
                 "applying": _version(record.get("applying")),
@@ -260,12 +270,20 @@ class Stage:
                 "error": record.get("error"),
             }
         for arn, held in cloud.iam.everything().items():
-            told[arn] = _policy(held) if isinstance(held, Policy) else held
+            if isinstance(held, Policy):
+                told |= {arn: _policy(held)} if arn not in unneeded else {}
+            else:
+                told[arn] = replace(held, attached=held.attached - unneeded)
         told["queues"] = (len(cloud.queues.messages), cloud.queues.accounts.dead, cloud.queues.publish.dead)
         told["control"] = {name: cloud.control().get(name) for name in ("frozen", "uninstalling", "uninstalled")}
-        names = ("names", "organization_id", "shards", "room", "principals", "blocked", "scope", "run_owner")
+        names = ("names", "organization_id", "room", "principals", "blocked", "scope", "run_owner")
         told["status"] = {name: cloud.status().get(name) for name in names}
         return told
+
+
+def _version_accounts(record: dict[str, Any]) -> bool:
+    versions = (record.get("applied"), record.get("applying"))
+    return any(version and (version["accounts"] or version["excluded"]) for version in versions)
 
 
 def _version(applied: Any) -> Any:

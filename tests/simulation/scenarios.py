@@ -500,6 +500,7 @@ def _ledger_lost_and_denied(stage: Stage) -> None:
 def _resync_granting(stage: Stage) -> None:
     _resync(stage)
     _require_granted(stage, FIRST, SECOND)
+    _admitted(stage)
 
 
 def _resync_edited(stage: Stage) -> None:
