@@ -139,11 +139,13 @@ class _Run:
             return True
         if status.names.source_account_id != self._publisher.settings.source_account_id:
             return self._finish(written=False)  # The function has no permission in the former source account.
+        if control.frozen:
+            self._shards.freeze()
         if self._records.are_lost:
             self._shards.restore(status.shards if self._records.status else None)
             self._save(replace(status, shards=len(self._shards.records)))
-        if control.frozen:
-            self._shards.freeze()
+            if control.frozen:
+                self._shards.freeze()
         self._rows = {row.account_id: row for row in self._publisher.ledger.accesses()}
         if control.uninstalling:
             self._delete_shards()

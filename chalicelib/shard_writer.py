@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from chalicelib.errors import AccountError, Reason, RetryableError, TerminalError
 from chalicelib.settings import Settings
 from chalicelib.source_policy import (
+    MAX_SHARDS,
     AppliedShard,
     CreatePolicy,
     DetachFrom,
@@ -182,7 +183,7 @@ class ShardWriter:
                 found[index] = self._restored(index)
                 last = index if found[index].versions else last
         for index, record in found.items():
-            if index <= last:
+            if opened is not None or index <= last:
                 logger.error("record was lost and is restored from IAM", policy_name=record.name)
                 self._save(index, record)
 
@@ -191,6 +192,8 @@ class ShardWriter:
         try:
             found = self.find(index) or ShardRecord(name=name)
         except TerminalError as error:
+            if error.reason is not Reason.FOREIGN_SOURCE_POLICY:
+                raise  # It is not known what IAM grants: the record stays lost.
             return ShardRecord(name=name, error=Problem(error.reason, str(error)))
         return replace(found, applying=found.applied)
 
@@ -238,9 +241,10 @@ class ShardWriter:
             with self._collecting(index):
                 if self._is_due(record, verify_requested_at) or self._has_drifted(record):
                     self._verify(index, record)
-        if delete_extra:
+        complete = complete and not self.failed
+        if complete and delete_extra:
             self._delete_extra()
-        return complete and not self.failed
+        return complete
 
     def _is_due(self, record: ShardRecord, verify_requested_at: datetime | None) -> bool:
         verified_at = record.verified_at

@@ -8,10 +8,10 @@ from chalicelib.settings import Scope
 from tests.fuzzing.items import item_of
 from tests.fuzzing.target import Target, World, ask, work_once
 from tests.simulation.changes import STRANGER
-from tests.simulation.cloud import reader
+from tests.simulation.cloud import SOURCE_POLICY, reader
 from tests.simulation.members import MANAGEMENT, ORGANIZATION_ID
 from tests.simulation.one_fault import Stage
-from tests.simulation.stages import MEMBER_ROLE, SOURCE_POLICY, event
+from tests.simulation.stages import MEMBER_ROLE, event
 from tests.simulation.strangers import MEMBER, nobody_else_was_entered
 
 _ID = re.compile(r"[0-9]{12}")

@@ -9,15 +9,15 @@ from chalicelib.documents import Document
 from chalicelib.requests import Message, Trigger, write_message
 from chalicelib.settings import Settings
 from chalicelib.source_policy import parse
-from tests.simulation.cloud import SOURCE
+from tests.simulation.cloud import SOURCE, SOURCE_POLICY
 from tests.simulation.iam import Policy, Role
+from tests.simulation.invariants import LOSSES
 from tests.simulation.members import MANAGEMENT, ORGANIZATION_ID
-from tests.simulation.stages import SOURCE_POLICY, environ, event, member_role_arn, settings_of, source_policy_arn
+from tests.simulation.stages import environ, event, member_role_arn, settings_of, source_policy_arn
 
 if TYPE_CHECKING:
     from tests.simulation.life import Life, Running
 
-LOSSES = ("ledger lost", "shard record lost", "source-policy table lost", "both tables lost", "older ledger put back")
 IDS = tuple(f"{number:012}" for number in range(1, 7))
 STRANGER = "777777777777"  # an account that was never a member
 LET_IN, DEPLOY = "let in", "deploy"  # what no function, but AWS or an operator does by and by

@@ -39,6 +39,7 @@ class Seen:
     function: str = ""
     name: str = ""
     since: float = 0.0
+    revisions: dict[str, int] = field(default_factory=dict)  # of the rows that it read
 
 
 class Cloud:
@@ -53,6 +54,7 @@ class Cloud:
         self.unwritable: set[str] = set()  # policies that IAM refuses to write
         self.crowd: frozenset[str] = frozenset()  # the orphaned accounts that the source policy names
         self.others: frozenset[str] = frozenset()  # the source principal's other policies
+        self.stale = 0.0  # seconds by which IAM's reads of policies are late
         self.broken: str | None = None
         self.witness = Witness(self)
         self.pass_time(START - 86_400)
@@ -148,12 +150,17 @@ class Cloud:
         if account_of(arn) != account_id:
             raise refusal("AccessDenied", f"not authorized to perform: iam:{call.name} on resource: {arn}", 403)
         if call.name.startswith(("Get", "List")):
+            if self.stale and ":policy/" in arn:
+                self.iam.seen_at = self.now - self.stale
             try:
                 answer = self.iam.answer(call.name, call.params, account_id)
             except Exception:
                 if call.name in {"GetRole", "GetPolicy"}:
                     seen.ours[arn] = None
                 raise
+            finally:
+                if self.stale:
+                    self.iam.seen_at = None
             if call.name in {"GetRole", "GetPolicy"}:
                 tags = {tag["Key"]: tag["Value"] for tag in (answer.get("Role") or answer["Policy"])["Tags"]}
                 seen.ours[arn] = may_change(seen.settings, tags, arn)
@@ -189,6 +196,11 @@ class Cloud:
         """Read the ledger, as plain values."""
         return {key: _plain(item) for key, item in self.tables.items.get("ledger", {}).items()}
 
+    def revision(self, account_id: str) -> int:
+        """Return how often enroll, retire and backfill have written an account's row."""
+        revision = self.row(account_id).get("revision", 0)
+        return revision if isinstance(revision, int) else 0
+
     def row(self, account_id: str) -> dict[str, Any]:
         """Read an account's row, or nothing where it has none."""
         return _plain(self.tables.items.get("ledger", {}).get(account_id, {}))
@@ -214,7 +226,9 @@ class Cloud:
     @property
     def named(self) -> frozenset[str]:
         """The accounts that the shards' records name, those of unfinished writes included."""
-        versions = [each[key] for each in self.shards().values() for key in ("applied", "applying") if key in each]
+        shards = self.shards().values()
+        versions = [each[key] for each in shards for key in ("applied", "applying") if key in each]
+        versions += [version for each in shards for version in each.get("abandoned", ())]
         return frozenset(account_id for version in versions for account_id in version["accounts"])
 
     @property
@@ -282,7 +296,8 @@ def _about(call: Call, account_id: str) -> str:
 
 def _record(plain: dict[str, Any]) -> dict[str, Any]:
     """Take apart the account ids, which are one text."""
-    for version in (plain.get("applied"), plain.get("applying")):
+    abandoned = plain.get("abandoned", [])
+    for version in (plain.get("applied"), plain.get("applying"), *(abandoned if isinstance(abandoned, list) else ())):
         for name in ("accounts", "excluded") if isinstance(version, dict) else ():
             version[name] = set(filter(None, str(version.get(name, "")).split(",")))
     return plain

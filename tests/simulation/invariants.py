@@ -12,6 +12,9 @@ from tests.simulation.iam import ATTACHMENTS, Role
 from tests.simulation.members import MANAGEMENT, ORGANIZATION_ID
 from tests.simulation.stages import environ, member_role_arn, settings_of
 
+LOSSES = ("ledger lost", "shard record lost", "source-policy table lost", "both tables lost", "older ledger put back")
+"""What may happen to the tables in an organization's life."""
+
 if TYPE_CHECKING:
     from tests.simulation.changes import Changes
 
@@ -41,6 +44,24 @@ def check_quiet(cloud: Cloud, settings: Settings, answer: Any, changes: "Changes
         )
     dead = cloud.queues.publish.dead
     cloud.require("no message of publish is given up", not dead)
+
+
+def check_settled(cloud: Cloud, ways: set[str]) -> None:
+    """Require that nothing is left to publish once both queues are empty, whatever the rows say."""
+    status, shards = cloud.status(), cloud.shards()
+    # What was given up, lost or refused is found by the next resync.
+    given_up = cloud.queues.accounts.dead or cloud.queues.publish.dead or ways & {*LOSSES}
+    refused = "blocked" in status or any("error" in record for record in shards.values())
+    if given_up or refused or cloud.is_uninstalling or cloud.scope != Scope.ACCOUNTS:
+        return
+    for account_id, row in cloud.rows().items():
+        if "access" in row:
+            granted = row["access"] == "granted"
+            named = account_id in cloud.named
+            full = granted and not named and _is_full(cloud)
+            cloud.require(f"no row is left to be published, as {account_id}: {row}", full or named is granted)
+            in_force = "in_force_since" in row
+            cloud.require(f"in_force_since of {account_id} is settled: {row}", in_force is named)
 
 
 def check_uninstalled(cloud: Cloud, settings: Settings, answer: Any) -> None:

@@ -19,10 +19,10 @@ from chalicelib.settings import Scope
 from chalicelib.telemetry import metrics
 from tests.simulation.answers import Call, RuleBrokenError, refusal
 from tests.simulation.boundary import Boundary, Warm
-from tests.simulation.changes import DEPLOY, LET_IN, LOSSES, UNINSTALL, Changes
+from tests.simulation.changes import DEPLOY, LET_IN, UNINSTALL, Changes
 from tests.simulation.cloud import SOURCE, Cloud, Seen, reader
 from tests.simulation.crowd import crowd
-from tests.simulation.invariants import check_quiet, check_room, check_uninstalled
+from tests.simulation.invariants import LOSSES, check_quiet, check_room, check_settled, check_uninstalled
 from tests.simulation.members import MANAGEMENT
 from tests.simulation.one_fault import KilledError, comes_after, fault_of
 from tests.simulation.queues import Queue, Queued
@@ -272,6 +272,7 @@ class Life:
         try:
             while self.changes.left or self._is_busy:
                 self._advance()
+            check_settled(self.cloud, self.ways)
             self.calm()
             if self.cloud.is_uninstalling or self._ends:
                 self._uninstall()

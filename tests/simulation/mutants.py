@@ -38,7 +38,7 @@ from chalicelib.source_policy import (
 from tests.simulation.boundary import Warm, simulated
 from tests.simulation.every_call import interrupted
 from tests.simulation.life import Life, first_broken
-from tests.simulation.one_fault import KILLS
+from tests.simulation.one_fault import KILLS, OVERLAP
 
 
 class _PublisherOf(Publisher):
@@ -267,8 +267,10 @@ class NeverUninstalls(Parts):
 
 class _WritesUnconditionally(Ledger):
     def write(self, row: LedgerRow, *, over: LedgerRow | None) -> bool:
-        newest = self.read([row.account_id]).get(row.account_id)
-        return super().write(row, over=newest or over)
+        key = {"account_id": {"S": row.account_id}}
+        held = self._client.get_item(TableName=self._name, Key=key, ConsistentRead=True).get("Item", {})
+        revision = int(held.get("revision", {}).get("N", "0"))
+        return super().write(row, over=replace(over or row, revision=revision))
 
 
 class WritesUnconditionally(Parts):
@@ -428,8 +430,14 @@ class _RestoresNothing(_Run):
             self._save(replace(self._status, shards=len(self._shards.records)))
 
 
+class _FindsNothing(ShardWriter):
+    def find(self, index: int) -> ShardRecord | None:  # noqa: ARG002 - it looks for none
+        return None
+
+
 class _TakesLostForEmpty(_PublisherOf):
     runs = _RestoresNothing
+    writers = _FindsNothing
 
 
 class LostRecordsAreEmpty(Parts):
@@ -577,21 +585,8 @@ class MarksBeforeWriting(Parts):
 
 
 class _FreezesLater(ShardWriter):
-    later = False
-
     def freeze(self) -> None:
         """Leave the freeze to the writing of the shards."""
-
-    def write(self, index: int, content: ShardContent) -> None:
-        if (
-            content.frozen
-            and not self.records[index].is_frozen
-            and any(
-                each.content.frozen is False for key, each in self.records.items() if key != index and each.versions
-            )
-        ):
-            content = replace(content, frozen=False)
-        super().write(index, content)
 
 
 class _PublishesThenFreezes(_PublisherOf):
@@ -709,15 +704,16 @@ class _TakesForeignPolicies(IamPolicies):
     def _owner_tags(self, _: object) -> bool:
         return True
 
-    def owned(self, name: str) -> SourcePolicy | None:
-        observed = self.observe(name)
-        return replace(observed, tagged=True) if observed else None
+
+class _TakesEveryPolicy(_PublisherOf):
+    writers = _FindsNothing
 
 
 class TakesForeignPolicies(Parts):
     """Takes every policy under a shard's name for its own."""
 
     policies = _TakesForeignPolicies
+    publishers = _TakesEveryPolicy
 
 
 class _KeepsOrphans(Ledger):
@@ -744,44 +740,48 @@ class Mutant:
 
 
 MUTANTS: Mapping[str, Mutant] = {
-    "trust is not repaired": Mutant(LeavesTrustAlone, "is the desired one"),
+    "trust is not repaired": Mutant(LeavesTrustAlone, "is the desired one", first=15),
     "role without policies": Mutant(AttachesNothing, "is the desired one"),
-    "foreign role is taken": Mutant(TakesForeignRoles, "nothing that is not ours is changed"),
-    "unconditional row": Mutant(WritesUnconditionally, ""),
-    "no applying": Mutant(NoApplying, "killed", "source principal changed"),
+    "foreign role is taken": Mutant(TakesForeignRoles, "nothing that is not ours is changed", first=5),
+    "unconditional row": Mutant(WritesUnconditionally, "a row is written only over"),
+    "no applying": Mutant(NoApplying, "a role is deleted only while", "retired after a kill after IAM"),
     "applying overwrites applied": Mutant(ApplyingOverwrites, "killed", "source principal changed"),
-    "no run lease": Mutant(NoRunLease, ""),
-    "message before row": Mutant(MessageBeforeRow, ""),
-    "message only where they differ": Mutant(MessageWhereTheyDiffer, ""),
-    "failure writes none": Mutant(RevokesWhatFails, ""),
+    "no run lease": Mutant(NoRunLease, "only the run that holds the lease", "shard overflow", faults=(OVERLAP,)),
+    "message before row": Mutant(MessageBeforeRow, "no row is left to be published", first=26),
+    "message only where they differ": Mutant(
+        MessageWhereTheyDiffer, "is granted though", "active again while publish writes"
+    ),
+    "failure writes none": Mutant(RevokesWhatFails, "whatever was lost", "ledger lost, and an account denied"),
     "missing row revokes": Mutant(MissingRowRevokes, "no account loses access", "ledger lost"),
-    "lost records are empty": Mutant(LostRecordsAreEmpty, "no account loses access", "shard record lost"),
-    "narrows before it widens": Mutant(NarrowsFirst, ""),
-    "freeze last": Mutant(FreezeLast, ""),
+    "lost records are empty": Mutant(LostRecordsAreEmpty, "no account loses access", "both tables lost"),
+    "narrows before it widens": Mutant(NarrowsFirst, "no account loses access", "shard over its capacity"),
+    "freeze last": Mutant(FreezeLast, "a freeze is written first", "freeze while a shard is to be opened"),
     "role deleted while granted": Mutant(RemovesTooEarly, "a role is deleted only while", "retired by request"),
-    "terminal error blocks the group": Mutant(TerminalErrorBlocks, "never empty", "foreign source policy"),
-    "verify right after a write": Mutant(VerifiesAtOnce, ""),
+    "terminal error blocks the group": Mutant(
+        TerminalErrorBlocks, "are finished", "freeze with the only shard unwritable"
+    ),
+    "verify right after a write": Mutant(VerifiesAtOnce, "nothing is repaired", "resync right after a write"),
     "never revokes": Mutant(NeverRevokes, ""),
     "never grants": Mutant(NeverGrants, ""),
     "shard over its quota": Mutant(PlacesTooMany, "no document is over the quota", "shard overflow"),
     "five versions and no room": Mutant(NeverPrunes, "IAM says of"),
-    "versions of others stay": Mutant(LeavesStrays, "has no version of others"),
+    "versions of others stay": Mutant(LeavesStrays, "versions of others go", "version by others"),
     "failure without a reason": Mutant(WritesNoReason, "every failure has a reason"),
     "failure without a row": Mutant(HidesFailures, "the ledger has a row for every account"),
     "id that nobody confirmed": Mutant(ConfirmsEveryId, "no account is entered that Organizations never confirmed"),
     "marked before the write": Mutant(MarksBeforeWriting, "killed", "new account"),
-    "role of a retired account stays": Mutant(LeavesRoles, "which is retired, is gone"),
-    "nobody is excluded": Mutant(ExcludesNobody, "the organization's source policy excludes"),
-    "uninstall stops nothing": Mutant(NeverUninstalls, ""),
+    "role of a retired account stays": Mutant(LeavesRoles, "which is retired, is gone", first=18),
+    "nobody is excluded": Mutant(ExcludesNobody, "the organization's source policy excludes", first=28),
+    "uninstall stops nothing": Mutant(NeverUninstalls, "", first=32),
     "source account is not entered": Mutant(StaysAtHome, "", way="separate source account"),
-    "second shard is not attached": Mutant(AttachesTheFirst, "-2 is attached"),
-    "shard without room is opened": Mutant(OpensWithoutRoom, ""),
-    "departure that never was": Mutant(TrustsDepartures, ""),
-    "retirement is forgotten": Mutant(IgnoresMarks, ""),
-    "units that nobody asked for": Mutant(ExpectsNoUnits, ""),
-    "orphaned account stays": Mutant(KeepsOrphans, "every account in a shard has a row"),
-    "foreign policy is taken": Mutant(TakesForeignPolicies, "nothing that is not ours is changed"),
-    "scope changes too early": Mutant(ChangesScopeEarly, ""),
+    "second shard is not attached": Mutant(AttachesTheFirst, "the second shard is attached", "shard overflow"),
+    "shard without room is opened": Mutant(OpensWithoutRoom, "a newcomer fails with the reason", "attachment quota"),
+    "departure that never was": Mutant(TrustsDepartures, "is granted", "departed and back"),
+    "retirement is forgotten": Mutant(IgnoresMarks, "a retired account is not granted", "retired by request"),
+    "units that nobody asked for": Mutant(ExpectsNoUnits, "is granted", "units named while a listing waits"),
+    "orphaned account stays": Mutant(KeepsOrphans, "orphaned accounts are revoked", "orphaned accounts"),
+    "foreign policy is taken": Mutant(TakesForeignPolicies, "nothing that is not ours", "foreign source policy"),
+    "scope changes too early": Mutant(ChangesScopeEarly, "whatever was lost", "scope narrowed after a lost ledger"),
     "unknown exception": Mutant(Stumbles, "nothing unforeseen is raised"),
 }
 """Each mutant with the rule that it breaks."""

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, ReadTimeoutError
@@ -14,9 +14,9 @@ from chalicelib.errors import RolecallError
 from chalicelib.telemetry import metrics
 from tests.simulation.answers import Call, refusal
 from tests.simulation.boundary import Boundary, Warm
-from tests.simulation.cloud import Cloud, Seen
+from tests.simulation.cloud import SOURCE_POLICY, Cloud, Seen
 from tests.simulation.iam import Policy
-from tests.simulation.stages import TIMEOUT, TIMEOUTS, Context, environ, event, settings_of
+from tests.simulation.stages import TIMEOUT, TIMEOUTS, Context, environ, event, settings_of, source_policy_arn
 
 ENDPOINT = "https://aws.simulated"
 ASKS = 60  # by an operator or a schedule, before they give up
@@ -30,8 +30,8 @@ class KilledError(BaseException):
 
 WORK = 2000  # batches, after which the queues should be empty
 CALL_SECONDS = 0.2
-IAM_SECONDS = 14.0  # that a call of publish to IAM may take (bootstrap)
-LONG_SECONDS = 25.0  # that another may, its attempts included
+WRITE_SECONDS = 14.0  # that a call of publish may take until it has its effect (`publish_config`)
+READ_SECONDS = 25.0  # that one without an effect may take, to outlast the lease
 OVERLAP = "overlap"
 _READS = ("Get", "List", "Describe", "BatchGet", "Scan", "AssumeRole")
 
@@ -90,6 +90,7 @@ class Stage:
     acted: int = 0  # of these, before the schedules came round
     fault: tuple[int, str] | None = None
     kills: Callable[[Call], bool] = lambda _: False  # the first call that is killed after it took effect
+    between: tuple[Callable[[Call], bool], Callable[["Stage"], None]] | None = None  # what comes before a call, once
     met: bool = False
     story: list[str] = field(default_factory=list)
     distinct: set[tuple[int, str]] = field(default_factory=set)  # kills that leave different worlds
@@ -117,6 +118,9 @@ class Stage:
         if not call.name.startswith(_READS):
             self.distinct.add((self.calls, "killed after"))
         invocation.calls += 1
+        if self.between is not None and self.between[0](call):
+            (_, come), self.between = self.between, None
+            come(self)
         kind = self.fault[1] if self.fault is not None and self.fault[0] == self.calls else None
         if kind is None and self.kills(call):
             kind, self.kills = "killed after", lambda _: False
@@ -152,7 +156,7 @@ class Stage:
 
     def _overlap(self, call: Call) -> None:
         """Let a call take long, and a second run of publish come meanwhile: by a queue whose messages became visible."""
-        self.pause(IAM_SECONDS if call.service in {"iam", "sts"} else LONG_SECONDS)
+        self.pause(READ_SECONDS if call.name.startswith(_READS) else WRITE_SECONDS)
         self.fault = None
         with suppress(KilledError):
             self.invoke("publish", [])
@@ -194,6 +198,11 @@ class Stage:
                 self.pause(AGAIN.get(function, SOON))
         message = f"{function} {request} was never answered"
         raise AssertionError(message)
+
+    def expect(self, rule: str, kept: bool) -> None:
+        """Require something of a scenario, unless it meets an error, which may take a schedule to be made up for."""
+        if self.fault is None or self.fault[1] not in ERRORS:
+            self.cloud.require(rule, kept)
 
     def hear(self, *account_ids: str) -> None:
         for account_id in account_ids:
@@ -243,19 +252,38 @@ class Stage:
             | {name: name in row for name in ("in_force_since", "retirement_requested_at")}
             for key, row in cloud.rows().items()
         }
-        for name, record in cloud.shards().items():
+        # Whether a departed account was ever granted depends on when its row was written first.
+        for row in told.values():
+            row["outcome"] = "left" if row["reason"] == "departed" else row["outcome"]
+        # A further shard stays once it was opened, even if nothing needs it any more.
+        shards = cloud.shards()
+        needed = {name for name, record in shards.items() if name == SOURCE_POLICY or _version_accounts(record)}
+        unneeded = {source_policy_arn(cloud.source_account).replace(SOURCE_POLICY, name) for name in shards} - {
+            source_policy_arn(cloud.source_account).replace(SOURCE_POLICY, name) for name in needed
+        }
+        for name in needed:
+            record = shards[name]
             told[f"item {name}"] = {
                 "applied": _version(record.get("applied")),
                 "applying": _version(record.get("applying")),
+                "abandoned": record.get("abandoned"),
                 "error": record.get("error"),
             }
         for arn, held in cloud.iam.everything().items():
-            told[arn] = _policy(held) if isinstance(held, Policy) else held
+            if isinstance(held, Policy):
+                told |= {arn: _policy(held)} if arn not in unneeded else {}
+            else:
+                told[arn] = replace(held, attached=held.attached - unneeded)
         told["queues"] = (len(cloud.queues.messages), cloud.queues.accounts.dead, cloud.queues.publish.dead)
         told["control"] = {name: cloud.control().get(name) for name in ("frozen", "uninstalling", "uninstalled")}
-        names = ("names", "organization_id", "shards", "room", "principals", "blocked", "scope", "run_owner")
+        names = ("names", "organization_id", "room", "principals", "blocked", "scope", "run_owner")
         told["status"] = {name: cloud.status().get(name) for name in names}
         return told
+
+
+def _version_accounts(record: dict[str, Any]) -> bool:
+    versions = (record.get("applied"), record.get("applying"))
+    return any(version and (version["accounts"] or version["excluded"]) for version in versions)
 
 
 def _version(applied: Any) -> Any:

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from chalicelib.source_policy import capacity
 from tests.simulation.answers import Call
 from tests.simulation.cloud import SOURCE_POLICY, Cloud
 from tests.simulation.crowd import crowd
@@ -110,6 +111,7 @@ def _close(stage: Stage) -> None:
 def _retire(stage: Stage) -> None:
     stage.ask("retire", {"accounts": [FIRST]})
     stage.work()
+    stage.expect("a retired account is not granted", not stage.cloud.grants(FIRST))
 
 
 def _readmit(stage: Stage) -> None:
@@ -140,6 +142,8 @@ def _overflow(stage: Stage) -> None:
     stage.cloud.join(SECOND)
     stage.hear(SECOND)
     stage.work()
+    second = stage.cloud.iam.policy(SECOND_SHARD)
+    stage.expect("the second shard is attached", second is not None and stage.cloud.reader in second.attached)
 
 
 def _overflowed(stage: Stage) -> None:
@@ -283,12 +287,12 @@ def _newcomer(stage: Stage) -> None:
     stage.work()
     _require_granted(stage, FIRST, SECOND, THIRD)
     now_frozen = all('"Deny"' in policy.document for policy in stage.cloud.source_policies().values())
-    stage.cloud.require("frozen stays frozen, whatever was lost", now_frozen is frozen)
+    stage.expect("frozen stays frozen, whatever was lost", now_frozen is frozen)
 
 
 def _require_granted(stage: Stage, *account_ids: str) -> None:
     for account_id in account_ids:
-        stage.cloud.require(f"{account_id} is granted, whatever was lost", stage.cloud.grants(account_id))
+        stage.expect(f"{account_id} is granted, whatever was lost", stage.cloud.grants(account_id))
 
 
 def _older_ledger(stage: Stage) -> None:
@@ -330,13 +334,14 @@ def _blocked(reason: str, cause_gone: Callable[[Stage], None]) -> Callable[[Stag
         _new(stage)
         row = stage.cloud.row(FIRST)
         told = (row.get("outcome"), row.get("reason"), row.get("access"), row.get("attempts", 0))
-        stage.cloud.require(f"a newcomer fails with the reason, and not {told}", told == ("failed", reason, None, 0))
-        stage.cloud.require("no role is made for it", stage.cloud.iam.role(member_role_arn(FIRST)) is None)
+        stage.expect(f"a newcomer fails with the reason, and not {told}", told == ("failed", reason, None, 0))
+        stage.expect("the messages of a blocked run are finished", not stage.cloud.queues.publish.dead)
+        stage.expect("no role is made for it", stage.cloud.iam.role(member_role_arn(FIRST)) is None)
         cause_gone(stage)
         stage.pause(3600)
         _resync(stage)
         _require_granted(stage, FIRST)
-        stage.cloud.require("it is enrolled", "in_force_since" in stage.cloud.row(FIRST))
+        stage.expect("it is enrolled", "in_force_since" in stage.cloud.row(FIRST))
 
     return act
 
@@ -378,7 +383,7 @@ def _freeze_what_can_be(stage: Stage) -> None:
     """Freeze while one of two shards can't be written: the other denies everything; then it can, and is frozen, too."""
     _freeze(stage)
     denying = [name for name, held in stage.cloud.source_policies().items() if '"Deny"' in held.document]
-    stage.cloud.require(f"a freeze is in force once a shard denies everything, as {denying}", bool(denying))
+    stage.expect(f"a freeze is in force once a shard denies everything, as {denying}", bool(denying))
     stage.cloud.unwritable.clear()
     _freeze(stage)
 
@@ -387,8 +392,9 @@ def _freeze_in_vain(stage: Stage) -> None:
     """Freeze while the only shard can't be written: the answer says so, and the mark is applied later."""
     answer = stage.ask("freeze", {"frozen": True})
     in_force, why = answer["in_force"], answer["why"]
-    stage.cloud.require(f"a freeze that nothing denies is not in force: {why}", not in_force and SOURCE_POLICY in why)
+    stage.expect(f"a freeze that nothing denies is not in force: {why}", not in_force and SOURCE_POLICY in why)
     stage.work()
+    stage.expect("the messages of a blocked run are finished", not stage.cloud.queues.publish.dead)
     stage.cloud.unwritable.clear()
     _freeze(stage)
 
@@ -414,6 +420,142 @@ def _killed_in_the_middle(kills: Callable[[Call], bool]) -> Callable[[Stage], No
     return scene
 
 
+def _retire_third(stage: Stage) -> None:
+    """Retire an account that IAM grants, though no run recorded it so."""
+    stage.ask("retire", {"accounts": [THIRD]})
+    stage.work()
+    stage.expect("an account that was retired is not granted", not stage.cloud.grants(THIRD))
+
+
+def _over_capacity(stage: Stage) -> None:
+    """Let the first shard hold an account more than fits now, as after a release with a longer document."""
+    settings = settings_of(environ(**stage.settings))
+    crowd(stage.cloud, settings, free=-1, others=0)
+    stage.cloud.join(max(stage.cloud.crowd))
+    stage.cloud.join(FIRST)
+
+
+def _waiting_for_a_shard(stage: Stage) -> None:
+    """Let a newcomer need a second shard, which no run has opened yet."""
+    _full(stage)
+    stage.cloud.join(SECOND)
+    stage.hear(SECOND)
+    stage.deliver("enroll")
+
+
+def _freeze_first(stage: Stage) -> None:
+    """Freeze; the run is stopped after what it writes first, which is the freeze of what is attached."""
+    control = {"policy_name": {"S": "#control"}, "frozen": {"BOOL": True}}
+    stage.cloud.tables.items["source-policy"]["#control"] = control
+    stage.cloud.witness.note()
+    stage.kills = lambda call: call.name in {"CreatePolicy", "CreatePolicyVersion"}
+    stage.deliver("publish")
+    first, second = (stage.cloud.iam.policy(arn) for arn in (source_policy_arn(), SECOND_SHARD))
+    is_first = second is None or (first is not None and '"Deny"' in first.document)
+    stage.expect("a freeze is written first", is_first)
+    stage.kills = lambda _: False
+    _freeze(stage)
+
+
+def _resync_at_once(stage: Stage) -> None:
+    """Resync right after a write, which IAM's reads don't show yet."""
+    stage.cloud.stale = 10.0
+    stage.hear(THIRD)
+    stage.work()
+    _resync(stage)
+    stage.cloud.stale = 0.0
+    repairs = stage.cloud.status().get("repairs")
+    stage.expect(f"nothing is repaired that nobody changed, as {repairs}", not repairs)
+
+
+def _third_joined(stage: Stage) -> None:
+    _enrolled(stage)
+    stage.cloud.join(THIRD)
+
+
+def _closed_for_a_moment(stage: Stage) -> None:
+    """Let a row be written that denies an account, which is active again and waits for enroll."""
+    _enrolled(stage)
+    stage.cloud.members.alter(FIRST, state="CLOSED")
+    stage.hear(FIRST)
+    stage.deliver("enroll")
+    stage.cloud.members.alter(FIRST, state="ACTIVE")
+    stage.hear(FIRST)
+
+
+def _enrolled_meanwhile(stage: Stage) -> None:
+    """Grant an account while a run of publish that has read the former row writes."""
+    stage.between = (_is_mark, lambda each: each.deliver("enroll"))
+    stage.deliver("publish")
+    stage.between = None
+    stage.work()
+    stage.expect("an account is granted though a run had read otherwise", stage.cloud.grants(FIRST))
+
+
+def _ledger_lost_and_denied(stage: Stage) -> None:
+    _lost(_lose_ledger, _enrolled)(stage)
+    stage.cloud.denied[FIRST] = ""
+
+
+def _resync_granting(stage: Stage) -> None:
+    _resync(stage)
+    _require_granted(stage, FIRST, SECOND)
+    _admitted(stage)
+
+
+def _resync_edited(stage: Stage) -> None:
+    _resync(stage)
+    policy = stage.cloud.iam.policy(source_policy_arn())
+    stage.expect("versions of others go", policy is not None and max(dict(policy.versions)) == policy.default)
+
+
+def _version_by_others(stage: Stage) -> None:
+    _enrolled(stage)
+    policy = stage.cloud.iam.policy(source_policy_arn())
+    assert policy is not None
+    versions = (*policy.versions, (policy.following, "{}"))
+    stage.cloud.iam.put(policy.arn, replace(policy, versions=versions, following=policy.following + 1))
+
+
+def _orphaned(stage: Stage) -> None:
+    """Let a shard name two accounts that are no members and have no row."""
+    settings = settings_of(environ(**stage.settings))
+    crowd(stage.cloud, settings, free=capacity(settings) - 2, others=0)
+
+
+def _resync_orphans(stage: Stage) -> None:
+    _resync(stage)
+    stage.expect("orphaned accounts are revoked", not stage.cloud.crowd & stage.cloud.named)
+
+
+def _newcomer_before_the_scope(stage: Stage) -> None:
+    """Enroll an account while no other has a row that a narrower scope could grant."""
+    stage.hear(THIRD)
+    stage.work()
+    _require_granted(stage, FIRST, SECOND, THIRD)
+
+
+def _back_again(stage: Stage) -> None:
+    """Let an account leave and come back with the date that it joined at."""
+    member = stage.cloud.members.members[FIRST]
+    stage.cloud.members.leave(FIRST)
+    stage.hear(FIRST)
+    stage.work()
+    stage.cloud.members.members[FIRST] = member
+    stage.hear(FIRST)
+    stage.work()
+    _require_granted(stage, FIRST)
+
+
+def _listed_without_units(stage: Stage) -> None:
+    """Deploy settings that name organizational units while the messages of a listing without them wait."""
+    stage.cloud.join(FIRST, "ou-ab12-11111111")
+    stage.ask("backfill", {})
+    stage.settings = {"INCLUDE_OU_IDS": "ou-ab12-11111111"}
+    stage.work()
+    _require_granted(stage, FIRST)
+
+
 def _is_mark(call: Call) -> bool:
     return call.name == "PutItem"
 
@@ -426,7 +568,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "new account": Scenario(_new),
     "unchanged": Scenario(_heard_again, _enrolled),
     "drifted": Scenario(_resync, _drift, _MEMBERS_ONLY),
-    "source policy edited": Scenario(_resync, _edit_source_policy, _MEMBERS_ONLY),
+    "source policy edited": Scenario(_resync_edited, _edit_source_policy, _MEMBERS_ONLY),
     "closed and departed": Scenario(_close, _enrolled),
     "retired by request": Scenario(_retire, _enrolled),
     "readmitted": Scenario(_readmit, _retired),
@@ -450,6 +592,15 @@ SCENARIOS: Mapping[str, Scenario] = {
     "shard record lost while frozen": Scenario(_newcomer, _lost(_lose_shard, _frozen)),
     "source-policy table lost while frozen": Scenario(_newcomer, _lost(_lose_table, _frozen)),
     "both tables lost while frozen": Scenario(_newcomer, _lost(_lose_both, _frozen)),
+    "ledger lost, and an account denied": Scenario(_resync_granting, _ledger_lost_and_denied),
+    "active again while publish writes": Scenario(_enrolled_meanwhile, _closed_for_a_moment),
+    "version by others": Scenario(_resync_edited, _version_by_others, _MEMBERS_ONLY),
+    "orphaned accounts": Scenario(_resync_orphans, _orphaned),
+    "scope narrowed after a lost ledger": Scenario(
+        _newcomer_before_the_scope, _lost(_lose_ledger, _narrowing), {**_MEMBERS_ONLY, **_WHOLE}
+    ),
+    "departed and back": Scenario(_back_again, _enrolled),
+    "units named while a listing waits": Scenario(_listed_without_units),
     "older ledger put back": Scenario(_resync, _older_ledger),
     "foreign source policy": Scenario(_blocked("foreign_source_policy", _policy_is_deleted), _others_policy),
     "source principal missing": Scenario(_blocked("no_source_principal", _reader_is_made), _no_reader),
@@ -461,6 +612,10 @@ SCENARIOS: Mapping[str, Scenario] = {
     "freeze with the second shard unwritable": Scenario(_freeze_what_can_be, _unwritable(SECOND_SHARD, _overflowed)),
     "freeze with the only shard unwritable": Scenario(_freeze_in_vain, _unwritable(source_policy_arn(), _enrolled)),
     "freeze of a deleted source policy": Scenario(_freeze, _deleted),
+    "retired after a kill after IAM": Scenario(_retire_third, _killed_in_the_middle(_is_version)),
+    "shard over its capacity": Scenario(_heard_again, _over_capacity),
+    "freeze while a shard is to be opened": Scenario(_freeze_first, _waiting_for_a_shard),
+    "resync right after a write": Scenario(_resync_at_once, _third_joined),
     "freeze after a kill before IAM": Scenario(_freeze, _killed_in_the_middle(_is_mark)),
     "freeze after a kill after IAM": Scenario(_freeze, _killed_in_the_middle(_is_version)),
 }

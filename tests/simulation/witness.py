@@ -60,15 +60,28 @@ class Witness:
     @contextmanager
     def watching(self, call: Call, seen: "Seen") -> Iterator[None]:
         """Check one call, which may be one of an invocation that was killed a moment ago."""
+        if seen.function == "publish" and (call.name == "PutItem" or self._is_iam_write(call)):
+            owner = self._cloud.status().get("run_owner")
+            self._cloud.require(f"only the run that holds the lease writes, and not {seen.name}", owner == seen.name)
         if call.name in _ON_THE_SOURCE_POLICY:
             before = self._state()
             yield
             self._check(before, self._state(), seen)
             return
+        if seen.function == "enroll" and call.name == "UpdateItem":
+            account_id = call.params["Key"]["account_id"]["S"]
+            revision = self._cloud.revision(account_id)
+            yield
+            self.note()
+            self._check_row(account_id, revision, seen)
+            return
         if call.name == "DeleteRole":
             self._check_role(self._cloud.account_of(call), seen)
         retired = self._retired() if self._is_of_the_ledger(call) else frozenset()
         yield
+        if seen.function == "enroll" and call.name == "BatchGetItem":
+            keys = call.params["RequestItems"]["ledger"]["Keys"]
+            seen.revisions |= {key["account_id"]["S"]: self._cloud.revision(key["account_id"]["S"]) for key in keys}
         if call.service == "dynamodb" and call.name in {"UpdateItem", "PutItem", "DeleteItem"}:
             self.note()
         if retired and seen.function != "backfill":
@@ -77,6 +90,13 @@ class Witness:
                 f"only an account that is named in a backfill is retired no more, as {forgotten} by {seen.name}",
                 not forgotten,
             )
+
+    def _is_iam_write(self, call: Call) -> bool:
+        return call.service == "iam" and not call.name.startswith(("Get", "List"))
+
+    def _check_row(self, account_id: str, before: int, seen: "Seen") -> None:
+        rule = f"a row is written only over the row that was read, as of {account_id} by {seen.name}"
+        self._cloud.require(rule, before == seen.revisions.get(account_id, 0))
 
     def _is_of_the_ledger(self, call: Call) -> bool:
         return call.name == "UpdateItem" and call.params["TableName"] == "ledger"
@@ -128,6 +148,7 @@ class Witness:
         """A role goes only while nothing grants the account; a run of publish that read an older row may be at it still."""
         granted = self._cloud.grants(account_id) or account_id in self._cloud.named
         since = min([self._cloud.now, *self.publishing.values()])
-        raced = self._of(account_id).was(("granted", None), min(since, seen.since))
+        past = self._of(account_id)
+        raced = past.was(_DENIED, seen.since) and past.was(("granted", None), min(since, seen.since))
         rule = f"a role is deleted only while nothing grants its account, as {account_id} by {seen.name}"
         self._cloud.require(rule, not granted or raced)
