@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from chalicelib.errors import AccountError, Reason, RetryableError, TerminalError
 from chalicelib.settings import Settings
 from chalicelib.source_policy import (
-    MAX_SHARDS,
     AppliedShard,
     CreatePolicy,
     DetachFrom,
