@@ -557,7 +557,8 @@ def _listed_without_units(stage: Stage) -> None:
 
 
 def _is_mark(call: Call) -> bool:
-    return call.name == "PutItem"
+    """Whether a call records what IAM is about to be given."""
+    return call.name == "UpdateItem" and ":applying" in call.params.get("ExpressionAttributeValues", {})
 
 
 def _is_version(call: Call) -> bool:
