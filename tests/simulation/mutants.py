@@ -424,14 +424,14 @@ class Mutant:
 
 
 MUTANTS: Mapping[str, Mutant] = {
-    "trust is not repaired": Mutant(LeavesTrustAlone, "is the desired one", first=15),
+    "trust is not repaired": Mutant(LeavesTrustAlone, "is the desired one", first=14),
     "role without policies": Mutant(AttachesNothing, "is the desired one"),
-    "foreign role is taken": Mutant(TakesForeignRoles, "nothing that is not ours is changed", first=5),
+    "foreign role is taken": Mutant(TakesForeignRoles, "nothing that is not ours is changed", first=3),
     "unconditional row": Mutant(WritesUnconditionally, "a row is written only over"),
     "no applying": Mutant(NoApplying, "a role is deleted only while", "retired after a kill after IAM"),
     "applying overwrites applied": Mutant(ApplyingOverwrites, "killed", "source principal changed"),
     "no run lease": Mutant(NoRunLease, "only the run that holds the lease", "shard overflow", faults=(OVERLAP,)),
-    "message before row": Mutant(MessageBeforeRow, "no row is left to be published", first=26),
+    "message before row": Mutant(MessageBeforeRow, "whose row was written while", "publish while enroll writes"),
     "message only where they differ": Mutant(
         MessageWhereTheyDiffer, "is granted though", "active again while publish writes"
     ),
@@ -445,19 +445,21 @@ MUTANTS: Mapping[str, Mutant] = {
         TerminalErrorBlocks, "are finished", "freeze with the only shard unwritable"
     ),
     "verify right after a write": Mutant(VerifiesAtOnce, "nothing is repaired", "resync right after a write"),
-    "never revokes": Mutant(NeverRevokes, ""),
+    "never revokes": Mutant(NeverRevokes, "", first=1),
     "never grants": Mutant(NeverGrants, ""),
     "shard over its quota": Mutant(PlacesTooMany, "no document is over the quota", "shard overflow"),
-    "five versions and no room": Mutant(NeverPrunes, "IAM says of"),
+    "five versions and no room": Mutant(NeverPrunes, "IAM says of", first=2),
     "versions of others stay": Mutant(LeavesStrays, "versions of others go", "version by others"),
-    "failure without a reason": Mutant(WritesNoReason, "every failure has a reason"),
+    "failure without a reason": Mutant(WritesNoReason, "every failure has a reason", first=8),
     "failure without a row": Mutant(HidesFailures, "the ledger has a row for every account"),
-    "id that nobody confirmed": Mutant(ConfirmsEveryId, "no account is entered that Organizations never confirmed"),
+    "id that nobody confirmed": Mutant(
+        ConfirmsEveryId, "no account is entered that Organizations never confirmed", first=1
+    ),
     "marked before the write": Mutant(MarksBeforeWriting, "killed", "new account"),
-    "role of a retired account stays": Mutant(LeavesRoles, "which is retired, is gone", first=18),
-    "nobody is excluded": Mutant(ExcludesNobody, "the organization's source policy excludes", first=28),
+    "role of a retired account stays": Mutant(LeavesRoles, "which is retired, is gone", first=25),
+    "nobody is excluded": Mutant(ExcludesNobody, "the organization's source policy excludes", first=1),
     "uninstall stops nothing": Mutant(NeverUninstalls, "", first=32),
-    "source account is not entered": Mutant(StaysAtHome, "", way="separate source account"),
+    "source account is not entered": Mutant(StaysAtHome, "is granted", "separate source account"),
     "second shard is not attached": Mutant(AttachesTheFirst, "the second shard is attached", "shard overflow"),
     "shard without room is opened": Mutant(OpensWithoutRoom, "a newcomer fails with the reason", "attachment quota"),
     "departure that never was": Mutant(TrustsDepartures, "is granted", "departed and back"),

@@ -141,6 +141,8 @@ class Witness:
             said = past.was(_DENIED, seen.since) or self._uninstalling.was((True,), seen.since)
             # Scope organization grants accounts that were never enrolled, and none that is no member.
             said = said or (past.value is None and (not named or account_id not in self._cloud.members.members))
+            # The settings' accounts are left out of the organization's statement before their rows say so.
+            said = said or (not named and seen.settings is not None and account_id in seen.settings.exclude_account_ids)
             rule = f"no account loses access without a row that says so, as {account_id} by {seen.name}"
         self._cloud.require(rule, said)
 
