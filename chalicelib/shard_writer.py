@@ -163,6 +163,7 @@ class ShardWriter:
         A policy that isn't exactly as publish writes it is foreign: its shard is not written until it is deleted.
         """
         restored: dict[int, ShardRecord] = {}
+        known = max([expected, *(each + 1 for each in self.records)])
         for index in count():
             if index in self.records:
                 restored[index] = self.records[index]
@@ -171,9 +172,11 @@ class ShardWriter:
             try:
                 found = self.find(index)
             except TerminalError as error:
+                if error.reason is not Reason.FOREIGN_SOURCE_POLICY and index >= known:
+                    break  # IAM can't be read, so there is no end to be found.
                 restored[index] = ShardRecord(name=name, error=Problem(error.reason, str(error)))
                 continue
-            if found is None and index >= max([expected, *(each + 1 for each in self.records)]):
+            if found is None and index >= known:
                 break
             restored[index] = found or ShardRecord(name=name)
         while restored and len(restored) > expected and not restored[len(restored) - 1].versions:
