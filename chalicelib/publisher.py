@@ -423,12 +423,18 @@ class _Run:
         )
 
     def _mark_rows(self) -> tuple[int, int]:
-        """Record in each row whether the source policy grants the account now; return how many came in force, and how many are pending."""
+        """Record in each row whether the source policy grants the account now; return how many came in force, and how many are pending.
+
+        An account that is to be revoked counts as granted while an unfinished write may not have reached IAM.
+        """
         records = Records(control=self._control, status=self._status, by_index=self._shards.records)
         changed: list[tuple[AccessRow, bool]] = []
         pending: list[AccessRow] = []
         for row in self._rows.values():
-            in_force = records.grants(row.account_id, row.access)
+            if row.access in {Access.EXCLUDED, Access.NONE}:
+                in_force = records.differs(row.account_id, row.access)  # until it surely doesn't any more
+            else:
+                in_force = records.grants(row.account_id, row.access)
             if in_force is not (row.in_force_since is not None):
                 changed.append((row, in_force))
             if row.access is Access.GRANTED and not in_force:
@@ -442,7 +448,7 @@ class _Run:
                         lambda each: self._ledger.set_in_force(each[0].account_id, since if each[1] else None), some
                     )
                 )
-        granted = [row for row, in_force in changed if in_force]
+        granted = [row for row, in_force in changed if in_force and row.access is Access.GRANTED]
         self._measure(granted, pending)
         return len(granted), len(pending)
 
