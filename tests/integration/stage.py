@@ -49,7 +49,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Delivery:
-    """What became of a batch: the accounts (or bodies) that were finished, and the delay of each that came back."""
+    """What became of a batch: the accounts, bodies or (of publish) message ids that were finished, and the others' delays."""
 
     finished: list[str] = field(default_factory=list)
     delays: dict[str, int] = field(default_factory=dict)
@@ -250,7 +250,7 @@ class Stage:
         failed = {each["itemIdentifier"] for each in answer["batchItemFailures"]}
         delivery = Delivery()
         for record in records:
-            about = _about(record["body"])
+            about = _about(record["body"]) if queue == "AccountsQueue" else record["messageId"]
             if record["messageId"] in failed:
                 delivery.delays[about] = self._delay(queue, record["messageId"])
             else:
