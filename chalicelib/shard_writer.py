@@ -270,10 +270,22 @@ class ShardWriter:
 
     def delete(self, index: int) -> bool:
         """Delete a shard from IAM, and return whether it is gone; its record stays."""
+        record = self.records[index]
         with self._collecting(index):
             self._hold()
-            self._policies.delete(self.records[index].name)
+            if record.applied is not None or self._is_ours(record.name):
+                self._policies.delete(record.name)
         return index not in self.failed
+
+    def _is_ours(self, name: str) -> bool:
+        """Whether a policy that was never recorded as written is not another owner's."""
+        try:
+            self._policies.owned(name)
+        except TerminalError as error:
+            if error.reason is not Reason.FOREIGN_SOURCE_POLICY:
+                raise
+            return False
+        return True
 
     @contextmanager
     def _collecting(self, index: int) -> Iterator[None]:
