@@ -271,6 +271,7 @@ class Stage:
         for message in self._messages(queue):
             if message.visible_at <= (time.time() + seconds) * 1000:
                 message.visible_at = 0
+                self._in_moto(queue).pending_messages.discard(message)
 
     def _is_visible(self, queue: str, seconds: float = 0.0) -> bool:
         """Whether a message can be received in so many seconds; a hidden one of a FIFO queue's group keeps the others back."""
@@ -295,9 +296,11 @@ class Stage:
         return [message.body for message in self._messages(queue)]
 
     def _messages(self, queue: str) -> list[Any]:
-        name = self._values[queue].rpartition("/")[2]
-        messages: list[Any] = get_backend("sqs")[MANAGEMENT][REGION].queues[name]._messages
+        messages: list[Any] = self._in_moto(queue)._messages
         return messages
+
+    def _in_moto(self, queue: str) -> Any:
+        return get_backend("sqs")[MANAGEMENT][REGION].queues[self._values[queue].rpartition("/")[2]]
 
     def _delay(self, queue: str, message_id: str) -> int:
         (message,) = (each for each in self._messages(queue) if each.id == message_id)

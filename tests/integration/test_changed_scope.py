@@ -252,6 +252,7 @@ def test_a_revocation_and_a_freeze_wait_for_no_change_of_scope(organization: Org
     assert is_frozen(organization)
     boundary.mend()
     single.let_delays_pass()
+    single.run("resync", {"accounts": "new"})
     single.work()
     assert goes not in organization.named()
     assert stays in organization.named() | organization.named(SECOND)
