@@ -55,7 +55,7 @@ class Demo:
         with TemporaryDirectory() as package:
             _package(Path(package))
             started = time.monotonic()
-            parameters = {"SourcePrincipalArns": reader, "ExcludeAccountIds": sandbox, "BatchingWindow": "1"}
+            parameters = {"SourcePrincipalArns": reader, "ExcludeAccountIds": sandbox}
             self._organization.deploy(STAGE, Path(package), parameters)
         self._say(
             f"deployed stage {STAGE} by CloudFormation in {time.monotonic() - started:.1f} s; source principal {reader}"
@@ -86,7 +86,8 @@ class Demo:
 
         def done() -> bool:
             rows = self._organization.ledger(STAGE)
-            return {account_id: _standing(row) for account_id, row in rows.items()} == planned
+            listed = {account_id: _standing(row) for account_id, row in rows.items()}
+            return listed == planned and all(map(_is_published, rows.values()))
 
         until(done, f"the ledger says {planned}")
         self._held(
@@ -108,7 +109,7 @@ class Demo:
         self._held(
             f"the ledger did not know {account_id}; after the next resync: {row['outcome']}",
             held=unknown and row["trigger"] == "resync",
-            answer=f"change={row['change']} trigger={row['trigger']} policy_name={row['policy_name']}",
+            answer=f"change={row['change']} trigger={row['trigger']} access={row['access']}",
         )
         return account_id
 
@@ -161,7 +162,7 @@ class Demo:
     def _settled(self, account_id: str, outcome: str) -> dict[str, Any]:
         def found() -> dict[str, Any] | None:
             row = self._organization.ledger(STAGE).get(account_id)
-            return row if row is not None and row["outcome"] == outcome else None
+            return row if row is not None and row["outcome"] == outcome and _is_published(row) else None
 
         return until(found, f"account {account_id} is {outcome}", 30)
 
@@ -336,6 +337,12 @@ class Demo:
 def _standing(account: dict[str, Any]) -> str:
     """Say where an account stands, in a dry run's answer or in the ledger."""
     return f"{account['outcome']} ({account.get('reason') or account['change']})"
+
+
+def _is_published(row: dict[str, Any]) -> bool:
+    """Whether the source policy grants an account access exactly if it is enrolled."""
+    enrolled: bool = row["outcome"] == "enrolled"
+    return ("in_force_since" in row) == enrolled
 
 
 def _plain(value: object) -> str:
