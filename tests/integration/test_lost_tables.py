@@ -202,3 +202,21 @@ def test_a_record_that_was_restored_from_a_backup_is_corrected_by_a_resync(organ
 
     assert organization.named() == {MANAGEMENT, stays, late}
     assert stage.granted(SOURCE_POLICY) == {MANAGEMENT, stays, late}
+
+
+def test_a_record_is_restored_once_iam_can_be_read_again(organization: Organization, boundary: Boundary) -> None:
+    stage = Stage(organization)
+    (account_id,) = backfilled(organization, stage, 1)
+    before = organization.policy()
+    stage.lose(SOURCE_POLICY)
+    boundary.fail("iam:GetPolicy")
+
+    stage.run_publish()
+    assert stage.item(SOURCE_POLICY)["error"]["reason"] == "access_denied"
+    assert organization.policy() == before
+
+    boundary.mend()
+    stage.run_publish()
+    assert stage.granted(SOURCE_POLICY) == {MANAGEMENT, account_id}
+    assert organization.named() == {MANAGEMENT, account_id}
+    assert stage.verdict(account_id) == ("enrolled", None)

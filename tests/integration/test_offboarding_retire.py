@@ -375,6 +375,18 @@ def test_an_account_that_leaves_while_it_is_retired_is_so_when_it_comes_back(
     assert organization.named() == {MANAGEMENT, stays}
 
 
+def test_a_retired_account_without_a_role_stays_retired_when_it_departs(organization: Organization) -> None:
+    stage = Stage(organization)
+    goes, _ = enrolled(organization, stage)
+    retired(stage, goes)
+    organization.depart(goes)
+
+    stage.enroll(goes)
+
+    assert stage.verdict(goes) == ("retired", "retired_by_request")
+    assert {"role_arn", "error"}.isdisjoint(stage.row(goes))
+
+
 def test_a_retired_account_that_was_closed_holds_no_uninstall_up_and_loses_its_role_when_it_is_there_again(
     organization: Organization,
 ) -> None:
