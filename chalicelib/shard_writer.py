@@ -86,7 +86,9 @@ class ShardWriter:
         record = self.records[index]
         with self._collecting(index):
             if not record.versions and (found := self.find(index)) is not None:
-                record = self.records[index] = found
+                # IAM holds it already: the next pass assigns from what it grants, so that no account loses it.
+                self._save(index, found)
+                return
             desired = desired_shard(self._settings, content, self._organization_id, record)
             denied = record.denied_principals if content.frozen and record.is_frozen else frozenset[str]()
             begun = replace(record, applying=desired, denied_principals=denied)
