@@ -204,7 +204,11 @@ def test_a_record_that_was_restored_from_a_backup_is_corrected_by_a_resync(organ
     assert stage.granted(SOURCE_POLICY) == {MANAGEMENT, stays, late}
 
 
-def test_a_record_is_restored_once_iam_can_be_read_again(organization: Organization, boundary: Boundary) -> None:
+@pytest.mark.parametrize("further", [None, "ServiceFailure", "AccessDenied"])
+def test_a_record_is_restored_once_iam_can_be_read_again(
+    organization: Organization, boundary: Boundary, further: str | None
+) -> None:
+    """No account loses what the shard grants, even if a further shard can't be written in that run."""
     stage = Stage(organization)
     (account_id,) = backfilled(organization, stage, 1)
     before = organization.policy()
@@ -216,6 +220,8 @@ def test_a_record_is_restored_once_iam_can_be_read_again(organization: Organizat
     assert organization.policy() == before
 
     boundary.mend()
+    if further is not None:
+        boundary.fail("iam:CreatePolicy", further)
     stage.run_publish()
     assert stage.granted(SOURCE_POLICY) == {MANAGEMENT, account_id}
     assert organization.named() == {MANAGEMENT, account_id}
