@@ -11,7 +11,7 @@ from benchmarks.effort import FULL, QUICK
 from benchmarks.report import Measurement, write
 from benchmarks.stub.process import running
 
-_MEASUREMENTS = ("calls", "accounts", "worker", "source_policies", "cold_start", "backfill")
+_MEASUREMENTS = ("calls", "accounts", "worker", "publish", "cold_start", "backfill")
 
 
 def main() -> None:

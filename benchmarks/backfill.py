@@ -1,11 +1,8 @@
 """3a. A backfill of whole organizations, no faster than Organizations lists them: time, memory and calls by size."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 from benchmarks.effort import Effort
+from benchmarks.handler import functions
+from benchmarks.invocation import invoked
 from benchmarks.report import Claim, Measurement
 from benchmarks.stub.kinds import Kind
 from benchmarks.stub.organizations import PAGE
@@ -34,10 +31,12 @@ def measure(stub: StubProcess, effort: Effort) -> list[Measurement]:
                     accounts=size,
                     listing_rate=rate,
                     listing_burst=burst,
-                    ledger_rows=size if known else 0,
                 )
             )
-            spent = _run(function)
+            functions(1)
+            stub.put_rows(Kind.UNCHANGED, size if known else 0)
+            before = stub.seen()
+            spent = invoked(function)
             seen = stub.seen()
             floor = (size / PAGE - burst) / rate
             memory[size] = spent["megabytes"]
@@ -50,7 +49,7 @@ def measure(stub: StubProcess, effort: Effort) -> list[Measurement]:
                     "of the floor": spent["seconds"] / floor if floor > 0 else None,
                     "CPU ms each": 1000 * spent["cpu"] / size,
                     "MB": spent["megabytes"],
-                    "calls each": seen.calls.total() / size,
+                    "calls each": (seen.calls - before.calls).total() / size,
                     "throttled": seen.throttled.total(),
                 }
             )
@@ -63,14 +62,3 @@ def measure(stub: StubProcess, effort: Effort) -> list[Measurement]:
             ),
         ]
     return [told]
-
-
-def _run(function: str) -> dict[str, float]:
-    ran = subprocess.run(
-        [sys.executable, "-m", "benchmarks.sweep", function],
-        cwd=Path(__file__).parents[1],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return dict(json.loads(ran.stdout.splitlines()[-1]))

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -16,16 +15,13 @@ from botocove import cove
 from benchmarks.deployment import ENVIRON, REGION
 from benchmarks.same_calls import ACCESS_ROLE, SameCalls
 from benchmarks.stub.kinds import Kind, account_id
-from benchmarks.stub.rows import ledger_row
+from benchmarks.stub.rows import row_mark, row_update
 from chalicelib.accounts import Account
 from chalicelib.arns import AccountId
 from chalicelib.aws.member_roles import MemberRoles
 from chalicelib.aws.organizations import Organization
 from chalicelib.aws.sessions import Sessions, account_client, client_config
-from chalicelib.aws.shards import ShardTable
-from chalicelib.aws.source_policies import SourcePolicies
-from chalicelib.pen import Pen
-from chalicelib.reconcile import Reconcile
+from chalicelib.reconciler import Reconciler
 from chalicelib.settings import Settings
 
 Contestant: TypeAlias = Callable[[list[str]], None]
@@ -33,11 +29,11 @@ Contestant: TypeAlias = Callable[[list[str]], None]
 
 
 def rolecall(kind: Kind, threads: int) -> Contestant:  # noqa: ARG001 - it finds out
-    """Go Rolecall's road of one account, on which a sweep has sent it."""
+    """Reconcile each account as enroll does, with the account that a sweep has listed."""
     settings = Settings.from_env(ENVIRON)
     session = boto3.Session()
     config = client_config(threads)
-    reconcile = Reconcile(
+    reconcile = Reconciler(
         settings,
         Organization(settings, session.client("organizations", config=config)),
         Sessions(settings, session.client("sts", config=config)),
@@ -77,11 +73,19 @@ def bare(kind: Kind, threads: int, *, ledger: bool = False) -> Contestant:
         calls.assume(sts, account_id)
         calls.work(iam)
         if ledger:
-            dynamodb.put_item(
-                TableName=ENVIRON["LEDGER_TABLE"],
-                Item=ledger_row(account_id),
-                ConditionExpression="attribute_not_exists(never_set)",
-            )
+            dynamodb.update_item(**row_update(account_id))
+
+    return _in_threads(one, threads)
+
+
+def bare_marks(threads: int) -> Contestant:
+    """Mark rows as publish does, by one bare botocore client, and nothing else."""
+    core: Any = botocore.session.get_session()
+    config = Config(max_pool_connections=threads, retries={"mode": "standard", "total_max_attempts": 6})
+    dynamodb = core.create_client("dynamodb", config=config)
+
+    def one(account_id: str) -> None:
+        dynamodb.update_item(**row_mark(account_id))
 
     return _in_threads(one, threads)
 
@@ -131,14 +135,3 @@ def _in_threads(one: Callable[[str], None], threads: int) -> Contestant:
             list(pool.map(one, account_ids))
 
     return work
-
-
-def pen() -> Pen:
-    """Make Rolecall's keeper of the source policy."""
-    settings = Settings.from_env(ENVIRON)
-    session = boto3.Session()
-    config = client_config(1)
-    table = ShardTable(settings, session.client("dynamodb", config=config), ENVIRON["SOURCE_POLICY_TABLE"])
-    sessions = Sessions(settings, session.client("sts", config=config))
-    policies = SourcePolicies(settings, sessions, account_client(session, "iam", config))
-    return Pen(settings, table, policies, lambda: "o-benchmarks", time.time, time.sleep)

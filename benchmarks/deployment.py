@@ -9,16 +9,19 @@ from typing import Any
 REGION = "us-east-1"
 MANAGEMENT = "900000000000"
 STAGE = "bench"
-READER = f"arn:aws:iam::{MANAGEMENT}:role/Reader"
+SOURCE_PRINCIPAL = f"arn:aws:iam::{MANAGEMENT}:role/Reader"
 OWN_KEY = "AKIAROLECALLBENCH000"
 
 ENVIRON = {
     "STAGE": STAGE,
     "PARTITION": "aws",
     "MANAGEMENT_ACCOUNT_ID": MANAGEMENT,
-    "SOURCE_PRINCIPAL_ARNS": READER,
+    "SOURCE_PRINCIPAL_ARNS": SOURCE_PRINCIPAL,
     "QUEUE_URL": f"https://sqs.{REGION}.amazonaws.com/{MANAGEMENT}/rolecall-{STAGE}-accounts",
     "DEAD_LETTER_QUEUE_ARN": f"arn:aws:sqs:{REGION}:{MANAGEMENT}:rolecall-{STAGE}-accounts-dlq",
+    "PUBLISH_QUEUE_URL": f"https://sqs.{REGION}.amazonaws.com/{MANAGEMENT}/rolecall-{STAGE}-publish.fifo",
+    "PUBLISH_DEAD_LETTER_QUEUE_ARN": f"arn:aws:sqs:{REGION}:{MANAGEMENT}:rolecall-{STAGE}-publish-dlq.fifo",
+    "PUBLISH_FUNCTION": f"rolecall-{STAGE}-publish",
     "LEDGER_TABLE": f"rolecall-{STAGE}-ledger",
     "SOURCE_POLICY_TABLE": f"rolecall-{STAGE}-source-policy",
     "POWERTOOLS_SERVICE_NAME": f"rolecall-{STAGE}",
@@ -58,23 +61,30 @@ class Context:
 
 
 def batch(account_ids: Iterable[str], *, listed: bool = True) -> dict[str, Any]:
-    """Make the event of a batch off the queue; `listed` messages come from a sweep, and say what it saw."""
+    """Return the event of a batch of the accounts queue; `listed` messages come from a sweep, with the listed account."""
     now = datetime.now(UTC)
     account = {"name": "Account", "state": "ACTIVE", "joined_at": "2024-01-01T00:00:00+00:00", "ou_ids": []}
-    told = {"account": account, "listed_at": now.isoformat()} if listed else {}
-    sent = str(int(now.timestamp() * 1000))
+    listing = {"account": account, "listed_at": now.isoformat()} if listed else {}
+    bodies = {
+        account_id: json.dumps({"account_id": account_id, "trigger": "backfill", **listing}, separators=(",", ":"))
+        for account_id in account_ids
+    }
+    return {"Records": [_record(f"rolecall-{STAGE}-accounts", each, body, now) for each, body in bodies.items()]}
+
+
+def publish_event() -> dict[str, Any]:
+    """Return the event of one message of the publish queue."""
+    return {"Records": [_record(f"rolecall-{STAGE}-publish.fifo", "publish", "{}", datetime.now(UTC))]}
+
+
+def _record(queue: str, message_id: str, body: str, sent: datetime) -> dict[str, Any]:
     return {
-        "Records": [
-            {
-                "messageId": f"message-{account_id}",
-                "receiptHandle": f"handle-{account_id}",
-                "body": json.dumps({"account_id": account_id, "trigger": "backfill", **told}, separators=(",", ":")),
-                "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": sent},
-                "messageAttributes": {},
-                "eventSource": "aws:sqs",
-                "eventSourceARN": f"arn:aws:sqs:{REGION}:{MANAGEMENT}:rolecall-{STAGE}-accounts",
-                "awsRegion": REGION,
-            }
-            for account_id in account_ids
-        ]
+        "messageId": f"message-{message_id}",
+        "receiptHandle": f"handle-{message_id}",
+        "body": body,
+        "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": str(int(sent.timestamp() * 1000))},
+        "messageAttributes": {},
+        "eventSource": "aws:sqs",
+        "eventSourceARN": f"arn:aws:sqs:{REGION}:{MANAGEMENT}:{queue}",
+        "awsRegion": REGION,
     }

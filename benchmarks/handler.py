@@ -1,32 +1,30 @@
-"""The enroll function as Lambda calls it: handler, logs, metrics and all, with what it writes thrown away."""
+"""The enroll and publish functions as Lambda calls them: handlers, logs, metrics and all, with what they write thrown away."""
 
 import contextlib
 import os
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any
 
-from benchmarks.deployment import Context
+from benchmarks.deployment import Context, publish_event
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-Handler: TypeAlias = Callable[..., None]
 
+@dataclass(frozen=True)
+class Functions:
+    """The functions of one stage."""
 
-def enroll_function(threads: int) -> Handler:
-    """Make the function with so many threads; the one that was made before is of no more use."""
-    os.environ["THREADS"] = str(threads)
-    app = _app()
-    app.application.cache_clear()
+    _app: "ModuleType"
 
-    def handle(event: dict[str, Any], *, deliveries: int = 1) -> None:
-        """Deliver a batch, and what is handed back again, as the queue does (but for its delays), so many times at most."""
+    def enroll(self, event: dict[str, Any], *, deliveries: int = 1) -> None:
+        """Deliver a batch, and what returns to the queue again (without delays), so many times at most."""
         records = event["Records"]
         for _ in range(deliveries):
             with contextlib.redirect_stdout(_nowhere()):
-                failures = app.enroll({"Records": records}, Context())["batchItemFailures"]
+                failures = self._app.enroll({"Records": records}, Context())["batchItemFailures"]
             again = {failure["itemIdentifier"] for failure in failures}
             records = [record for record in records if record["messageId"] in again]
             if not records:
@@ -34,7 +32,23 @@ def enroll_function(threads: int) -> Handler:
         message = f"{len(records)} accounts were not enrolled, {records[0]['messageId']} first"
         raise RuntimeError(message)
 
-    return handle
+    def publish(self) -> None:
+        """Run publish once, to its end."""
+        with contextlib.redirect_stdout(_nowhere()):
+            unfinished = self._app.publish(publish_event(), Context())["batchItemFailures"]
+        if unfinished:
+            message = "publish did not finish"
+            raise RuntimeError(message)
+
+
+def functions(threads: int) -> Functions:
+    """Return the functions of a stage with so many threads, whose first run of publish is done, as `make deploy` starts it."""
+    os.environ["THREADS"] = str(threads)
+    app = _app()
+    app.application.cache_clear()
+    deployed = Functions(app)
+    deployed.publish()
+    return deployed
 
 
 @cache

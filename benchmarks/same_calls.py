@@ -7,7 +7,8 @@ from botocore.exceptions import ClientError
 
 from benchmarks.deployment import ENVIRON
 from benchmarks.stub.kinds import Kind, account_id
-from chalicelib.member_role import MemberRole, desired_role, session_document
+from chalicelib.member_role import MemberRole, desired_role
+from chalicelib.session_policies import member_role_write
 from chalicelib.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ class SameCalls:
         """Work the arguments out."""
         settings = Settings.from_env(ENVIRON)
         some = account_id(kind, 0)
-        return cls(kind, desired_role(settings, some), session_document(settings, some).text, settings.member_role_name)
+        return cls(
+            kind, desired_role(settings, some), member_role_write(settings, some).text, settings.member_role_name
+        )
 
     def assume(self, sts: "STSClient", account_id: str) -> Any:  # noqa: ANN401 - whose types differ by who asks
         """Enter an account."""

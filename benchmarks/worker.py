@@ -1,11 +1,11 @@
-"""2. The whole worker: batches off the queue through `enroll`, by latency and threads, against what that allows."""
+"""2. The whole worker: batches of the accounts queue through `enroll`, by latency and threads, against what that allows."""
 
 from statistics import median
 
 from benchmarks.contestants import bare
 from benchmarks.deployment import batch
 from benchmarks.effort import Effort
-from benchmarks.handler import enroll_function
+from benchmarks.handler import functions
 from benchmarks.report import Claim, Measurement
 from benchmarks.stub.kinds import Kind, account_ids
 from benchmarks.stub.process import Conditions, StubProcess
@@ -42,14 +42,16 @@ def _measure_one(
     stub: StubProcess, effort: Effort, kind: Kind, latency: float, threads: int, count: int, told: Measurement
 ) -> None:
     stub.begin(Conditions(latency=latency, kind=kind))
-    worker = enroll_function(threads)
-    worker(batch(account_ids(kind, threads)))  # so that connections are open, models loaded, and the shard is there
+    stage = functions(threads)
+    worker = stage.enroll
+    worker(batch(account_ids(kind, threads)))  # so that connections are open, and models loaded
     floor = bare(kind, _BUSY, ledger=True)
     floor(account_ids(kind, _BUSY))
     known = kind is Kind.UNCHANGED
     if known:  # An account that a resync meets is named by its shard, and was recorded long ago.
         stub.latency(0)
-        worker(batch(account_ids(kind, count)))
+        stub.put_rows(kind, count, in_force=False)
+        stage.publish()
         stub.latency(latency)
     runs: list[Spent] = []
     floors: list[Spent] = []
@@ -57,7 +59,7 @@ def _measure_one(
     for repetition in range(effort.few_repetitions):
         ids = account_ids(kind, count, start=0 if known else count * (repetition + 1))
         if known:
-            stub.age_rows(kind, count)
+            stub.put_rows(kind, count)
         event = batch(ids)
         before = stub.seen().calls.total()
         runs.append(spent(lambda event=event: worker(event)))  # type: ignore[misc]

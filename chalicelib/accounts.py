@@ -162,6 +162,9 @@ def why_out_of_reach(account: Account | None) -> Reason | None:
 REMOVED = frozenset({Reason.RETIRED_BY_REQUEST, Reason.STOPPED})
 """The reasons for which the member role is deleted, once the source policy no longer grants the account."""
 
+ROLE_KEPT = "the source policy may still grant the account: its role is kept until then"
+"""The error of a retired account whose role is still to be deleted; its message returns to the queue."""
+
 
 def why_ineligible(
     account: Account | None, row: LedgerRow | None, settings: Settings, *, uninstalling: bool = False

@@ -9,6 +9,7 @@ from functools import cache, cached_property
 from typing import Any
 
 import boto3
+from botocore.config import Config
 
 from chalicelib import member_role, session_policies, source_policy
 from chalicelib.announce import announce
@@ -18,7 +19,14 @@ from chalicelib.aws.ledger import Ledger
 from chalicelib.aws.member_roles import MemberRoles
 from chalicelib.aws.organizations import Organization
 from chalicelib.aws.queues import AccountsQueue, PublishQueue
-from chalicelib.aws.sessions import Sessions, account_client, client_config, models_loading, publish_config
+from chalicelib.aws.sessions import (
+    Sessions,
+    account_client,
+    client_config,
+    invoke_config,
+    models_loading,
+    publish_config,
+)
 from chalicelib.aws.source_policy_table import SourcePolicyTable
 from chalicelib.enrollment import Enrollment
 from chalicelib.errors import RequestError
@@ -96,7 +104,7 @@ class Application:
     def freeze(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
         """Freeze or unfreeze the source policy."""
         frozen = read_freeze(event)
-        function = PublishFunction(self._client("lambda"), self._environ["PUBLISH_FUNCTION"])
+        function = PublishFunction(self._client("lambda", invoke_config()), self._environ["PUBLISH_FUNCTION"])
         freeze = Freeze(self._settings, self._table, self._publish_queue, function, self._clock, self._pause)
         return freeze(frozen=frozen, deadline=self._deadline(context))
 
@@ -128,15 +136,21 @@ class Application:
 
     @cached_property
     def _publisher(self) -> Publisher:
+        # Under a run lease, no call may outlast it.
+        config = publish_config(self._settings.threads)
+        table = SourcePolicyTable(
+            self._settings, self._client("dynamodb", config), self._environ["SOURCE_POLICY_TABLE"]
+        )
+        sessions = Sessions(self._settings, self._client("sts", config))
         return Publisher(
-            self._settings,
-            self._table,
-            self._ledger,
-            lambda settings: IamPolicies(settings, self._sessions, self._source_iam),
-            self._publish_queue,
-            self._organization.organization_id,
-            self._clock,
-            self._pool,
+            settings=self._settings,
+            table=table,
+            ledger=self._ledger,
+            policies=lambda settings, before_write: IamPolicies(settings, sessions, self._source_iam, before_write),
+            queue=self._publish_queue,
+            organization_id=self._organization.organization_id,
+            clock=self._clock,
+            pool=self._pool,
         )
 
     @cached_property
@@ -198,10 +212,10 @@ class Application:
     def _dynamodb(self) -> Any:
         return self._client("dynamodb")
 
-    def _client(self, service: str) -> Any:
+    def _client(self, service: str, config: Config | None = None) -> Any:
         make: Any = self._session.client  # whose overloads want to know the service
         with models_loading():
-            return make(service, config=self._config)
+            return make(service, config=config or self._config)
 
     @cached_property
     def _config(self) -> Any:

@@ -176,10 +176,8 @@ def why_not_in_force(records: Records, settings: Settings, *, frozen: bool) -> s
         return "there is no source policy to freeze yet: the mark is stored, and each shard is frozen as it is created"
     if records.freeze_in_force(settings):
         return None
-    denied = frozenset[str]().union(*(record.denied_principals for record in records.shards))
-    attached = frozenset[str]().union(*(record.attached for record in records.shards))
-    if not denied and not attached:
-        return "; ".join(["the source policy is attached to no principal that is known", *problems])
+    if not records.denied_principals and all(record.denied_principals is not None for record in records.shards):
+        return "; ".join(["IAM shows the source policy attached to no principal", *problems])
     return "; ".join(["a read of IAM has not shown yet that every principal is denied", *problems])
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chalicelib.accounts import (
     REMOVED,
+    ROLE_KEPT,
     Access,
     Account,
     Change,
@@ -171,9 +172,7 @@ class Reconciler:
         if refusal is not None and refusal.reason is Reason.NAMES_CHANGED:
             raise refusal
         if not removable:
-            raise RetryableError(
-                Reason.SOURCE_POLICY_PENDING, "the source policy may still grant the account: its role stays until then"
-            )
+            raise RetryableError(Reason.SOURCE_POLICY_PENDING, ROLE_KEPT)
         desired = desired_role(self._settings, account_id)
         session_policy = (member_role_read if dry_run else member_role_delete)(self._settings, account_id)
         with self._sessions.entered(account_id, session_policy) as work.access_role:

@@ -36,12 +36,14 @@ from chalicelib.telemetry import logger
 if TYPE_CHECKING:
     from chalicelib.aws.iam_policies import IamPolicies
     from chalicelib.aws.source_policy_table import SourcePolicyTable
+    from chalicelib.run_lease import RunLease
     from chalicelib.source_policy import Action
 
 _CONSISTENT_AFTER = timedelta(
     minutes=2
 )  # IAM shows by then what it was given ("Changes that I make are not always immediately visible")
 _VERIFY_AFTER = timedelta(days=1)
+_MAX_GAP = 3  # names without a policy after which no further shard is looked for
 
 
 class ShardWriter:
@@ -56,15 +58,15 @@ class ShardWriter:
         organization_id: str,
         table: "SourcePolicyTable",
         policies: "IamPolicies",
-        hold: Callable[[], None],
+        lease: "RunLease",
         now: Callable[[], datetime],
     ) -> None:
-        """Take `hold`, which raises if the run must not write any more and is called before each write."""
+        """Take the run's lease, which is renewed before each write."""
         self._settings = settings
         self._organization_id = organization_id
         self._table = table
         self._policies = policies
-        self._hold = hold
+        self._lease = lease
         self._now = now
         self.records: dict[int, ShardRecord] = {}
         self.failed: set[int] = set()
@@ -87,17 +89,18 @@ class ShardWriter:
         with self._collecting(index):
             if not record.versions and (found := self.find(index)) is not None:
                 # IAM holds it already: the next pass assigns from what it grants, so that no account loses it.
-                self._save(index, found)
+                self._save(index, replace(found, applying=found.applied))
                 return
             desired = desired_shard(self._settings, content, self._organization_id, record)
-            denied = record.denied_principals if content.frozen and record.is_frozen else frozenset[str]()
-            begun = replace(record, applying=desired, denied_principals=denied)
+            denied = record.denied_principals if content.frozen and record.is_frozen else None
+            begun = replace(record.begun(desired), denied_principals=denied, written_at=self._now())
             self._save(index, begun)
-            version_id = self._apply(record, desired)
+            version_id = self._apply(index, record, desired)
             written = replace(desired, version_id=version_id)
-            self._save(index, replace(begun, applied=written, applying=None, error=None, written_at=self._now()))
+            finished = replace(begun, applied=written, unfinished=(), applying=None)
+            self._save(index, replace(finished, error=None))
 
-    def _apply(self, record: ShardRecord, desired: AppliedShard) -> str:
+    def _apply(self, index: int, record: ShardRecord, desired: AppliedShard) -> str:
         """Carry out the plan from what was last applied, and return the default version."""
         wanted = desired_policy(self._settings, record.name, desired, self._organization_id)
         last = last_applied_policy(self._settings, record, desired, self._organization_id)
@@ -106,16 +109,21 @@ class ShardWriter:
         try:
             return self._carry_out(record.name, (*plan(last, wanted), *former)) or known
         except RetryableError as error:
-            if error.reason is not Reason.STALE_READ:
-                raise
-        # The policy isn't there: it was deleted by hand.
-        observed = self._policies.observe(record.name)
-        return self._carry_out(record.name, plan(observed, wanted)) or known
+            return self._write_deleted(index, wanted, error) or known
+
+    def _write_deleted(self, index: int, wanted: SourcePolicy, error: RetryableError) -> str | None:
+        """Write a policy that was deleted by hand, which IAM answered a write with; raise any other error."""
+        if error.reason is not Reason.STALE_READ:
+            raise error
+        observed = self._policies.observe(wanted.name)
+        if observed is None:
+            # Its attachments are gone with it, also for a run that finds this one stopped.
+            self._save(index, replace(self.records[index], applied=None, unfinished=()))
+        return self._carry_out(wanted.name, plan(observed, wanted))
 
     def _carry_out(self, name: str, actions: "Iterable[Action]") -> str | None:
         written = None
         for action in actions:
-            self._hold()
             version_id = self._policies.carry_out(name, action)
             if version_id is not None:
                 written = version_id
@@ -135,55 +143,64 @@ class ShardWriter:
 
     def _freeze(self, index: int, record: ShardRecord) -> None:
         last = record.versions[-1]
-        frozen = replace(last, content=replace(last.content, frozen=True))
-        begun = replace(record, applying=frozen)
+        frozen = _frozen(last)
+        begun = record.begun(frozen)
         self._save(index, begun)
         text = document(self._settings, frozen.content, self._organization_id)
-        version_id = self._carry_out(record.name, [WriteVersion(text) if record.applied else CreatePolicy(text)])
-        # What was unfinished before, as an attachment, still is; but IAM denies everything in both versions now.
-        denied = record.applied and replace(record.applied, content=replace(record.applied.content, frozen=True))
-        written = replace(
-            frozen, digest=digest(self._settings, frozen.content, self._organization_id), version_id=version_id or ""
-        )
-        finished = (
-            replace(begun, applied=written, applying=None)
-            if record.applying is None
-            else replace(begun, applied=denied)
-        )
+        try:
+            version_id = self._carry_out(record.name, [WriteVersion(text) if record.applied else CreatePolicy(text)])
+        except RetryableError as error:
+            wanted = desired_policy(self._settings, record.name, frozen, self._organization_id)
+            version_id = self._write_deleted(index, wanted, error)
+        if record.applying is None:
+            digested = digest(self._settings, frozen.content, self._organization_id)
+            written = replace(frozen, digest=digested, version_id=version_id or "")
+            finished = replace(begun, applied=written, applying=None)
+        else:
+            # What was unfinished before, as an attachment, still is; but IAM denies everything in all versions now.
+            denied = _frozen(record.applied) if record.applied else None
+            finished = replace(begun, applied=denied, unfinished=tuple(map(_frozen, record.unfinished)))
         self._save(index, replace(finished, written_at=self._now()))
 
     def _confirm_freeze(self, index: int, record: ShardRecord) -> None:
         observed = self._policies.observe(record.name)
         content = self._parse(observed) if observed else None
         if observed is not None and content is not None and content.frozen:
-            self._hold()
             self._save(index, replace(record, denied_principals=observed.attached))
 
-    def restore(self, expected: int) -> None:
-        """Make records of what IAM holds, where records were lost; `expected` shards were opened, or more.
+    def restore(self, opened: int | None) -> None:
+        """Make records of what IAM holds, where records were lost; `opened` is how many shards were opened, None if that was lost.
 
-        A policy that isn't exactly as publish writes it is foreign: its shard is not written until it is deleted.
+        IAM may show what it was told a moment before: each restored shard counts as unfinished, and is written again. A policy that
+        isn't exactly as publish writes it is foreign: its shard is not written until it is deleted.
         """
-        restored: dict[int, ShardRecord] = {}
-        known = max([expected, *(each + 1 for each in self.records)])
+        found: dict[int, ShardRecord] = {}
+        last = max(self.records, default=-1)
         for index in count():
-            if index in self.records:
-                restored[index] = self.records[index]
-                continue
-            name = shard_name(self._settings, index)
-            try:
-                found = self.find(index)
-            except TerminalError as error:
-                if error.reason is not Reason.FOREIGN_SOURCE_POLICY and index >= known:
-                    break  # IAM can't be read, so there is no end to be found.
-                restored[index] = ShardRecord(name=name, error=Problem(error.reason, str(error)))
-                continue
-            if found is None and index >= known:
+            # Where the count was lost, a shard that never reached IAM must not hide the next ones.
+            if index > last + _MAX_GAP if opened is None else index >= max(opened, last + 1):
                 break
-            restored[index] = found or ShardRecord(name=name)
-        while restored and len(restored) > expected and not restored[len(restored) - 1].versions:
-            del restored[len(restored) - 1]  # foreign, and never opened
-        self.records = restored
+            if index not in self.records:
+                found[index] = self._restored(index)
+                last = index if found[index].versions else last
+        for index, record in found.items():
+            if opened is not None or index <= last:
+                logger.error("record was lost and is restored from IAM", policy_name=record.name)
+                self._save(index, record)
+
+    def _restored(self, index: int) -> ShardRecord:
+        name = shard_name(self._settings, index)
+        try:
+            found = self.find(index) or ShardRecord(name=name)
+        except TerminalError as error:
+            if error.reason is not Reason.FOREIGN_SOURCE_POLICY:
+                raise  # It is not known what IAM grants: the record stays lost.
+            return ShardRecord(name=name, error=Problem(error.reason, str(error)))
+        return replace(found, applying=found.applied)
+
+    def open(self, index: int) -> None:
+        """Begin a further shard; IAM may hold it already, if its record was lost."""
+        self.records[index] = self.find(index) or ShardRecord(name=shard_name(self._settings, index))
 
     def find(self, index: int) -> ShardRecord | None:
         """Return the record of a shard that IAM holds already, or None if it holds no policy of its name.
@@ -209,8 +226,8 @@ class ShardWriter:
     def _parse(self, observed: SourcePolicy) -> ShardContent | None:
         return parse(observed.document, self._settings, self._organization_id) if observed.document else None
 
-    def check(self, verify_requested_at: datetime | None) -> bool:
-        """Compare with IAM what a resync asked for, and repair it; return whether every shard could be.
+    def check(self, verify_requested_at: datetime | None, *, delete_extra: bool) -> bool:
+        """Compare the shards with IAM and repair them; return whether all could be.
 
         Shards are verified that were not for a day, or not since a full resync asked for it. Of the others the default version
         and the number of attachments are compared. What was written a moment ago is left to the next resync.
@@ -225,7 +242,10 @@ class ShardWriter:
             with self._collecting(index):
                 if self._is_due(record, verify_requested_at) or self._has_drifted(record):
                     self._verify(index, record)
-        return complete and not self.failed
+        complete = complete and not self.failed
+        if complete and delete_extra:
+            self._delete_extra()
+        return complete
 
     def _is_due(self, record: ShardRecord, verify_requested_at: datetime | None) -> bool:
         verified_at = record.verified_at
@@ -250,13 +270,12 @@ class ShardWriter:
         actions = plan(observed, wanted)
         version_id = self._carry_out(record.name, actions) or (observed.version_id if observed else "")
         self.repairs += [{"policy_name": record.name, "action": type(action).__name__} for action in actions]
-        self._hold()
         applied = replace(desired, version_id=version_id)
         written_at = self._now() if actions else record.written_at
         verified = replace(record, applied=applied, error=None, verified_at=self._now(), written_at=written_at)
         self._save(index, verified)
 
-    def delete_extra(self) -> None:
+    def _delete_extra(self) -> None:
         """Delete the policies of further shards' names that this stage wrote and that no record counts."""
         for index in count(len(self.records)):
             try:
@@ -266,7 +285,6 @@ class ShardWriter:
                 return
             if found is None:
                 return
-            self._hold()
             self._policies.delete(found.name)
             self.repairs.append({"policy_name": found.name, "action": "DeletePolicy"})
 
@@ -274,7 +292,6 @@ class ShardWriter:
         """Delete a shard from IAM, and return whether it is gone; its record stays."""
         record = self.records[index]
         with self._collecting(index):
-            self._hold()
             if record.applied is not None or self._is_ours(record.name):
                 self._policies.delete(record.name)
         return index not in self.failed
@@ -302,10 +319,16 @@ class ShardWriter:
         logger.error("shard not written", policy_name=self.records[index].name, reason=error.reason, error=str(error))
         if isinstance(error, RetryableError):
             self.must_retry = True
+            if error.reason is Reason.SERVICE_ERROR:
+                self._lease.keep()
         else:
             self._save(index, replace(self.records[index], error=Problem(error.reason, str(error))))
 
     def _save(self, index: int, record: ShardRecord) -> None:
-        self._hold()
+        self._lease.hold()
         self._table.write_shard(record)
         self.records[index] = record
+
+
+def _frozen(version: AppliedShard) -> AppliedShard:
+    return replace(version, content=replace(version.content, frozen=True))

@@ -52,7 +52,7 @@ class AppliedShard:
     `version_id` is the version that the document became, empty if it is not known.
     """
 
-    content: ShardContent = field(default_factory=ShardContent)
+    content: ShardContent = field(default_factory=ShardContent, metadata={"inline": True})
     digest: str = ""
     attached: frozenset[str] = frozenset()
     version_id: str = ""
@@ -70,22 +70,24 @@ class Problem:
 class ShardRecord:
     """What publish recorded of one shard.
 
-    `applied` is what IAM was last known to say, `applying` what it is being given (after a failure: either may be true).
-    `denied_principals` are those that a read of IAM showed attached while it denied everything.
+    `applied` is what IAM was last known to say, `applying` what it is being given (after a failure: either may be true), and
+    `unfinished` what earlier writes that did not finish may have given it since `applied`.
+    `denied_principals` are those that a read of IAM showed attached while the shard denied everything; None before such a read.
     """
 
     name: str
     applied: AppliedShard | None = None
+    unfinished: tuple[AppliedShard, ...] = ()
     applying: AppliedShard | None = None
     error: Problem | None = None
     written_at: datetime | None = None
     verified_at: datetime | None = None
-    denied_principals: frozenset[str] = frozenset()
+    denied_principals: frozenset[str] | None = None
 
     @property
     def versions(self) -> tuple[AppliedShard, ...]:
-        """What IAM may say: one, or two while a write is unfinished."""
-        return tuple(each for each in (self.applied, self.applying) if each is not None)
+        """What IAM may say: one, or several while a write is unfinished."""
+        return tuple(each for each in (self.applied, *self.unfinished, self.applying) if each is not None)
 
     @property
     def content(self) -> ShardContent:
@@ -101,6 +103,40 @@ class ShardRecord:
     def is_frozen(self) -> bool:
         """Whether IAM was given the freeze's deny, and nothing else since."""
         return bool(self.versions) and all(each.content.frozen for each in self.versions)
+
+    def begun(self, applying: AppliedShard) -> "ShardRecord":
+        """Return the record of a write that begins; what an unfinished write may have given IAM stays in it."""
+        earlier = [*self.unfinished, *([self.applying] if self.applying else [])]
+        unfinished = _extremes([each for each in earlier if each != applying])
+        return replace(self, unfinished=unfinished, applying=applying)
+
+
+def _extremes(versions: Sequence[AppliedShard]) -> tuple[AppliedShard, ...]:
+    """Return at most two versions a scope that grant surely, and may grant, what some versions do."""
+    found: list[AppliedShard] = []
+    for scope in Scope:
+        same = [each for each in versions if each.content.scope is scope]
+        if len(same) > 2:  # noqa: PLR2004 - the narrowest and the widest
+            accounts, excluded = [each.content.accounts for each in same], [each.content.excluded for each in same]
+            frozen, attached = [each.content.frozen for each in same], [each.attached for each in same]
+            narrowest = ShardContent(
+                accounts=frozenset.intersection(*accounts),
+                excluded=frozenset.union(*excluded),
+                scope=scope,
+                frozen=all(frozen),
+            )
+            widest = ShardContent(
+                accounts=frozenset.union(*accounts),
+                excluded=frozenset.intersection(*excluded),
+                scope=scope,
+                frozen=any(frozen),
+            )
+            same = [
+                AppliedShard(content=narrowest, attached=frozenset.intersection(*attached)),
+                AppliedShard(content=widest, attached=frozenset.union(*attached)),
+            ]
+        found += same
+    return tuple(found)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -261,7 +297,7 @@ class Records:
             return TerminalError(Reason.NAMES_CHANGED, changed)
         if access is Access.GRANTED or self.grants(account_id, access):
             return None
-        if self.status is None:
+        if self.status is None or self.status.looked_at is None:
             return RetryableError(
                 Reason.SOURCE_POLICY_PENDING, "publish has yet to check the source policy: it is asked to"
             )
@@ -274,12 +310,18 @@ class Records:
         return TerminalError(blocked.reason, blocked.error)
 
     def freeze_in_force(self, settings: Settings) -> bool:
-        """Whether a read of IAM showed that every principal a shard is attached to is denied everything."""
-        denied = frozenset[str]().union(*(record.denied_principals for record in self.by_index.values()))
-        attached = frozenset[str]().union(*(record.attached for record in self.by_index.values()))
+        """Whether a read of IAM showed that every principal which a shard is attached to is denied everything."""
+        denied = self.denied_principals
+        unread = [record for record in self.by_index.values() if record.versions and record.denied_principals is None]
         # Where the operator attaches, it is not known what an unread shard is attached to.
-        unread = not settings.attachable_principals and not all(record.is_frozen for record in self.by_index.values())
-        return bool(denied) and attached <= denied and not unread
+        known = bool(settings.attachable_principals) or not unread
+        return bool(denied) and known and all(record.attached <= denied for record in unread)
+
+    @property
+    def denied_principals(self) -> frozenset[str]:
+        """The principals that a read of IAM showed to be denied everything."""
+        read = (record.denied_principals or frozenset() for record in self.by_index.values())
+        return frozenset[str]().union(*read)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -384,8 +426,9 @@ def assign(
     waiting = set(rows.get(Access.GRANTED, ()))
     for content in current:
         mine = sorted(content.accounts - revoked - seen)
-        seen.update(mine)
         kept.append(mine[:limit])
+        # What doesn't fit stays in a later shard that has it already.
+        seen.update(mine[:limit])
         waiting.update(mine[limit:])
     newcomers = sorted(waiting.difference(*kept), reverse=True)
     for index, accounts in enumerate(kept):
@@ -409,7 +452,9 @@ def _assign_organization(
     static = {AccountId(account_id) for account_id in settings.exclude_account_ids}
     # The accounts of the settings were checked to fit; of the others, those that are excluded already come first.
     held = current[0].excluded if current else frozenset[AccountId]()
-    listed = sorted({*rows.get(Access.EXCLUDED, ())} - static, key=lambda each: (each not in held, each))
+    # An account without a row stays excluded.
+    kept = held.difference(rows.get(Access.GRANTED, ()), rows.get(Access.NONE, ()))
+    listed = sorted({*rows.get(Access.EXCLUDED, ()), *kept} - static, key=lambda each: (each not in held, each))
     room = max(exclusion_capacity(settings) - len(static), 0)
     first = ShardContent(excluded=frozenset(listed[:room]) | static, scope=Scope.ORGANIZATION)
     return Assignment(contents=(first, *(ShardContent() for _ in current[1:])), unassigned=tuple(listed[room:]))

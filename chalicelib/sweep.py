@@ -31,7 +31,7 @@ from chalicelib.errors import Reason, RequestError
 from chalicelib.reconciler import Reconciler, Verdict
 from chalicelib.requests import Message, Request, Selection, Trigger, write_request
 from chalicelib.settings import Scope, Settings
-from chalicelib.source_policy import MAX_SHARDS, Records, assign, capacity, shard_name
+from chalicelib.source_policy import MAX_SHARDS, Records, ShardRecord, assign, capacity, shard_name
 from chalicelib.telemetry import Metric, logger, metrics
 
 if TYPE_CHECKING:
@@ -416,7 +416,9 @@ def planned_shards(
 
     Before the first run of publish it is not known whether a policy of a shard's name exists, or how much room there is.
     """
-    contents = [record.content for record in records.shards]
+    # Where a record was lost, publish has yet to restore it.
+    held = [records.by_index.get(index, ShardRecord(name="")) for index in range(max(records.by_index, default=-1) + 1)]
+    contents = [record.content for record in held]
     scope = records.scope if contents else settings.source_policy_scope
     room = min(records.status.room, MAX_SHARDS) if records.status and records.status.looked_at else MAX_SHARDS
     assignment = assign(contents, changes, settings, scope=scope, max_shards=room)
@@ -424,7 +426,7 @@ def planned_shards(
     shown = []
     for index, content in enumerate(assignment.contents):
         old = contents[index].accounts if index < len(contents) else frozenset[AccountId]()
-        problem = records.by_index[index].error if index < len(contents) else blocked
+        problem = held[index].error if index < len(held) else blocked
         shown.append(
             {
                 "policy_name": shard_name(settings, index),
@@ -445,10 +447,11 @@ def _is_granted(row: LedgerRow | None) -> bool:
 
 
 def _is_recorded(account: Account, row: LedgerRow | None, ineligible: Reason | None) -> bool:
-    """Whether the row says what the listing says; of an account that failed it may say nothing yet."""
+    """Whether the row says what the listing says, or why an eligible account failed, which leaves its access as it was."""
     if row is None:
         return False
-    return row.access is access_for(account, ineligible) or (ineligible is None and row.access is None)
+    failed = row.access is None or row.outcome is Outcome.FAILED
+    return row.access is access_for(account, ineligible) or (ineligible is None and failed)
 
 
 def _is_selected(account: Account, row: LedgerRow | None, ineligible: Reason | None, request: Request) -> bool:

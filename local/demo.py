@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from chalicelib.documents import Document
-from chalicelib.member_role import session_document
+from chalicelib.session_policies import member_role_write
 from chalicelib.settings import Settings
 from local.organization import REGION, Credentials, LocalOrganization, allowing, trusting
 from local.waiting import until
@@ -242,7 +242,7 @@ class Demo:
         """Assume the access role just as the worker does: with the session policy that its own settings give."""
         functions = self._organization.client("lambda")
         configuration = functions.get_function_configuration(FunctionName=f"rolecall-{STAGE}-enroll")
-        policy: Document = session_document(Settings.from_env(configuration["Environment"]["Variables"]), account_id)
+        policy: Document = member_role_write(Settings.from_env(configuration["Environment"]["Variables"]), account_id)
         access_role = f"arn:aws:iam::{account_id}:role/OrganizationAccountAccessRole"
         return self._organization.assume(access_role, Policy=policy.text)
 

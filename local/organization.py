@@ -164,6 +164,14 @@ class LocalOrganization:
         """Throttle each so-manieth call that the functions make of IAM, STS and Organizations; none with 0."""
         self._server.control("switch", throttle_every=every)
 
+    def slow_iam(self, seconds: float) -> None:
+        """Let each call that the functions make of IAM take so much longer."""
+        self._server.control("switch", iam_seconds=seconds)
+
+    def kill(self, function: str) -> None:
+        """Kill the processes that run a function now; a ValueError says that none runs."""
+        self._server.control("kill", function=function)
+
     def fire(self, rule: str) -> None:
         """Fire a scheduled rule now; a ValueError tells that it isn't there, isn't scheduled or is disabled."""
         self._server.control("fire", rule=rule)

@@ -1,4 +1,4 @@
-"""The accounts, one row each: the ledger's, and where nothing narrows them, those that it doesn't know yet."""
+"""The accounts, one row each: those in the ledger, and unless a filter needs a row, those that were not handled yet."""
 
 import csv
 import re
@@ -12,21 +12,22 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from chalicelib.accounts import Account, LedgerRow, Outcome
+from chalicelib.accounts import Account, LedgerRow, Outcome, shown_outcome
 from chalicelib.arns import AccountId, is_account_id
 from chalicelib.errors import Reason
 from rolecall.console import OUTCOME_STYLES, moment, printable, show, show_json, terminal_width
 from rolecall.errors import CommandError
+from rolecall.source_policy import blocked_reason
 from rolecall.stage import Stage
 
-COLUMNS = ("account_id", "name", "outcome", "reason", "change", "enrolled_at", "updated_at", "error")
-"""What a table and CSV have; JSON has all that the ledger keeps."""
+COLUMNS = ("account_id", "name", "outcome", "reason", "change", "enrolled_at", "in_force_since", "updated_at", "error")
+"""The columns of a table and of CSV; JSON has every attribute of the ledger."""
 
 _OU_ID = re.compile(r"ou-[0-9a-z]{4,32}-[0-9a-z]{8,32}")
-_HEADINGS = ("account", "name", "outcome", "reason", "change", "enrolled", "updated", "error")
-_WIDE_ONLY = frozenset({"change", "enrolled", "updated"})
+_HEADINGS = ("account", "name", "outcome", "reason", "change", "enrolled", "in force", "updated", "error")
+_WIDE_ONLY = frozenset({"change", "enrolled", "in force", "updated"})
 _CUT = frozenset({"name", "error"})
-_ROOMY = 130  # columns of a terminal
+_ROOMY = 150  # columns of a terminal
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -47,16 +48,23 @@ class Filter:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One account: its name, and its row, which is None where nobody has worked on it yet."""
+    """One account: its name, and its row, which is None if it was not handled yet; `blocked` is why publishing is blocked."""
 
     account_id: AccountId
     name: str
     row: LedgerRow | None
+    blocked: Reason | None = None
+
+    @property
+    def shown(self) -> tuple[Outcome | None, Reason | None]:
+        """The outcome and reason to show."""
+        return shown_outcome(self.row, self.blocked) if self.row else (None, None)
 
     def as_json(self) -> dict[str, Any]:
-        """Write it as plain data: all that the ledger keeps of it, or nulls."""
+        """Return it as plain data: the attributes of its row with the outcome and reason to show, or nulls."""
         kept = asdict(self.row) if self.row else dict.fromkeys(field.name for field in fields(LedgerRow))
-        return kept | {"account_id": self.account_id, "name": self.name}
+        outcome, reason = self.shown
+        return kept | {"account_id": self.account_id, "name": self.name, "outcome": outcome, "reason": reason}
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -85,34 +93,39 @@ def read_filter(outcomes: Iterable[Outcome], reasons: Iterable[Reason], ou_ids: 
 
 def read_entries(stage: Stage, wanted: Filter) -> list[Entry]:
     """Read the accounts that are asked for, by id; the organization is listed only where the ledger can't tell."""
+    blocked = blocked_reason(stage.records())
     rows = stage.rows()
     if not wanted.ou_ids and wanted.known_only:
-        return select(rows, None, wanted)
+        return select(rows, None, wanted, blocked)
     accounts = stage.accounts()
     inhabited = {ou_id for account in accounts for ou_id in account.ou_ids or ()}
     if wanted.ou_ids - inhabited:
         unknown = sorted(wanted.ou_ids - set(stage.units()))
         if unknown:
             raise CommandError(f"--ou is {unknown[0]}: the organization has no organizational unit of this id")
-    return select(rows, accounts, wanted)
+    return select(rows, accounts, wanted, blocked)
 
 
-def select(rows: Iterable[LedgerRow], listed: Iterable[Account] | None, wanted: Filter) -> list[Entry]:
-    """Take the accounts that a filter names, by id; those that have left the organization are below no OU."""
+def select(
+    rows: Iterable[LedgerRow], listed: Iterable[Account] | None, wanted: Filter, blocked: Reason | None = None
+) -> list[Entry]:
+    """Return the accounts that a filter selects, by id; those that have left the organization are below no OU."""
     known = {row.account_id: row for row in rows}
     accounts = {account.id: account for account in listed or ()}
     found = []
     for account_id in sorted(known.keys() | accounts.keys()):
         row, account = known.get(account_id), accounts.get(account_id)
         name = (account.name if account else row.name if row else None) or ""
+        entry = Entry(account_id=account_id, name=name, row=row, blocked=blocked)
+        outcome, reason = entry.shown
         if wanted.ou_ids and (account is None or not account.is_below(wanted.ou_ids)):
             continue
-        if wanted.outcomes and (row is None or row.outcome not in wanted.outcomes):
+        if wanted.outcomes and outcome not in wanted.outcomes:
             continue
-        if wanted.reasons and (row is None or row.reason not in wanted.reasons):
+        if wanted.reasons and reason not in wanted.reasons:
             continue
         if _is_named(name, wanted.name):
-            found.append(Entry(account_id=account_id, name=name, row=row))
+            found.append(entry)
     return found
 
 
@@ -167,8 +180,8 @@ def table(entries: Iterable[Entry], width: int) -> Table:
 
 
 def _cells(entry: Entry) -> tuple[str, ...]:
-    account_id, name, outcome, reason, change, enrolled_at, updated_at, error = map(printable, entry.values)
-    return account_id, name, outcome or "waiting", reason, change, moment(enrolled_at), moment(updated_at), error
+    account_id, name, outcome, reason, change, *times, error = map(printable, entry.values)
+    return account_id, name, outcome or "waiting", reason, change, *map(moment, times), error
 
 
 def _styled(heading: str, cell: str) -> Text:

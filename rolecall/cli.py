@@ -94,25 +94,27 @@ def options(
 
 @app.command()
 def status(context: typer.Context, *, as_json: AsJson = False) -> None:
-    """Tell at a glance how a stage stands.
+    """Show the status of a stage.
 
-    Counts the accounts that are eligible, enrolled, skipped and failing, by
-    reason; tells the source policy's fill, whether the readers are frozen, the
-    last resync, what is on the queues, and the alarms. Changes nothing.
+    Counts the accounts by outcome and reason, and shows each shard of the
+    source policy, whether publishing is blocked and why, the freeze, the last
+    resync, the queues and the alarms. An account is enrolled once its access
+    is in force, and pending until then. Changes nothing.
 
-    Exit status: 0 where every eligible account is enrolled and nothing else
-    worries, 1 where something does (the last line names it), 2 where it can't
-    be told. An alarm whose actions are off worries nobody.
+    Exit status: 0 if every eligible account is enrolled and there is no other
+    problem, 1 if there is one (the last line names it), 2 if the status can't
+    be read. An alarm whose actions are off is no problem.
 
     [bold]Examples[/]
 
         rolecall status
         rolecall status --json | jq .coverage.failing
+        rolecall status --json | jq .source_policy.blocked
         rolecall --stage dev status || echo "look at it"
     """
-    told = read_status(context.obj.open(), datetime.now(UTC))
-    show_json(told.as_json()) if as_json else show(status_page.page(told))
-    raise typer.Exit(told.exit_status)
+    found = read_status(context.obj.open(), datetime.now(UTC))
+    show_json(found.as_json()) if as_json else show(status_page.page(found))
+    raise typer.Exit(found.exit_status)
 
 
 @app.command()
@@ -121,17 +123,20 @@ def accounts(
     *,
     outcome: Annotated[
         list[Outcome] | None,
-        typer.Option(metavar="OUTCOME", help="Those enrolled, skipped, failed or retired; may be repeated."),
+        typer.Option(
+            metavar="OUTCOME",
+            help="Accounts with this outcome: enrolled, pending, skipped, failed or retired. Repeatable.",
+        ),
     ] = None,
     reason: Annotated[
         list[Reason] | None,
-        typer.Option(metavar="REASON", help="Those with this reason, of docs/runbook.md; may be repeated."),
+        typer.Option(metavar="REASON", help="Accounts with this reason, of docs/runbook.md. Repeatable."),
     ] = None,
     ou: Annotated[
         list[str] | None,
-        typer.Option(metavar="OU-ID", help="Those anywhere below this organizational unit; may be repeated."),
+        typer.Option(metavar="OU-ID", help="Accounts anywhere below this organizational unit. Repeatable."),
     ] = None,
-    name: Annotated[str, typer.Option(metavar="TEXT", help="Those named so: a part of the name, or a glob.")] = "",
+    name: Annotated[str, typer.Option(metavar="TEXT", help="Accounts with this name: a part of it, or a glob.")] = "",
     as_json: AsJson = False,
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Print CSV; a value that a spreadsheet would compute gets an apostrophe.")
@@ -139,10 +144,10 @@ def accounts(
 ) -> None:
     """List the accounts, one row each.
 
-    Tells where each stands and why, what the last pass changed, since when it
-    is enrolled, and its last error. Accounts that nobody has worked on yet are
-    listed too, as waiting, unless an outcome or a reason is asked for. Times
-    are in UTC.
+    Shows the outcome and its reason, what the last pass changed, since when
+    the account is enrolled and its access in force, and the last error.
+    Accounts that were not handled yet are listed as waiting, unless an outcome
+    or a reason is given. Times are in UTC.
 
     [bold]Examples[/]
 
@@ -162,14 +167,15 @@ def show_account(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Tell all about one account.
+    """Show one account.
 
-    Its place in the organization, where it stands and why, the last error and
-    what to do; the member role as it should be; what enrolling it now would
-    do, by a dry run; and the worker's last log lines. Changes nothing.
+    Its organizational units, its outcome and reason, its access and since when
+    that is in force, the last error and what to do; the desired member role;
+    what enrolling it now would do, by a dry run; and the last log lines about
+    it. Changes nothing.
 
-    Exit status: 0, or 1 where the account should be enrolled and isn't, or
-    could not be verified.
+    Exit status: 0, or 1 if the account should be enrolled and isn't, or could
+    not be verified.
 
     [bold]Examples[/]
 
@@ -188,9 +194,9 @@ Ous = Annotated[
     typer.Option("--ou", metavar="OU-ID", help="Only those anywhere below this organizational unit; may be repeated."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Don't watch what was sent.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Don't follow what was sent.")]
 Timeout = Annotated[
-    float, typer.Option(min=0, metavar="SECONDS", help="How long to watch; the work goes on after it all the same.")
+    float, typer.Option(min=0, metavar="SECONDS", help="How long to follow; the work continues all the same.")
 ]
 _AN_HOUR = 3600.0
 
@@ -228,11 +234,11 @@ def plan(
 
     Enters every account that is named, with a session that can only read, and
     compares its member role with what it should be: [green]+[/] is created, [yellow]~[/] updated,
-    [red]-[/] deleted or taken out of the source policy, [bold red]![/] fails. Documents are
-    compared line by line; one that was shown for an account already is not
-    shown again. Changes nothing.
+    [red]-[/] deleted or revoked, [bold red]![/] fails. Documents are compared line by line; one
+    that was shown for an account already is not shown again. Shows what each
+    shard of the source policy would grant. Changes nothing.
 
-    Exit status: 0, or 1 where an account would fail.
+    Exit status: 0, or 1 if an account would fail.
 
     [bold]Examples[/]
 
@@ -268,14 +274,13 @@ def backfill(
 ) -> None:
     """Enroll every account that should be, and verify those that are.
 
-    Sends the organization's accounts to the queue and watches, by the ledger,
-    until each has settled; then tells where they stand, and what to do about
-    those that failed. An account that is new and not set up yet is tried again
-    by itself, and watched until it has settled. Ctrl-C stops the watching, not
-    the work. With --force, shows which accounts would leave the source policy,
-    and asks.
+    Sends the organization's accounts to the queue and follows them by the
+    ledger until each has settled, its access in force; then shows the outcomes
+    and what to do about failures. A new account that is not set up yet is
+    retried, and followed until it has settled. Ctrl-C stops the following, not
+    the work. With --force, shows which accounts would lose access, and asks.
 
-    Exit status: 0, 1 where an account failed, 2 where some have not settled.
+    Exit status: 0, 1 if an account failed, 2 if some have not settled.
 
     [bold]Examples[/]
 
@@ -298,15 +303,15 @@ def resync(
     no_wait: NoWait = False,
     timeout: Timeout = _AN_HOUR,
 ) -> None:
-    """Verify every account and the source policy, and mend what is not as it should be.
+    """Verify every account and the source policy, and repair drift.
 
-    The same that the schedules do: daily for every account and the source
-    policy as IAM has it, hourly with --new. Tells what was repaired of the
-    source policy, watches the accounts until each has settled, and has
-    CloudWatch measure how things stand.
+    Does what the schedules do: daily for every account and every shard, hourly
+    with --new. Follows the accounts until each has settled, waits until publish
+    has checked the source policy against IAM, and shows what was repaired.
 
-    Exit status: 0, 1 where an account failed or something could not be
-    verified, 2 where some have not settled.
+    Exit status: 0, 1 if an account failed, a shard could not be written or
+    publishing is blocked, 2 if accounts have not settled or the source policy
+    was not checked in time.
 
     [bold]Examples[/]
 
@@ -323,10 +328,10 @@ def enroll(
 ) -> None:
     """Enroll accounts by their ids, or verify them.
 
-    Sends them to the queue, watches until each has settled, and tells where
-    they stand. Accounts that were retired by request are enrolled again.
+    Sends them to the queue, follows them until each has settled, and shows
+    their outcomes. Accounts that were retired by request are enrolled again.
 
-    Exit status: 0, 1 where an account failed, 2 where some have not settled.
+    Exit status: 0, 1 if an account failed, 2 if some have not settled.
 
     [bold]Examples[/]
 
@@ -349,14 +354,13 @@ def rerun(
     no_wait: NoWait = False,
     timeout: Timeout = _AN_HOUR,
 ) -> None:
-    """Send failed accounts again, once their cause is mended.
+    """Send failed accounts again, once their cause is fixed.
 
-    Sends all that failed, or those named by id or reason, and watches them.
-    Those that are still tried again by themselves are not sent. Whatever is
-    named, the dead-letter queue's messages are moved back to the queue.
+    Sends all that failed, or those named by id or reason, and follows them.
+    Those that are still retried are not sent. In any case, the messages of the
+    dead-letter queues are moved back to their queues.
 
-    Exit status: 0, 1 where an account failed again, 2 where some have not
-    settled.
+    Exit status: 0, 1 if an account failed again, 2 if some have not settled.
 
     [bold]Examples[/]
 
@@ -379,12 +383,14 @@ def retire(
     no_wait: NoWait = False,
     timeout: Timeout = _AN_HOUR,
 ) -> None:
-    """Take accounts out of the source policy, then delete their roles.
+    """Revoke accounts' access, then delete their roles.
 
-    Shows first what would be taken away, and asks. A retired account stays so,
-    whatever events and sweeps come, until rolecall enroll names it.
+    Shows first what would be revoked and deleted, and asks. A role is deleted
+    once the source policy in IAM grants its account no more; until then the
+    account is pending. A retired account stays retired, whatever events and
+    sweeps come, until rolecall enroll names it.
 
-    Exit status: 0, 1 where a role is left, 2 where some have not settled.
+    Exit status: 0, 1 if a role is left, 2 if some have not settled.
 
     [bold]Examples[/]
 
@@ -397,11 +403,15 @@ def retire(
 
 @app.command()
 def freeze(context: typer.Context, *, yes: Yes = False) -> None:
-    """Deny the readers every new session, until unfrozen.
+    """Deny every new session, until unfrozen.
 
-    Says whom it denies, and asks. It takes effect within IAM's propagation,
-    seconds as a rule; sessions that exist go on until they end. Nothing is
-    taken out of the source policy, and enrolling goes on.
+    Shows which principals it denies, and asks; then waits until a read of IAM
+    shows that every shard denies them. It takes effect within IAM's
+    propagation, usually seconds; existing sessions continue until they expire.
+    No account is revoked, and enrolling continues.
+
+    Exit status: 0 if the freeze is in force, or nothing is attached yet and it
+    is stored; 1 if it is stored and not in force.
 
     [bold]Examples[/]
 
@@ -413,10 +423,12 @@ def freeze(context: typer.Context, *, yes: Yes = False) -> None:
 
 @app.command()
 def unfreeze(context: typer.Context) -> None:
-    """Let the readers open sessions again, after a freeze.
+    """Lift a freeze, and wait until that is in force.
 
-    It takes effect within IAM's propagation, seconds as a rule. Accounts that
+    It takes effect within IAM's propagation, usually seconds. Accounts that
     were enrolled meanwhile can be read then too.
+
+    Exit status: 0 if it is in force, 1 if it is stored and not in force.
 
     [bold]Examples[/]
 
@@ -429,15 +441,14 @@ def unfreeze(context: typer.Context) -> None:
 def uninstall(
     context: typer.Context, *, yes: Yes = False, no_wait: NoWait = False, timeout: Timeout = _AN_HOUR
 ) -> None:
-    """Take every member role away, and the source policy.
+    """Delete the source policy and every member role.
 
-    Shows what is left, and asks. Then stops enrolling, and goes on until
-    nothing is left, or nothing more can be taken away: what stays is named,
-    with its reason. Running it again goes on where it stopped; any backfill
-    before its end calls it off. What deletes the stack then is make undeploy.
+    Shows what is left, and asks. Then stops enrolling, and continues until
+    nothing is left, or nothing more can be deleted: what stays is named, with
+    its reason. Running it again continues; a backfill before its end stops it.
+    Then make undeploy deletes the stack.
 
-    Exit status: 0, 1 where something is left, 2 where accounts have not
-    settled.
+    Exit status: 0, 1 if something is left, 2 if accounts have not settled.
 
     [bold]Examples[/]
 
@@ -510,13 +521,13 @@ def doctor(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Look for what is wrong with a stage and around it, and tell what mends it.
+    """Check a stage and what it depends on, and show how to fix problems.
 
     Before it is deployed: account, region, organization, and the trail without
     which no event arrives. Afterwards: functions, rule, queues, schedules, log
     groups; the source principals and the quotas that they meet; the access
-    role of one account, entered by the worker itself in a dry run; alarms, and
-    who hears them; the freeze.
+    role of one account, entered by a dry run; alarms, and who gets them;
+    whether publishing is blocked or records are lost; the freeze.
 
     Nothing is changed. Every check is made, whatever the others find. What
     these credentials may not look at can't be told; the line names the
@@ -549,7 +560,7 @@ def export_(
         ),
     ] = None,
 ) -> None:
-    """Write a reader's configuration for every account that the source policy names.
+    """Write a reader's configuration for every account whose access is in force.
 
     Each account gets a profile, an entry or a command with its member role,
     and with the external id where there is one. Names are the accounts' own,
@@ -581,12 +592,12 @@ def report_(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The page to write, such as rolecall.html.")],
 ) -> None:
-    """Write one page that shows where every account stands, why, and who can assume what.
+    """Write one page with the status of every account, and who can assume what.
 
     It is for people who don't run Rolecall, auditors among them: it needs only
     a browser, loads nothing from anywhere, works without scripts, and prints.
-    It tells what the settings, the ledger, the source policy's table and
-    Organizations say now, and shows no external id. Changes nothing.
+    It shows what is in the settings, the ledger, the source-policy table and
+    Organizations now, and no external id. Changes nothing.
 
     [bold]Examples[/]
 

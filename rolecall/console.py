@@ -14,7 +14,9 @@ from rich.text import Text
 _WHOLE_LINES = 100_000
 _JOINER = "\u200d"  # joins several emoji into one
 
-OUTCOME_STYLES = {"enrolled": "green", "skipped": "dim", "failed": "bold red", "retired": "yellow"}
+_UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"))  # seconds of each
+
+OUTCOME_STYLES = {"enrolled": "green", "pending": "yellow", "skipped": "dim", "failed": "bold red", "retired": "yellow"}
 
 
 def terminal_width() -> int | None:
@@ -98,14 +100,17 @@ def moment(at: str | None) -> str:
     return f"{datetime.fromisoformat(at):%Y-%m-%d %H:%M}" if at else ""
 
 
+def age(since: datetime, now: datetime) -> str:
+    """Return how long something has lasted, in its largest unit."""
+    seconds = max(int((now - since).total_seconds()), 0)
+    size, unit = next((each for each in _UNITS if seconds >= each[0]), (1, "second"))
+    count = seconds // size
+    return f"{count} {unit}{'' if count == 1 else 's'}"
+
+
 def ago(at: datetime, now: datetime) -> str:
-    """Say how long ago something was, in its largest unit."""
-    seconds = max(int((now - at).total_seconds()), 0)
-    for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
-        if seconds >= size:
-            count = seconds // size
-            return f"{count} {unit}{'' if count == 1 else 's'} ago"
-    return "just now"
+    """Return how long ago something was, in its largest unit."""
+    return f"{age(at, now)} ago" if (now - at).total_seconds() >= _UNITS[-1][0] else "just now"
 
 
 def _plain(value: Any) -> str:

@@ -47,8 +47,8 @@ class _Target:
 
 
 def reachable(rows: Iterable[LedgerRow]) -> list[LedgerRow]:
-    """Select the accounts that the source policy names, by id: the enrolled, and those of them whose re-check failed."""
-    return sorted((row for row in rows if row.policy_name is not None), key=lambda row: row.account_id)
+    """Return the rows of the accounts whose access is in force, by id."""
+    return sorted((row for row in rows if row.in_force_since is not None), key=lambda row: row.account_id)
 
 
 def export(reader: Reader, settings: Settings, rows: Iterable[LedgerRow], options: Options) -> str:
@@ -71,9 +71,7 @@ def _targets(settings: Settings, rows: list[LedgerRow], options: Options) -> lis
 
 def _heading(settings: Settings, targets: list[_Target]) -> str:
     count = f"{len(targets)} {'account' if len(targets) == 1 else 'accounts'}"
-    return (
-        f"# {count} that the source policy of Rolecall's stage {settings.stage} names; rolecall export wrote this file."
-    )
+    return f"# {count} that the source policy of Rolecall's stage {settings.stage} grants; rolecall export wrote this file."
 
 
 def _aws_config(settings: Settings, rows: list[LedgerRow], options: Options) -> str:

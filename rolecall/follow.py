@@ -1,24 +1,23 @@
-"""Watching sent accounts settle, by the ledger: the only place that tells where an account stands."""
+"""Follow sent accounts by their ledger rows until each has settled."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from chalicelib.accounts import RETRIED, LedgerRow, Outcome
+from chalicelib.accounts import RETRIED, ROLE_KEPT, LedgerRow, Outcome, moment, shown_outcome
 from chalicelib.arns import AccountId
+from chalicelib.source_policy import Problem, Status
 
-_RETIRE = "retire"  # the trigger that a worker records for it
-_QUIET = (
-    60.0  # seconds without any news after which the queue is asked; its counts may lag as long ("Amazon SQS queues")
-)
+# Seconds without any news after which the queues are read; their counts may lag as long ("Amazon SQS queues").
+_QUIET = 60.0
 
 
 class Ending(Enum):
     """Why the watching ended."""
 
     SETTLED = auto()
-    STALLED = auto()  # nothing is left on the queue, and some accounts were never recorded
+    STALLED = auto()  # nothing is left on the queues, and some accounts have not settled
     TIMED_OUT = auto()
     INTERRUPTED = auto()
 
@@ -27,10 +26,9 @@ class Ending(Enum):
 class Sent:
     """What a request sent to the queue.
 
-    An answer tells how many accounts were sent, not which. So `accounts` are all that it may have sent, as they were listed
-    before, and `count` of them have to settle. That needs no second copy of the rules by which a sweep selects, and an
-    account that joins meanwhile is not taken for one of those sent. `before` is when each was last recorded: a row written
-    since tells where the account stands now, whatever the clocks here and there say.
+    An answer counts the accounts that were sent and doesn't name them. So `accounts` are all that it may have sent, as they were
+    listed before, and `count` of them have to settle. `before` is when each was last recorded: a row with another time was
+    written since. With `leaving`, the accounts are to lose their access and their role.
     """
 
     accounts: frozenset[AccountId]
@@ -38,50 +36,57 @@ class Sent:
     before: Mapping[AccountId, str]
     leaving: bool = False
 
-    def is_settled(self, row: LedgerRow) -> bool:
-        """Tell whether a row says where its account has come to stand."""
-        if not self._is_news(row):
-            return False
-        if row.outcome is Outcome.FAILED:
-            return row.reason not in RETRIED
-        if self.leaving:
-            # Marked by the request first, with what it had; then worked on, and recorded by the worker.
-            taken_away = row.policy_name is None and row.role_arn is None
-            return taken_away or (row.trigger == _RETIRE and row.policy_name is None)
-        # Marked by the request, so that a retired account may be enrolled again.
-        return not (row.outcome is Outcome.SKIPPED and row.reason is None)
+    def is_settled(self, row: LedgerRow, status: Status | None = None) -> bool:
+        """Whether nothing more is to come for an account: its role and its access are as they should be, or an error stays.
 
-    def is_waiting(self, row: LedgerRow) -> bool:
-        """Tell whether a row says that its account's message was handed back, to come again."""
+        An account that is pending has settled only if publish is blocked, and has found that out since the row was written.
+        """
         if not self._is_news(row):
             return False
-        retried = row.outcome is Outcome.FAILED and row.reason in RETRIED
-        return retried or (self.leaving and row.error is not None and not self.is_settled(row))
+        outcome, _ = shown_outcome(row)
+        if outcome is Outcome.PENDING:
+            return not self.leaving and _is_blocked(row, status)
+        if outcome is Outcome.FAILED:
+            return row.reason not in RETRIED
+        return row.error != ROLE_KEPT and not (self.leaving and outcome is Outcome.ENROLLED)
+
+    def is_waiting(self, row: LedgerRow, status: Status | None = None) -> bool:
+        """Whether an account was handled and has not settled: it is retried, or publish is still to grant or revoke access."""
+        return self._is_news(row) and not self.is_settled(row, status)
 
     def _is_news(self, row: LedgerRow) -> bool:
         return row.account_id in self.accounts and row.updated_at != self.before.get(row.account_id)
 
 
+def _is_blocked(row: LedgerRow, status: Status | None) -> bool:
+    """Whether publish is blocked, and found that out after a row was written."""
+    if status is None or status.blocked is None or status.looked_at is None:
+        return False
+    return status.looked_at > moment(row.updated_at)
+
+
 @dataclass(kw_only=True, slots=True)
 class Progress:
-    """How far it is: the rows of accounts that have settled, and of those that are handed back for now."""
+    """The rows of the accounts that have settled, and of those that were handled and have not; and why publishing is blocked."""
 
     total: int
     settled: dict[AccountId, LedgerRow] = field(default_factory=dict)
     waiting: dict[AccountId, LedgerRow] = field(default_factory=dict)
+    blocked: Problem | None = None
     seconds: float = 0.0
 
     @property
     def is_done(self) -> bool:
-        """Tell whether every account that was sent has settled."""
+        """Whether every account that was sent has settled."""
         return len(self.settled) >= self.total
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Watch:
-    """How to look: at some accounts' rows, at the queue, at the clock, and how to wait between looks."""
+    """How to read some accounts' rows, what publish found, the number of queued messages and the clock, and how to pause."""
 
     rows: Callable[[Iterable[AccountId]], Iterable[LedgerRow]]
+    status: Callable[[], Status | None]
     queued: Callable[[], int]
     clock: Callable[[], float]
     pause: Callable[[float], None]
@@ -89,7 +94,7 @@ class Watch:
 
 
 def follow(sent: Sent, watch: Watch, show: Callable[[Progress], None]) -> tuple[Progress, Ending]:
-    """Look until every account has settled, showing each look; what is looked at goes on, however this ends."""
+    """Read the rows until every account has settled, showing the progress each time; the work goes on however this ends."""
     progress = Progress(total=sent.count)
     try:
         return progress, _settled(sent, watch, progress, show)
@@ -103,8 +108,11 @@ def _settled(sent: Sent, watch: Watch, progress: Progress, show: Callable[[Progr
         known = len(progress.settled), progress.waiting
         unsettled = sent.accounts - progress.settled.keys()
         rows = [row for row in watch.rows(unsettled) if row.account_id in unsettled]
-        progress.settled |= {row.account_id: row for row in rows if sent.is_settled(row)}
-        progress.waiting = {row.account_id: row for row in rows if sent.is_waiting(row)}
+        pending = any(shown_outcome(row)[0] is Outcome.PENDING for row in rows if sent.is_waiting(row))
+        status = watch.status() if pending else None
+        progress.blocked = status.blocked if status else progress.blocked
+        progress.settled |= {row.account_id: row for row in rows if sent.is_settled(row, status)}
+        progress.waiting = {row.account_id: row for row in rows if sent.is_waiting(row, status)}
         now = watch.clock()
         progress.seconds = now - started
         show(progress)
@@ -122,7 +130,7 @@ def _settled(sent: Sent, watch: Watch, progress: Progress, show: Callable[[Progr
 
 
 def _pace(accounts: int) -> float:
-    """Tell how many seconds to wait before the next look: the more it reads, the longer."""
+    """Return the seconds to pause before the next read: the more it reads, the longer."""
     return 0.5 if accounts <= FEW else 5.0
 
 

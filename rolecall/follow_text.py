@@ -9,14 +9,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from chalicelib.accounts import Change, LedgerRow, Outcome
+from chalicelib.accounts import ROLE_KEPT, Change, LedgerRow, Outcome, shown_outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
+from chalicelib.source_policy import Problem
 from rolecall.console import printable
 from rolecall.follow import Ending, Progress, Sent
 from rolecall.reasons import REMEDY
 
-_STYLES = {Outcome.ENROLLED: "green", Outcome.FAILED: "red", Outcome.SKIPPED: "yellow", Outcome.RETIRED: "yellow"}
+_STYLES = {
+    Outcome.ENROLLED: "green",
+    Outcome.PENDING: "yellow",
+    Outcome.SKIPPED: "yellow",
+    Outcome.FAILED: "red",
+    Outcome.RETIRED: "yellow",
+}
 _NAMED = 5  # accounts of a reason that the summary names
 
 
@@ -45,14 +52,16 @@ def shown(console: Console) -> Iterator[Callable[[Progress], None]]:
 
 
 class _Lines:
-    """Tells each account as it settles or is handed back, once, and how many have settled whenever there is news."""
+    """Prints each account once as it settles or has to wait, and how many have settled whenever that changes."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._told: set[str] = set()
 
     def __call__(self, progress: Progress) -> None:
-        lines = [*map(_account, _by_id(progress.settled)), *map(_handed_back, _by_id(progress.waiting))]
+        blocked = progress.blocked.reason if progress.blocked else None
+        lines = [_account(row, blocked) for row in _by_id(progress.settled)]
+        lines += [_waiting(row, blocked) for row in _by_id(progress.waiting)]
         news = [line for line in lines if line not in self._told]
         self._told.update(news)
         for line in news:
@@ -66,26 +75,39 @@ def _by_id(rows: Mapping[AccountId, LedgerRow]) -> list[LedgerRow]:
     return [rows[account_id] for account_id in sorted(rows)]
 
 
-def _account(row: LedgerRow) -> str:
-    reason = f" {row.reason}" if row.reason else ""
+def _account(row: LedgerRow, blocked: Reason | None) -> str:
     changed = f", role {row.change}" if row.change is not Change.NONE else ""
-    return f"{_named(row)} {row.outcome}{reason}{changed}"
+    return f"{_named(row)} {_state(row, blocked)}{changed}"
 
 
-def _handed_back(row: LedgerRow) -> str:
-    return f"{_named(row)} waiting {row.reason}: it is tried again"
+def _waiting(row: LedgerRow, blocked: Reason | None) -> str:
+    outcome, reason = _shown(row, blocked)
+    return f"{_named(row)} waiting {reason}: it is retried" if outcome is Outcome.FAILED else _account(row, blocked)
+
+
+def _shown(row: LedgerRow, blocked: Reason | None) -> tuple[Outcome, Reason | None]:
+    """Return the outcome and reason to show; a retired account is pending until its role is deleted, too."""
+    if row.error == ROLE_KEPT:
+        return Outcome.PENDING, Reason.SOURCE_POLICY_PENDING
+    return shown_outcome(row, blocked)
+
+
+def _state(row: LedgerRow, blocked: Reason | None) -> str:
+    outcome, reason = _shown(row, blocked)
+    return f"{outcome} {reason}" if reason else f"{outcome}"
 
 
 def _stands(progress: Progress) -> str:
-    counts = Counter(row.outcome for row in progress.settled.values())
+    blocked = progress.blocked.reason if progress.blocked else None
+    counts = Counter(_shown(row, blocked)[0] for row in progress.settled.values())
     parts = [f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome]]
-    waiting = Counter(f"{row.reason}" for row in progress.waiting.values())
+    waiting = Counter(f"{_shown(row, blocked)[1]}" for row in progress.waiting.values())
     parts += [f"{count} waiting ({reason})" for reason, count in sorted(waiting.items())]
     return ", ".join(parts) or "nothing yet"
 
 
 def summary_lines(sent: Sent, progress: Progress, ending: Ending) -> Iterator[Text]:
-    """Say how it ended: by outcome and reason, with what to do, and what is still to come."""
+    """Yield how it ended: the accounts by outcome and reason, with what to do, and what is not finished."""
     changes = Counter(row.change for row in progress.settled.values())
     done = ", ".join(
         f"{changes[change]} {change}" for change in Change if change is not Change.NONE and changes[change]
@@ -95,10 +117,10 @@ def summary_lines(sent: Sent, progress: Progress, ending: Ending) -> Iterator[Te
         f"roles: {done or 'none changed'}",
         "bold",
     )
-    yield from _by_reason(progress.settled.values(), leaving=sent.leaving)
+    yield from _by_reason(progress.settled.values(), progress.blocked, leaving=sent.leaving)
     if progress.waiting:
-        yield Text("handed back to the queue, and tried again:", "yellow")
-        yield from _by_reason(progress.waiting.values(), leaving=False)
+        yield Text("not settled:", "yellow")
+        yield from _by_reason(progress.waiting.values(), progress.blocked, leaving=False)
     left = sent.count - len(progress.settled)
     match ending:
         case Ending.INTERRUPTED:
@@ -113,27 +135,29 @@ def summary_lines(sent: Sent, progress: Progress, ending: Ending) -> Iterator[Te
             )
         case Ending.STALLED:
             yield Text(
-                f"{left} never settled, and nothing is left on the queue. Look at rolecall status: failed messages wait in "
-                "the dead-letter queue, and rolecall rerun sends them again.",
+                f"{left} never settled, and nothing is left on the queues. Look at rolecall status: failed messages are in "
+                "the dead-letter queues, and rolecall rerun sends them again.",
                 "red",
             )
         case Ending.SETTLED:
             pass
 
 
-def _by_reason(rows: Iterable[LedgerRow], *, leaving: bool) -> Iterator[Text]:
+def _by_reason(rows: Iterable[LedgerRow], blocked: Problem | None, *, leaving: bool) -> Iterator[Text]:
     groups: dict[tuple[Outcome, Reason | None, bool], list[LedgerRow]] = {}
     for row in sorted(rows, key=lambda row: row.account_id):
-        groups.setdefault((row.outcome, row.reason, leaving and row.error is not None), []).append(row)
+        outcome, reason = _shown(row, blocked.reason if blocked else None)
+        groups.setdefault((outcome, reason, leaving and row.error is not None), []).append(row)
     for (outcome, reason, unfinished), members in sorted(groups.items(), key=lambda group: f"{group[0]}"):
-        stands = f"{outcome} {reason}" if reason else f"{outcome}"
-        yield Text(f"  {len(members):>5} {stands}", _STYLES[outcome])
+        yield Text(f"  {len(members):>5} {outcome}" + (f" {reason}" if reason else ""), _STYLES[outcome])
         if unfinished or outcome is Outcome.FAILED:
             yield from (
                 Text(f"        {_named(row)}: {printable(row.error or 'no error')}") for row in members[:_NAMED]
             )
             if len(members) > _NAMED:
                 yield Text(f"        and {len(members) - _NAMED} more")
+        if blocked and outcome is Outcome.PENDING and reason is blocked.reason:
+            yield Text(f"        publishing is blocked: {printable(blocked.error)}", "red")
         if reason and outcome is not Outcome.ENROLLED:
             yield Text(f"        → {REMEDY[reason]}")
 
@@ -143,8 +167,8 @@ def _named(row: LedgerRow) -> str:
 
 
 def is_failing(sent: Sent, row: LedgerRow) -> bool:
-    """Tell whether a settled account is not where it was asked to be."""
-    return row.outcome is Outcome.FAILED or (sent.leaving and row.error is not None)
+    """Whether a settled account is not as it was asked to be."""
+    return shown_outcome(row)[0] in {Outcome.FAILED, Outcome.PENDING} or (sent.leaving and row.error is not None)
 
 
 def accounts(count: int) -> str:

@@ -14,7 +14,7 @@ from chalicelib.arns import AccountId
 from rolecall.errors import CommandError
 from rolecall.follow import FEW, Ending, Sent, Watch, follow
 from rolecall.follow_text import accounts, is_failing, print_line, shown, summary_lines
-from rolecall.stage import Stage
+from rolecall.stage import WORK_QUEUES, Stage
 
 FINE, FAILING, UNKNOWN, INTERRUPTED = 0, 1, 2, 130
 
@@ -59,7 +59,7 @@ class Operation:
         return {account_id: row.updated_at for account_id, row in self.stage.rows_of(account_ids).items()}
 
     def follow(self, sent: Sent) -> int:
-        """Watch until what was sent has settled, tell how it ended, and give the exit status."""
+        """Follow what was sent until it has settled, print the summary, and return the exit status."""
         if sent.count == 0:
             self.say("No account was sent: none is concerned.")
             return FINE
@@ -75,9 +75,19 @@ class Operation:
             return _STATUS[ending]
         return FAILING if any(is_failing(sent, row) for row in progress.settled.values()) else FINE
 
+    def wait_until(self, is_done: Callable[[], bool], seconds: float, pause: float = 2.0) -> bool:
+        """Pause until something is done, at most for some seconds; return whether it is."""
+        started = self.clock()
+        while not is_done():
+            if self.clock() - started >= seconds:
+                return False
+            self.pause(pause)
+        return True
+
     def _watch(self) -> Watch:
         return Watch(
             rows=self._rows,
+            status=lambda: self.stage.records().status,
             queued=self._queued,
             clock=self.clock,
             pause=self.pause,
@@ -89,7 +99,5 @@ class Operation:
         return self.stage.rows_of(wanted).values() if len(wanted) <= FEW else self.stage.rows()
 
     def _queued(self) -> int:
-        """Count the messages that are still to be finished."""
-        return sum(
-            queue.visible + queue.in_flight + queue.delayed for queue in self.stage.queues() if queue.name == "accounts"
-        )
+        """Count the messages that are not finished."""
+        return sum(queue.total for queue in self.stage.queues() if queue.name in WORK_QUEUES)

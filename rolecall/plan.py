@@ -1,15 +1,16 @@
-"""A dry run: what would become of each account and of the source policy, as the deployed functions tell it."""
+"""A dry run: what would become of each account and of the source policy, as the deployed functions return it."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from chalicelib.accounts import Change, Outcome
+from chalicelib.accounts import REMOVED, Access, Change, Outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
-from chalicelib.source_policy import Moves, capacity, place
+from chalicelib.settings import Scope
+from chalicelib.source_policy import MAX_SHARDS, assign, capacity, shard_name
 from rolecall.stage import Stage
 
 
@@ -27,7 +28,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedAccount:
-    """Where an account would stand, what would be done to its role, and whether it joins or leaves the source policy."""
+    """An account's outcome, what would be done to its role, and whether the source policy would grant it, or no longer."""
 
     account_id: AccountId
     name: str | None = None
@@ -36,20 +37,20 @@ class PlannedAccount:
     reason: Reason | None = None
     error: str | None = None
     actions: tuple[Mapping[str, Any], ...] = ()
-    joins: bool = False
-    leaves: bool = False
+    granted: bool = False
+    revoked: bool = False
 
     @property
     def kind(self) -> Kind:
-        """Say what the plan means for the account."""
+        """What the plan means for the account."""
         if self.outcome is Outcome.FAILED or self.error:
             return Kind.FAILING
         if self.change is not Change.NONE:
             return _OF_CHANGE[self.change]
-        if self.leaves:
+        if self.revoked:
             return Kind.RETIRE
-        if self.joins:
-            return Kind.UPDATE  # Its role is right already, and the source policy doesn't name it yet.
+        if self.granted:
+            return Kind.UPDATE  # Its role is right already, and the source policy doesn't grant it yet.
         return Kind.UNCHANGED if self.outcome is Outcome.ENROLLED else Kind.SKIPPED
 
 
@@ -58,13 +59,14 @@ _OF_CHANGE = {Change.CREATED: Kind.CREATE, Change.UPDATED: Kind.UPDATE, Change.D
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedShard:
-    """How a shard of the source policy would be filled, and by whom."""
+    """What a shard of the source policy would grant, and what is in the way."""
 
     policy_name: str
     accounts: int
     capacity: int
-    joining: tuple[AccountId, ...] = ()
-    leaving: tuple[AccountId, ...] = ()
+    granted: tuple[AccountId, ...] = ()
+    revoked: tuple[AccountId, ...] = ()
+    error: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,8 +92,11 @@ class Plan:
 
     @property
     def exit_status(self) -> int:
-        """Tell a shell: 1 where an account would fail."""
-        return int(self.counts[Kind.FAILING] > 0)
+        """The exit status: 1 if an account would fail, or could not be granted or revoked."""
+        return int(
+            self.counts[Kind.FAILING] > 0
+            or any(shard.error and (shard.granted or shard.revoked) for shard in self.source_policy)
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Write all of it as plain data."""
@@ -114,8 +119,9 @@ class Plan:
                     "policy_name": shard.policy_name,
                     "accounts": shard.accounts,
                     "capacity": shard.capacity,
-                    "joining": list(shard.joining),
-                    "leaving": list(shard.leaving),
+                    "granted": list(shard.granted),
+                    "revoked": list(shard.revoked),
+                    "error": shard.error,
                 }
                 for shard in self.source_policy
             ],
@@ -124,13 +130,14 @@ class Plan:
 
 
 def plan(stage: Stage, function: str, request: Mapping[str, Any]) -> Plan:
-    """Ask a function what it would do, page by page; nothing is written."""
+    """Invoke a function for a dry run, page by page; nothing is written."""
     pages = list(_pages(stage, function, {**request, "dry_run": True}))
     told = [account for page in pages for account in page["accounts"]]
     shards = read_shards(pages[0]["source_policy"])
     if len(pages) > 1:
-        # Each page places its own accounts alone, in the same free room; together they may need another shard.
-        shards = placed_together(stage, [shard for page in pages for shard in read_shards(page["source_policy"])])
+        # Each page assigns its own accounts alone, to the same free room; together they may need another shard.
+        errors = {shard.policy_name: shard.error for page in pages for shard in read_shards(page["source_policy"])}
+        shards = assigned_together(stage, told, errors)
     names = _names(stage, [AccountId(each["account_id"]) for each in told], listing=request["accounts"] == "all")
     return read_plan(told, shards, names)
 
@@ -140,8 +147,8 @@ def read_plan(
 ) -> Plan:
     """Read the accounts of dry runs' answers."""
     source_policy = tuple(shards)
-    joining = {account_id for shard in source_policy for account_id in shard.joining}
-    leaving = {account_id for shard in source_policy for account_id in shard.leaving}
+    granted = {account_id for shard in source_policy for account_id in shard.granted}
+    revoked = {account_id for shard in source_policy for account_id in shard.revoked}
     accounts = [
         PlannedAccount(
             account_id=AccountId(each["account_id"]),
@@ -151,8 +158,8 @@ def read_plan(
             reason=Reason(each["reason"]) if each["reason"] else None,
             error=each["error"],
             actions=tuple(each["actions"]),
-            joins=each["account_id"] in joining,
-            leaves=each["account_id"] in leaving,
+            granted=each["account_id"] in granted,
+            revoked=each["account_id"] in revoked,
         )
         for each in told
     ]
@@ -166,32 +173,54 @@ def read_shards(told: Iterable[Mapping[str, Any]]) -> list[PlannedShard]:
             policy_name=each["policy_name"],
             accounts=each["accounts"],
             capacity=each["capacity"],
-            joining=tuple(map(AccountId, each["joining"])),
-            leaving=tuple(map(AccountId, each["leaving"])),
+            granted=tuple(map(AccountId, each["granted"])),
+            revoked=tuple(map(AccountId, each["revoked"])),
+            error=each["error"],
         )
         for each in told
     ]
 
 
-def placed_together(stage: Stage, pages: Iterable[PlannedShard]) -> list[PlannedShard]:
-    """Place the accounts of several answers as the workers would."""
-    told = list(pages)
-    standing = stage.shards()
-    before = {shard.name: shard.accounts for shard in standing.shards}
-    moves = Moves(
-        join=frozenset(each for shard in told for each in shard.joining),
-        leave=frozenset(each for shard in told for each in shard.leaving),
-    )
-    return [
-        PlannedShard(
-            policy_name=shard.name,
-            accounts=len(shard.accounts),
-            capacity=capacity(stage.settings),
-            joining=tuple(sorted(shard.accounts - before.get(shard.name, frozenset()))),
-            leaving=tuple(sorted(before.get(shard.name, frozenset()) - shard.accounts)),
+def assigned_together(
+    stage: Stage, told: Iterable[Mapping[str, Any]], errors: Mapping[str, str | None]
+) -> list[PlannedShard]:
+    """Assign the accounts of several answers as publish would; `errors` are the shards' by name."""
+    settings, records = stage.settings, stage.records()
+    changes: dict[Access, set[AccountId]] = {access: set() for access in Access}
+    for each in told:
+        access = _access_of(each)
+        if access is not None:
+            changes[access].add(AccountId(each["account_id"]))
+    contents = [record.content for record in records.shards]
+    scope = records.scope if contents else settings.source_policy_scope
+    room = min(records.status.room, MAX_SHARDS) if records.status and records.status.looked_at else MAX_SHARDS
+    assignment = assign(contents, changes, settings, scope=scope, max_shards=room)
+    shards = []
+    for index, content in enumerate(assignment.contents):
+        before = contents[index].accounts if index < len(contents) else frozenset[AccountId]()
+        name = shard_name(settings, index)
+        shards.append(
+            PlannedShard(
+                policy_name=name,
+                accounts=len(content.accounts),
+                capacity=capacity(settings),
+                granted=tuple(sorted(content.accounts - before)),
+                revoked=tuple(sorted(before - content.accounts)) if scope is Scope.ACCOUNTS else (),
+                error=errors.get(name),
+            )
         )
-        for shard in place(standing.shards, moves, standing.in_force(stage.settings))
-    ]
+    if assignment.unassigned and shards:
+        shards[-1] = replace(shards[-1], error=f"{len(assignment.unassigned)} accounts find no room")
+    return shards
+
+
+def _access_of(account: Mapping[str, Any]) -> Access | None:
+    """Return the access that an account of an answer would have, or None if it stays as it is."""
+    if account["outcome"] == Outcome.FAILED:
+        return None
+    if account["outcome"] == Outcome.ENROLLED:
+        return Access.GRANTED
+    return Access.EXCLUDED if account["reason"] in {Reason.EXCLUDED, *REMOVED} else Access.NONE
 
 
 def _pages(stage: Stage, function: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -50,7 +50,7 @@ def plan_lines(plan: Plan, *, verbose: bool = False) -> Iterator[Text]:
                 yield from _action(action, account.account_id, {} if verbose else written)
             yield Text()
     for shard in plan.source_policy:
-        if verbose or shard.joining or shard.leaving:
+        if verbose or shard.granted or shard.revoked or shard.error:
             yield from _shard(shard, plan)
             yield Text()
     yield Text(plan.summary, "bold")
@@ -60,8 +60,8 @@ def _header(account: PlannedAccount) -> Text:
     mark, style = _MARKS[account.kind]
     stands = f"{account.outcome}" + (f" {account.reason}" if account.reason else "")
     done = [] if account.change is Change.NONE else [f"role {account.change}"]
-    done += ["joins the source policy"] if account.joins else []
-    done += ["leaves the source policy"] if account.leaves else []
+    done += ["access granted"] if account.granted else []
+    done += ["access revoked"] if account.revoked else []
     return Text.assemble(
         (f"{mark} ", style),
         (account.account_id, "bold"),
@@ -122,14 +122,17 @@ def _pretty(document: Any) -> list[str]:
 
 def _shard(shard: PlannedShard, plan: Plan) -> Iterator[Text]:
     names = {account.account_id: account.name for account in plan.accounts}
-    moving = bool(shard.joining or shard.leaving)
+    changes = bool(shard.granted or shard.revoked)
+    mark = ("! ", "bold red") if shard.error else ("~ ", "yellow") if changes else ("= ", "dim")
     yield Text.assemble(
-        ("~ " if moving else "= ", "yellow" if moving else "dim"),
+        mark,
         "source policy ",
         (shard.policy_name, "bold"),
         f"  {shard.accounts} of {shard.capacity} accounts",
     )
-    for mark, style, moved in (("+", "green", shard.joining), ("-", "red", shard.leaving)):
-        for account_id in moved:
+    if shard.error:
+        yield Text(f"    {printable(shard.error)}", "red")
+    for sign, style, account_ids in (("+", "green", shard.granted), ("-", "red", shard.revoked)):
+        for account_id in account_ids:
             name = names.get(account_id)
-            yield Text(f"    {mark} {account_id}" + (f" {printable(name)}" if name else ""), style)
+            yield Text(f"    {sign} {account_id}" + (f" {printable(name)}" if name else ""), style)

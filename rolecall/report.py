@@ -1,4 +1,4 @@
-"""The report: one page that shows where every account stands, why, and who can assume what; for people who don't run Rolecall."""
+"""The report: one page with the status of every account and who can assume what, for people who don't run Rolecall."""
 
 import hashlib
 import json
@@ -13,19 +13,18 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from chalicelib.accounts import Account, LedgerRow, Outcome
-from chalicelib.aws.shards import Snapshot
+from chalicelib.accounts import Account, LedgerRow, Outcome, why_ineligible
 from chalicelib.member_role import ASSUME_ACTIONS, DENIED_DATA_READS, trust_document
-from chalicelib.reconcile import why_ineligible
-from chalicelib.settings import Settings
-from chalicelib.source_policy import Shard, capacity, document
+from chalicelib.settings import Scope, Settings
+from chalicelib.source_policy import Records, ShardContent, document
 from rolecall import __version__
 from rolecall.reasons import MEANING, REMEDY
+from rolecall.source_policy import RESTORE, SourcePolicyState, blocked_reason, read_source_policy
 from rolecall.stage import Stage, Unit, told
 from rolecall.standings import WAITING, Branch, Standing, gone, standing_of, trees
 from rolecall.status import Coverage, cover
 
-_OUTCOMES = (Outcome.ENROLLED, Outcome.FAILED, WAITING, Outcome.SKIPPED, Outcome.RETIRED)
+_OUTCOMES = (Outcome.ENROLLED, Outcome.FAILED, Outcome.PENDING, WAITING, Outcome.SKIPPED, Outcome.RETIRED)
 _THINNEST = 0.004  # of the bar
 _FEW_ACCOUNTS = 500  # More, and the units that hold many start closed: nobody reads thousands of rows from the top.
 _FEW_IN_A_UNIT = 50
@@ -54,7 +53,7 @@ class Report:
     trees: tuple[Branch, ...]
     standings: tuple[Standing, ...]
     gone: tuple[Standing, ...]
-    snapshot: Snapshot
+    source_policy: SourcePolicyState
 
 
 def gather(stage: Stage, now: datetime) -> Report:
@@ -64,7 +63,8 @@ def gather(stage: Stage, now: datetime) -> Report:
     with told("asking whose credentials these are"):
         generated_by = stage.client("sts").get_caller_identity()["Arn"]
     origin = Origin(organization_id=organization_id, region=stage.region, generated_at=now, generated_by=generated_by)
-    return compose(origin, stage.settings, stage.units(), stage.accounts(), stage.rows(), stage.shards())
+    units, accounts, records = stage.units(), stage.accounts(), stage.records()
+    return compose(origin, stage.settings, units, accounts, stage.rows(), records)
 
 
 def compose(
@@ -73,36 +73,38 @@ def compose(
     units: Mapping[str, Unit],
     accounts: Sequence[Account],
     rows: Sequence[LedgerRow],
-    snapshot: Snapshot,
+    records: Records,
 ) -> Report:
     """Put together what the page tells of accounts, their rows and the source policy."""
     known = {row.account_id: row for row in rows}
+    policy, blocked = read_source_policy(records, settings), blocked_reason(records)
     standings = {}
     for account in accounts:
         row = known.get(account.id)
-        ineligible = why_ineligible(account, row, settings, stopped=snapshot.stopped)
-        standings[account.id] = standing_of(account, row, ineligible, settings)
+        ineligible = why_ineligible(account, row, settings, uninstalling=policy.uninstalling)
+        standings[account.id] = standing_of(account, row, ineligible, settings, blocked)
     return Report(
         origin=origin,
         settings=settings,
-        coverage=cover(accounts, rows, snapshot, settings),
+        coverage=cover(accounts, rows, records, settings),
         trees=trees(units, accounts, standings),
         standings=(*standings.values(), *gone(rows, accounts)),
         gone=gone(rows, accounts),
-        snapshot=snapshot,
+        source_policy=policy,
     )
 
 
 def report(data: Report) -> str:
     """Write the page: HTML that needs nothing beside it, and says so to the browser."""
-    settings, shards = data.settings, data.snapshot.shards
+    settings, policy = data.settings, data.source_policy
     counts = Counter(standing.outcome for standing in data.standings)
     return _ENVIRONMENT.get_template("report.html").render(
         data=data,
         origin=data.origin,
         settings=settings,
         coverage=data.coverage,
-        shards=shards,
+        policy=policy,
+        shards=policy.shards,
         version=__version__,
         counts=counts,
         bar=_bar(counts),
@@ -111,14 +113,14 @@ def report(data: Report) -> str:
         outcomes=_OUTCOMES,
         reasons=Counter(standing.reason for standing in data.standings if standing.reason),
         failures=_by_reason(data.standings, {Outcome.FAILED}),
+        pending=_by_reason(data.standings, {Outcome.PENDING}),
         left_out=_by_reason(data.standings, {Outcome.SKIPPED, Outcome.RETIRED}),
-        overstaying=[standing for standing in data.standings if standing.overstays],
+        still_granted=[standing for standing in data.standings if standing.still_granted],
         meaning=MEANING,
         remedy=REMEDY,
-        named=sum(len(shard.accounts) for shard in shards),
-        capacity=capacity(settings),
-        whole=data.snapshot.names_everyone,
-        frozen=any(shard.frozen for shard in shards),
+        restore=RESTORE,
+        named=sum(shard.accounts for shard in policy.shards),
+        whole=_is_whole(data),
         actions=ASSUME_ACTIONS,
         denied=DENIED_DATA_READS,
         policies=[arn.replace("{partition}", settings.partition) for arn in settings.member_role_policy_arns],
@@ -153,11 +155,18 @@ def _trust(settings: Settings) -> dict[str, Any]:
     return trust_document(hidden).content
 
 
+def _is_whole(data: Report) -> bool:
+    """Whether the source policy grants the whole organization; without a shard, whether it is to."""
+    policy = data.source_policy
+    return (policy.scope if policy.shards else policy.scope_asked_for) is Scope.ORGANIZATION
+
+
 def _statement(data: Report) -> dict[str, Any]:
-    """Show what a shard says, in words where its accounts stand."""
-    first = Shard(name=data.settings.source_policy_name)
-    content = document(data.snapshot.in_force(data.settings), first, data.origin.organization_id).content
-    if not data.snapshot.names_everyone:
+    """Return a shard's document, with words in place of its accounts."""
+    frozen = any(shard.frozen for shard in data.source_policy.shards)
+    first = ShardContent(scope=Scope.ORGANIZATION if _is_whole(data) else Scope.ACCOUNTS, frozen=frozen)
+    content = document(data.settings, first, data.origin.organization_id).content
+    if not _is_whole(data):
         content["Statement"][0]["Condition"]["StringEquals"]["aws:ResourceAccount"] = ["(the shard's accounts)"]
     return content
 

@@ -2,19 +2,24 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from chalicelib.accounts import Account, LedgerRow, Outcome, eligibility, is_on_its_way
+from chalicelib.accounts import Account, LedgerRow, Outcome, eligibility, is_on_its_way, shown_outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
+from rolecall.console import printable
 from rolecall.errors import CommandError
 from rolecall.follow import Sent
 from rolecall.follow_text import accounts
-from rolecall.operation import FAILING, FINE, Operation
+from rolecall.operation import FAILING, FINE, INTERRUPTED, UNKNOWN, Operation
 from rolecall.plan import plan
 from rolecall.plan_text import plan_lines
+from rolecall.source_policy import read_source_policy
 from rolecall.stage import Stage
+
+_CONSISTENT_AFTER = timedelta(minutes=2)  # as publish has it
+_CHECK_SECONDS = 180.0  # A run of publish takes at most two minutes.
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +48,52 @@ def backfill(operation: Operation, *, ous: Sequence[str] = (), force: bool = Fal
 
 
 def resync(operation: Operation, *, only_new: bool = False) -> int:
-    """Verify every account and the source policy, or find what is new, changed or gone; tell what was repaired, and follow."""
+    """Verify every account, or those that are new, changed or gone, follow them, and print what publish repaired meanwhile."""
     listed = frozenset(account.id for account in operation.stage.accounts())
-    return _sweep(operation, "resync", {"accounts": "new" if only_new else "all"}, listed, whole=True)
+    status = _sweep(operation, "resync", {"accounts": "new" if only_new else "all"}, listed, whole=True)
+    # The function has stored its request before it answered.
+    requested_at = operation.stage.records().control.check_requested_at
+    if status == INTERRUPTED or requested_at is None:
+        return status
+    return max(status, _follow_check(operation, requested_at))
+
+
+def _follow_check(operation: Operation, requested_at: datetime) -> int:
+    """Wait until publish has checked the source policy, print what it repaired and what failed, and return the exit status."""
+    stage = operation.stage
+    if not operation.wait:
+        operation.say("Not waiting for the check of the source policy: rolecall status shows what it repaired.")
+        return FINE
+
+    def is_checked() -> bool:
+        status = stage.records().status
+        return status is not None and status.checked_at is not None and status.checked_at >= requested_at
+
+    checked = operation.wait_until(is_checked, min(_CHECK_SECONDS, operation.timeout))
+    state = read_source_policy(stage.records(), stage.settings)
+    # publish doesn't check what IAM may not show yet; a shard that the check repaired was written by it.
+    recent = requested_at - _CONSISTENT_AFTER
+    repaired = {repair.rpartition(" ")[2] for repair in state.repairs}
+    deferred = [
+        shard.policy_name
+        for shard in state.shards
+        if shard.written_at is not None and shard.written_at > recent and shard.policy_name not in repaired
+    ]
+    failures = [f"{shard.policy_name}: {shard.error.error}" for shard in state.shards if shard.error]
+    if state.blocked:
+        failures.append(f"publishing is blocked: {state.blocked.error}")
+    for failure in failures:
+        operation.say(f"source policy: {printable(failure)}", "red")
+    if not checked:
+        operation.say("The source policy was not checked yet: rolecall status shows when it is.", "yellow")
+        return UNKNOWN
+    for repair in state.repairs:
+        operation.say(f"source policy: repaired: {repair}", "yellow")
+    for name in deferred:
+        operation.say(f"source policy: {name} was written a moment ago: the next resync checks it", "yellow")
+    if not failures and not state.repairs and not deferred:
+        operation.say("source policy: checked, and nothing had to be repaired")
+    return FAILING if failures else FINE
 
 
 def _sweep(
@@ -55,19 +103,13 @@ def _sweep(
     before = {row.account_id: row.updated_at for row in stage.rows()}
     # Accounts that left the organization are sent too, where nothing narrows the sweep.
     concerned = listed | (before.keys() if whole else frozenset())
-    answer = stage.invoke(function, dict(request))
-    counts, repairs = answer["counts"], answer["source_policy"]
-    for repair in repairs:
-        done = repair.get("error") or f"{repair['policy_name']}: {repair['action']}"
-        operation.say(f"source policy: {done}", "red" if "error" in repair else "yellow")
+    counts = stage.invoke(function, dict(request))["counts"]
     status = operation.follow(Sent(accounts=frozenset(concerned), count=counts["sent"], before=before))
-    if any("error" in repair for repair in repairs):
-        status = max(status, FAILING)
     if not counts["held_back"]:
         return status
     operation.say(
-        f"{accounts(counts['held_back'])} would leave the source policy, more than MaxRetiredPercent allows at once, so none of "
-        "them was sent. Look at them with rolecall plan --all; if it is right, rolecall backfill --force.",
+        f"{accounts(counts['held_back'])} would lose access, more than MaxRetiredPercent allows at once, so none of them was "
+        "sent. Look at them with rolecall plan --all; if it is right, rolecall backfill --force.",
         "red",
     )
     return max(status, FAILING)
@@ -77,10 +119,10 @@ def enroll(operation: Operation, account_ids: Iterable[AccountId]) -> int:
     """Send accounts by their ids, retired ones too, and follow them."""
     stage, named = operation.stage, tuple(dict.fromkeys(account_ids))
     rows = stage.rows_of(named)
-    # No row would ever tell of an account that is no member.
-    strangers = [account_id for account_id in named if account_id not in rows and stage.account(account_id) is None]
-    if strangers:
-        raise CommandError(f"{', '.join(strangers)}: no account of this organization; nothing was sent")
+    # An account that is no member gets no row that could be followed.
+    unknown = [account_id for account_id in named if account_id not in rows and stage.account(account_id) is None]
+    if unknown:
+        raise CommandError(f"{', '.join(unknown)}: no account of this organization; nothing was sent")
     before = {account_id: row.updated_at for account_id, row in rows.items()}
     answer = stage.invoke("backfill", {"accounts": list(named)})
     return operation.follow(Sent(accounts=frozenset(named), count=answer["counts"]["sent"], before=before))
@@ -93,7 +135,7 @@ def rerun(operation: Operation, account_ids: Iterable[AccountId] = (), reasons: 
     rows = stage.rows_of(named).values() if named else stage.rows()
     answer = stage.invoke("rerun", request)["counts"]
     if answer["redrive_started"]:
-        operation.say("The dead-letter queue's messages are moved back to the queue.")
+        operation.say("The dead-letter queues' messages are moved back to their queues.")
     return operation.follow(
         Sent(
             accounts=frozenset(_due(rows, reasons, operation.now())),
@@ -109,17 +151,17 @@ def _due(rows: Iterable[LedgerRow], reasons: Sequence[Reason], now: datetime) ->
 
 
 def _consent_to_force(operation: Operation, request: Mapping[str, Any]) -> None:
-    """Show which accounts the sweep would take out of the source policy, whatever share of them that is, and ask.
+    """Show which accounts would lose their access, however many, and ask.
 
-    Looking enters every account of the organization, so it is left out where no answer is wanted.
+    The dry run enters every account of the organization, so it is left out with --yes.
     """
     if operation.yes:
         return
     planned = plan(operation.stage, "backfill", request)
-    leaving = tuple(account for account in planned.accounts if account.leaves)
-    for line in plan_lines(replace(planned, accounts=leaving)):
+    revoked = tuple(account for account in planned.accounts if account.revoked)
+    for line in plan_lines(replace(planned, accounts=revoked)):
         operation.say(line)
-    operation.consent(f"Take {accounts(len(leaving))} out of the source policy, and send all others to the queue?")
+    operation.consent(f"Revoke the access of {accounts(len(revoked))}, and send all others to the queue?")
 
 
 def _send_first(operation: Operation, listed: Iterable[Account], first: First) -> int | None:
@@ -136,7 +178,9 @@ def _send_first(operation: Operation, listed: Iterable[Account], first: First) -
     status = replace(operation, wait=True).follow(sent)
     if status not in {FINE, FAILING}:
         return status
-    failed = [row for row in stage.rows_of(chosen).values() if row.outcome is Outcome.FAILED]
+    failed = [
+        row for row in stage.rows_of(chosen).values() if shown_outcome(row)[0] in {Outcome.FAILED, Outcome.PENDING}
+    ]
     if len(failed) > first.max_failures:
         operation.say(
             f"{len(failed)} of the first {len(chosen)} failed, and at most {first.max_failures} may: the rest was not sent.",
@@ -153,7 +197,7 @@ def _not_enrolled(stage: Stage, listed: Iterable[Account]) -> list[AccountId]:
     kept = {
         account_id
         for account_id, row in rows.items()
-        if row.outcome is Outcome.ENROLLED or row.reason is Reason.RETIRED_BY_REQUEST
+        if shown_outcome(row)[0] is Outcome.ENROLLED or row.reason is Reason.RETIRED_BY_REQUEST
     }
     return sorted(
         account.id for account in listed if account.id not in kept and eligibility(account, stage.settings) is None

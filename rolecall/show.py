@@ -1,17 +1,18 @@
-"""All that is known of one account: as the ledger, Organizations, the settings, a dry run and the log tell it."""
+"""One account: what the ledger, Organizations, the settings, a dry run and the log have about it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
-from chalicelib.accounts import Account, LedgerRow, Outcome
+from chalicelib.accounts import Account, LedgerRow, Outcome, shown_outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from chalicelib.member_role import MemberRole, desired_role
 from chalicelib.requests import Request, write_request
 from rolecall.errors import CommandError
 from rolecall.reasons import MEANING, REMEDY, more
+from rolecall.source_policy import blocked_reason
 from rolecall.stage import Stage
 
 _LOG_LINES = 5
@@ -22,8 +23,9 @@ _LOG_WINDOW = timedelta(days=2)  # the daily resync leaves a line a day
 class OneAccount:
     """What is known of one account.
 
-    `account` is None for what is no member, `row` where nobody has worked on it yet, and `plan` where the dry run ended with
-    `plan_error`; `path` names the root and the organizational units above it.
+    `account` is None for what is no member, `row` if it was not handled yet, and `plan` if the dry run ended with `plan_error`;
+    `path` names the root and the organizational units above it. `shard` is the shard that grants it by name, and `blocked` why
+    publishing is blocked.
     """
 
     account_id: AccountId
@@ -34,23 +36,29 @@ class OneAccount:
     plan: Mapping[str, Any] | None
     plan_error: str | None
     log: tuple[Mapping[str, Any], ...]
+    shard: str | None = None
+    blocked: Reason | None = None
 
     @property
     def name(self) -> str:
-        """The name that Organizations tells, or the ledger remembers."""
+        """The name that it has in Organizations, or had when it was recorded."""
         return (self.account.name if self.account else self.row.name if self.row else None) or ""
 
     @property
+    def outcome(self) -> Outcome | None:
+        """The outcome to show, or None if it was not handled yet."""
+        return shown_outcome(self.row, self.blocked)[0] if self.row else None
+
+    @property
     def reason(self) -> Reason | None:
-        """Why it is not enrolled, as the ledger has it."""
-        return self.row.reason if self.row else None
+        """Why it is not enrolled."""
+        return shown_outcome(self.row, self.blocked)[1] if self.row else None
 
     @property
     def exit_status(self) -> int:
-        """Tell a shell: 1 where the account should be enrolled and isn't, or could not be verified."""
-        failed = self.row is not None and self.row.outcome is Outcome.FAILED
+        """The exit status: 1 if the account should be enrolled and isn't, or could not be verified."""
         waiting = self.row is None and self.account is not None
-        return 1 if failed or waiting else 0
+        return 1 if waiting or self.outcome in {Outcome.FAILED, Outcome.PENDING} else 0
 
     def as_json(self) -> dict[str, Any]:
         """Write all of it as plain data, with the policy documents whole."""
@@ -60,6 +68,9 @@ class OneAccount:
             "name": self.name,
             "account": asdict(self.account) if self.account else None,
             "path": list(self.path),
+            "outcome": self.outcome,
+            "reason": reason,
+            "shard": self.shard,
             "row": asdict(self.row) if self.row else None,
             "meaning": MEANING[reason] if reason else None,
             "remedy": REMEDY[reason] if reason else None,
@@ -73,7 +84,8 @@ class OneAccount:
 
 
 def read_one(stage: Stage, account_id: AccountId) -> OneAccount:
-    """Read all about an account; a CommandError where neither Organizations nor the ledger knows it."""
+    """Read all about an account; raise CommandError if it is neither in the organization nor in the ledger."""
+    records = stage.records()
     row, account = stage.row(account_id), stage.account(account_id)
     if row is None and account is None:
         raise CommandError(f"neither the organization nor the ledger of stage {stage.name} knows account {account_id}")
@@ -89,6 +101,8 @@ def read_one(stage: Stage, account_id: AccountId) -> OneAccount:
         plan=plan,
         plan_error=plan_error,
         log=tuple(about[-_LOG_LINES:]),
+        shard=next((each.name for each in records.shards if account_id in each.content.accounts), None),
+        blocked=blocked_reason(records),
     )
 
 

@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.json import JSON
 from rich.text import Text
 
+from chalicelib.accounts import LedgerRow
 from chalicelib.documents import Document
 from chalicelib.member_role import MemberRole
 from rolecall.console import OUTCOME_STYLES, facts, moment, plain
@@ -47,24 +48,30 @@ def _standing(one: OneAccount) -> Iterator[tuple[str, RenderableType]]:
         yield "state", one.account.state
         yield "in", plain(" / ".join(one.path))
         yield "joined", f"{one.account.joined_at:%Y-%m-%d %H:%M}" if one.account.joined_at else ""
-    row = one.row
-    if row is None:
-        yield "outcome", Text("none yet: nobody has worked on it", "yellow")
+    row, outcome, reason = one.row, one.outcome, one.reason
+    if row is None or outcome is None:
+        yield "outcome", Text("none yet: it was not handled yet", "yellow")
         return
-    yield "outcome", Text(row.outcome, OUTCOME_STYLES[row.outcome])
-    if row.policy_name:
-        yield "named by", plain(f"{row.policy_name}, since {moment(row.enrolled_at)}")
+    yield "outcome", Text(outcome, OUTCOME_STYLES[outcome])
+    yield "access", _access(one, row)
     yield "last pass", plain(f"{moment(row.updated_at)} by {row.trigger}, change: {row.change}")
     if row.access_role:
         yield "access role", plain(row.access_role)
     if row.attempts:
         yield "failing", f"since {moment(row.failed_at)}, {row.attempts} times"
-    if row.reason:
-        yield "reason", Text.assemble((row.reason, "bold"), f": {MEANING[row.reason]}")
+    if reason:
+        yield "reason", Text.assemble((reason, "bold"), f": {MEANING[reason]}")
     if row.error:
         yield "last error", plain(row.error, "red")
-    if row.reason:
-        yield "what to do", Text(f"{REMEDY[row.reason]} More in {more(row.reason)}.")
+    if reason:
+        yield "what to do", Text(f"{REMEDY[reason]} More in {more(reason)}.")
+
+
+def _access(one: OneAccount, row: LedgerRow) -> Text:
+    """Show what the source policy should grant, and since when it does."""
+    in_force = f"in force since {moment(row.in_force_since)}" if row.in_force_since else "not in force"
+    by = f", by {one.shard}" if one.shard else ""
+    return plain(f"{row.access or 'not decided'}, {in_force}{by}")
 
 
 def _role(role: MemberRole) -> Iterator[tuple[str, RenderableType]]:

@@ -16,25 +16,32 @@ from chalicelib.accounts import Account, LedgerRow
 from chalicelib.arns import AccountId
 from chalicelib.aws.ledger import Ledger
 from chalicelib.aws.organizations import Organization
-from chalicelib.aws.shards import ShardTable, Snapshot
+from chalicelib.aws.source_policy_table import SourcePolicyTable
 from chalicelib.errors import RolecallError
 from chalicelib.settings import Settings
+from chalicelib.source_policy import Records
 from rolecall.aws_errors import command_error
 from rolecall.errors import CommandError, FunctionError, NotDeployedError
 
 _FUNCTION_SECONDS = 900  # a function's longest timeout ("Lambda quotas")
-_QUEUES = ("accounts", "accounts-dlq", "events-dlq")
+DEAD_LETTER_QUEUES = ("accounts-dlq", "publish-dlq.fifo", "events-dlq")
+WORK_QUEUES = ("accounts", "publish.fifo")
 _LOG_WINDOW = timedelta(days=14)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Queue:
-    """How many messages a queue holds: to be received, being worked on, and handed back with a delay."""
+    """How many messages a queue holds: to be received, received or returned with a delay, and sent with a delay."""
 
     name: str
     visible: int
     in_flight: int
     delayed: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.visible + self.in_flight + self.delayed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,10 +154,10 @@ class Stage:
         with told("reading the ledger"):
             return self._ledger.read(account_ids)
 
-    def shards(self) -> Snapshot:
-        """Read what the source policy's shards should say, and whether everything is being uninstalled."""
-        with told("reading the source policy's table"):
-            return ShardTable(self.settings, self._dynamodb, self.environment["SOURCE_POLICY_TABLE"]).load()
+    def records(self) -> Records:
+        """Read the source-policy table: what was asked for, what publish found, and its record of each shard."""
+        with told("reading the source-policy table"):
+            return SourcePolicyTable(self.settings, self._dynamodb, self.environment["SOURCE_POLICY_TABLE"]).load()
 
     def accounts(self) -> list[Account]:
         """List the organization's accounts, with the OUs above each."""
@@ -228,10 +235,10 @@ class Stage:
     # How it is.
 
     def queues(self) -> list[Queue]:
-        """Count the messages of the queue and of the dead-letter queues."""
+        """Count the messages of the queues and the dead-letter queues."""
         sqs = self.client("sqs")
         found = []
-        for name in _QUEUES:
+        for name in (*WORK_QUEUES, *DEAD_LETTER_QUEUES):
             with told(f"counting the messages of rolecall-{self.name}-{name}"):
                 url = sqs.get_queue_url(QueueName=f"rolecall-{self.name}-{name}")["QueueUrl"]
                 held = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]

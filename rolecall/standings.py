@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from chalicelib.accounts import Account, LedgerRow, Outcome
+from chalicelib.accounts import Account, LedgerRow, Outcome, shown_outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from chalicelib.settings import Settings
@@ -17,9 +17,9 @@ WAITING = "waiting"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
-    """Where one account stands, since when it is enrolled or failing, and when it was last looked at.
+    """One account's outcome and reason as shown, since when it is enrolled, pending or failing, and when it was last checked.
 
-    `named` tells whether the source policy names it, and `overstays` why it should no longer.
+    `granted` is whether its access is in force, and `still_granted` why it should no longer be.
     """
 
     account_id: AccountId
@@ -30,8 +30,8 @@ class Standing:
     attempts: int = 0
     since: str = ""
     checked: str = ""
-    named: bool = False
-    overstays: Reason | None = None
+    granted: bool = False
+    still_granted: Reason | None = None
     management: bool = False
 
 
@@ -52,8 +52,14 @@ class Branch:
         return own
 
 
-def standing_of(account: Account, row: LedgerRow | None, ineligible: Reason | None, settings: Settings) -> Standing:
-    """Tell where a listed account stands by its row, and by why it should not be enrolled, if so."""
+def standing_of(
+    account: Account,
+    row: LedgerRow | None,
+    ineligible: Reason | None,
+    settings: Settings,
+    blocked: Reason | None = None,
+) -> Standing:
+    """Return the standing of a listed account, given why it should not be enrolled, if so, and why publishing is blocked."""
     management = account.id == settings.management_account_id
     if row is None:
         return Standing(
@@ -63,31 +69,34 @@ def standing_of(account: Account, row: LedgerRow | None, ineligible: Reason | No
             reason=ineligible,
             management=management,
         )
-    standing = replace(_by_row(row), name=account.name, management=management)
+    standing = replace(_by_row(row, blocked), name=account.name, management=management)
     if ineligible is None and row.outcome in {Outcome.SKIPPED, Outcome.RETIRED}:
         return replace(standing, outcome=WAITING, reason=None)
-    return standing if ineligible is None else replace(standing, overstays=ineligible if standing.named else None)
+    return standing if ineligible is None else replace(standing, still_granted=ineligible if standing.granted else None)
 
 
 def gone(rows: Iterable[LedgerRow], listed: Iterable[Account]) -> tuple[Standing, ...]:
-    """Tell of the accounts that the ledger knows and the organization doesn't list any more."""
+    """Return the standings of the accounts in the ledger that are not in the organization any more."""
     known = {account.id for account in listed}
     left = (_by_row(row) for row in rows if row.account_id not in known)
-    return tuple(replace(each, overstays=Reason.DEPARTED if each.named else None) for each in left)
+    return tuple(replace(each, still_granted=Reason.DEPARTED if each.granted else None) for each in left)
 
 
-def _by_row(row: LedgerRow) -> Standing:
-    since = {Outcome.ENROLLED: row.enrolled_at, Outcome.FAILED: row.failed_at}.get(row.outcome)
+def _by_row(row: LedgerRow, blocked: Reason | None = None) -> Standing:
+    outcome, reason = shown_outcome(row, blocked)
+    since = {Outcome.ENROLLED: row.in_force_since, Outcome.PENDING: row.enrolled_at, Outcome.FAILED: row.failed_at}.get(
+        outcome
+    )
     return Standing(
         account_id=row.account_id,
         name=row.name or "",
-        outcome=row.outcome,
-        reason=row.reason,
+        outcome=outcome,
+        reason=reason,
         error=row.error,
         attempts=row.attempts,
         since=since or "",
         checked=row.updated_at,
-        named=row.policy_name is not None,
+        granted=row.in_force_since is not None,
     )
 
 

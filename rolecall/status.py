@@ -1,4 +1,4 @@
-"""How a stage stands, computed from what was read of it: coverage, the source policy's fill, queues, alarms, and what needs somebody."""
+"""The status of a stage, computed from what was read of it: coverage, source policy, queues, alarms, and what is wrong."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -6,33 +6,34 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from chalicelib.accounts import Account, LedgerRow, Outcome
+from chalicelib.accounts import Account, LedgerRow, Outcome, moment, shown_outcome, why_ineligible
 from chalicelib.arns import AccountId
-from chalicelib.aws.shards import Snapshot
 from chalicelib.errors import Reason
-from chalicelib.reconcile import why_ineligible
 from chalicelib.requests import Selection
 from chalicelib.settings import Settings
-from chalicelib.source_policy import capacity
-from rolecall.stage import Alarm, Queue, Stage
-
-_DEAD_LETTERS = frozenset({"accounts-dlq", "events-dlq"})
+from chalicelib.source_policy import Records
+from rolecall.source_policy import SourcePolicyState, blocked_reason, read_source_policy
+from rolecall.stage import DEAD_LETTER_QUEUES, Alarm, Queue, Stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Coverage:
-    """How many accounts there are, and where they stand; `waiting` are eligible, and nobody has worked on them yet.
+    """How many accounts there are by their status.
 
-    `overstaying` are the accounts that the source policy still names though they should not be enrolled.
+    `pending` accounts have the role and wait for their access, the oldest since `pending_since`; `waiting` ones are eligible and
+    were not handled yet. `still_granted` are the accounts that the source policy grants though they should not be enrolled.
     """
 
     listed: int
     eligible: int
     enrolled: int
+    pending: int
+    pending_since: datetime | None
+    pending_reason: Reason | None
     waiting: int
     skipped: Mapping[Reason, int]
     failing: Mapping[Reason, int]
-    overstaying: tuple[AccountId, ...]
+    still_granted: tuple[AccountId, ...]
 
     @property
     def percent(self) -> float:
@@ -41,25 +42,11 @@ class Coverage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Fill:
-    """What one shard of the source policy holds; `pending` tells that IAM is yet to be given it."""
-
-    policy_name: str
-    accounts: int
-    excluded: int
-    capacity: int
-    attached: tuple[str, ...]
-    pending: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Resync:
-    """What a resync logged; `error` says why the source policy could not be verified."""
+    """When a resync ran, and which accounts it selected."""
 
     at: datetime
     selection: str
-    repairs: tuple[str, ...]
-    error: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,11 +58,7 @@ class Status:
     account_id: str
     at: datetime
     coverage: Coverage
-    scope: str
-    scope_asked_for: str
-    shards: tuple[Fill, ...]
-    frozen: bool
-    stopped: bool
+    source_policy: SourcePolicyState
     last_resync: Resync | None
     last_full_resync: Resync | None
     queues: tuple[Queue, ...]
@@ -87,58 +70,49 @@ class Status:
         return tuple(alarm for alarm in self.alarms if alarm.state == "ALARM")
 
     @property
-    def worries(self) -> tuple[str, ...]:
-        """What is not as it should be; an alarm whose actions are off worries nobody."""
+    def problems(self) -> tuple[str, ...]:
+        """What is not as it should be; an alarm whose actions are off is no problem."""
         covered = self.coverage
         failing = sum(covered.failing.values())
-        ringing = [alarm.name.removeprefix(f"rolecall-{self.stage}-") for alarm in self.alarming if alarm.notifies]
+        in_alarm = [alarm.name.removeprefix(f"rolecall-{self.stage}-") for alarm in self.alarming if alarm.notifies]
         found = [
-            (self.stopped, "everything is being uninstalled"),
-            (self.frozen, "the readers are denied every new session: frozen"),
             (failing, f"{_accounts(failing)} failing"),
+            (covered.pending, f"{_accounts(covered.pending)} pending: {covered.pending_reason}"),
             (covered.waiting, f"{_accounts(covered.waiting)} waiting to be enrolled"),
-            (covered.overstaying, f"{_accounts(len(covered.overstaying))} still named that should not be"),
-            (any(shard.pending for shard in self.shards), "the source policy is yet to be written"),
-            (
-                self.shards and self.scope != self.scope_asked_for,
-                f"the source policy is still of scope {self.scope}: the next resync changes it to {self.scope_asked_for}",
-            ),
+            (covered.still_granted, f"{_accounts(len(covered.still_granted))} still granted access"),
             *(
-                (queue.visible + queue.in_flight + queue.delayed, f"{queue.name} holds messages")
+                (queue.total, f"{queue.name} holds messages")
                 for queue in self.queues
-                if queue.name in _DEAD_LETTERS
+                if queue.name in DEAD_LETTER_QUEUES
             ),
-            (ringing, f"in alarm: {', '.join(ringing)}"),
+            (in_alarm, f"in alarm: {', '.join(in_alarm)}"),
         ]
-        return tuple(sentence for is_so, sentence in found if is_so)
+        return (*self.source_policy.problems, *(sentence for is_so, sentence in found if is_so))
 
     @property
     def exit_status(self) -> int:
-        """Tell a shell: 0 where nothing worries, else 1."""
-        return 1 if self.worries else 0
+        """The exit status: 0 without problems, else 1."""
+        return 1 if self.problems else 0
 
     def as_json(self) -> dict[str, Any]:
-        """Write it as plain data, with what follows from it."""
+        """Return it as plain data, with what follows from it."""
         written = asdict(self)
         written["coverage"]["percent"] = self.coverage.percent
-        return written | {"worries": list(self.worries), "exit_status": self.exit_status}
+        return written | {"problems": list(self.problems), "exit_status": self.exit_status}
 
 
 def read_status(stage: Stage, now: datetime) -> Status:
-    """Read all of a stage, and say how it stands."""
-    settings, accounts, rows, snapshot = stage.settings, stage.accounts(), stage.rows(), stage.shards()
+    """Read the status of a stage."""
+    # Records before rows, so that a row is never older than what publish recorded of it.
+    settings, accounts, records, rows = stage.settings, stage.accounts(), stage.records(), stage.rows()
     resyncs = read_resyncs(stage.log_lines("resync", '{ $.message = "resync" }'))
     return Status(
         stage=stage.name,
         region=stage.region,
         account_id=stage.account_id,
         at=now,
-        coverage=cover(accounts, rows, snapshot, settings),
-        scope=snapshot.scope,
-        scope_asked_for=settings.source_policy_scope,
-        shards=fills(snapshot, settings),
-        frozen=any(shard.frozen for shard in snapshot.shards),
-        stopped=snapshot.stopped,
+        coverage=cover(accounts, rows, records, settings),
+        source_policy=read_source_policy(records, settings),
         last_resync=resyncs[-1] if resyncs else None,
         last_full_resync=next((each for each in reversed(resyncs) if each.selection == Selection.ALL), None),
         queues=tuple(stage.queues()),
@@ -146,73 +120,60 @@ def read_status(stage: Stage, now: datetime) -> Status:
     )
 
 
-def cover(accounts: Iterable[Account], rows: Iterable[LedgerRow], snapshot: Snapshot, settings: Settings) -> Coverage:
-    """Count the listed accounts by where they stand, as a resync does."""
+def cover(accounts: Iterable[Account], rows: Iterable[LedgerRow], records: Records, settings: Settings) -> Coverage:
+    """Count the listed accounts by their status."""
     known = {row.account_id: row for row in rows}
+    blocked = blocked_reason(records)
+    uninstalling = records.control.uninstalling or records.control.uninstalled
     skipped: Counter[Reason] = Counter()
     failing: Counter[Reason] = Counter()
-    listed = enrolled = waiting = 0
+    counts: Counter[Outcome] = Counter()
+    listed = 0
     eligible: set[AccountId] = set()
+    pending_since: list[datetime] = []
     for account in accounts:
         listed += 1
         row = known.get(account.id)
-        ineligible = why_ineligible(account, row, settings, stopped=snapshot.stopped)
+        ineligible = why_ineligible(account, row, settings, uninstalling=uninstalling)
         if ineligible is not None:
             skipped[ineligible] += 1
             continue
         eligible.add(account.id)
-        if row is not None and row.outcome is Outcome.FAILED:
-            failing[row.reason or Reason.UNEXPECTED] += 1
-        elif row is not None and row.outcome is Outcome.ENROLLED:
-            enrolled += 1
-        else:
-            waiting += 1
-    named = frozenset[AccountId]().union(*(shard.accounts for shard in snapshot.shards))
+        if row is None or row.outcome not in {Outcome.ENROLLED, Outcome.FAILED}:
+            continue
+        outcome, reason = shown_outcome(row, blocked)
+        counts[outcome] += 1
+        if outcome is Outcome.FAILED:
+            failing[reason or Reason.UNEXPECTED] += 1
+        elif outcome is Outcome.PENDING:
+            pending_since.append(moment(row.enrolled_at or row.updated_at))
+    granted = records.maybe_named | {row.account_id for row in known.values() if row.in_force_since is not None}
     return Coverage(
         listed=listed,
         eligible=len(eligible),
-        enrolled=enrolled,
-        waiting=waiting,
+        enrolled=counts[Outcome.ENROLLED],
+        pending=counts[Outcome.PENDING],
+        pending_since=min(pending_since, default=None),
+        pending_reason=(blocked or Reason.SOURCE_POLICY_PENDING) if pending_since else None,
+        waiting=len(eligible) - counts.total(),
         skipped=_by_count(skipped),
         failing=_by_count(failing),
-        overstaying=tuple(sorted(named - eligible)),
-    )
-
-
-def fills(snapshot: Snapshot, settings: Settings) -> tuple[Fill, ...]:
-    """Say what each shard holds, of how many it can."""
-    return tuple(
-        Fill(
-            policy_name=shard.name,
-            accounts=len(shard.accounts),
-            excluded=len(shard.excluded),
-            capacity=capacity(settings),
-            attached=tuple(sorted(shard.attached)),
-            pending=shard.written != shard.version,
-        )
-        for shard in snapshot.shards
+        still_granted=tuple(sorted(granted - eligible)),
     )
 
 
 def read_resyncs(lines: Iterable[Mapping[str, Any]]) -> tuple[Resync, ...]:
-    """Take the resyncs out of the function's log, oldest first."""
-    found = []
-    for line in lines:
-        if line.get("message") == "resync":
-            repairs = line.get("repairs", [])
-            found.append(
-                Resync(
-                    at=logged_at(line),
-                    selection=str(line.get("selection")),
-                    repairs=tuple(f"{each['action']} {each['policy_name']}" for each in repairs if "action" in each),
-                    error=next((str(each["error"]) for each in repairs if "error" in each), None),
-                )
-            )
+    """Parse the resyncs in the function's log, oldest first."""
+    found = [
+        Resync(at=logged_at(line), selection=str(line.get("selection")))
+        for line in lines
+        if line.get("message") == "resync"
+    ]
     return tuple(sorted(found, key=lambda resync: resync.at))
 
 
 def logged_at(line: Mapping[str, Any]) -> datetime:
-    """Read when a structured line was logged, as Powertools writes it."""
+    """Parse the time of a structured log line, as Powertools writes it."""
     return datetime.strptime(line["timestamp"], "%Y-%m-%d %H:%M:%S,%f%z")
 
 

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from chalicelib import member_role, source_policy
+from chalicelib.accounts import Access
 from chalicelib.arns import AccountId
 from chalicelib.settings import Settings
-from chalicelib.source_policy import Moves, Shard
+from chalicelib.source_policy import MAX_SHARDS, ShardContent
 from rolecall.regions import EVENT_REGIONS
 from tests.deployment.conftest import packaged, template
 from tests.deployment.deployed import MANAGEMENT_ACCOUNT, deployed
+from tests.end_to_end.function_sessions import HELD
 from tests.end_to_end.let_in import (
     CALLERS,
     DEPARTED,
@@ -72,22 +74,27 @@ class Setting:
             }
         )
 
-    def shards(self) -> tuple[Shard, ...]:
-        """Place accounts as workers do: all that are ever enrolled, then those that leave again."""
+    def shards(self) -> dict[str, ShardContent]:
+        """Assign accounts as publish does: all that are ever enrolled, then without those that leave again."""
         settings = self.settings
         ever = OTHERS | {AccountId(ACCOUNTS[each]) for each in (ENROLLED, RETIRED, DEPARTED)}
-        moves = Moves(
-            exclude=frozenset({AccountId(ACCOUNTS[RETIRED])}), leave=frozenset({AccountId(ACCOUNTS[DEPARTED])})
-        )
-        return source_policy.place(source_policy.place((), Moves(join=ever), settings), moves, settings)
+        retired, departed = AccountId(ACCOUNTS[RETIRED]), AccountId(ACCOUNTS[DEPARTED])
+        left = {Access.GRANTED: ever - {retired, departed}, Access.EXCLUDED: {retired}, Access.NONE: {departed}}
+        contents: tuple[ShardContent, ...] = ()
+        for rows in ({Access.GRANTED: ever}, left):
+            scope = settings.source_policy_scope
+            contents = source_policy.assign(contents, rows, settings, scope=scope, max_shards=MAX_SHARDS).contents
+        return {source_policy.shard_name(settings, index): content for index, content in enumerate(contents)}
 
     def documents(self) -> dict[str, Any]:
         settings, shards = self.settings, self.shards()
         written = {
-            f"{self} {shard.name} {frozen}": source_policy.document(settings, told, ORGANIZATION).content
+            # One frozen shard denies every session, whatever the others grant.
+            f"{self} {name} {frozen}": source_policy.document(
+                settings, replace(content, frozen=frozen and name == settings.source_policy_name), ORGANIZATION
+            ).content
             for frozen in (False, True)
-            for shard in shards
-            for told in [replace(shard, frozen=frozen and shard is shards[0])]
+            for name, content in shards.items()
         }
         return {f"{self} trust": member_role.trust_document(settings).content, **written}
 
@@ -107,7 +114,7 @@ class Setting:
         if external_id:
             context["sts:ExternalId"] = external_id
         frozen = standing == FROZEN
-        shards = tuple(f"{self} {shard.name} {frozen}" for shard in self.shards())
+        shards = tuple(f"{self} {name} {frozen}" for name in self.shards())
         return Asked(
             principal=arn if kind == "user" else session,
             action="sts:AssumeRole",
@@ -155,7 +162,7 @@ def test_the_external_id_is_asked_for_where_it_is_set(evaluator: Evaluator) -> N
     assert wrong == []
 
 
-FUNCTIONS = ("OnAccountEvent", "Enroll", "Backfill", "Rerun", "Resync", "Retire", "Freeze")
+FUNCTIONS = {name: "".join(word.title() for word in name.split("_")) for name in HELD}
 
 
 def abuses(partition: str) -> Iterator[tuple[str, str, dict[str, str]]]:
@@ -192,7 +199,7 @@ def test_the_functions_roles_may_be_abused_for_nothing_that_a_condition_can_clos
 ) -> None:
     deployment = deployed(template, partition)
     documents, asked = _access_roles_trust(partition), []
-    for function in FUNCTIONS:
+    for function in FUNCTIONS.values():
         (policy,) = deployment[f"{function}Role"]["Policies"]
         documents[function] = policy["PolicyDocument"]
         for action, resource, context in abuses(partition):
@@ -201,25 +208,36 @@ def test_the_functions_roles_may_be_abused_for_nothing_that_a_condition_can_clos
     assert [f"{each}: {answer}" for each, answer in zip(asked, answers, strict=True) if "Denied" not in answer] == []
 
 
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["source account here", "source account elsewhere"])
 @pytest.mark.parametrize("partition", PARTITIONS)
-def test_what_no_condition_can_close_is_open_to_enroll_as_the_documents_say(
-    evaluator: Evaluator, template: dict[str, Any], partition: str
+def test_no_function_reaches_accounts_and_writes_the_source_policy(
+    evaluator: Evaluator, template: dict[str, Any], partition: str, *, elsewhere: bool
 ) -> None:
     own = f"arn:{partition}:iam::{MANAGEMENT_ACCOUNT}"
-    (policy,) = deployed(template, partition)["EnrollRole"]["Policies"]
-    open_to_it = [
-        ("iam:PutRolePolicy", f"{own}:role/CrossAccountReadOnlyRole", {}),
-        ("iam:UpdateAssumeRolePolicy", f"{own}:role/CrossAccountReadOnlyRole", {}),
-        ("iam:CreatePolicyVersion", f"{own}:policy/CrossAccountReadOnlyAccess", {}),
-        (
-            "sts:AssumeRole",
-            f"arn:{partition}:iam::{NEIGHBOUR}:role/OrganizationAccountAccessRole",
-            {"aws:ResourceOrgID": ORGANIZATION},
-        ),
-    ]
-    asked = [_by_function(partition, "Enroll", *each) for each in open_to_it]
-    documents = {**_access_roles_trust(partition), "Enroll": policy["PolicyDocument"]}
-    assert evaluator.answers(documents, asked) == [ALLOWED] * len(asked)
+    readers = {"SourcePrincipalArns": f"arn:{partition}:iam::{SOURCE}:role/Reader"} if elsewhere else {}
+    deployment = deployed(template, partition, **readers)
+    powers = {
+        "member roles": ("iam:PutRolePolicy", f"{own}:role/CrossAccountReadOnlyRole", {}),
+        "access roles": _entering(partition, NEIGHBOUR),
+        "access roles of the source account": _entering(partition, SOURCE),
+        "source policy": ("iam:CreatePolicyVersion", f"{own}:policy/CrossAccountReadOnlyAccess", {}),
+    }
+    documents, asked = _access_roles_trust(partition), {}
+    for name, function in FUNCTIONS.items():
+        (policy,) = deployment[f"{function}Role"]["Policies"]
+        documents[function] = policy["PolicyDocument"]
+        for power, call in powers.items():
+            asked[name, power] = _by_function(partition, function, *call)
+    answers = dict(zip(asked, evaluator.answers(documents, asked.values()), strict=True))
+    held = {name: {power for power in powers if answers[name, power] == ALLOWED} for name in FUNCTIONS}
+    source = "access roles of the source account"
+    expected = {name: each | ({source} if "access roles" in each else set()) for name, each in HELD.items()}
+    assert held == expected | ({"publish": {source}} if elsewhere else {})
+
+
+def _entering(partition: str, account_id: str) -> tuple[str, str, dict[str, str]]:
+    role = f"arn:{partition}:iam::{account_id}:role/OrganizationAccountAccessRole"
+    return "sts:AssumeRole", role, {"aws:ResourceOrgID": ORGANIZATION, "aws:ResourceAccount": account_id}
 
 
 def _access_roles_trust(partition: str) -> dict[str, Any]:

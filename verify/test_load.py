@@ -12,14 +12,17 @@ import pytest
 from chalicelib.source_policy import capacity
 from local.organization import LocalOrganization
 from local.waiting import until
-from tests.end_to_end.deployed_stage import Deploy, Stage, logged_at
+from tests.end_to_end.deployed_stage import Deploy, Stage, logged_at, shown
 from tests.end_to_end.swept_stage import POLICY, SweptStage, attached_to, unheard_of
+from tests.local_aws.refusals import denied
 
 WORKERS = 3
 CREATED, A_SECOND = 400, 3  # AWS itself creates one account in ten seconds
 BACKFILLED = 1_000  # all of the organization: those, older ones, and the management account
 THROTTLED = 4  # each fourth call, so that a few use up the tries of botocore, and their messages come again
 PATIENCE = 900.0
+IN_FORCE_SECONDS = 30
+QUEUES = ("accounts", "accounts-dlq", "publish.fifo", "publish-dlq.fifo", "events-dlq")
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +68,12 @@ class Load:
 
     def _settle(self, stage: SweptStage, count: int) -> None:
         def found() -> bool:
-            # What is handed back waits as long as on AWS: to skip that would let what is being worked on come again.
-            return stage.waiting() == 0 and len(stage.rows()) >= count
+            # Retried messages wait as long as on AWS: to skip that would let those that are being processed come again.
+            if stage.waiting() or stage.waiting("publish.fifo"):
+                return False
+            return sum("in_force_since" in row for row in stage.rows().values()) >= count
 
-        until(found, f"{count} accounts have settled in stage {stage.name}", PATIENCE)
+        until(found, f"{count} accounts are enrolled and in force in stage {stage.name}", PATIENCE)
 
     @property
     def throttles(self) -> Counter[str]:
@@ -99,8 +104,28 @@ def at_once(lines: list[dict[str, Any]]) -> int:
     return max(sum(begin <= start < end for begin, end in spans.values()) for start, _ in spans.values())
 
 
+def published(stage: SweptStage) -> dict[str, Any]:
+    """Return how many runs wrote how many policy versions, and how long access took from its row to being in force."""
+    runs = [line for line in stage.log("publish") if line.get("message") == "publish"]
+    rows = stage.rows().values()
+    waited = sorted(
+        (datetime.fromisoformat(row["in_force_since"]) - datetime.fromisoformat(row["enrolled_at"])).total_seconds()
+        for row in rows
+    )
+    return {
+        "runs": len(runs),
+        "policy versions written": sum(run["versions_written"] for run in runs),
+        "longest run in seconds": max(run["duration_ms"] for run in runs) / 1000,
+        "seconds until in force": {
+            "median": round(waited[len(waited) // 2], 1),
+            "99 %": round(waited[len(waited) * 99 // 100], 1),
+            "longest": round(waited[-1], 1),
+        },
+    }
+
+
 def test_every_account_is_enrolled_as_it_is_created(load: Load) -> None:
-    assert Counter(row["outcome"] for row in load.heard.rows().values()) == {"enrolled": CREATED}
+    assert Counter(map(shown, load.heard.rows().values())) == {("enrolled", None): CREATED}
     named = policies(load.organization, load.heard)
     assert set().union(*named) == set(load.heard.rows())
     assert sorted(map(len, named)) == [CREATED - capacity(load.heard.settings), capacity(load.heard.settings)]
@@ -109,7 +134,7 @@ def test_every_account_is_enrolled_as_it_is_created(load: Load) -> None:
 def test_a_backfill_enrolls_a_thousand_accounts(load: Load) -> None:
     assert load.answer["counts"]["sent"] == BACKFILLED
     rows = load.late.rows()
-    assert Counter(row["outcome"] for row in rows.values()) == {"enrolled": BACKFILLED}
+    assert Counter(map(shown, rows.values())) == {("enrolled", None): BACKFILLED}
     assert set(rows) == {*load.heard.rows(), *load.older, load.organization.management_account_id}
     named = policies(load.organization, load.late)
     room = capacity(load.late.settings)
@@ -124,9 +149,23 @@ def test_the_reader_reads_every_account(load: Load, reader: str) -> None:
         assert load.organization.assume(load.late.member_role(account_id), session)
 
 
+def test_a_freeze_is_in_force_at_once_while_a_thousand_accounts_are_queued(load: Load, reader: str) -> None:
+    accounts, session = sorted(load.late.rows()), load.organization.as_role(reader)
+    load.late.ask("backfill")
+    started = time.monotonic()
+    assert load.late.ask("freeze", frozen=True) == {"frozen": True, "in_force": True, "why": None}
+    assert time.monotonic() - started < IN_FORCE_SECONDS
+    for account_id in accounts[:: BACKFILLED // 50]:
+        with denied("sts:AssumeRole"):
+            load.organization.assume(load.late.member_role(account_id), session)
+    until(lambda: load.late.waiting() == load.late.waiting("publish.fifo") == 0, "the queues are empty", PATIENCE)
+    assert load.late.ask("freeze", frozen=False) == {"frozen": False, "in_force": True, "why": None}
+    until(lambda: load.late.waiting("publish.fifo") == 0, "the queue of publish is empty", PATIENCE)
+
+
 def test_no_work_was_given_up_and_no_throttle_left(load: Load) -> None:
     for stage in (load.heard, load.late):
-        assert [stage.waiting(queue) for queue in ("accounts", "accounts-dlq", "events-dlq")] == [0, 0, 0]
+        assert [stage.waiting(queue) for queue in QUEUES] == [0] * len(QUEUES)
         last = {line["account_id"]: line["outcome"] for line in stage.all_passes()}
         assert set(last.values()) == {"enrolled"}
     assert set(load.throttles) == {"iam", "sts", "organizations"}
@@ -138,7 +177,7 @@ def test_three_workers_worked_at_once(load: Load) -> None:
 
 
 def test_the_numbers_are_told(load: Load, capsys: pytest.CaptureFixture[str]) -> None:
-    handed_back = {
+    retried = {
         stage.name: Counter(line["reason"] for line in stage.all_passes() if line.get("retry"))
         for stage in (load.heard, load.late)
     }
@@ -148,7 +187,8 @@ def test_the_numbers_are_told(load: Load, capsys: pytest.CaptureFixture[str]) ->
         "backfilled": f"{BACKFILLED} in {load.backfilled_in:.0f} s, {BACKFILLED / load.backfilled_in:.0f} a second",
         "workers at once": [at_once(stage.all_passes()) for stage in (load.heard, load.late)],
         "calls throttled": dict(load.throttles),
-        "messages handed back": {name: dict(reasons) for name, reasons in handed_back.items()},
+        "messages retried": {name: dict(reasons) for name, reasons in retried.items()},
+        "publish": {stage.name: published(stage) for stage in (load.heard, load.late)},
         "accounts in each shard": [
             [len(named) for named in policies(load.organization, stage)] for stage in (load.heard, load.late)
         ],

@@ -76,10 +76,11 @@ class Aws:
         return self.members.answer(action, member) if member else self.management.answer(action, params)
 
     def seen(self) -> dict[str, dict[str, int]]:
-        """Tell what was called, what of it was throttled, and how often each shard and each item was written."""
+        """Tell what was called, what of it was throttled, and how often each shard was written and each table scanned."""
         return {
             "calls": dict(self.calls),
             "throttled": dict(self.throttled),
             "policies_written": dict(self.management.written),
-            "items_updated": dict(self.tables.updated),
+            "scans": dict(self.tables.scans),
+            "pages": dict(self.tables.pages),
         }

@@ -1,8 +1,9 @@
 """IAM in the management account: the source principal, and the managed policies that are made there."""
 
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
-from benchmarks.deployment import MANAGEMENT, STAGE
+from benchmarks.deployment import MANAGEMENT, SOURCE_PRINCIPAL, STAGE
 from benchmarks.stub.answer import Answer, Refusal, xml
 
 _QUOTA = 25  # policies attached to one role
@@ -11,8 +12,12 @@ _MOST_VERSIONS = 5
 
 @dataclass(slots=True)
 class _Policy:
-    versions: list[int] = field(default_factory=lambda: [1])
+    versions: dict[int, str]
     attached: bool = False
+
+    @property
+    def newest(self) -> int:
+        return max(self.versions)
 
 
 @dataclass(slots=True)
@@ -41,51 +46,71 @@ class ManagementAccount:
             )
             return xml(action, f"<IsTruncated>false</IsTruncated><AttachedPolicies>{attached}</AttachedPolicies>")
         if action == "CreatePolicy":
-            return self._create(params["PolicyName"])
+            return self._create(params["PolicyName"], params["PolicyDocument"])
         arn = params["PolicyArn"]
         if arn not in self.policies:
             raise Refusal("NoSuchEntity", 404)
         return self._on(action, arn, self.policies[arn], params)
 
-    def _create(self, name: str) -> Answer:
+    def _create(self, name: str, document: str) -> Answer:
         arn = f"arn:aws:iam::{MANAGEMENT}:policy/{name}"
         if arn in self.policies:
             raise Refusal("EntityAlreadyExists", 409)
-        self.policies[arn] = _Policy()
+        self.policies[arn] = _Policy({1: document})
         self.written[name] = self.written.get(name, 0) + 1
         return xml("CreatePolicy", f"<Policy><Arn>{arn}</Arn><DefaultVersionId>v1</DefaultVersionId></Policy>")
 
     def _on(self, action: str, arn: str, policy: _Policy, params: dict[str, str]) -> Answer:
-        newest = policy.versions[-1]
         match action:
             case "GetPolicy":
-                tags = "".join(
-                    f"<member><Key>{key}</Key><Value>{value}</Value></member>"
-                    for key, value in (("managed-by", "rolecall"), ("rolecall-stage", STAGE))
-                )
-                return xml(
-                    action,
-                    f"<Policy><Arn>{arn}</Arn><DefaultVersionId>v{newest}</DefaultVersionId><Tags>{tags}</Tags></Policy>",
-                )
+                return xml(action, _header(arn, policy))
+            case "GetPolicyVersion":
+                document = quote(policy.versions[_number(params["VersionId"])])
+                version = f"<VersionId>{params['VersionId']}</VersionId><Document>{document}</Document>"
+                return xml(action, f"<PolicyVersion>{version}</PolicyVersion>")
+            case "ListEntitiesForPolicy":
+                name = SOURCE_PRINCIPAL.rpartition("/")[2]
+                role = f"<member><RoleName>{name}</RoleName><RoleId>AROA1234567890EXAMPLE</RoleId></member>"
+                roles = f"<PolicyRoles>{role if policy.attached else ''}</PolicyRoles>"
+                return xml(action, f"<IsTruncated>false</IsTruncated>{roles}<PolicyUsers/><PolicyGroups/>")
             case "CreatePolicyVersion":
-                if len(policy.versions) == _MOST_VERSIONS:
-                    raise Refusal("LimitExceeded", 409)
-                policy.versions.append(newest + 1)
-                name = arn.rpartition("/")[2]
-                self.written[name] = self.written.get(name, 0) + 1
-                return xml(action, f"<PolicyVersion><VersionId>v{newest + 1}</VersionId></PolicyVersion>")
+                return self._write_version(arn, policy, params["PolicyDocument"])
             case "ListPolicyVersions":
                 versions = "".join(
-                    f"<member><VersionId>v{each}</VersionId><IsDefaultVersion>{str(each == newest).lower()}"
+                    f"<member><VersionId>v{each}</VersionId><IsDefaultVersion>{str(each == policy.newest).lower()}"
                     "</IsDefaultVersion></member>"
-                    for each in reversed(policy.versions)
+                    for each in sorted(policy.versions, reverse=True)
                 )
                 return xml(action, f"<IsTruncated>false</IsTruncated><Versions>{versions}</Versions>")
             case "DeletePolicyVersion":
-                policy.versions.remove(int(params["VersionId"].removeprefix("v")))
+                del policy.versions[_number(params["VersionId"])]
                 return xml(action)
             case "AttachRolePolicy" | "DetachRolePolicy":
                 policy.attached = action == "AttachRolePolicy"
                 return xml(action)
             case _:
                 raise Refusal("InvalidAction")
+
+    def _write_version(self, arn: str, policy: _Policy, document: str) -> Answer:
+        if len(policy.versions) == _MOST_VERSIONS:
+            raise Refusal("LimitExceeded", 409)
+        policy.versions[policy.newest + 1] = document
+        name = arn.rpartition("/")[2]
+        self.written[name] = self.written.get(name, 0) + 1
+        version = f"<PolicyVersion><VersionId>v{policy.newest}</VersionId></PolicyVersion>"
+        return xml("CreatePolicyVersion", version)
+
+
+def _header(arn: str, policy: _Policy) -> str:
+    tags = "".join(
+        f"<member><Key>{key}</Key><Value>{value}</Value></member>"
+        for key, value in (("managed-by", "rolecall"), ("rolecall-stage", STAGE))
+    )
+    return (
+        f"<Policy><Arn>{arn}</Arn><DefaultVersionId>v{policy.newest}</DefaultVersionId>"
+        f"<AttachmentCount>{int(policy.attached)}</AttachmentCount><Tags>{tags}</Tags></Policy>"
+    )
+
+
+def _number(version_id: str) -> int:
+    return int(version_id.removeprefix("v"))

@@ -26,7 +26,6 @@ class Conditions:
     accounts: int = 0
     listing_rate: float = 0.0
     listing_burst: float = 0.0
-    ledger_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,8 @@ class Seen:
     calls: Counter[str]
     throttled: Counter[str]
     policies_written: Counter[str]
-    items_updated: Counter[str]
+    scans: Counter[str]
+    pages: Counter[str]
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,14 @@ class StubProcess:
         """Change the latency alone."""
         self._control(json.dumps({"latency": seconds}).encode())
 
-    def age_rows(self, kind: Kind, accounts: int) -> None:
-        """Have the rows of the first accounts of a kind tell what was recorded long ago."""
-        self._control(json.dumps({"kind": kind, "ledger_rows": accounts}).encode())
+    def throttle(self, every: int) -> None:
+        """Throttle each so-manieth call from now on, none with 0."""
+        self._control(json.dumps({"throttle_every": every}).encode())
+
+    def put_rows(self, kind: Kind, count: int, *, start: int = 0, in_force: bool = True) -> None:
+        """Put the rows of accounts that were enrolled, and if `in_force`, published, long ago."""
+        rows = {"kind": kind, "start": start, "count": count, "in_force": in_force}
+        self._control(json.dumps({"rows": rows}).encode())
 
     def seen(self) -> Seen:
         """Read the counts."""

@@ -1,31 +1,63 @@
-"""The ledger's rows of accounts that were enrolled before."""
+"""The ledger's rows, and the update by which enroll writes one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from benchmarks.deployment import ENVIRON
 from benchmarks.stub.kinds import Kind, account_id
 from benchmarks.stub.tables import Item
 
-
-def ledger_rows(kind: Kind, count: int) -> tuple[str, Iterator[Item]]:
-    """Write the rows of so many accounts, for their table."""
-    return ENVIRON["LEDGER_TABLE"], (ledger_row(account_id(kind, number)) for number in range(count))
+_OF_PUBLISH = {"account_id", "in_force_since"}  # which enroll doesn't write
+_ABSENT = ("reason", "error", "failed_at")
 
 
-def ledger_row(account_id: str) -> Item:
-    """Write the row of an account that was enrolled before."""
+def ledger_rows(kind: Kind, numbers: Iterable[int], *, in_force: bool) -> tuple[str, Iterator[Item]]:
+    """Return the ledger's name and the rows of the accounts of these numbers, which are enrolled."""
+    return ENVIRON["LEDGER_TABLE"], (ledger_row(account_id(kind, number), in_force=in_force) for number in numbers)
+
+
+def ledger_row(account_id: str, *, in_force: bool = True) -> Item:
+    """Return the row of an account that was enrolled, and if `in_force`, published, long ago."""
     texts = {
         "account_id": account_id,
         "name": f"Account {account_id}",
         "outcome": "enrolled",
         "change": "none",
+        "access": "granted",
         "role_arn": f"arn:aws:iam::{account_id}:role/CrossAccountReadOnlyRole",
         "fingerprint": "0123456789abcdef",
-        "policy_name": "CrossAccountReadOnlyAccess",
         "trigger": "resync",
         "access_role": "OrganizationAccountAccessRole",
         "joined_at": "2024-01-01T00:00:00+00:00",
         "enrolled_at": "2024-01-02T00:00:00.000000+00:00",
         "updated_at": "2024-01-03T00:00:00.000000+00:00",
     }
-    return {**{name: {"S": text} for name, text in texts.items()}, "attempts": {"N": "0"}}
+    if in_force:
+        texts["in_force_since"] = "2024-01-02T00:00:10.000000+00:00"
+    return {**{name: {"S": text} for name, text in texts.items()}, "attempts": {"N": "0"}, "revision": {"N": "1"}}
+
+
+def row_update(account_id: str) -> dict[str, Any]:
+    """Return the request by which enroll writes the row of an account, whatever its revision."""
+    present = {name: value for name, value in ledger_row(account_id).items() if name not in _OF_PUBLISH}
+    return {
+        "TableName": ENVIRON["LEDGER_TABLE"],
+        "Key": {"account_id": {"S": account_id}},
+        "UpdateExpression": (
+            f"SET {', '.join(f'#{name} = :{name}' for name in present)} REMOVE {', '.join(f'#{name}' for name in _ABSENT)}"
+        ),
+        "ConditionExpression": "attribute_not_exists(#revision) OR NOT #revision > :read",
+        "ExpressionAttributeNames": {f"#{name}": name for name in (*present, *_ABSENT)},
+        "ExpressionAttributeValues": {f":{name}": value for name, value in present.items()} | {":read": {"N": "1000"}},
+    }
+
+
+def row_mark(account_id: str) -> dict[str, Any]:
+    """Return the request by which publish records that the access of an account is in force."""
+    return {
+        "TableName": ENVIRON["LEDGER_TABLE"],
+        "Key": {"account_id": {"S": account_id}},
+        "UpdateExpression": "SET in_force_since = :since",
+        "ConditionExpression": "attribute_exists(account_id)",
+        "ExpressionAttributeValues": {":since": {"S": "2024-01-02T00:00:10.000000+00:00"}},
+    }

@@ -23,23 +23,26 @@ class Stub:
         self.aws = Aws()
 
     def control(self, body: bytes) -> Answer:
-        """Begin anew with other settings, change one thing, or tell what was seen since."""
+        """Begin anew with other conditions, change the latency, put rows, or return what was seen since."""
         if not body:
             return raw_json(json.dumps(self.aws.seen()).encode())
         asked: dict[str, Any] = json.loads(body)
         self.latency = asked.get("latency", self.latency)
-        if set(asked) == {"latency"}:
-            return raw_json(b"{}")
-        kind = Kind(asked["kind"])
-        if set(asked) == {"kind", "ledger_rows"}:
-            self.aws.tables.put(*ledger_rows(kind, asked["ledger_rows"]))
-            return raw_json(b"{}")
+        if "throttle_every" in asked:
+            self.aws.throttle_every = asked["throttle_every"]
+        if "rows" in asked:
+            rows = asked["rows"]
+            numbers = range(rows["start"], rows["start"] + rows["count"])
+            self.aws.tables.put(*ledger_rows(Kind(rows["kind"]), numbers, in_force=rows["in_force"]))
+        elif "accounts" in asked:
+            self._begin(asked)
+        return raw_json(b"{}")
+
+    def _begin(self, asked: dict[str, Any]) -> None:
         rate = asked["listing_rate"]
         listing = Bucket(rate, asked["listing_burst"]) if rate else None
-        organization = Organization(kind, asked["accounts"], listing)
+        organization = Organization(Kind(asked["kind"]), asked["accounts"], listing)
         self.aws = Aws(throttle_every=asked["throttle_every"], organization=organization)
-        self.aws.tables.put(*ledger_rows(kind, asked["ledger_rows"]))
-        return raw_json(b"{}")
 
 
 class Connection(asyncio.Protocol):

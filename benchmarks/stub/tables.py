@@ -7,22 +7,23 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from benchmarks.stub.answer import Answer, Refusal, as_json, raw_json
+from benchmarks.stub.answer import Answer, Refusal, raw_json
 
 Item: TypeAlias = dict[str, dict[str, Any]]
 
 _PAGE = 1_000_000  # characters of a page of Scan ("Scanning tables in DynamoDB")
 _KEYS = ("account_id", "policy_name")
-_CLAUSES = re.compile(r"\b(SET|REMOVE)\b")
+_CLAUSES = re.compile(r"\b(SET|REMOVE|ADD)\b")
 _EXISTENCE = re.compile(r"attribute_(not_)?exists\((.+)\)")
 
 
 @dataclass(slots=True)
 class Tables:
-    """Keeps items as they were written, and counts how often each item of the source policy's table was placed or marked."""
+    """Keeps items as they were written, and counts how often each table was scanned, and by how many pages."""
 
     tables: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    updated: Counter[str] = field(default_factory=Counter)
+    scans: Counter[str] = field(default_factory=Counter)
+    pages: Counter[str] = field(default_factory=Counter)
 
     def put(self, table: str, items: Iterable[Item]) -> None:
         """Put items into a table."""
@@ -37,7 +38,6 @@ class Tables:
             "PutItem": self._put,
             "UpdateItem": self._update,
             "DeleteItem": self._delete,
-            "TransactWriteItems": self._transact,
         }.get(operation)
         if answering is None:
             raise Refusal("UnknownOperationException")
@@ -63,7 +63,9 @@ class Tables:
             size += len(items[last])
             last += 1
         following = b',"LastEvaluatedKey":{"page":{"N":"%d"}}' % last if last < len(items) else b""
-        return raw_json(b'{"Items":[' + b",".join(items[first:last]) + b"]" + following + b"}")
+        self.scans[content["TableName"]] += not first
+        self.pages[content["TableName"]] += 1
+        return raw_json(b'{"Items":[' + b",".join(_projected(content, items[first:last])) + b"]" + following + b"}")
 
     def _put(self, content: dict[str, Any]) -> Answer:
         table = self.tables.setdefault(content["TableName"], {})
@@ -80,21 +82,11 @@ class Tables:
         if not _holds(content, item):
             raise Refusal("ConditionalCheckFailedException")
         table[key] = _written(_updated(content, item))
-        self.updated[key] += 1
         return raw_json(b"{}")
 
     def _delete(self, content: dict[str, Any]) -> Answer:
         self.tables.get(content["TableName"], {}).pop(_key(content["Key"]), None)
         return raw_json(b"{}")
-
-    def _transact(self, content: dict[str, Any]) -> Answer:
-        updates = [each["Update"] for each in content["TransactItems"]]
-        for update in updates:
-            if not _holds(update, _read(self.tables.get(update["TableName"], {}).get(_key(update["Key"])))):
-                raise Refusal("TransactionCanceledException", CancellationReasons=[])
-        for update in updates:
-            self._update({name: value for name, value in update.items() if name != "ConditionExpression"})
-        return as_json({})
 
 
 def _key(item: Item) -> str:
@@ -109,19 +101,33 @@ def _read(written: bytes | None) -> Item:
     return json.loads(written) if written else {}
 
 
+def _projected(content: dict[str, Any], items: list[bytes]) -> Iterable[bytes]:
+    """Return the items with the attributes that the request asks for."""
+    if "ProjectionExpression" not in content:
+        return items
+    aliases = content.get("ExpressionAttributeNames", {})
+    names = [aliases.get(name, name) for name in content["ProjectionExpression"].split(", ")]
+    return (_written({name: item[name] for name in names if name in item}) for item in map(_read, items))
+
+
 def _holds(content: dict[str, Any], item: Item) -> bool:
     names = content.get("ExpressionAttributeNames", {})
     values = content.get("ExpressionAttributeValues", {})
 
     def holds(term: str) -> bool:
+        if term.startswith("NOT "):
+            return not holds(term.removeprefix("NOT "))
         existence = _EXISTENCE.fullmatch(term)
         if existence:
             return (names.get(existence[2], existence[2]) in item) is not bool(existence[1])
         name, comparison, value = term.split()
-        held = item.get(names.get(name, name))
+        held, given = item.get(names.get(name, name)), values[value]
         if comparison == "=":
-            return bool(held == values[value])
-        return held is not None and float(held["N"]) < float(values[value]["N"])
+            return bool(held == given)
+        if held is None or "N" not in held:
+            return False
+        difference = float(held["N"]) - float(given["N"])
+        return difference < 0 if comparison == "<" else difference > 0
 
     condition = content.get("ConditionExpression")
     return condition is None or any(map(holds, condition.split(" OR ")))
@@ -134,9 +140,14 @@ def _updated(content: dict[str, Any], item: Item) -> Item:
     _, *clauses = _CLAUSES.split(content["UpdateExpression"])
     for clause, parts in zip(clauses[::2], clauses[1::2], strict=True):
         for part in parts.split(","):
-            name, _, value = (each.strip() for each in part.partition("="))
             if clause == "SET":
-                updated[names.get(name, name)] = values[value]
+                name, value = part.split("=")
+                updated[names.get(name.strip(), name.strip())] = values[value.strip()]
+            elif clause == "ADD":
+                name, value = part.split()
+                name = names.get(name, name)
+                total = int(updated.get(name, {"N": "0"})["N"]) + int(values[value]["N"])
+                updated[name] = {"N": str(total)}
             else:
-                updated.pop(names.get(name, name), None)
+                updated.pop(names.get(part.strip(), part.strip()), None)
     return updated

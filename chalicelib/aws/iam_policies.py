@@ -45,11 +45,20 @@ class PolicyHeader:
 class IamPolicies:
     """Reads and writes shards: with the function's own role in the management account, with an access role in another source account."""
 
-    def __init__(self, settings: Settings, sessions: Sessions, client: "IAMClient") -> None:
-        """Take the client that signs for the account that the sessions have entered."""
+    def __init__(
+        self, settings: Settings, sessions: Sessions, client: "IAMClient", before_write: Callable[[], None]
+    ) -> None:
+        """Take the client that signs for the account that the sessions have entered, and what is called before each write."""
         self._settings = settings
         self._sessions = sessions
         self._client = client
+        self._before_write = before_write
+
+    @property
+    def _writer(self) -> "IAMClient":
+        """The client, for one call that writes: raises if it must not begin."""
+        self._before_write()
+        return self._client
 
     @contextmanager
     def _entered(self, doing: str, powers: Callable[[Settings], Document] = source_policy_read) -> Iterator[None]:
@@ -124,14 +133,14 @@ class IamPolicies:
             for principal_arn in sorted(observed.attached):
                 self._detach(arn, parse_principal(principal_arn))
             for version_id in self._versions(arn, default=False):
-                self._client.delete_policy_version(PolicyArn=arn, VersionId=version_id)
-            self._client.delete_policy(PolicyArn=arn)
+                self._writer.delete_policy_version(PolicyArn=arn, VersionId=version_id)
+            self._writer.delete_policy(PolicyArn=arn)
 
     def _delete_unseen(self, arn: str) -> None:
         """Delete a policy that was created a moment ago and that IAM doesn't show yet."""
         with self._entered(f"deleting {arn}", source_policy_delete):
             try:
-                self._client.delete_policy(PolicyArn=arn)
+                self._writer.delete_policy(PolicyArn=arn)
             except ClientError as error:
                 if error_code(error) == "DeleteConflict":
                     message = f"{arn} was created a moment ago, and IAM doesn't show it yet: it is retried"
@@ -207,7 +216,7 @@ class IamPolicies:
     def _create(self, name: str, document: Document) -> str:
         tags = self._settings.ownership_tags
         try:
-            answer = self._client.create_policy(
+            answer = self._writer.create_policy(
                 PolicyName=name,
                 PolicyDocument=document.text,
                 Description="Lets the source principals assume the member roles; kept by Rolecall",
@@ -227,7 +236,7 @@ class IamPolicies:
 
     def _tag(self, arn: str) -> None:
         tags = self._settings.ownership_tags
-        self._client.tag_policy(PolicyArn=arn, Tags=[{"Key": key, "Value": value} for key, value in tags.items()])
+        self._writer.tag_policy(PolicyArn=arn, Tags=[{"Key": key, "Value": value} for key, value in tags.items()])
 
     def _write_version(self, arn: str, document: Document) -> str:
         try:
@@ -239,7 +248,7 @@ class IamPolicies:
         return self._create_version(arn, document)
 
     def _create_version(self, arn: str, document: Document) -> str:
-        answer = self._client.create_policy_version(PolicyArn=arn, PolicyDocument=document.text, SetAsDefault=True)
+        answer = self._writer.create_policy_version(PolicyArn=arn, PolicyDocument=document.text, SetAsDefault=True)
         return answer["PolicyVersion"]["VersionId"]
 
     def _prune(self, arn: str) -> None:
@@ -252,7 +261,7 @@ class IamPolicies:
     def _delete_version(self, arn: str, version_id: str) -> bool:
         """Delete a version, or return False if it is gone, or the default: the list that named it was out of date."""
         try:
-            self._client.delete_policy_version(PolicyArn=arn, VersionId=version_id)
+            self._writer.delete_policy_version(PolicyArn=arn, VersionId=version_id)
         except ClientError as error:
             if error_code(error) not in {"NoSuchEntity", "DeleteConflict"}:
                 raise
@@ -262,9 +271,9 @@ class IamPolicies:
     def _attach(self, arn: str, principal: Principal) -> None:
         try:
             if principal.kind == "role":
-                self._client.attach_role_policy(RoleName=principal.name, PolicyArn=arn)
+                self._writer.attach_role_policy(RoleName=principal.name, PolicyArn=arn)
             else:
-                self._client.attach_user_policy(UserName=principal.name, PolicyArn=arn)
+                self._writer.attach_user_policy(UserName=principal.name, PolicyArn=arn)
         except ClientError as error:
             if error_code(error) == "NoSuchEntity" and "attachable" not in str(error):
                 raise self._no_principal(principal) from error
@@ -273,9 +282,9 @@ class IamPolicies:
     def _detach(self, arn: str, principal: Principal) -> None:
         try:
             if principal.kind == "role":
-                self._client.detach_role_policy(RoleName=principal.name, PolicyArn=arn)
+                self._writer.detach_role_policy(RoleName=principal.name, PolicyArn=arn)
             else:
-                self._client.detach_user_policy(UserName=principal.name, PolicyArn=arn)
+                self._writer.detach_user_policy(UserName=principal.name, PolicyArn=arn)
         except ClientError as error:
             if error_code(error) != "NoSuchEntity":
                 raise

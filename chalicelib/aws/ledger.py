@@ -116,12 +116,16 @@ class Ledger:
         An enroll that is at work on the account finds another revision, and looks again.
         """
         change = "SET retirement_requested_at = :moment" if moment else "REMOVE retirement_requested_at"
-        return self._update(
-            account_id,
-            f"{change} ADD revision :one",
-            "attribute_exists(account_id)",
-            values={":one": 1} | ({":moment": moment} if moment else {}),
-        )
+        values: dict[str, Any] = {":one": 1} | ({":moment": moment} if moment else {})
+        condition = "attribute_exists(account_id)"
+        try:
+            return self._update(account_id, f"{change} ADD revision :one", condition, values=values)
+        except ClientError as error:
+            if error_code(error) != "ValidationException":
+                raise
+        # Somebody edited the revision, which is no number.
+        change = f"{change}, revision = :one" if moment else f"SET revision = :one {change}"
+        return self._update(account_id, change, condition, values=values)
 
     def set_in_force(self, account_id: AccountId, since: str | None) -> None:
         """Record since when the source policy grants an account, or that it doesn't; a row that is gone stays so."""

@@ -60,6 +60,11 @@ def publish_config(threads: int) -> Config:
     )
 
 
+def invoke_config() -> Config:
+    """Return the configuration of the client that waits for a run of publish, whose function is stopped after 120 seconds."""
+    return client_config(1).merge(Config(retries={"mode": "standard", "total_max_attempts": 1}, read_timeout=130))
+
+
 def client_config(threads: int) -> Config:
     """Return the configuration of a client that some threads use at once; botocore retries throttled calls."""
     return Config(

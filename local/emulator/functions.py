@@ -81,6 +81,18 @@ def _in_turns(execute: Callable[..., Any]) -> Callable[..., Any]:
     return take_turns
 
 
+def kill(function: str) -> None:
+    """Kill the processes that run a function now, as where Lambda loses a host; a ValueError says that none runs."""
+    with lambda_runtime._lock:
+        pools = [pool for key, pool in lambda_runtime._workers.items() if key.split(":")[-2] == function]
+        busy = [worker for pool in pools for worker in pool if worker.in_use]
+    if not busy:
+        message = f"{function} does not run"
+        raise ValueError(message)
+    for worker in busy:
+        worker._proc.kill()
+
+
 def _once_idle(invalidate: Callable[..., None]) -> Callable[..., None]:
     """On AWS, invocations that run while their function changes end as they would have."""
 

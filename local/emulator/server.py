@@ -57,6 +57,7 @@ _CONTROLS: dict[str, Callable[..., None]] = {
     "skip_delays": sqs.skip_delays,
     "age_metrics": metrics.age_metrics,
     "fire": schedules.fire,
+    "kill": functions.kill,
 }
 
 

@@ -13,6 +13,7 @@ class Switches:
     hidden_accounts: list[str] = field(default_factory=list)
     move_seconds: float = 0.1
     throttle_every: int = 0
+    iam_seconds: float = 0.0
 
 
 SWITCHES = Switches()

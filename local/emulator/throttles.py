@@ -1,5 +1,6 @@
-"""Throttling: the functions' own calls may be refused now and then, as AWS does to those who call often."""
+"""Throttling and slow answers: the functions' own calls may be refused now and then, and IAM may take its time."""
 
+import asyncio
 import itertools
 import sys
 from collections.abc import Callable
@@ -33,6 +34,8 @@ def _throttled(handle_request: Callable[..., Any], service: str, refusal: Callab
         if SWITCHES.throttle_every and ours and next(_calls) % SWITCHES.throttle_every == 0:
             print(f"throttled {service}", file=sys.stderr, flush=True)
             return refusal()
+        if ours and service == "iam":
+            await asyncio.sleep(SWITCHES.iam_seconds)
         return await handle_request(method, path, headers, body, query)
 
     return handle

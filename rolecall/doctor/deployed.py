@@ -1,4 +1,4 @@
-"""Whether what was deployed is there and switched on: functions, rule, queue's mapping, schedules, log groups."""
+"""Whether what was deployed is there and switched on: functions, rule, queues' mappings, schedules, log groups."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,10 @@ from rolecall.doctor.finding import Check, Finding, cant_tell, ok, wrong
 from rolecall.doctor.patient import Patient
 from rolecall.errors import NotDeployedError, WrongSettingsError
 
-FUNCTIONS = ("on_account_event", "enroll", "backfill", "rerun", "resync", "retire", "freeze")
+FUNCTIONS = ("on_account_event", "enroll", "publish", "backfill", "rerun", "resync", "retire", "freeze")
+CONSUMERS = {"accounts": "enroll", "publish.fifo": "publish"}
+"""The function that consumes each queue."""
+
 SCHEDULES = {"resync": "resync", "discovery": "resync", "rerun": "rerun"}
 """The function that each scheduled rule invokes."""
 
@@ -96,22 +99,29 @@ def _judged_rule(patient: Patient, rule: str, function: str) -> Finding:
     return judge_rule(name, described, targets, patient.stage.function(function), patient)
 
 
-def judge_mapping(mappings: Sequence[dict[str, Any]], queue: str, patient: Patient) -> Finding:
-    """Judge what hands the queue's messages to the worker."""
+def judge_mapping(mappings: Sequence[dict[str, Any]], queue: str, function: str, patient: Patient) -> Finding:
+    """Judge the event source mapping that invokes a function with a queue's messages."""
     for mapping in mappings:
         if mapping["EventSourceArn"].endswith(f":{queue}"):
             if mapping["State"] in {"Enabled", "Enabling", "Updating", "Creating"}:
-                return ok(f"{queue} is handed to {patient.stage.function('enroll')}")
+                return ok(f"{queue} invokes {patient.stage.function(function)}")
             return wrong(
-                f"nothing is taken off {queue}: its event source mapping is {mapping['State']}",
+                f"{queue} is not consumed: its event source mapping is {mapping['State']}",
                 patient.aws(f"lambda update-event-source-mapping --uuid {mapping['UUID']} --enabled"),
             )
-    return wrong(f"nothing is taken off {queue}: there is no event source mapping", patient.deploy())
+    return wrong(f"{queue} is not consumed: there is no event source mapping", patient.deploy())
 
 
-def _mapping(patient: Patient) -> Finding:
-    answer = patient.stage.client("lambda").list_event_source_mappings(FunctionName=patient.stage.function("enroll"))
-    return judge_mapping(answer["EventSourceMappings"], f"rolecall-{patient.stage.name}-accounts", patient)
+def _mappings(patient: Patient) -> Finding:
+    client = patient.stage.client("lambda")
+    found = []
+    for queue, function in CONSUMERS.items():
+        answer = client.list_event_source_mappings(FunctionName=patient.stage.function(function))
+        judged = judge_mapping(answer["EventSourceMappings"], patient.stage.function(queue), function, patient)
+        if judged.mend is not None:
+            return judged
+        found.append(judged.saw)
+    return ok(", ".join(found))
 
 
 def judge_logs(retention: Mapping[str, int | None], groups: Sequence[str], patient: Patient) -> Finding:
@@ -139,7 +149,7 @@ CHECKS = (
     Check(name="stage", look=_stage, permissions=("lambda:GetFunctionConfiguration",), of_stage=False),
     Check(name="functions", look=_functions, permissions=("lambda:GetFunction",)),
     Check(name="rule", look=_rule, permissions=("events:DescribeRule", "events:ListTargetsByRule")),
-    Check(name="queue mapping", look=_mapping, permissions=("lambda:ListEventSourceMappings",)),
+    Check(name="queue mappings", look=_mappings, permissions=("lambda:ListEventSourceMappings",)),
     Check(name="schedules", look=_schedules, permissions=("events:DescribeRule", "events:ListTargetsByRule")),
     Check(name="logs", look=_logs, permissions=("logs:DescribeLogGroups",)),
 )

@@ -5,8 +5,8 @@ from typing import Any
 
 from chalicelib.accounts import LedgerRow
 from chalicelib.arns import AccountId
-from chalicelib.aws.shards import Snapshot
 from chalicelib.settings import Settings
+from chalicelib.source_policy import Records
 from rolecall.regions import EVENT_REGIONS
 from rolecall.stage import Stage, told
 
@@ -61,9 +61,9 @@ class Patient:
         return self.stage.rows()
 
     @cached_property
-    def shards(self) -> Snapshot:
-        """The source policy as it should be."""
-        return self.stage.shards()
+    def records(self) -> Records:
+        """The source-policy table."""
+        return self.stage.records()
 
     @cached_property
     def account_summary(self) -> dict[str, int]:

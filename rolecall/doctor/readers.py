@@ -3,14 +3,14 @@
 from collections.abc import Collection, Iterable, Iterator
 from fnmatch import fnmatchcase
 
-from chalicelib.accounts import LedgerRow
 from chalicelib.arns import Principal
 from chalicelib.errors import Reason, SettingsError
 from chalicelib.member_role import check_sizes, trust_document
 from chalicelib.settings import Settings
-from chalicelib.source_policy import Shard, capacity
+from chalicelib.source_policy import Records, capacity
 from rolecall.doctor.finding import Check, Finding, cant_tell, ok, wrong
 from rolecall.doctor.patient import Patient
+from rolecall.reasons import REMEDY
 
 _ROLE_NAME_QUOTA = 64  # "IAM and AWS STS quotas"
 _RESERVED = "/aws-reserved/sso.amazonaws.com/"
@@ -27,22 +27,19 @@ def judge_principals(settings: Settings, found: Collection[str], deploy: str) ->
     return ok(_listed(principal.arn for principal in settings.source_principals))
 
 
-def judge_principals_elsewhere(settings: Settings, rows: Iterable[LedgerRow], shards: Collection[Shard]) -> Finding:
-    """Judge by what the worker, which may look into the source account, has written down."""
+def judge_principals_elsewhere(settings: Settings, records: Records) -> Finding:
+    """Judge by what publish, which may read the source account, has recorded."""
     source = settings.source_account_id
-    for row in rows:
-        if row.reason is Reason.NO_SOURCE_PRINCIPAL:
-            return wrong(
-                f"the worker found none in the source account {source}: {row.error}",
-                f"rolecall rerun {row.account_id}, once it is there",
-            )
-    attached: set[str] = set().union(*(shard.attached for shard in shards))
+    problem = records.status.principals if records.status else None
+    if problem is not None:
+        return wrong(f"publish can't attach in the source account {source}: {problem.error}", REMEDY[problem.reason])
+    attached = frozenset[str]().union(*(record.attached for record in records.shards))
     if attached.issuperset(principal.arn for principal in settings.attachable_principals) and attached:
         return ok(
-            f"{_listed(sorted(attached))}: the worker attached the source policy there, in the source account {source}"
+            f"{_listed(sorted(attached))}: publish attached the source policy there, in the source account {source}"
         )
     return cant_tell(
-        f"these credentials can't look into the source account {source}",
+        f"these credentials can't read the source account {source}",
         f"aws iam get-role --role-name {settings.source_principals[0].name or '…'}, with credentials of account {source}",
     )
 
@@ -50,7 +47,7 @@ def judge_principals_elsewhere(settings: Settings, rows: Iterable[LedgerRow], sh
 def _principals(patient: Patient) -> Finding:
     settings = patient.settings
     if settings.source_account_id != patient.account_id:
-        return judge_principals_elsewhere(settings, patient.rows, patient.shards.shards)
+        return judge_principals_elsewhere(settings, patient.records)
     found = {arn for principal in settings.source_principals for arn in _arns(patient, principal)}
     return judge_principals(settings, found, patient.deploy("SourcePrincipalArns=…"))
 
@@ -92,10 +89,10 @@ def judge_attachments(
 
 
 def _attachments(patient: Patient) -> Finding:
-    settings, shards = patient.settings, patient.shards.shards
+    settings, shards = patient.settings, patient.records.shards
     if settings.source_account_id != patient.account_id:
-        return _judged_elsewhere(settings, patient.rows, shards)
-    names = [shard.name for shard in shards if shard.written] or [settings.source_policy_name]
+        return judge_room_elsewhere(settings, patient.records)
+    names = [shard.name for shard in shards if shard.versions] or [settings.source_policy_name]
     findings = []
     for principal in settings.source_principals:
         if principal.kind == "root":
@@ -105,7 +102,7 @@ def _attachments(patient: Patient) -> Finding:
             return cant_tell(f"there is no {principal.arn} to attach to", patient.deploy("SourcePrincipalArns=…"))
         quota = patient.account_summary[f"AttachedPoliciesPer{principal.kind.title()}Quota"]
         findings.append(judge_attachments(principal, attached, names, quota, settings))
-        missing = [shard.name for shard in shards if shard.written and shard.name not in attached]
+        missing = [shard.name for shard in shards if shard.versions and shard.name not in attached]
         if missing and findings[-1].mend is None:
             findings.append(_unattached(principal, missing, patient))
     bad = [finding for finding in findings if finding.mend is not None]
@@ -122,17 +119,15 @@ def _unattached(principal: Principal, missing: list[str], patient: Patient) -> F
     )
 
 
-def _judged_elsewhere(settings: Settings, rows: Iterable[LedgerRow], shards: Collection[Shard]) -> Finding:
-    source = settings.source_account_id
-    for row in rows:
-        if row.reason is Reason.QUOTA:
-            return wrong(
-                f"the worker met a quota in the source account {source}: {row.error}",
-                f"rolecall rerun {row.account_id}, once there is room",
-            )
-    if shards:
-        return ok(f"the worker has met no quota in the source account {source}")
-    return cant_tell(f"nothing is written in the source account {source} yet", "rolecall backfill")
+def judge_room_elsewhere(settings: Settings, records: Records) -> Finding:
+    """Judge whether the source principals have room, by what publish has recorded."""
+    source, status = settings.source_account_id, records.status
+    if status is None or status.looked_at is None:
+        return cant_tell(f"publish has not read the source account {source} yet", "rolecall resync")
+    if status.blocked and status.blocked.reason is Reason.QUOTA:
+        return wrong(f"the source account {source}: {status.blocked.error}", REMEDY[Reason.QUOTA])
+    written = sum(bool(record.versions) for record in records.shards)
+    return ok(f"{written} of {status.room} shards that fit in the source account {source} are written")
 
 
 def _attached(patient: Patient, principal: Principal) -> list[str] | None:
@@ -178,7 +173,7 @@ CHECKS = (
         look=_attachments,
         permissions=(
             *("iam:ListAttachedRolePolicies", "iam:ListAttachedUserPolicies", "iam:GetAccountSummary"),
-            *("dynamodb:Scan", "dynamodb:GetItem"),
+            "dynamodb:Scan",
         ),
     ),
     Check(name="sizes", look=_sizes, permissions=("iam:GetAccountSummary",)),

@@ -1,39 +1,46 @@
-"""Whether work gets done, and somebody hears where it doesn't: queues, alarms, their topic, and the freeze."""
+"""Whether work is done and problems are reported: queues, alarms, their topic, publishing, and the freeze."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from chalicelib.aws.shards import Snapshot
+from chalicelib.settings import Settings
+from chalicelib.source_policy import Records
 from rolecall.doctor.finding import Check, Finding, cant_tell, ok, wrong
 from rolecall.doctor.patient import Patient
+from rolecall.source_policy import RESTORE, UNKNOWN, read_source_policy
 from rolecall.stage import Queue
 
 ALARMS = (
-    *("dead-letters", "accounts-need-attention", "queue-age", "function-errors", "invocations-turned-away"),
-    *("rules-failed", "source-policy-full", "resync-missing", "source-policy-pending", "enrollment-slow"),
+    *("dead-letters", "accounts-need-attention", "queue-age", "function-errors", "invocations-throttled"),
+    *("rules-failed", "source-policy-full", "resync-missing", "publishing-blocked", "access-slow"),
 )
 """Each is a heading of docs/runbook.md."""
 
 
+_LEFT = {
+    "accounts-dlq": (
+        "accounts that were never finished",
+        "rolecall rerun, once docs/runbook.md#dead-letters is followed",
+    ),
+    "publish-dlq.fifo": (
+        "publish failed again and again, and the next run does all of it",
+        "rolecall status, for why; then rolecall rerun: docs/runbook.md#dead-letters",
+    ),
+    "events-dlq": ("events that could not be handled", "docs/runbook.md#dead-letters"),
+}
+"""What messages in each dead-letter queue mean, and what to do."""
+
+
 def judge_queues(queues: Sequence[Queue]) -> Finding:
     """Judge how many messages each queue holds."""
-    held = {queue.name: queue.visible + queue.in_flight + queue.delayed for queue in queues}
-    if held["accounts-dlq"]:
-        return wrong(
-            f"accounts-dlq is not empty ({held['accounts-dlq']}): work that never finished",
-            "rolecall rerun, once what docs/runbook.md#dead-letters tells is mended",
-        )
-    if held["events-dlq"]:
-        return wrong(
-            f"events-dlq is not empty ({held['events-dlq']}): events that nobody could handle",
-            "docs/runbook.md#dead-letters",
-        )
-    if held["accounts"]:
-        return cant_tell(
-            f"the queue is not empty ({held['accounts']}): accounts are being worked on",
-            "rolecall doctor, once rolecall status tells that none is",
-        )
-    return ok("the queue and both dead-letter queues are empty")
+    for queue in queues:
+        if queue.total and queue.name in _LEFT:
+            means, mend = _LEFT[queue.name]
+            return wrong(f"{queue.name} is not empty ({queue.total}): {means}", mend)
+    working = [f"{queue.name} ({queue.total})" for queue in queues if queue.total]
+    if working:
+        return cant_tell(f"work is under way: {', '.join(working)}", "rolecall doctor, once rolecall status shows none")
+    return ok("the queues and their dead-letter queues are empty")
 
 
 def judge_alarms(alarms: Mapping[str, dict[str, Any]], topic_arn: str, deploy: str) -> Finding:
@@ -75,15 +82,44 @@ def judge_topic(subscriptions: Sequence[dict[str, Any]] | None, topic_arn: str, 
     )
 
 
-def judge_freeze(shards: Snapshot) -> Finding:
-    """Judge whether the readers may read at all."""
-    if shards.stopped:
+def judge_source_policy(records: Records, settings: Settings) -> Finding:
+    """Judge by its records whether the source policy can be published."""
+    state = read_source_policy(records, settings)
+    if state.lost:
+        return wrong(f"records are lost in the source-policy table: {', '.join(state.lost)}", RESTORE)
+    if state.uninstalled:
+        return ok("nothing is left to publish")
+    if not state.known:
+        return cant_tell(f"not known yet: {UNKNOWN}", "rolecall resync")
+    if state.blocked and state.remedy:
+        return wrong(f"publishing is blocked: {state.blocked.reason}: {state.blocked.error}", state.remedy)
+    for shard in state.shards:
+        if shard.error:
+            return wrong(f"{shard.policy_name}: {shard.error.error}", f"docs/runbook.md#{shard.error.reason}")
+    if state.scope_problem:
+        return wrong(state.scope_problem.error, "docs/runbook.md#quota; then rolecall resync")
+    unfinished = [shard.policy_name for shard in state.shards if shard.unfinished]
+    if unfinished:
+        return cant_tell(f"{', '.join(unfinished)}: not written completely", "rolecall doctor, again in a minute")
+    room = "" if state.room is None else f" of {state.room} that fit"
+    verified = f"{state.verified_at:%Y-%m-%d %H:%M}" if state.verified_at else "never"
+    return ok(f"shards: {len(state.shards)}{room}; all verified: {verified}")
+
+
+def judge_freeze(records: Records, settings: Settings) -> Finding:
+    """Judge whether the source principals may open sessions."""
+    state = read_source_policy(records, settings)
+    if state.uninstalling:
         return wrong(
-            "enrolling is stopped, since an uninstall was begun",
-            "rolecall uninstall to end it, or rolecall backfill to call it off",
+            "no account is enrolled, since an uninstall was begun",
+            "rolecall uninstall to finish it, or rolecall backfill to stop it",
         )
-    if any(shard.frozen for shard in shards.shards):
-        return wrong("the readers are denied every new session", "rolecall unfreeze")
+    if state.frozen and state.freeze_in_force:
+        return wrong("every new session is denied", "rolecall unfreeze")
+    if state.frozen:
+        return wrong("a freeze was requested and is not in force", "rolecall freeze")
+    if not state.freeze_in_force:
+        return wrong("an unfreeze was requested and is not in force", "rolecall unfreeze")
     return ok("not frozen")
 
 
@@ -118,8 +154,13 @@ CHECKS = (
     Check(name="alarms", look=_alarms, permissions=("cloudwatch:DescribeAlarms",)),
     Check(name="alarm topic", look=_topic, permissions=("sns:ListSubscriptionsByTopic",)),
     Check(
+        name="source policy",
+        look=lambda patient: judge_source_policy(patient.records, patient.settings),
+        permissions=("dynamodb:Scan",),
+    ),
+    Check(
         name="freeze",
-        look=lambda patient: judge_freeze(patient.shards),
-        permissions=("dynamodb:Scan", "dynamodb:GetItem"),
+        look=lambda patient: judge_freeze(patient.records, patient.settings),
+        permissions=("dynamodb:Scan",),
     ),
 )

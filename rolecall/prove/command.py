@@ -16,6 +16,7 @@ from rolecall.prove.proving import Proving
 from rolecall.prove.reader import Reader
 from rolecall.prove.show import Evidence, document, show
 from rolecall.prove.subjects import subjects
+from rolecall.source_policy import freeze_state
 from rolecall.stage import Stage
 
 
@@ -39,7 +40,7 @@ def gather(stage: Stage, reader: Reader, *, accounts: list[str], sample: int | N
             f"name a profile of {expected} by --reader"
         )
     chosen = subjects(settings, stage.rows(), stage.accounts(), named=accounts, sample=sample)
-    frozen = any(shard.frozen for shard in stage.shards().shards)
+    frozen, _ = freeze_state(stage.records(), settings)
     began = datetime.now(UTC)
     with _progress(len(chosen)) as progress:
         tried = list(progress.track(Proving(settings, reader).tried(chosen), total=len(chosen), description="proving"))

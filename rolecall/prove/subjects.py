@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from chalicelib.accounts import Account, LedgerRow, Outcome
+from chalicelib.accounts import Account, LedgerRow, Outcome, shown_outcome
 from chalicelib.arns import AccountId, is_account_id, role_arn
 from chalicelib.settings import Settings
 from rolecall.errors import CommandError
@@ -23,7 +23,7 @@ def subjects(
 ) -> list[Subject]:
     """List the accounts that are tried: those named, else all, or a random sample of each kind; enrolled ones come first.
 
-    An account that fails but is still in the source policy is neither, and is tried only where it is named: as an enrolled one.
+    An account that fails or is pending, but may have access, is neither, and is tried only if it is named: as an enrolled one.
     """
     for account_id in named:
         if not is_account_id(account_id):
@@ -57,11 +57,11 @@ def _claims(settings: Settings) -> Iterator[Claim]:
 
 
 def _is_enrolled(row: LedgerRow | None) -> bool:
-    return row is not None and row.outcome is Outcome.ENROLLED
+    return row is not None and shown_outcome(row)[0] is Outcome.ENROLLED
 
 
 def _is_reachable(row: LedgerRow | None) -> bool:
-    return row is not None and (row.policy_name is not None or row.outcome is Outcome.ENROLLED)
+    return row is not None and (row.in_force_since is not None or row.outcome is Outcome.ENROLLED)
 
 
 def _some(account_ids: list[AccountId], count: int) -> list[AccountId]:
@@ -80,7 +80,8 @@ def _subjects(
         row = known.get(account_id)
         standing = "not in the ledger"
         if row is not None:
-            standing = f"{row.outcome}: {row.reason}" if row.reason else str(row.outcome)
+            outcome, reason = shown_outcome(row)
+            standing = f"{outcome}: {reason}" if reason else str(outcome)
         elif account_id not in names:
             standing = "not in the organization"
         yield Subject(

@@ -10,7 +10,7 @@ import pytest
 from cfnlint.api import lint
 from samtranslator.yaml_helper import yaml_parse
 
-from chalicelib import member_role, source_policy
+from chalicelib import session_policies
 from chalicelib.settings import Settings
 from deploy.intrinsics import resolve
 from tests.conftest import ROOT
@@ -91,8 +91,12 @@ def _narrow(**given: Any) -> list[dict[str, Any]]:
 def test_the_narrow_role_allows_what_an_enrollment_and_a_retirement_call_and_nothing_else(boundary: str | None) -> None:
     settings = _settings(permissions_boundary_arn=boundary) if boundary else _settings()
     documents = [
-        write(settings, _ACCOUNT)
-        for write in (member_role.session_document, member_role.removing_document, member_role.looking_document)
+        build(settings, _ACCOUNT)
+        for build in (
+            session_policies.member_role_write,
+            session_policies.member_role_delete,
+            session_policies.member_role_read,
+        )
     ]
     needed = set().union(*(_allowed(document.content["Statement"]) for document in documents))
     assert _allowed(_narrow(PermissionsBoundaryArn=boundary or "")) == needed
@@ -100,8 +104,12 @@ def test_the_narrow_role_allows_what_an_enrollment_and_a_retirement_call_and_not
 
 def _in_the_source_account(settings: Settings) -> set[Any]:
     documents = (
-        write(settings)
-        for write in (source_policy.looking_document, source_policy.session_document, source_policy.removing_document)
+        build(settings)
+        for build in (
+            session_policies.source_policy_read,
+            session_policies.source_policy_write,
+            session_policies.source_policy_delete,
+        )
     )
     return set().union(*(_allowed(document.content["Statement"]) for document in documents))
 
@@ -154,7 +162,8 @@ def test_the_protection_covers_every_change_of_a_member_role_and_lets_rolecall_t
     text = (ROOT / "docs/scp-protect-member-role.json").read_text()
     roles, sessions = json.loads(text)["Statement"]
     settings = _settings(permissions_boundary_arn=_BOUNDARY)
-    documents = [write(settings, _ACCOUNT) for write in (member_role.session_document, member_role.removing_document)]
+    written = (session_policies.member_role_write, session_policies.member_role_delete)
+    documents = [build(settings, _ACCOUNT) for build in written]
     ours = {action for document in documents for action, _ in _allowed(document.content["Statement"])}
     changes = {action for action in ours if not action.startswith(("iam:Get", "iam:List"))}
     for statement in (roles, sessions):

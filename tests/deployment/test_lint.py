@@ -10,7 +10,7 @@ import pytest
 from cfnlint.api import lint
 from cfnlint.config import ManualArgs
 
-from chalicelib import member_role, source_policy
+from chalicelib import member_role, session_policies, source_policy
 from chalicelib.arns import AccountId
 from chalicelib.settings import Scope, Settings
 from deploy.intrinsics import resolve
@@ -55,17 +55,19 @@ def test_the_documents_that_the_code_writes_are_clean(template: dict[str, Any], 
     boundary = f"arn:{deployment.place.partition}:iam::{{account_id}}:policy/Boundary"
     settings = replace(Settings.from_env(environment), permissions_boundary_arn=boundary)
     account = AccountId("444455556666")
-    shard = source_policy.Shard(name=settings.source_policy_name, accounts=frozenset({account}))
+    contents = [
+        source_policy.ShardContent(accounts=frozenset({account}), frozen=True),
+        source_policy.ShardContent(excluded=frozenset({account}), scope=Scope.ORGANIZATION, frozen=True),
+    ]
     written = [
         member_role.deny_document(),
-        member_role.session_document(settings, account),
-        source_policy.looking_document(settings),
-        source_policy.session_document(settings),
-        source_policy.removing_document(settings),
-        *(
-            source_policy.document(replace(settings, source_policy_scope=scope), shard, "o-abcdefghij")
-            for scope in Scope
-        ),
+        session_policies.member_role_read(settings, account),
+        session_policies.member_role_write(settings, account),
+        session_policies.member_role_delete(settings, account),
+        session_policies.source_policy_read(settings),
+        session_policies.source_policy_write(settings),
+        session_policies.source_policy_delete(settings),
+        *(source_policy.document(settings, content, "o-abcdefghij") for content in contents),
     ]
     assert [_policy_findings(document.content) for document in written] == [[]] * len(written)
 

@@ -28,10 +28,23 @@ class Call:
 
     def is_denied(self, organization: LocalOrganization, session: Credentials, why: str, **values: str) -> None:
         """Make the call and see it denied, for want of a permission in what `why` names."""
+        with pytest.raises(ClientError, match=rf"not authorized to perform: {self.action} .* because no {why} allows"):
+            self._make(organization, session, values)
+
+    def is_allowed(self, organization: LocalOrganization, session: Credentials, **values: str) -> bool:
+        """Make the call, and return whether it was allowed."""
+        try:
+            self._make(organization, session, values)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in {"AccessDenied", "AccessDeniedException"}:
+                raise
+            return False
+        return True
+
+    def _make(self, organization: LocalOrganization, session: Credentials, values: Mapping[str, str]) -> None:
         client = organization.client(self.action.partition(":")[0], credentials=session)
         arguments = {key: _filled(value, values) for key, value in self.arguments.items()}
-        with pytest.raises(ClientError, match=rf"not authorized to perform: {self.action} .* because no {why} allows"):
-            getattr(client, self.method)(**arguments)
+        getattr(client, self.method)(**arguments)
 
 
 _DOCUMENTS = (ANYTHING, ANYBODY)

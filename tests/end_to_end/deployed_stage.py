@@ -6,6 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from chalicelib.accounts import LedgerRow, Outcome, shown_outcome
+from chalicelib.errors import Reason
 from chalicelib.settings import Settings
 from local.organization import LocalOrganization
 from local.waiting import until
@@ -25,7 +27,7 @@ class Deploy(Protocol):
 class Stage:
     organization: LocalOrganization
     name: str
-    _handed_back: int = field(default=0, init=False)
+    _retried: dict[str, int] = field(default_factory=dict, init=False)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -66,11 +68,11 @@ class Stage:
     def settled(
         self, account_id: str, outcome: str, reason: str | None = None, *, hurrying: bool = True
     ) -> dict[str, Any]:
-        """Wait until the ledger says where an account stands; the delays of messages handed back are skipped, or waited for."""
+        """Wait until an account is shown with an outcome; unless `hurrying` is off, the delays of retried messages are skipped."""
 
         def found() -> dict[str, Any] | None:
             row = self.row(account_id)
-            if row is not None and (row["outcome"], row.get("reason")) == (outcome, reason):
+            if row is not None and shown(row) == (outcome, reason):
                 return row
             if hurrying:
                 self.hurry()
@@ -82,13 +84,24 @@ class Stage:
             raise AssertionError(f"{error}; its row: {self.row(account_id)}") from error
 
     def hurry(self) -> None:
-        """Skip all delays if messages were handed back since the last time; those that are worked on come again, too."""
-        handed_back = len(
-            [line for line in self.log() if line.get("retry") or line.get("message") == "message refused"]
-        )
-        if handed_back > self._handed_back:
-            self._handed_back = handed_back
-            self.organization.skip_delays(f"rolecall-{self.name}-accounts")
+        """Skip all delays if messages were retried since the last time; those that are being processed come again, too."""
+        for queue, function in (("accounts", "enroll"), ("publish.fifo", "publish")):
+            retried = sum(map(_is_retried, self.log(function)))
+            if retried > self._retried.get(queue, 0):
+                self._retried[queue] = retried
+                self.organization.skip_delays(f"rolecall-{self.name}-{queue}")
+
+    def idle(self) -> None:
+        """Wait until every message is finished or in a dead-letter queue; the delays of retried messages are skipped."""
+
+        def found() -> bool:
+            # In this order: enroll asks for a run of publish before its own message is finished.
+            if self.waiting() == 0 and self.waiting("publish.fifo") == 0:
+                return True
+            self.hurry()
+            return False
+
+        until(found, f"the queues of stage {self.name} are empty", PATIENCE)
 
     def passed(self, account_id: str, times: int = 1) -> list[dict[str, Any]]:
         """Wait until so many passes over an account are in the log."""
@@ -115,9 +128,9 @@ class Stage:
         return sum(int(value) for name, value in attributes.items() if name.startswith("ApproximateNumberOf"))
 
     def log(self, function: str = "enroll") -> list[dict[str, Any]]:
-        """Read what the application itself has logged."""
+        """Read what the application itself has logged; Lambda writes the errors that it ended with beside it."""
         lines = self.organization.logs(self.function(function))
-        return [json.loads(line) for line in lines if not line.startswith(("START ", "END ", "REPORT "))]
+        return [json.loads(line) for line in lines if line.startswith("{")]
 
     def passes(self, account_id: str) -> list[dict[str, Any]]:
         """Read the canonical lines of an account."""
@@ -156,6 +169,24 @@ def created(account_id: str) -> dict[str, Any]:
     event: dict[str, Any] = json.loads(_CREATED.read_text())
     event["detail"]["serviceEventDetails"]["createAccountStatus"]["accountId"] = account_id
     return event
+
+
+def shown(row: dict[str, Any]) -> tuple[str, str | None]:
+    """Return the outcome and the reason that a person is shown for a row of the ledger."""
+    reason = row.get("reason")
+    read = LedgerRow(
+        account_id=row["account_id"],
+        outcome=Outcome(row["outcome"]),
+        reason=Reason(reason) if reason else None,
+        in_force_since=row.get("in_force_since"),
+        updated_at=row["updated_at"],
+    )
+    return shown_outcome(read)
+
+
+def _is_retried(line: dict[str, Any]) -> bool:
+    message = str(line.get("message"))
+    return bool(line.get("retry")) or "is retried" in message or message == "message can't be read"
 
 
 def logged_at(line: dict[str, Any]) -> datetime:

@@ -2,10 +2,16 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from threading import Event
 from typing import Any
 
+from chalicelib.accounts import written_moment
+from chalicelib.aws.source_policy_table import SourcePolicyTable
+from chalicelib.source_policy import Records
 from local.organization import Document, LocalOrganization
 from local.waiting import until
 from tests.end_to_end.deployed_stage import PATIENCE, Stage, logged_at
@@ -14,6 +20,7 @@ from tests.end_to_end.roles_in_iam import Role, role_of
 ROLE = "CrossAccountReadOnlyRole"
 POLICY = "CrossAccountReadOnlyAccess"
 DAY = 86_400.0
+_PAUSE = 0.3
 
 
 @dataclass
@@ -24,13 +31,13 @@ class SweptStage(Stage):
         return answer
 
     def sweep(self, function: str, **request: Any) -> dict[str, Any]:
-        """Ask for a sweep, and wait until nothing is left on the queue."""
+        """Ask for a sweep, and wait until nothing is left on the queues."""
         answer = self.ask(function, **request)
         self.idle()
         return answer
 
     def fire(self, rule: str, function: str) -> None:
-        """Let a schedule be due, and wait until nothing is left on the queue."""
+        """Let a schedule be due, and wait until nothing is left on the queues."""
         ran = len(self.runs(function))
         self.organization.fire(f"rolecall-{self.name}-{rule}")
         until(lambda: len(self.runs(function)) > ran, f"{rule} runs in stage {self.name}", PATIENCE)
@@ -38,22 +45,6 @@ class SweptStage(Stage):
 
     def runs(self, function: str) -> list[str]:
         return [line for line in self.organization.logs(self.function(function)) if line.startswith("REPORT ")]
-
-    def idle(self) -> None:
-        """Wait until every message is finished or given up; the delays of those handed back are skipped."""
-
-        def found() -> bool:
-            if self.waiting() == 0:
-                return True
-            self.hurry()
-            return False
-
-        until(found, f"the queue of stage {self.name} is empty", PATIENCE)
-
-    def log(self, function: str = "enroll") -> list[dict[str, Any]]:
-        """Read what the application itself has logged; Lambda writes the errors that it ended with beside it."""
-        lines = self.organization.logs(self.function(function))
-        return [json.loads(line) for line in lines if line.startswith("{")]
 
     def rows(self) -> dict[str, dict[str, Any]]:
         return self.organization.ledger(self.name)
@@ -64,6 +55,22 @@ class SweptStage(Stage):
     def role(self, account_id: str) -> Role | None:
         return role_of(self.organization, account_id, self.settings.member_role_name)
 
+    def records(self) -> Records:
+        """Read the source-policy table as the functions do."""
+        table = self.environment["SOURCE_POLICY_TABLE"]
+        return SourcePolicyTable(self.settings, self.organization.client("dynamodb"), table).load()
+
+    def age_records(self) -> None:
+        """Let every shard have been written longer ago than a resync waits for IAM to show it."""
+        long_ago = {":at": {"S": written_moment(datetime.now(UTC) - timedelta(hours=1))}}
+        for record in self.records().shards:
+            self.organization.client("dynamodb").update_item(
+                TableName=self.environment["SOURCE_POLICY_TABLE"],
+                Key={"policy_name": {"S": record.name}},
+                UpdateExpression="SET written_at = :at",
+                ExpressionAttributeValues=long_ago,
+            )
+
     def all_passes(self) -> list[dict[str, Any]]:
         """Read the canonical lines of every account, in their order."""
         return sorted((line for line in self.log() if line.get("message") == "account"), key=logged_at)
@@ -71,11 +78,29 @@ class SweptStage(Stage):
     def alarm(self, name: str) -> str:
         return self.organization.alarm_states()[f"rolecall-{self.name}-{name}"]
 
-    def gauge(self, name: str) -> float:
-        """Tell what the latest resync measured; CloudWatch would add up those of one second."""
-        measured = [line for line in self.log("resync") if name in line and "_aws" in line]
+    def gauge(self, name: str, function: str = "resync") -> float:
+        """Return what the latest run of a function measured; CloudWatch would add up those of one second."""
+        measured = [line for line in self.log(function) if name in line and "_aws" in line]
         (value,) = max(measured, key=lambda line: int(line["_aws"]["Timestamp"]))[name]
         return float(value)
+
+
+@contextmanager
+def hurried(stage: Stage) -> Iterator[None]:
+    """Skip the delays of retried messages while something else waits for them."""
+    finished = Event()
+
+    def hurry() -> None:
+        while not finished.wait(_PAUSE):
+            stage.hurry()
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(hurry)
+        try:
+            yield
+        finally:
+            finished.set()
+        running.result()
 
 
 def unheard_of(organization: LocalOrganization, count: int = 1) -> list[str]:

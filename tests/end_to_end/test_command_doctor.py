@@ -197,8 +197,8 @@ def nobody_listens(stage: SweptStage) -> Mend:
 
 
 def frozen(stage: SweptStage) -> Mend:
-    stage.ask("freeze", frozen=True)
-    return lambda: stage.ask("freeze", frozen=False)
+    stage.sweep("freeze", frozen=True)
+    return lambda: stage.sweep("freeze", frozen=False)
 
 
 def no_alarm(stage: SweptStage) -> Mend:
@@ -219,13 +219,13 @@ BROKEN: list[tuple[Callable[[SweptStage], Mend], dict[str, str]]] = [
     (no_access_role, {"access role": "no access role could be assumed"}),
     (disabled_rule, {"rule": "rule rolecall-healthy-account-events is disabled"}),
     (disabled_schedule, {"schedules": "rule rolecall-healthy-discovery is disabled"}),
-    (disabled_mapping, {"queue mapping": "its event source mapping is Disabled"}),
+    (disabled_mapping, {"queue mappings": "its event source mapping is Disabled"}),
     (stopped_function, {"functions": "function rolecall-healthy-on_account_event is stopped"}),
     (logs_for_ever, {"logs": "/aws/lambda/rolecall-healthy-enroll is kept for ever"}),
     (dead_letter, {"queues": "accounts-dlq is not empty (1)", "alarms": "dead-letters in ALARM"}),
     (no_alarm, {"alarms": "there is no alarm queue-age"}),
     (nobody_listens, {"alarm topic": "nobody hears the alarms: ops@example.com has not confirmed"}),
-    (frozen, {"freeze": "the readers are denied every new session"}),
+    (frozen, {"freeze": "every new session is denied"}),
 ]
 
 
@@ -246,7 +246,7 @@ def test_each_fault_is_named_and_nothing_else_is(
 
 def test_where_all_is_well_every_line_says_so(stage: SweptStage, organization: LocalOrganization) -> None:
     ran = CommandLine(organization, stage.name)("doctor")
-    assert (ran.returncode, ran.stderr) == (0, "")
+    assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout
     *lines, counts = ran.stdout.splitlines()
     assert [line[0] for line in lines] == ["✔"] * len(CHECKS)
     assert [line[2:].startswith(check.name) for line, check in zip(lines, CHECKS, strict=True)] == [True] * len(CHECKS)
@@ -264,8 +264,8 @@ def test_what_is_wrong_stands_beside_what_mends_it(
         mend()
     (line,) = [line for line in ran.stdout.splitlines() if line.startswith("✘")]
     (check,) = [each for each in json.loads(told.stdout)["checks"] if each["verdict"] == "wrong"]
-    assert line == f"✘ queue mapping      {check['saw']} → {check['mend']}"
-    assert (ran.returncode, told.returncode, check["name"]) == (1, 1, "queue mapping")
+    assert line == f"✘ queue mappings     {check['saw']} → {check['mend']}"
+    assert (ran.returncode, told.returncode, check["name"]) == (1, 1, "queue mappings")
     assert check["mend"].startswith("aws lambda update-event-source-mapping --uuid ")
 
 
@@ -310,6 +310,7 @@ def test_what_may_not_be_looked_at_cannot_be_told_and_the_permission_is_named(
             "attachments": scanned,
             "access role": scanned,
             "freeze": scanned,
+            "source policy": scanned,
         }.items()
     }
 

@@ -59,17 +59,25 @@ def test_status_tells_how_the_stage_stands(looked: Looked, reader: str) -> None:
     covered = told["coverage"]
     assert (covered["listed"], covered["eligible"], covered["enrolled"], covered["percent"]) == (5, 4, 3, 75.0)
     assert (covered["failing"], covered["skipped"]) == ({"foreign_role": 1}, {"suspended": 1})
-    (shard,) = told["shards"]
+    source_policy = told["source_policy"]
+    (shard,) = source_policy["shards"]
     assert (shard["policy_name"], shard["accounts"], shard["attached"]) == (POLICY, 3, [reader])
-    assert told["last_full_resync"]["error"] is None
-    assert (told["frozen"], told["stopped"]) == (False, False)
+    assert told["last_full_resync"]["selection"] == "all"
+    assert (source_policy["frozen"], source_policy["freeze_in_force"], source_policy["uninstalling"]) == (
+        False,
+        True,
+        False,
+    )
+    assert (source_policy["known"], source_policy["blocked"], source_policy["lost"]) == (True, None, [])
     assert {queue["name"]: queue["visible"] for queue in told["queues"]} == {
         "accounts": 0,
+        "publish.fifo": 0,
         "accounts-dlq": 0,
+        "publish-dlq.fifo": 0,
         "events-dlq": 0,
     }
     assert len(told["alarms"]) == 10
-    assert "1 account failing" in told["worries"]
+    assert "1 account failing" in told["problems"]
 
 
 def test_status_ends_with_1_while_something_fails(looked: Looked) -> None:

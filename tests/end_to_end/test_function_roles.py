@@ -1,21 +1,23 @@
 """What the functions may do with their own roles, under the policies that were deployed."""
 
 import json
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
 from local.organization import Credentials, LocalOrganization, allowing, trusting
 from tests.end_to_end.calls import ADMINISTRATOR, ANYBODY, ANYTHING, OTHER_BOUNDARIES, READ_ONLY, Call, call
 from tests.end_to_end.deployed_stage import Deploy, Stage
+from tests.end_to_end.function_sessions import FUNCTIONS, HELD, role_name, session_of
 from tests.end_to_end.roles_in_iam import REPAIRS, role_of, spoil
 from tests.local_aws.refusals import denied
 
 ROLE, POLICY = "CrossAccountReadOnlyRole", "CrossAccountReadOnlyAccess"
 OUTSIDE = "555566667777"
 KEY = {"account_id": {"S": "111122223333"}}
-LEDGER, SHARDS, QUEUE = "rolecall-own-ledger", "rolecall-own-source-policy", "<queues>/rolecall-own-accounts"
+LEDGER, RECORDS = "rolecall-own-ledger", "rolecall-own-source-policy"
+QUEUE, PUBLISH_QUEUE = "<queues>/rolecall-own-accounts", "<queues>/rolecall-own-publish.fifo"
 
 OURS, OTHERS = f"arn:aws:iam::<management>:policy/{POLICY}", "arn:aws:iam::<management>:policy/Others"
 
@@ -77,67 +79,116 @@ NONE = [
     call("ssm:GetParameter", "get_parameter", Name="/secret"),
     # Take work or records away.
     call("dynamodb:DeleteItem", "delete_item", TableName=LEDGER, Key=KEY),
-    call("dynamodb:DeleteTable", "delete_table", TableName=SHARDS),
-    call("dynamodb:PutItem", "put_item", TableName=SHARDS, Item={"policy_name": {"S": POLICY}}),
+    call("dynamodb:DeleteTable", "delete_table", TableName=RECORDS),
+    call("dynamodb:PutItem", "put_item", TableName=LEDGER, Item=KEY),
+    call("dynamodb:PutItem", "put_item", TableName=RECORDS, Item={"policy_name": {"S": POLICY}}),
     call("sqs:PurgeQueue", "purge_queue", QueueUrl=QUEUE),
+    call("sqs:PurgeQueue", "purge_queue", QueueUrl=PUBLISH_QUEUE),
     call("logs:DeleteLogGroup", "delete_log_group", logGroupName="/aws/lambda/rolecall-own-enroll"),
 ]
 
-LISTING = call("organizations:ListAccounts", "list_accounts")
-SENDING = call("sqs:SendMessage", "send_message", QueueUrl=QUEUE, MessageBody="{}")
-TAKING = call("sqs:ReceiveMessage", "receive_message", QueueUrl=QUEUE)
-TAKING_THE_DEAD = call("sqs:ReceiveMessage", "receive_message", QueueUrl=f"{QUEUE}-dlq")
-READING_THE_LEDGER = call("dynamodb:Scan", "scan", TableName=LEDGER)
-WRITING_THE_LEDGER = call("dynamodb:PutItem", "put_item", TableName=LEDGER, Item=KEY)
-PLACING = call("dynamodb:UpdateItem", "update_item", TableName=SHARDS, Key={"policy_name": {"S": POLICY}})
-FORGETTING = call("dynamodb:DeleteItem", "delete_item", TableName=SHARDS, Key={"policy_name": {"S": POLICY}})
-WRITING_THE_MEMBER_ROLE = [
+
+def setting(table: str, key: Mapping[str, Any], *attributes: str) -> Call:
+    """Write down an update that sets some attributes of an item."""
+    return call(
+        "dynamodb:UpdateItem",
+        "update_item",
+        TableName=table,
+        Key=key,
+        UpdateExpression="SET " + ", ".join(f"#{name} = :value" for name in attributes),
+        ExpressionAttributeNames={f"#{name}": name for name in attributes},
+        ExpressionAttributeValues={":value": {"S": "value"}},
+    )
+
+
+CONTROL, SHARD = {"policy_name": {"S": "#control"}}, {"policy_name": {"S": POLICY}}
+
+LIST_ACCOUNTS = call("organizations:ListAccounts", "list_accounts")
+DESCRIBE_ACCOUNT = call("organizations:DescribeAccount", "describe_account", AccountId="<account>")
+DESCRIBE_ORGANIZATION = call("organizations:DescribeOrganization", "describe_organization")
+SEND_ACCOUNTS = call("sqs:SendMessage", "send_message", QueueUrl=QUEUE, MessageBody="{}")
+REQUEST_PUBLISHING = call(
+    "sqs:SendMessage",
+    "send_message",
+    QueueUrl=PUBLISH_QUEUE,
+    MessageBody="{}",
+    MessageGroupId="source-policy",
+    MessageDeduplicationId="one",
+)
+RECEIVE_ACCOUNTS = call("sqs:ReceiveMessage", "receive_message", QueueUrl=QUEUE)
+RECEIVE_PUBLISHING = call("sqs:ReceiveMessage", "receive_message", QueueUrl=PUBLISH_QUEUE)
+RECEIVE_DEAD_LETTERS = call("sqs:ReceiveMessage", "receive_message", QueueUrl=f"{QUEUE}-dlq")
+INVOKE_PUBLISH = call("lambda:InvokeFunction", "invoke", FunctionName="rolecall-own-publish")
+
+READ_ROWS = call("dynamodb:BatchGetItem", "batch_get_item", RequestItems={LEDGER: {"Keys": [KEY]}})
+SCAN_ROWS = call("dynamodb:Scan", "scan", TableName=LEDGER)
+SET_ACCESS = setting(LEDGER, KEY, "access", "revision")
+SET_IN_FORCE = setting(LEDGER, KEY, "in_force_since")
+REQUEST_RETIREMENT = setting(LEDGER, KEY, "retirement_requested_at", "revision")
+
+SCAN_RECORDS = call("dynamodb:Scan", "scan", TableName=RECORDS)
+WRITE_RECORD = setting(RECORDS, SHARD, "applied")
+DELETE_RECORD = call("dynamodb:DeleteItem", "delete_item", TableName=RECORDS, Key=SHARD)
+SET_FROZEN = setting(RECORDS, CONTROL, "frozen")
+SET_UNINSTALLING = setting(RECORDS, CONTROL, "uninstalling", "uninstalled")
+REQUEST_CHECK = setting(RECORDS, CONTROL, "verify_requested_at", "check_requested_at")
+
+READ_MEMBER_ROLE = call("iam:GetRole", "get_role", RoleName=ROLE)
+WRITE_MEMBER_ROLE = [
     call("iam:CreateRole", "create_role", RoleName=ROLE, AssumeRolePolicyDocument=ANYBODY),
     call("iam:UpdateAssumeRolePolicy", "update_assume_role_policy", RoleName=ROLE, PolicyDocument=ANYBODY),
     call("iam:PutRolePolicy", "put_role_policy", RoleName=ROLE, PolicyName="more", PolicyDocument=ANYTHING),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName=ROLE, PolicyArn=READ_ONLY),
     call("iam:DeleteRole", "delete_role", RoleName=ROLE),
 ]
-WRITING_THE_SOURCE_POLICY = [
+READ_SOURCE_POLICY = call("iam:GetPolicy", "get_policy", PolicyArn=OURS)
+WRITE_SOURCE_POLICY = [
     call("iam:CreatePolicy", "create_policy", PolicyName=POLICY, PolicyDocument=ANYTHING),
     call("iam:CreatePolicyVersion", "create_policy_version", PolicyArn=OURS, PolicyDocument=ANYTHING),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName="Reader", PolicyArn=OURS),
+    call("iam:DetachRolePolicy", "detach_role_policy", RoleName="Reader", PolicyArn=OURS),
+    call("iam:DeletePolicyVersion", "delete_policy_version", PolicyArn=OURS, VersionId="v1"),
+    call("iam:DeletePolicy", "delete_policy", PolicyArn=OURS),
 ]
-DETACHING = call("iam:DetachRolePolicy", "detach_role_policy", RoleName="Reader", PolicyArn=OURS)
-DELETING = call("iam:DeletePolicy", "delete_policy", PolicyArn=OURS)
-ENTERING = call(
+ASSUME_ACCESS_ROLE = call(
     "sts:AssumeRole",
     "assume_role",
     RoleArn="arn:aws:iam::<account>:role/OrganizationAccountAccessRole",
     RoleSessionName="on",
 )
 
-BESIDES = {
-    "on_account_event": [
-        *(LISTING, TAKING, TAKING_THE_DEAD, READING_THE_LEDGER, WRITING_THE_LEDGER, PLACING, FORGETTING),
-        *(*WRITING_THE_MEMBER_ROLE, *WRITING_THE_SOURCE_POLICY, DETACHING, DELETING, ENTERING),
-        call("dynamodb:GetItem", "get_item", TableName=LEDGER, Key=KEY),
-        call("organizations:DescribeAccount", "describe_account", AccountId="<account>"),
-        call("iam:GetRole", "get_role", RoleName=ROLE),
-    ],
-    "enroll": [LISTING, SENDING, TAKING_THE_DEAD, READING_THE_LEDGER, FORGETTING, DELETING],
-    "backfill": [
-        *(TAKING, TAKING_THE_DEAD, PLACING, *WRITING_THE_MEMBER_ROLE, *WRITING_THE_SOURCE_POLICY, DETACHING, DELETING)
-    ],
-    "rerun": [
-        *(LISTING, TAKING, WRITING_THE_LEDGER, PLACING, FORGETTING),
-        *(*WRITING_THE_MEMBER_ROLE, *WRITING_THE_SOURCE_POLICY, DETACHING, DELETING),
-    ],
-    "resync": [TAKING, TAKING_THE_DEAD, WRITING_THE_LEDGER, FORGETTING, *WRITING_THE_MEMBER_ROLE, DELETING],
-    "retire": [LISTING, TAKING, TAKING_THE_DEAD, *WRITING_THE_MEMBER_ROLE, *WRITING_THE_SOURCE_POLICY],
-    "freeze": [
-        *(LISTING, SENDING, TAKING, TAKING_THE_DEAD, READING_THE_LEDGER, WRITING_THE_LEDGER, FORGETTING),
-        *(*WRITING_THE_MEMBER_ROLE, DELETING),
-        call("organizations:DescribeAccount", "describe_account", AccountId="<account>"),
-        call("iam:GetRole", "get_role", RoleName=ROLE),
-    ],
+ALLOWED: list[tuple[list[Call], set[str]]] = [
+    ([LIST_ACCOUNTS], {"backfill", "resync"}),
+    ([DESCRIBE_ACCOUNT], {"enroll", "backfill", "rerun", "resync", "retire"}),
+    ([DESCRIBE_ORGANIZATION], {"publish"}),
+    ([SEND_ACCOUNTS], {"on_account_event", "backfill", "rerun", "resync", "retire"}),
+    ([REQUEST_PUBLISHING], {"enroll", "backfill", "rerun", "resync", "retire", "freeze"}),
+    ([RECEIVE_ACCOUNTS], {"enroll"}),
+    ([RECEIVE_PUBLISHING], {"publish"}),
+    ([RECEIVE_DEAD_LETTERS], {"rerun"}),
+    ([INVOKE_PUBLISH], {"freeze"}),
+    ([READ_ROWS], {"enroll", "backfill", "rerun", "resync", "retire"}),
+    ([SCAN_ROWS], {"publish", "backfill", "rerun", "resync", "retire"}),
+    ([SET_ACCESS], {"enroll"}),
+    ([SET_IN_FORCE], {"publish"}),
+    ([REQUEST_RETIREMENT], {"retire", "backfill"}),
+    ([SCAN_RECORDS], {"enroll", "publish", "backfill", "rerun", "resync", "retire", "freeze"}),
+    ([WRITE_RECORD, DELETE_RECORD], {"publish"}),
+    ([SET_FROZEN], {"freeze"}),
+    ([SET_UNINSTALLING], {"retire", "backfill"}),
+    ([REQUEST_CHECK], {"resync"}),
+    ([READ_MEMBER_ROLE], {"enroll", "backfill", "rerun", "resync", "retire"}),
+    (WRITE_MEMBER_ROLE, {"enroll"}),
+    ([READ_SOURCE_POLICY, *WRITE_SOURCE_POLICY], {"publish"}),
+    ([ASSUME_ACCESS_ROLE], {"enroll", "backfill", "rerun", "resync", "retire"}),
+]
+"""What some functions may do, and which; every other function is denied it."""
+
+POWERS = {
+    "access roles": ASSUME_ACCESS_ROLE,
+    "member roles": call("iam:TagRole", "tag_role", RoleName=ROLE, Tags=[{"Key": "team", "Value": "audit"}]),
+    "source policy": call("iam:TagPolicy", "tag_policy", PolicyArn=OURS, Tags=[{"Key": "team", "Value": "audit"}]),
 }
-"""What each function may not do, though another one may."""
 
 
 @pytest.fixture(scope="module")
@@ -180,72 +231,69 @@ def account(organization: LocalOrganization, stage: Stage) -> str:
 
 
 @pytest.fixture(scope="module")
-def session_of(organization: LocalOrganization, stage: Stage) -> Callable[..., Credentials]:
-    """Give a function's own credentials: for a moment, its role lets the account's root in."""
-    iam = organization.client("iam")
-
-    @cache
-    def entered(name: str) -> Credentials:
-        before = json.dumps(iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"])
-        opened = json.dumps(trusting(f"arn:aws:iam::{organization.management_account_id}:root"))
-        iam.update_assume_role_policy(RoleName=name, PolicyDocument=opened)
-        try:
-            return organization.assume(f"arn:aws:iam::{organization.management_account_id}:role/{name}")
-        finally:
-            iam.update_assume_role_policy(RoleName=name, PolicyDocument=before)
-
-    def given(function: str, of: Stage | None = None) -> Credentials:
-        return entered(role_name(organization, of or stage, function))
-
-    return given
+def sessions(organization: LocalOrganization, stage: Stage) -> Mapping[str, Credentials]:
+    return {function: session_of(organization, stage, function) for function in FUNCTIONS}
 
 
-def role_name(organization: LocalOrganization, stage: Stage, function: str) -> str:
-    functions = organization.client("lambda")
-    arn = functions.get_function_configuration(FunctionName=stage.function(function))["Role"]
-    return str(arn).rpartition("/")[2]
+def enroll_management(stage: Stage) -> list[dict[str, Any]]:
+    """Have the management account enrolled, or verified, and return all passes over it."""
+    management = stage.organization.management_account_id
+    before = len(stage.passes(management))
+    stage.send(json.dumps({"account_id": management, "trigger": "backfill"}))
+    return stage.passed(management, before + 1)
 
 
-def values(organization: LocalOrganization, stage: Stage, account_id: str, function: str) -> dict[str, str]:
+def values(stage: Stage, account_id: str, function: str) -> dict[str, str]:
     return {
         "account": account_id,
-        "management": organization.management_account_id,
-        "own": role_name(organization, stage, function),
+        "management": stage.organization.management_account_id,
+        "own": role_name(stage, function),
         "queues": stage.environment["QUEUE_URL"].rpartition("/")[0],
     }
 
 
-@pytest.mark.parametrize("function", BESIDES)
+@pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_function_may_do_nothing_else(
     organization: LocalOrganization,
     stage: Stage,
     account: str,
-    session_of: Callable[..., Credentials],
+    sessions: Mapping[str, Credentials],
     function: str,
     subtests: pytest.Subtests,
 ) -> None:
-    session = session_of(function)
-    known = values(organization, stage, account, function)
-    for asked in [*NONE, *BESIDES[function]]:
+    known = values(stage, account, function)
+    others = [asked for calls, allowed in ALLOWED if function not in allowed for asked in calls]
+    for asked in [*NONE, *others]:
         with subtests.test(str(asked)):
-            asked.is_denied(organization, session, "identity-based policy", **known)
+            asked.is_denied(organization, sessions[function], "identity-based policy", **known)
+
+
+def test_no_function_reaches_accounts_and_writes_the_source_policy(
+    organization: LocalOrganization, stage: Stage, account: str, sessions: Mapping[str, Credentials]
+) -> None:
+    enroll_management(stage)
+    stage.settled(organization.management_account_id, "enrolled")
+
+    held = {
+        function: {
+            power
+            for power, asked in POWERS.items()
+            if asked.is_allowed(organization, sessions[function], **values(stage, account, function))
+        }
+        for function in FUNCTIONS
+    }
+
+    assert held == HELD
 
 
 @pytest.mark.parametrize("asked", OTHER_BOUNDARIES, ids=str)
 def test_the_worker_takes_no_boundary_off_and_sets_no_other(
-    organization: LocalOrganization, bounded: Stage, session_of: Callable[..., Credentials], asked: Call
+    organization: LocalOrganization, bounded: Stage, asked: Call
 ) -> None:
-    asked.is_denied(organization, session_of("enroll", bounded), "identity-based policy")
+    asked.is_denied(organization, session_of(organization, bounded, "enroll"), "identity-based policy")
 
 
-@pytest.mark.parametrize("function", sorted(set(BESIDES) - {"on_account_event"}))
-def test_all_but_the_listener_enter_accounts_of_the_organization_by_their_access_role(
-    organization: LocalOrganization, account: str, session_of: Callable[..., Credentials], function: str
-) -> None:
-    assert organization.assume(f"arn:aws:iam::{account}:role/OrganizationAccountAccessRole", session_of(function))
-
-
-@pytest.mark.parametrize("function", BESIDES)
+@pytest.mark.parametrize("function", FUNCTIONS)
 def test_nobody_but_lambda_assumes_a_functions_role(
     organization: LocalOrganization, stage: Stage, function: str
 ) -> None:
@@ -255,7 +303,7 @@ def test_nobody_but_lambda_assumes_a_functions_role(
     )
     with denied("sts:AssumeRole"):
         organization.assume(
-            f"arn:aws:iam::{management}:role/{role_name(organization, stage, function)}", organization.as_role(stranger)
+            f"arn:aws:iam::{management}:role/{role_name(stage, function)}", organization.as_role(stranger)
         )
 
 
@@ -263,16 +311,14 @@ def test_the_management_account_is_enrolled_and_repaired_by_the_workers_own_role
     organization: LocalOrganization, stage: Stage, reader: str
 ) -> None:
     management = organization.management_account_id
-    message = json.dumps({"account_id": management, "trigger": "backfill"})
-    stage.send(message)
+    first = enroll_management(stage)[0]
     row = stage.settled(management, "enrolled")
-    assert (row["change"], row["trigger"], row.get("access_role")) == ("created", "backfill", None)
+    assert (first["change"], row["trigger"], row.get("access_role")) == ("created", "backfill", None)
     made = role_of(organization, management, ROLE)
 
     spoil(organization, management, ROLE)
-    stage.send(message)
 
-    assert set(stage.passed(management, 2)[1]["actions"]) == REPAIRS
+    assert set(enroll_management(stage)[-1]["actions"]) == REPAIRS
     assert role_of(organization, management, ROLE) == made
     session = organization.assume(stage.member_role(management), organization.as_role(reader))
     assert organization.client("iam", credentials=session).get_account_summary()["SummaryMap"]

@@ -1,14 +1,23 @@
-"""The worker's sessions in other accounts: what they are for works, and nothing else does, whatever the access role may."""
+"""The functions' sessions in other accounts: what they are for works, and nothing else does, whatever the access role may."""
 
 from typing import Any
 
 import pytest
 
-from chalicelib import member_role, source_policy
+from chalicelib.session_policies import (
+    member_role_delete,
+    member_role_read,
+    member_role_write,
+    source_policy_delete,
+    source_policy_read,
+    source_policy_write,
+)
 from local.organization import Credentials, LocalOrganization, trusting
 from tests.end_to_end.calls import ADMINISTRATOR, ANYBODY, ANYTHING, OTHER_BOUNDARIES, READ_ONLY, Call, call
 from tests.end_to_end.deployed_stage import Deploy, Stage
+from tests.end_to_end.function_sessions import session_of
 from tests.end_to_end.roles_in_iam import REPAIRS, role_of, spoil
+from tests.local_aws.refusals import denied
 
 ROLE = "CrossAccountReadOnlyRole"
 BOUNDARY = "arn:aws:iam::aws:policy/job-function/ViewOnlyAccess"
@@ -51,11 +60,30 @@ IN_A_MEMBER_ACCOUNT = [
     call(
         "iam:PutRolePermissionsBoundary", "put_role_permissions_boundary", RoleName=ROLE, PermissionsBoundary=BOUNDARY
     ),
-    call("iam:DeleteRole", "delete_role", RoleName=ROLE),
     call("iam:UntagRole", "untag_role", RoleName=ROLE, TagKeys=["managed-by"]),
     # Policies.
     call("iam:CreatePolicy", "create_policy", PolicyName="more", PolicyDocument=ANYTHING),
 ]
+
+WRITES = [
+    call("iam:CreateRole", "create_role", RoleName=ROLE, AssumeRolePolicyDocument=ANYBODY),
+    call("iam:TagRole", "tag_role", RoleName=ROLE, Tags=[{"Key": "managed-by", "Value": "another"}]),
+    call("iam:UpdateAssumeRolePolicy", "update_assume_role_policy", RoleName=ROLE, PolicyDocument=ANYBODY),
+    call("iam:UpdateRole", "update_role", RoleName=ROLE, MaxSessionDuration=43200),
+    call("iam:PutRolePolicy", "put_role_policy", RoleName=ROLE, PolicyName="more", PolicyDocument=ANYTHING),
+    call("iam:AttachRolePolicy", "attach_role_policy", RoleName=ROLE, PolicyArn=READ_ONLY),
+]
+DELETIONS = [call("iam:DeleteRole", "delete_role", RoleName=ROLE)]
+DETACHMENTS = [
+    call("iam:DetachRolePolicy", "detach_role_policy", RoleName=ROLE, PolicyArn=READ_ONLY),
+    call("iam:DeleteRolePolicy", "delete_role_policy", RoleName=ROLE, PolicyName="DenyDataReads"),
+]
+MEMBER_SESSIONS = {
+    "read": (member_role_read, [*WRITES, *DETACHMENTS, *DELETIONS]),
+    "write": (member_role_write, DELETIONS),
+    "delete": (member_role_delete, WRITES),
+}
+"""Each session policy for a member account, and what of the member role it leaves to the others."""
 
 OURS, OTHERS = "arn:aws:iam::<account>:policy/Apart", "arn:aws:iam::<account>:policy/Others"
 
@@ -68,10 +96,9 @@ IN_THE_SOURCE_ACCOUNT = [
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName="Reader", PolicyArn=ADMINISTRATOR),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName="Reader", PolicyArn=OTHERS),
     call("iam:DetachRolePolicy", "detach_role_policy", RoleName="Reader", PolicyArn=OTHERS),
-    # Ours, but to others, or gone.
+    # Ours, but to others.
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName="Other", PolicyArn=OURS),
     call("iam:AttachUserPolicy", "attach_user_policy", UserName="other", PolicyArn=OURS),
-    call("iam:DeletePolicy", "delete_policy", PolicyArn=OURS),
     call("iam:SetDefaultPolicyVersion", "set_default_policy_version", PolicyArn=OURS, VersionId="v1"),
     # The source principal itself, and others.
     call("iam:PutRolePolicy", "put_role_policy", RoleName="Reader", PolicyName="more", PolicyDocument=ANYTHING),
@@ -79,6 +106,23 @@ IN_THE_SOURCE_ACCOUNT = [
     call("iam:DeleteRole", "delete_role", RoleName="Reader"),
     call("iam:GetRole", "get_role", RoleName="Other"),
 ]
+
+POLICY_WRITES = [
+    call("iam:CreatePolicy", "create_policy", PolicyName="Apart-9", PolicyDocument=ANYTHING),
+    call("iam:CreatePolicyVersion", "create_policy_version", PolicyArn=OURS, PolicyDocument=ANYTHING),
+    call("iam:AttachRolePolicy", "attach_role_policy", RoleName="Reader", PolicyArn=OURS),
+]
+POLICY_DELETIONS = [call("iam:DeletePolicy", "delete_policy", PolicyArn=OURS)]
+POLICY_DETACHMENTS = [
+    call("iam:DetachRolePolicy", "detach_role_policy", RoleName="Reader", PolicyArn=OURS),
+    call("iam:DeletePolicyVersion", "delete_policy_version", PolicyArn=OURS, VersionId="v1"),
+]
+SOURCE_SESSIONS = {
+    "read": (source_policy_read, [*POLICY_WRITES, *POLICY_DETACHMENTS, *POLICY_DELETIONS]),
+    "write": (source_policy_write, POLICY_DELETIONS),
+    "delete": (source_policy_delete, POLICY_WRITES),
+}
+"""Each session policy for a separate source account, and what of the source policy it leaves to the others."""
 
 
 @pytest.fixture(scope="module")
@@ -136,29 +180,36 @@ def entered(organization: LocalOrganization, account_id: str, policy: Any) -> Cr
     return organization.assume(f"arn:aws:iam::{account_id}:role/OrganizationAccountAccessRole", Policy=policy.text)
 
 
-@pytest.fixture(scope="module")
-def session(organization: LocalOrganization, stage: Stage, account: str) -> Credentials:
-    """A session narrowed as the deployed function narrows its own."""
-    return entered(organization, account, member_role.session_document(stage.settings, account))
-
-
-@pytest.fixture(scope="module")
-def source_session(organization: LocalOrganization, apart: Stage, source_account: str) -> Credentials:
-    return entered(organization, source_account, source_policy.session_document(apart.settings))
-
-
-@pytest.mark.parametrize("asked", IN_A_MEMBER_ACCOUNT, ids=str)
-def test_the_session_in_a_member_account_may_do_nothing_else(
-    organization: LocalOrganization, account: str, session: Credentials, asked: Call
+@pytest.mark.parametrize("powers", MEMBER_SESSIONS)
+def test_a_session_in_a_member_account_may_do_nothing_else(
+    organization: LocalOrganization, stage: Stage, account: str, powers: str, subtests: pytest.Subtests
 ) -> None:
-    asked.is_denied(organization, session, "session policy", account=account)
+    policy, others = MEMBER_SESSIONS[powers]
+    session = entered(organization, account, policy(stage.settings, account))
+    for asked in [*IN_A_MEMBER_ACCOUNT, *others]:
+        with subtests.test(str(asked)):
+            asked.is_denied(organization, session, "session policy", account=account)
 
 
-@pytest.mark.parametrize("asked", IN_THE_SOURCE_ACCOUNT, ids=str)
-def test_the_session_in_the_source_account_may_do_nothing_else(
-    organization: LocalOrganization, source_account: str, source_session: Credentials, asked: Call
+@pytest.mark.parametrize("powers", SOURCE_SESSIONS)
+def test_a_session_in_the_source_account_may_do_nothing_else(
+    organization: LocalOrganization, apart: Stage, source_account: str, powers: str, subtests: pytest.Subtests
 ) -> None:
-    asked.is_denied(organization, source_session, "session policy", account=source_account)
+    policy, others = SOURCE_SESSIONS[powers]
+    session = entered(organization, source_account, policy(apart.settings))
+    for asked in [*IN_THE_SOURCE_ACCOUNT, *others]:
+        with subtests.test(str(asked)):
+            asked.is_denied(organization, session, "session policy", account=source_account)
+
+
+def test_publish_assumes_access_roles_in_the_source_account_alone(
+    organization: LocalOrganization, apart: Stage, account: str, source_account: str
+) -> None:
+    session = session_of(organization, apart, "publish")
+    access_role = "arn:aws:iam::{}:role/OrganizationAccountAccessRole"
+    assert organization.assume(access_role.format(source_account), session)
+    with denied("sts:AssumeRole"):
+        organization.assume(access_role.format(account), session)
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +225,7 @@ def unheard(organization: LocalOrganization) -> str:
 def test_the_session_sets_no_boundary_but_the_configured_one(
     organization: LocalOrganization, bounded: Stage, unheard: str, asked: Call
 ) -> None:
-    session = entered(organization, unheard, member_role.session_document(bounded.settings, unheard))
+    session = entered(organization, unheard, member_role_write(bounded.settings, unheard))
     asked.is_denied(organization, session, "session policy")
 
 

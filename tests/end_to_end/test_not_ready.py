@@ -61,7 +61,7 @@ def test_an_account_that_is_not_ready_comes_back_after_30_seconds(
     assert timedelta(seconds=29) < logged_at(second) - logged_at(first) < timedelta(seconds=45)
 
     def refused() -> bool:
-        refusals = [logged_at(line) for line in patient.log() if line.get("message") == "message refused"]
+        refusals = [logged_at(line) for line in patient.log() if line.get("message") == "message can't be read"]
         return len(refusals) > 1 and timedelta(seconds=29) < refusals[1] - refusals[0] < timedelta(seconds=45)
 
     until(refused, "garbage comes back as soon", PATIENCE)

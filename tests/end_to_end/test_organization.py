@@ -1,4 +1,4 @@
-"""An organization of sixty accounts, all older than the deployment: backfilled, kept right by resyncs, mended by reruns."""
+"""An organization of sixty accounts, all older than the deployment: backfilled, repaired by resyncs, retried by reruns."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from local.organization import Document, InvocationError, LocalOrganization, allowing, trusting
+from local.organization import InvocationError, LocalOrganization, allowing, trusting
 from tests.end_to_end.deployed_stage import Deploy
 from tests.end_to_end.roles_in_iam import Role
 from tests.end_to_end.swept_stage import (
@@ -45,8 +45,8 @@ class Backfilled:
     previewed: dict[str, Any]
     rows_after_preview: dict[str, Any]
     roles_after_preview: list[Role | None]
-    policy_before: tuple[Document, list[str]]
-    policy_after_preview: tuple[Document, list[str]]
+    policies_before: dict[str, str]
+    policies_after_preview: dict[str, str]
     answered: dict[str, Any]
     rows: dict[str, dict[str, Any]]
     passes: list[dict[str, Any]]
@@ -92,7 +92,7 @@ def backfilled(organization: LocalOrganization, deploy: Deploy, reader: str) -> 
     role_by_hand = organization.create_role(by_hand, ROLE, anyone, [ANOTHER])
     iam = organization.client("iam")
     arn = iam.create_policy(
-        PolicyName=POLICY, PolicyDocument=json.dumps(allowing("sts:AssumeRole", resource=[role_by_hand]))
+        PolicyName="ByHand", PolicyDocument=json.dumps(allowing("sts:AssumeRole", resource=[role_by_hand]))
     )["Policy"]["Arn"]
     iam.attach_role_policy(RoleName="Reader", PolicyArn=arn)
     expected |= dict.fromkeys((management, by_hand, *others), ("enrolled", None))
@@ -102,13 +102,14 @@ def backfilled(organization: LocalOrganization, deploy: Deploy, reader: str) -> 
         "whole", SourcePrincipalArns=reader, AdoptExistingRoles="true", ExcludeOuIds=outside, ExcludeAccountIds=by_id
     )
     stage = SweptStage(organization, deployed.name)
-    policy_before = stage.source_policy(), stage.versions()
+    policies_before = policies(organization)
     roles = [*others[:3], foreign, by_hand, management]
     previewed = stage.ask("backfill", dry_run=True)
     rows_after_preview = stage.rows()
     roles_after_preview = [stage.role(account_id) for account_id in roles]
-    policy_after_preview = stage.source_policy(), stage.versions()
+    policies_after_preview = policies(organization)
     answered = stage.sweep("backfill")
+    iam.detach_role_policy(RoleName="Reader", PolicyArn=arn)
     return Backfilled(
         stage=stage,
         reader=reader,
@@ -121,13 +122,19 @@ def backfilled(organization: LocalOrganization, deploy: Deploy, reader: str) -> 
         previewed=previewed,
         rows_after_preview=rows_after_preview,
         roles_after_preview=roles_after_preview,
-        policy_before=policy_before,
-        policy_after_preview=policy_after_preview,
+        policies_before=policies_before,
+        policies_after_preview=policies_after_preview,
         answered=answered,
         rows=stage.rows(),
         passes=stage.all_passes(),
         named=stage.named(),
     )
+
+
+def policies(organization: LocalOrganization) -> dict[str, str]:
+    """Map the managed policies of the management account to their default versions."""
+    listed = organization.client("iam").list_policies(Scope="Local")["Policies"]
+    return {policy["PolicyName"]: policy["DefaultVersionId"] for policy in listed}
 
 
 def test_a_dry_run_writes_nothing(backfilled: Backfilled) -> None:
@@ -138,7 +145,8 @@ def test_a_dry_run_writes_nothing(backfilled: Backfilled) -> None:
     assert by_hand
     assert foreign["tags"]["rolecall-stage"] == "another"
     assert (by_hand["tags"], by_hand["attached"]) == ({}, {ANOTHER})
-    assert backfilled.policy_after_preview == backfilled.policy_before
+    assert set(backfilled.policies_before) == {"ByHand"}
+    assert backfilled.policies_after_preview == backfilled.policies_before
 
 
 def test_one_backfill_enrolls_every_eligible_account_and_tells_of_every_other_why_not(backfilled: Backfilled) -> None:
@@ -163,7 +171,7 @@ def test_the_dry_run_told_exactly_what_the_backfill_then_did(backfilled: Backfil
     assert told == done
     assert backfilled.previewed["next"] is None
     (shard,) = backfilled.previewed["source_policy"]
-    assert (shard["policy_name"], set(shard["joining"]), shard["leaving"]) == (POLICY, backfilled.named, [])
+    assert (shard["policy_name"], set(shard["granted"]), shard["revoked"]) == (POLICY, backfilled.named, [])
 
 
 def test_what_was_made_by_hand_is_taken_over_and_no_access_is_lost(backfilled: Backfilled) -> None:
@@ -254,20 +262,26 @@ def test_one_resync_repairs_roles_and_the_source_policy_and_says_so(
     document, count = stage.source_policy(), len(stage.all_passes())
     edit_source_policy(organization)
     assert set(drifted) & stage.named() == set()
-    answer = stage.sweep("resync")
+    stage.age_records()
+    stage.sweep("resync")
 
     actions = {line["account_id"]: line["actions"] for line in stage.all_passes()[count:] if line["actions"]}
     assert actions == {account_id: [mended_by] for account_id, mended_by in drifted.items()} | {
         deleted: ["CreateRole", "PutInlinePolicy", "AttachPolicy"]
     }
     assert {account_id: stage.role(account_id) for account_id in drifted} == roles
-    assert [(each["policy_name"], each["action"]) for each in answer["source_policy"]] == [
+    status = stage.records().status
+    assert status
+    assert [(each["policy_name"], each["action"]) for each in status.repairs] == [
         (POLICY, action) for action in ("TagPolicy", "DeleteVersion", "WriteVersion", "AttachTo", "DetachFrom")
     ]
     assert stage.source_policy() == document
     assert POLICY in attached_to(organization)
     assert POLICY not in attached_to(organization, "Intruder")
     assert backfilled.reads(deleted)
+    assert stage.sweep("resync")["source_policy"] == list(status.repairs)
+    stage.age_records()
+    stage.sweep("resync")
     assert stage.sweep("resync")["source_policy"] == []
 
 

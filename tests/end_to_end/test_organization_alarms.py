@@ -1,23 +1,24 @@
 """Each of the stage's own metrics is driven over its threshold by the code that measures it, and back."""
 
 import json
-import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from chalicelib.accounts import written_moment
 from local.organization import InvocationError, LocalOrganization, allowing, trusting
-from tests.end_to_end.deployed_stage import Deploy
+from tests.end_to_end.deployed_stage import Deploy, shown
 from tests.end_to_end.swept_stage import ROLE, SweptStage, events_dropped, unheard_of
 
 OWN = {
     "accounts-need-attention",
     "source-policy-full",
     "resync-missing",
-    "source-policy-pending",
-    "enrollment-slow",
+    "publishing-blocked",
+    "access-slow",
 }
-OTHERS = {"dead-letters", "queue-age", "function-errors", "invocations-turned-away", "rules-failed"}
+OTHERS = {"dead-letters", "queue-age", "function-errors", "invocations-throttled", "rules-failed"}
 TWO_DAYS = 2 * 86_400
 
 
@@ -31,7 +32,7 @@ def stage(organization: LocalOrganization, deploy: Deploy, reader: str) -> Swept
 @pytest.fixture
 def quiet(stage: SweptStage) -> SweptStage:
     """All is well, and a resync has just said so."""
-    stage.sweep("backfill")
+    stage.sweep("resync")
     stage.organization.age_metrics(TWO_DAYS)
     stage.sweep("resync")
     assert states(stage) == dict.fromkeys(OWN | OTHERS, "OK")
@@ -80,24 +81,28 @@ def stop_resyncs(stage: SweptStage) -> Callable[[], object]:
     return lambda: None
 
 
-def withhold_the_pen(stage: SweptStage) -> Callable[[], object]:
-    """A worker has the pen for long, and a message that has waited for two hours comes again."""
-    table = stage.organization.client("dynamodb")
-    name, key = stage.environment["SOURCE_POLICY_TABLE"], {"policy_name": {"S": "#pen"}}
-    held = {"owner": {"S": "somebody"}, "until": {"N": str(int(time.time()) + 600)}}
-    table.put_item(TableName=name, Item=key | held)
+def lose_a_principal(stage: SweptStage) -> Callable[[], object]:
+    """One of two source principals does not exist."""
+    functions, function, right = stage.organization.client("lambda"), stage.function("publish"), stage.environment
+    both = f"{right['SOURCE_PRINCIPAL_ARNS']},arn:aws:iam::{stage.organization.management_account_id}:role/Missing"
+    wrong = right | {"SOURCE_PRINCIPAL_ARNS": both}
+    functions.update_function_configuration(FunctionName=function, Environment={"Variables": wrong})
+    stage.sweep("resync", accounts="failed")
+    return lambda: functions.update_function_configuration(FunctionName=function, Environment={"Variables": right})
+
+
+def throttle(stage: SweptStage) -> Callable[[], object]:
+    """IAM throttles every call, and an account was granted access two hours ago."""
     (account_id,) = unheard_of(stage.organization)
-    record = {
-        "messageId": "late",
-        "receiptHandle": "late",
-        "body": json.dumps({"account_id": account_id, "trigger": "backfill"}),
-        "attributes": {"SentTimestamp": str(int((time.time() - 7200) * 1000)), "ApproximateReceiveCount": "9"},
-        "eventSource": "aws:sqs",
-    }
-    answer = stage.organization.invoke(stage.function("enroll"), {"Records": [record]})
-    assert answer == {"batchItemFailures": [{"itemIdentifier": "late"}]}
-    stage.settled(account_id, "failed", "source_policy_pending", hurrying=False)
-    return lambda: table.delete_item(TableName=name, Key=key)
+    at = {"S": written_moment(datetime.now(UTC) - timedelta(hours=2))}
+    row = {"account_id": {"S": account_id}, "outcome": {"S": "enrolled"}, "access": {"S": "granted"}}
+    stage.organization.client("dynamodb").put_item(
+        TableName=stage.environment["LEDGER_TABLE"], Item=row | {"enrolled_at": at, "updated_at": at}
+    )
+    stage.organization.throttle(1)
+    stage.organization.start_publish(stage.name)
+    assert shown(stage.rows()[account_id]) == ("pending", "source_policy_pending")
+    return lambda: stage.organization.throttle(0)
 
 
 def enroll_late(stage: SweptStage) -> Callable[[], object]:
@@ -116,8 +121,9 @@ def enroll_late(stage: SweptStage) -> Callable[[], object]:
         (fail, "accounts-need-attention"),
         (fill, "source-policy-full"),
         (stop_resyncs, "resync-missing"),
-        (withhold_the_pen, "source-policy-pending"),
-        (enroll_late, "enrollment-slow"),
+        (lose_a_principal, "publishing-blocked"),
+        (throttle, "access-slow"),
+        (enroll_late, "access-slow"),
     ],
 )
 def test_an_alarm_of_our_own_fires_by_what_the_functions_measure_and_ends_when_it_is_mended(
@@ -128,7 +134,7 @@ def test_an_alarm_of_our_own_fires_by_what_the_functions_measure_and_ends_when_i
         assert states(quiet) == dict.fromkeys(OWN | OTHERS, "OK") | {alarm: "ALARM"}
     finally:
         mend()
-    quiet.sweep("backfill")
+    quiet.sweep("resync")
     quiet.organization.age_metrics(TWO_DAYS)
     quiet.sweep("resync")
     assert states(quiet)[alarm] == "OK"
@@ -139,9 +145,12 @@ def test_a_resync_that_cannot_verify_the_source_policy_is_no_heartbeat(quiet: Sw
     arn = f"arn:aws:iam::{management}:policy/{quiet.settings.source_policy_name}"
     quiet.organization.age_metrics(TWO_DAYS)
     iam.tag_policy(PolicyArn=arn, Tags=[{"Key": "rolecall-stage", "Value": "another"}])
+    quiet.age_records()
     try:
-        (repair,) = quiet.sweep("resync")["source_policy"]
-        assert repair["reason"] == "foreign_source_policy"
+        quiet.sweep("resync")
+        error = quiet.records().shards[0].error
+        assert error
+        assert error.reason == "foreign_source_policy"
         assert quiet.alarm("resync-missing") == "ALARM"
     finally:
         iam.tag_policy(PolicyArn=arn, Tags=[{"Key": "rolecall-stage", "Value": quiet.name}])

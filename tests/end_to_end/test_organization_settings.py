@@ -1,11 +1,10 @@
-"""Settings that change while accounts are enrolled: one resync brings about what may change, and the rest is refused."""
+"""Settings that change while accounts are enrolled: one resync applies what may change, and the rest stops newcomers."""
 
 from typing import Any
 
-import pytest
-
-from local.organization import InvocationError, LocalOrganization
+from local.organization import LocalOrganization
 from tests.end_to_end.deployed_stage import Deploy
+from tests.end_to_end.roles_in_iam import role_of
 from tests.end_to_end.swept_stage import SweptStage, attached_to, move, unheard_of, unit
 from tests.local_aws.refusals import denied
 
@@ -61,36 +60,44 @@ def test_one_resync_brings_about_changed_settings(deploy: Deploy, organization: 
     with denied("sts:AssumeRole"):
         reads(stage, left_out, successor, ExternalId=EXTERNAL_ID)
     versions = stage.versions()
-    assert stage.sweep("resync")["source_policy"] == []
+    stage.age_records()
+    stage.sweep("resync")
     assert stage.versions() == versions
+    assert stage.sweep("resync")["source_policy"] == []
 
 
-def test_names_that_would_leave_roles_to_nobody_are_refused(
+def test_changed_names_stop_newcomers_and_revoke_nothing(
     deploy: Deploy, organization: LocalOrganization, reader: str
 ) -> None:
     (account_id,) = unheard_of(organization)
     stage = enrolled(deploy, organization, "Named", SourcePrincipalArns=reader)
-    rows, policy, right = stage.rows(), stage.source_policy(), stage.environment
+    policy, right = stage.source_policy(), stage.environment
     functions = organization.client("lambda")
     for variable, changed, named in (
         ("MEMBER_ROLE_NAME", "Renamed", "MEMBER_ROLE_NAME"),
         ("SOURCE_POLICY_NAME", "Renamed", "SOURCE_POLICY_NAME"),
         ("SOURCE_PRINCIPAL_ARNS", f"arn:aws:iam::{account_id}:role/Reader", "SOURCE_PRINCIPAL_ARNS' account"),
     ):
-        for function in ("resync", "backfill"):
+        for function in ("enroll", "publish"):
             functions.update_function_configuration(
                 FunctionName=stage.function(function), Environment={"Variables": right | {variable: changed}}
             )
-            with pytest.raises(InvocationError, match=named) as raised:
-                stage.ask(function)
-            assert "retire" in str(raised.value)
-            assert "second stage" in str(raised.value)
-    assert stage.waiting() == 0
-    assert stage.rows() == rows
+        (newcomer,) = unheard_of(organization)
+        stage.sweep("backfill", accounts=[account_id, newcomer])
+        for each in (account_id, newcomer):
+            error = stage.settled(each, "failed", "names_changed")["error"]
+            assert error.startswith(named)
+            assert "retire" in error
+            assert "second stage" in error
+        assert role_of(organization, newcomer, "Named") is role_of(organization, newcomer, "Renamed") is None
+        assert stage.alarm("publishing-blocked") == "ALARM"
 
-    functions.update_function_configuration(FunctionName=stage.function("resync"), Environment={"Variables": right})
+    for function in ("enroll", "publish"):
+        functions.update_function_configuration(FunctionName=stage.function(function), Environment={"Variables": right})
+    assert (stage.source_policy(), "Renamed" in attached_to(organization)) == (policy, False)
+    assert reads(stage, account_id, reader)
     stage.sweep("resync")
 
-    assert stage.with_outcome("enrolled") == set(rows)
-    assert stage.source_policy() == policy
+    assert stage.with_outcome("enrolled") == set(stage.rows())
+    assert stage.named() == set(stage.rows())
     assert reads(stage, account_id, reader)

@@ -16,9 +16,12 @@ from tests.local_aws.refusals import denied
 def stage(organization: LocalOrganization, deploy: Deploy, reader: str) -> SweptStage:
     unheard_of(organization, 4)
     stage = SweptStage(organization, deploy("kept", SourcePrincipalArns=reader).name)
-    with pytest.raises(InvocationError, match="attached to nothing yet"):
-        stage.ask("freeze", frozen=True)
+    answer = stage.ask("freeze", frozen=True)
+    assert (answer["frozen"], answer["in_force"]) == (True, False)
+    assert "each shard is frozen as it is created" in answer["why"]
     stage.sweep("backfill")
+    assert [statement["Effect"] for statement in stage.source_policy()["Statement"]] == ["Allow", "Deny"]
+    assert stage.ask("freeze", frozen=False) == {"frozen": False, "in_force": True, "why": None}
     return stage
 
 
@@ -31,7 +34,7 @@ def enrolled(stage: SweptStage) -> list[str]:
 
 @pytest.fixture
 def frozen(stage: SweptStage, enrolled: list[str]) -> Iterator[list[str]]:
-    assert stage.ask("freeze", frozen=True) == {"frozen": True}
+    assert stage.ask("freeze", frozen=True) == {"frozen": True, "in_force": True, "why": None}
     yield enrolled
     stage.ask("freeze", frozen=False)
 
@@ -46,18 +49,17 @@ def test_a_freeze_denies_everything_and_an_unfreeze_allows_it_again_new_accounts
 ) -> None:
     created = organization.create_account("created-while-frozen")
     stage.settled(created, "enrolled")
-    answer = stage.sweep("resync")
-    assert (answer["counts"]["frozen"], answer["source_policy"]) == (True, [])
-    assert stage.gauge("Frozen") == 1
+    assert stage.sweep("resync")["counts"]["frozen"] is True
+    assert stage.gauge("Frozen", "publish") == 1
     for account_id in (*frozen, created):
         with denied("sts:AssumeRole"):
             reads(stage, account_id)
 
-    assert stage.ask("freeze", frozen=False) == {"frozen": False}
+    assert stage.ask("freeze", frozen=False) == {"frozen": False, "in_force": True, "why": None}
 
     assert all(reads(stage, account_id) for account_id in (*frozen, created))
     assert stage.sweep("resync")["counts"]["frozen"] is False
-    assert stage.gauge("Frozen") == 0
+    assert stage.gauge("Frozen", "publish") == 0
 
 
 def test_a_retired_account_stays_retired_until_a_backfill_names_it(
@@ -111,7 +113,8 @@ def test_an_uninstall_leaves_nothing(organization: LocalOrganization, stage: Swe
     assert [account_id for account_id in (*enrolled, created) if role_of(organization, account_id, ROLE)] == []
     assert organization.client("iam").list_policies(Scope="Local")["Policies"] == []
     assert attached_to(organization) == set()
-    assert stage.sweep("resync")["counts"]["stopped"] is True
+    assert stage.records().status is None
+    assert stage.sweep("resync")["counts"]["uninstalling"] is True
     assert [account_id for account_id in (*enrolled, created) if role_of(organization, account_id, ROLE)] == []
     assert stage.with_outcome("enrolled") == set()
 

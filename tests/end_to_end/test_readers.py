@@ -6,7 +6,6 @@ import pytest
 
 from local.organization import Credentials, LocalOrganization, trusting
 from tests.end_to_end.deployed_stage import Deploy, Stage
-from tests.end_to_end.roles_in_iam import role_of
 from tests.local_aws.refusals import denied
 
 EXTERNAL_ID = "told-by-the-reader"
@@ -182,20 +181,3 @@ def test_scope_organization_lets_the_reader_in_everywhere_but_where_it_is_left_o
     whole.settled(another, "enrolled")
     assert whole.versions() == versions
     assert organization.assume(whole.member_role(another), organization.as_role(reader))
-
-
-def test_a_reader_that_does_not_exist_yet_is_asked_for_before_anything_is_written(
-    deploy: Deploy, organization: LocalOrganization
-) -> None:
-    account_id = organization.create_account("waiting")
-    arn = f"arn:aws:iam::{organization.management_account_id}:role/Later"
-    early = deploy("early", SourcePrincipalArns=arn, MemberRoleName="Early", SourcePolicyName="Early")
-    early.hear(account_id)
-    assert arn in early.settled(account_id, "failed", "no_source_principal")["error"]
-    assert role_of(organization, account_id, "Early") is None
-    assert early.named() == set()
-
-    organization.create_source_principal("Later")
-    early.hear(account_id)
-    early.settled(account_id, "enrolled")
-    assert organization.assume(early.member_role(account_id), organization.as_role(arn))

@@ -7,6 +7,7 @@ import pytest
 from local.organization import LocalOrganization, allowing, trusting
 from tests.end_to_end.deployed_stage import Deploy, Stage
 from tests.end_to_end.roles_in_iam import role_of
+from tests.end_to_end.swept_stage import SweptStage, attached_to
 from tests.local_aws.refusals import denied
 
 
@@ -77,7 +78,7 @@ def test_a_second_stage_with_the_same_source_policy_name_is_refused_before_it_wr
     assert first.source_policy() == policy
 
 
-def test_what_the_guide_made_by_hand_is_taken_over_and_no_access_is_lost(
+def test_a_role_made_by_hand_is_adopted_and_a_source_policy_never(
     deploy: Deploy, organization: LocalOrganization, reader: str
 ) -> None:
     management = organization.management_account_id
@@ -85,51 +86,53 @@ def test_what_the_guide_made_by_hand_is_taken_over_and_no_access_is_lost(
     trust = trusting(f"arn:aws:iam::{management}:root")
     role = organization.create_role(by_hand, "ByHand", trust, ["arn:aws:iam::aws:policy/SecurityAudit"])
     iam = organization.client("iam")
-    document = json.dumps(allowing("sts:AssumeRole", resource=[role]))
-    arn = iam.create_policy(PolicyName="ByHand", PolicyDocument=document)["Policy"]["Arn"]
+    document = allowing("sts:AssumeRole", resource=[role])
+    arn = iam.create_policy(PolicyName="ByHand", PolicyDocument=json.dumps(document))["Policy"]["Arn"]
     iam.attach_role_policy(RoleName="Reader", PolicyArn=arn)
-    heir = deploy(
-        "heir",
-        SourcePrincipalArns=reader,
-        MemberRoleName="ByHand",
-        SourcePolicyName="ByHand",
-        AdoptExistingRoles="true",
-    )
-
-    heir.hear(new)
-    heir.settled(new, "enrolled")
-
-    assert heir.named() == {by_hand, new}
-    assert organization.assume(role, organization.as_role(reader))
+    names = {"MemberRoleName": "ByHand", "AdoptExistingRoles": "true"}
+    heir = deploy("heir", SourcePrincipalArns=reader, SourcePolicyName="ByHand", **names)
 
     heir.hear(by_hand)
 
-    assert heir.settled(by_hand, "enrolled")["change"] == "updated"
-    adopted = role_of(organization, by_hand, "ByHand")
-    made = role_of(organization, new, "ByHand")
+    assert "SourcePolicyName" in heir.settled(by_hand, "failed", "foreign_source_policy")["error"]
+    assert iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"] == "v1"
+    assert organization.assume(role, organization.as_role(reader))
+
+    heir = deploy("second-heir", SourcePrincipalArns=reader, SourcePolicyName="Heir", **names)
+    for account_id in (by_hand, new):
+        heir.hear(account_id)
+        heir.settled(account_id, "enrolled")
+
+    iam.detach_role_policy(RoleName="Reader", PolicyArn=arn)
+    assert organization.assume(role, organization.as_role(reader))
+    assert heir.named() == {by_hand, new}
+    row = heir.row(by_hand)
+    assert row
+    assert row["change"] == "updated"
+    adopted, made = role_of(organization, by_hand, "ByHand"), role_of(organization, new, "ByHand")
     assert adopted
     assert made
     assert adopted | {"created": None} == made | {"created": None}
-    assert organization.assume(role, organization.as_role(reader))
 
 
-def test_a_changed_setting_reaches_the_role_and_the_source_policy_at_the_next_pass(
+def test_a_changed_setting_reaches_the_role_at_the_next_pass_and_the_source_policy_at_the_next_resync(
     deploy: Deploy, organization: LocalOrganization, reader: str
 ) -> None:
     names = {"MemberRoleName": "Changing", "SourcePolicyName": "Changing"}
     account_id = unheard_of(organization, "changing")
-    changing = deploy("changing", SourcePrincipalArns=reader, **names)
+    changing = SweptStage(organization, deploy("changing", SourcePrincipalArns=reader, **names).name)
     changing.hear(account_id)
     changing.settled(account_id, "enrolled")
     successor = organization.create_source_principal("Successor")
     organization.client("ssm", account_id).put_parameter(Name="/open", Value="data", Type="String")
 
     deploy("changing", SourcePrincipalArns=successor, DenyDataReads="false", **names)
-    changing.checked_again(account_id)
+    assert changing.checked_again(account_id)["change"] == "updated"
+    assert "Changing" in attached_to(organization)
+    changing.sweep("resync", accounts="failed")
 
     session = organization.assume(changing.member_role(account_id), organization.as_role(successor))
     assert organization.client("ssm", credentials=session).get_parameter(Name="/open")["Parameter"]["Value"] == "data"
     with denied("sts:AssumeRole"):
         organization.assume(changing.member_role(account_id), organization.as_role(reader))
-    attached = organization.client("iam").list_attached_role_policies(RoleName="Reader")["AttachedPolicies"]
-    assert "Changing" not in [policy["PolicyName"] for policy in attached]
+    assert "Changing" not in attached_to(organization)

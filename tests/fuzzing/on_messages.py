@@ -22,7 +22,7 @@ def _run(world: World, body: str) -> None:
     # asked for, and AWS, which knows who is in the organization, refuses.
     listed = _listed(body, datetime.fromtimestamp(stage.cloud.now, UTC))
     stage.cloud.members.known.update(listed)
-    stage.cloud.queues.put(body)
+    stage.cloud.queues.accounts.put(body)
     work_once(stage)
     nobody_else_was_entered(stage, recorded=STRANGER in listed)
 

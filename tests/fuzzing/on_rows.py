@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from chalicelib.accounts import Change, LedgerRow, Outcome
+from chalicelib.accounts import Access, Change, LedgerRow, Outcome
 from chalicelib.errors import Reason
 from tests.fuzzing.items import item_of
 from tests.fuzzing.target import Target, World, ask
@@ -22,7 +22,8 @@ def _run(world: World, content: Any) -> None:
     # Whatever was there: an operator who names the account has it enrolled.
     stage.ask("backfill", {"accounts": [MEMBER]})
     stage.work()
-    nobody_else_was_entered(stage, recorded=STRANGER in items)
+    # A row grants access (docs/security.md), and the source policy reaches no account outside the organization.
+    nobody_else_was_entered(stage, besides=frozenset(items), recorded=STRANGER in items)
     assert stage.cloud.tables.items["ledger"][MEMBER]["outcome"] == {"S": "enrolled"}
 
 
@@ -33,12 +34,21 @@ def _seeds() -> list[Any]:
         "change": "created",
         "role_arn": member_role_arn(MEMBER),
         "fingerprint": "0123456789abcdef",
-        "policy_name": "CrossAccountReadOnlyAccess",
+        "access": "granted",
+        "in_force_since": "2027-01-15T08:00:00.000000+00:00",
+        "retirement_requested_at": None,
+        "revision": 2,
         "attempts": 3,
         "updated_at": "2027-01-15T08:00:00.000000+00:00",
         "enrolled_at": "2026-01-01T00:00:00+00:00",
     }
-    retired = {**written, "outcome": "retired", "reason": "retired_by_request", "policy_name": None}
+    retired = {
+        **written,
+        "outcome": "retired",
+        "reason": "retired_by_request",
+        "access": "excluded",
+        "retirement_requested_at": "2027-01-15T08:00:00+00:00",
+    }
     later = {
         "outcome": "of a later release",
         "reason": "of a later release",
@@ -60,7 +70,7 @@ def _seeds() -> list[Any]:
             "rows": {MEMBER: written, STRANGER: written},
             "asked": [["resync", {"dry_run": True}], ["rerun", {"dry_run": True}]],
         },
-        {"rows": {STRANGER: {**written, "policy_name": None}}, "asked": [whole, whole]},
+        {"rows": {STRANGER: {**written, "access": None}}, "asked": [whole, whole]},
     ]
 
 
@@ -68,5 +78,5 @@ ROWS = Target(
     "rows",
     _run,
     _seeds,
-    words=(*Outcome, *Change, *Reason, 10**125, {"SS": ["a"]}, {"NS": [1]}, {"B": "b"}, "#later"),
+    words=(*Outcome, *Change, *Reason, *Access, 10**125, {"SS": ["a"]}, {"NS": [1]}, {"B": "b"}, "#later"),
 )

@@ -1,13 +1,16 @@
 """Environments: read whole, with what follows from them within AWS's limits, or refused by the name of a setting."""
 
 import os
+from dataclasses import replace
 from typing import Any
 
+from chalicelib.accounts import Access
 from chalicelib.arns import AccountId
 from chalicelib.errors import SettingsError
-from chalicelib.member_role import SESSION_POLICY_LIMIT, TRUST_LIMIT, desired_role, fingerprint, plan, session_document
-from chalicelib.settings import _DEFAULTS, check_environment_size
-from chalicelib.source_policy import POLICY_LIMIT, Moves, capacity, document, place
+from chalicelib.member_role import TRUST_LIMIT, desired_role, fingerprint, plan
+from chalicelib.session_policies import SESSION_POLICY_LIMIT, member_role_write
+from chalicelib.settings import _DEFAULTS, Scope, check_environment_size
+from chalicelib.source_policy import MAX_SHARDS, POLICY_LIMIT, assign, capacity, document
 from tests.fuzzing.target import Target, World
 from tests.simulation.changes import IDS, SETTINGS
 from tests.simulation.stages import environ
@@ -36,13 +39,17 @@ def _run(world: World, content: Any) -> None:
         return
     role = desired_role(settings, settings.management_account_id)
     assert role.trust.size <= TRUST_LIMIT
-    assert session_document(settings, settings.management_account_id).size <= SESSION_POLICY_LIMIT
+    assert member_role_write(settings, settings.management_account_id).size <= SESSION_POLICY_LIMIT
     assert plan(role, role) == ()
     assert fingerprint(role)
     most = capacity(settings)
     assert most > 0
-    full = place((), Moves(join=frozenset(map(AccountId, IDS))), settings)
-    assert all(document(settings, shard, "o-" + 32 * "x").size <= POLICY_LIMIT for shard in full)
+    some = [AccountId(f"{number:012}") for number in range(1, most + len(IDS))]
+    for scope, access in ((Scope.ACCOUNTS, Access.GRANTED), (Scope.ORGANIZATION, Access.EXCLUDED)):
+        rows = {Access.GRANTED: some} | {access: some}
+        contents = assign((), rows, settings, scope=scope, max_shards=MAX_SHARDS).contents
+        frozen = [document(settings, replace(each, frozen=True), "o-" + 32 * "x") for each in contents]
+        assert all(each.size <= POLICY_LIMIT for each in frozen)
 
 
 def _is_handed_over(text: str) -> bool:

@@ -4,13 +4,14 @@ import json
 import re
 from typing import Any
 
+from chalicelib.settings import Scope
 from tests.fuzzing.items import item_of
 from tests.fuzzing.target import Target, World, ask, work_once
 from tests.simulation.changes import STRANGER
-from tests.simulation.cloud import reader, said_by
-from tests.simulation.members import MANAGEMENT
+from tests.simulation.cloud import SOURCE_POLICY, reader
+from tests.simulation.members import MANAGEMENT, ORGANIZATION_ID
 from tests.simulation.one_fault import Stage
-from tests.simulation.stages import MEMBER_ROLE, SOURCE_POLICY, event
+from tests.simulation.stages import MEMBER_ROLE, event
 from tests.simulation.strangers import MEMBER, nobody_else_was_entered
 
 _ID = re.compile(r"[0-9]{12}")
@@ -28,15 +29,16 @@ def _run(world: World, content: Any) -> None:
     for _ in range(2):
         work_once(stage)
     written = frozenset(_ID.findall(json.dumps(content["items"])))
-    in_iam = {each for held in stage.cloud.source_policies().values() for each in said_by(held.document).named}
-    assert in_iam <= {MEMBER, MANAGEMENT} | written, in_iam
+    in_iam = {each for grant in stage.cloud.granted() for each in grant.named}
+    assert in_iam <= {MEMBER, MANAGEMENT, "000000000000"} | written, in_iam
     # What the message of an unreadable item tells one to do.
     stage.cloud.tables.items["source-policy"] = {}
     stage.ask("backfill", {"accounts": [MEMBER]})
     stage.work()
     nobody_else_was_entered(stage, besides=written, recorded=STRANGER in written)
     assert stage.cloud.row(MEMBER)["outcome"] == "enrolled"
-    assert MEMBER in stage.cloud.shards()[SOURCE_POLICY]["accounts"]
+    assert stage.cloud.grants(MEMBER)
+    assert "in_force_since" in stage.cloud.row(MEMBER)
 
 
 def _change(stage: Stage, key: str, changed: Any) -> None:
@@ -49,43 +51,52 @@ def _change(stage: Stage, key: str, changed: Any) -> None:
 
 
 def _seeds() -> list[Any]:
-    first = {
+    version = {
         "accounts": f"{MANAGEMENT},{MEMBER}",
         "excluded": "",
+        "scope": "accounts",
         "frozen": False,
-        "version": 2,
-        "written": 2,
-        "form": "0123456789abcdef",
-        "attached": {"SS": [reader()]},
+        "digest": "0123456789abcdef",
+        "attached": [reader()],
+        "version_id": "v1",
     }
-    second = {**first, "accounts": {"SS": [STRANGER]}, "excluded": {"SS": [MEMBER]}, "frozen": True}
-    names = {"MEMBER_ROLE_NAME": MEMBER_ROLE, "SOURCE_POLICY_NAME": SOURCE_POLICY}
-    counted = {"version": 3, "made_for": {**names, "SOURCE_PRINCIPAL_ARNS' account": MANAGEMENT}}
-    pen = {"owner": "enroll.1", "until": 1_800_000_600}
+    first = {"applied": version, "written_at": "2027-01-15T08:00:00+00:00", "denied_principals": [reader()]}
+    unfinished = {**first, "applying": {**version, "accounts": STRANGER, "frozen": True}}
+    second = {"applied": {**version, "accounts": STRANGER, "excluded": MEMBER}, "error": _error("quota")}
+    names = {
+        "member_role_name": MEMBER_ROLE,
+        "source_policy_name": SOURCE_POLICY,
+        "source_account_id": MANAGEMENT,
+    }
+    status = {"names": names, "organization_id": ORGANIZATION_ID, "shards": 1, "room": 10}
+    lease = {**status, "run_owner": "publish.1", "run_until": 1_800_000_010}
     schedules = [["rerun", {}], ["resync", {}]]
     whole = ["retire", {"accounts": "all", "force": True}]
+    second_name = f"{SOURCE_POLICY}-2"
     return [
         {"items": {}, "asked": schedules},
-        {"items": {SOURCE_POLICY: first, "#placement": counted, "#pen": pen}, "asked": schedules},
-        {"items": {SOURCE_POLICY: first, f"{SOURCE_POLICY}-2": second}, "asked": schedules},
-        {"items": {SOURCE_POLICY: {**first, "accounts": "*"}}, "asked": schedules},
+        {"items": {SOURCE_POLICY: first, "#status": lease}, "asked": schedules},
+        {"items": {SOURCE_POLICY: unfinished, second_name: second}, "asked": schedules},
+        {"items": {SOURCE_POLICY: {"applied": {**version, "accounts": "*"}}}, "asked": schedules},
+        {"items": {SOURCE_POLICY: {"applied": "everybody"}}, "asked": [["freeze", {"frozen": True}]]},
+        {"items": {SOURCE_POLICY: None, second_name: second}, "asked": [["resync", {"dry_run": True}], *schedules]},
+        {"items": {"#status": {**status, "shards": 1.5, "names": "all"}}, "asked": [whole, whole, *schedules]},
+        {"items": {"#status": {**status, "shards": 3, "blocked": _error("quota")}}, "asked": [*schedules, whole]},
+        {"items": {"#status": {**status, "looked_at": "yesterday", "blocked": "for ever"}}, "asked": schedules},
         {
-            "items": {SOURCE_POLICY: {**first, "attached": "everybody", "version": "2"}},
-            "asked": [["freeze", {"frozen": True}]],
+            "items": {"#control": {"frozen": "yes", "check_requested_at": 7, "scope_recorded": "all"}},
+            "asked": schedules,
         },
         {
-            "items": {SOURCE_POLICY: None, f"{SOURCE_POLICY}-2": second},
-            "asked": [["resync", {"dry_run": True}], *schedules],
-        },
-        {"items": {"#placement": {"version": 1.5, "made_for": "all"}}, "asked": [whole, whole, *schedules]},
-        {"items": {"#placement": {"version": 2, "scope": "organization"}}, "asked": [*schedules, whole]},
-        {"items": {"#placement": {"version": 2, "scope": "everywhere"}}, "asked": schedules},
-        {"items": {"#placement": {"version": 2, "made_for": names}, "#stopped": {}}, "asked": [whole, *schedules]},
-        {
-            "items": {"#placement": None, "#pen": {**pen, "until": "for ever"}, "#stopped": None},
+            "items": {"#control": {"uninstalling": True, "uninstalled": True}, "#status": None},
             "asked": [whole, *schedules],
         },
+        {"items": {"#status": {"run_owner": "publish.1", "run_until": "for ever"}}, "asked": [whole, *schedules]},
     ]
+
+
+def _error(reason: str) -> dict[str, str]:
+    return {"reason": reason, "error": "no"}
 
 
 SHARDS = Target(
@@ -93,7 +104,8 @@ SHARDS = Target(
     _run,
     _seeds,
     words=(
-        *(SOURCE_POLICY, f"{SOURCE_POLICY}-2", f"{SOURCE_POLICY}-3", "#placement", "#pen", "#stopped"),
+        *(SOURCE_POLICY, f"{SOURCE_POLICY}-2", f"{SOURCE_POLICY}-3", "#control", "#status"),
+        *(*Scope, "applied", "applying", "error", "frozen", "uninstalling", "run_owner", "run_until"),
         *(10**125, {"SS": ["a"]}, {"SS": [MEMBER]}, {"NS": [1]}, {"B": "b"}, f"{MEMBER},{STRANGER}", reader()),
     ),
 )

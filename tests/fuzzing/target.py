@@ -10,7 +10,7 @@ from chalicelib.bootstrap import Application, checked_settings
 from chalicelib.documents import Document
 from chalicelib.errors import RolecallError
 from chalicelib.settings import Settings
-from chalicelib.source_policy import accounts_named
+from chalicelib.source_policy import ShardContent, parse
 from tests.simulation.boundary import Boundary
 from tests.simulation.changes import IDS, STRANGER
 from tests.simulation.members import MANAGEMENT
@@ -33,7 +33,7 @@ class World:
     boundary: Boundary
     kind: type[Application] = Application
     read_settings: Callable[[Mapping[str, str]], Settings] = checked_settings
-    named_by: Callable[[Document, Settings], frozenset[Any]] = accounts_named
+    parse: Callable[[Document, Settings, str], ShardContent | None] = parse
     strangers: Strangers = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,8 +83,6 @@ def ask(stage: Stage, asked: Any) -> None:
 
 
 def work_once(stage: Stage) -> None:
-    """Have the queue delivered once: what is handed back would only come again."""
-    queues = stage.cloud.queues
-    records = queues.receive(queues.visible()[:10])
-    if records:
-        queues.settle(records, stage.invoke("enroll", records))
+    """Have each queue delivered once: what returns to it would only come again."""
+    stage.deliver("enroll")
+    stage.deliver("publish")

@@ -13,17 +13,18 @@ import pytest
 from chalicelib.accounts import Account
 from chalicelib.arns import AccountId
 from chalicelib.aws.organizations import Organization
-from chalicelib.aws.shards import ShardTable
+from chalicelib.aws.source_policy_table import SourcePolicyTable
 from chalicelib.bootstrap import Application
 from chalicelib.documents import Document
 from chalicelib.settings import Settings
+from chalicelib.source_policy import Records, ShardContent
 from tests.fuzzing.mutation import Mutation
 from tests.fuzzing.target import WORDS, World
 from tests.fuzzing.targets import TARGETS
 from tests.simulation.answers import RuleBrokenError
 from tests.simulation.boundary import Boundary, simulated
 from tests.simulation.changes import STRANGER
-from tests.simulation.planted_bugs import Parts
+from tests.simulation.mutants import Parts
 
 REGRESSIONS = sorted((Path(__file__).parent / "regressions").glob("*/*"))
 
@@ -74,25 +75,28 @@ class _Silent(Application):
         raise AttributeError
 
 
-class _Puzzled(ShardTable):
-    """Does not say what it can't read."""
+class _Strict(SourcePolicyTable):
+    """Raises for an item that can't be read."""
 
-    def _unreadable(self, name: str, why: str) -> Any:
-        return KeyError(name, why)
+    def load(self) -> Records:
+        records = super().load()
+        if records.unreadable:
+            raise KeyError(*records.unreadable)
+        return records
 
 
 class _Unhelpful(Parts):
     """Fails on what somebody edited."""
 
-    tables = _Puzzled
+    tables = _Strict
 
 
 def _careless(_: Mapping[str, str]) -> Settings:
     raise ValueError
 
 
-def _credulous(_: Document, __: Settings) -> frozenset[str]:
-    return frozenset({STRANGER})
+def _credulous(_: Document, __: Settings, ___: str) -> ShardContent:
+    return ShardContent(accounts=frozenset({AccountId(STRANGER)}))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +110,7 @@ def _credulous(_: Document, __: Settings) -> frozenset[str]:
         ("rows", {"kind": _Open}, RuleBrokenError),
         ("shards", {"kind": _Unhelpful}, KeyError),
         ("settings", {"read_settings": _careless}, ValueError),
-        ("documents", {"named_by": _credulous}, AssertionError),
+        ("documents", {"parse": _credulous}, AssertionError),
     ],
 )
 def test_a_planted_bug_is_found(name: str, bug: dict[str, Any], kind: type[BaseException]) -> None:

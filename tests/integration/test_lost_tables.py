@@ -29,7 +29,9 @@ def _is_restored(organization: Organization, frozen: bool | None, lose: Callable
 
     lose(stage)
     stage.run_publish()
-    assert organization.policy() == before
+    policy = organization.policy()
+    assert policy is not None
+    assert (policy.document, policy.attached) == (before.document, before.attached)
 
     resynced(stage)
     policy = organization.policy()

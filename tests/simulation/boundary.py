@@ -97,6 +97,10 @@ class Warm(Application):
     def _iam(self) -> Any:
         return self._session.for_accounts("iam", self._config)
 
+    @cached_property
+    def _source_iam(self) -> Any:
+        return self._session.for_accounts("iam", self._config)
+
 
 class Boundary:
     """Makes applications whose calls all reach the machine in force."""

@@ -5,11 +5,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from chalicelib.documents import Document
 from chalicelib.requests import Message, Trigger, write_message
-from tests.simulation.cloud import SOURCE
+from chalicelib.settings import Settings
+from chalicelib.source_policy import parse
+from tests.simulation.cloud import SOURCE, SOURCE_POLICY
 from tests.simulation.iam import Policy, Role
-from tests.simulation.members import MANAGEMENT
-from tests.simulation.stages import SOURCE_POLICY, environ, event, member_role_arn, settings_of, source_policy_arn
+from tests.simulation.invariants import LOSSES
+from tests.simulation.members import MANAGEMENT, ORGANIZATION_ID
+from tests.simulation.stages import environ, event, member_role_arn, settings_of, source_policy_arn
 
 if TYPE_CHECKING:
     from tests.simulation.life import Life, Running
@@ -29,6 +33,7 @@ SETTINGS: tuple[dict[str, str], ...] = (
     {"PERMISSIONS_BOUNDARY_ARN": "arn:aws:iam::aws:policy/ViewOnlyAccess", "INCLUDE_MANAGEMENT_ACCOUNT": "false"},
 )
 UNINSTALL = {"accounts": "all", "force": True}
+_CONSISTENT = 60.0  # seconds after which IAM's reads show what was written
 _ASKS = 10  # of an operator who uninstalls, until they give up
 _CAUSED = 7200.0  # seconds for which what made an account leave may still do so: a listing, a slow function, a message that waits
 _OTHERS = frozenset({("managed-by", "rolecall"), ("rolecall-stage", "another")})
@@ -43,8 +48,9 @@ class Changes:
         self.caused_at: dict[str, float] = {}
         self._retired: set[str] = set()  # who was asked to be
         self._stopped_at = 0.0  # when everybody had a cause to leave for the last time
-        self._placed: frozenset[str] = frozenset()
-        self._scope: str | None = None
+        self._granted: frozenset[str] = frozenset()
+        self._older: list[dict[str, Any]] = []  # the ledger, as it was now and then
+        self._losing = self._random.random() < 0.25
         self.note_causes()
         if self._random.random() < 0.1 and not self._cloud.crowd:
             self._take_name()
@@ -65,6 +71,7 @@ class Changes:
             + (self._ask,) * 5
             + (self._deny, self._deploy, self._forge)
             + (self._uninstall,) * (self._random.random() < 0.3)
+            + (self._lose,) * (3 * self._losing)
         )
         kind(account_id)
         self.note_causes()
@@ -152,12 +159,20 @@ class Changes:
         self.tell(arn, f"is made by others, tags {dict(tags)}: {said}")
 
     def give_names_back(self) -> None:
-        """Delete the policies of others' under our names, as whoever is refused for them is told to."""
-        written = {name for name, shard in self._cloud.shards().items() if shard.get("written")}
+        """Delete the policies of others under our names, as the error tells an operator to."""
+        applied = {name for name, record in self._cloud.shards().items() if "applied" in record}
         settings = settings_of(environ(**self._life.settings))
         for name, policy in self._cloud.source_policies().items():
-            if name not in written and not settings.owner(dict(policy.tags), policy.arn).ours:
+            mine = settings.owner(dict(policy.tags), policy.arn).ours
+            if name not in applied and not (mine and is_ours(policy.document, settings)):
+                self._detach(policy)
                 self._cloud.iam.put(policy.arn, None)
+
+    def _detach(self, policy: Policy) -> None:
+        for arn in policy.attached:
+            role = self._cloud.iam.role(arn)
+            if role is not None:
+                self._cloud.iam.put(arn, replace(role, attached=role.attached - {policy.arn}))
 
     def _edit_source_policy(self, _: str) -> None:
         iam, random = self._cloud.iam, self._random
@@ -167,15 +182,37 @@ class Changes:
         what = random.choice(("edited", "deleted", "detached", "untagged", "given a version"))
         self.tell(SOURCE_POLICY, f"is {what} by hand")
         if what in {"deleted", "detached"}:
-            for arn in policy.attached:
-                role = iam.role(arn)
-                if role is not None:
-                    iam.put(arn, replace(role, attached=role.attached - {policy.arn}))
+            self._detach(policy)
             iam.put(policy.arn, None if what == "deleted" else replace(policy, attached=frozenset()))
         elif what == "untagged":
             iam.put(policy.arn, replace(policy, tags=frozenset()))
         elif len(policy.versions) < 5:
             iam.put(policy.arn, _with_version(policy, default=what == "edited"))
+
+    def _lose(self, _: str) -> None:
+        """Lose a table, or put an older ledger back; not while publish runs, or before IAM shows what it wrote last."""
+        cloud, random = self._cloud, self._random
+        tables = cloud.tables.items
+        ledger = tables.get("ledger", {})
+        self._older.append(dict(ledger))
+        written = max((past[-1][0] for arn, past in cloud.iam.past.items() if SOURCE_POLICY in arn), default=0.0)
+        if self._life.is_publishing or cloud.now - written < _CONSISTENT or cloud.is_uninstalling:
+            return
+        what = random.choice(LOSSES)
+        self.tell("tables", what)
+        self._life.ways.add(what)
+        if what == "older ledger put back":
+            tables["ledger"] = random.choice(self._older)
+        if what in {"ledger lost", "both tables lost"}:
+            tables["ledger"] = {}
+        if what == "shard record lost":
+            names = sorted(cloud.shards())
+            if names:
+                del tables["source-policy"][random.choice(names)]
+        if what in {"source-policy table lost", "both tables lost"}:
+            tables["source-policy"] = {}
+        cloud.witness.note()
+        self._granted = self._granted_now()
 
     # Operators, and others.
 
@@ -218,7 +255,7 @@ class Changes:
         following = UNINSTALL if answer is None else answer["next"]
         if following is None:
             self._life.ways.add("uninstalled")
-        elif running.tries < _ASKS and self._cloud.is_stopped:
+        elif running.tries < _ASKS and self._cloud.is_uninstalling:
             self._life.after(self._random.choice((61.0, 600.0)), "retire", following, running.tries + 1)
 
     def _deny(self, account_id: str) -> None:
@@ -260,7 +297,7 @@ class Changes:
             self._life.after(0, "on_account_event", event(STRANGER))
             return
         body = write_message(Message(account_id=STRANGER, trigger=Trigger.EVENT))  # type: ignore[arg-type]
-        self._cloud.queues.put(self._random.choice((body, "{}", "not JSON", json.dumps({"account_id": "1"}))))
+        self._cloud.queues.accounts.put(self._random.choice((body, "{}", "not JSON", json.dumps({"account_id": "1"}))))
 
     # Causes.
 
@@ -271,9 +308,9 @@ class Changes:
 
     def is_left_out(self, account_id: str) -> bool:
         """Tell whether an account is not to be named for what operators asked, or what the settings say of it."""
-        if self._cloud.is_stopped:
+        if self._cloud.is_uninstalling:
             return True
-        if account_id in self._retired and self._cloud.row(account_id).get("reason") == "retired_by_request":
+        if account_id in self._retired and "retirement_requested_at" in self._cloud.row(account_id):
             return True
         member = self._cloud.members.members.get(account_id)
         unit = member.unit if member else None
@@ -286,20 +323,20 @@ class Changes:
         )
 
     def note_causes(self) -> None:
-        if self._cloud.is_stopped:
+        if self._cloud.is_uninstalling:
             self._stopped_at = self._cloud.now
         for account_id in (*IDS, MANAGEMENT, SOURCE, STRANGER):
             if self.is_ineligible(account_id):
                 self.caused_at[account_id] = max(self._cloud.now, self.caused_at.get(account_id, 0.0))
 
-    def look_for_causes(self, running: "Running") -> None:
-        """Require, of every account that leaves the source policy, that there was a cause."""
-        before, scope, self._placed, self._scope = self._placed, self._scope, self._cloud.placed, self._cloud.scope
-        gone = before - self._placed - self._cloud.crowd
-        if scope != self._scope:
-            # The organization's other accounts were let in to though nobody had enrolled them.
-            gone = frozenset(each for each in gone if self._cloud.row(each).get("policy_name") is not None)
-        self.require_causes(gone, running.name)
+    def look_for_causes(self, who: str) -> None:
+        """Require, of every account whose row grants it no longer, that there was a cause."""
+        before, self._granted = self._granted, self._granted_now()
+        self.require_causes(before - self._granted, who)
+
+    def _granted_now(self) -> frozenset[str]:
+        rows = self._cloud.tables.items.get("ledger", {})
+        return frozenset(each for each, row in rows.items() if row.get("access") == {"S": "granted"})
 
     def require_causes(self, gone: Iterable[str], who: str) -> None:
         """Require, of each of some accounts, that there was a cause for it to leave."""
@@ -311,6 +348,11 @@ class Changes:
 
     def tell(self, about: str, what: str) -> None:
         self._life.tell("world", f"{about} {what}")
+
+
+def is_ours(text: str, settings: Settings) -> bool:
+    """Whether a document is one that publish writes."""
+    return parse(Document(text), settings, ORGANIZATION_ID) is not None
 
 
 def _with_version(policy: Policy, *, default: bool) -> Policy:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from chalicelib.settings import Settings
@@ -11,7 +12,9 @@ from tests.simulation.iam import Iam, Role, account_of
 from tests.simulation.members import MANAGEMENT, ORGANIZATION_ID, Members
 from tests.simulation.queues import Queues
 from tests.simulation.tables import Tables
+from tests.simulation.witness import Witness
 
+SOURCE_POLICY = "CrossAccountReadOnlyAccess"
 ACCESS_ROLE = "OrganizationAccountAccessRole"
 SOURCE = "888888888888"  # a member account that the readers may be in
 START = 1_800_000_000.0
@@ -29,23 +32,31 @@ class Session:
 
 @dataclass
 class Seen:
-    """What one invocation has been answered about the roles and policies that it may then change."""
+    """One invocation: its function, since when it runs, and what it was answered about what it may then change."""
 
     ours: dict[str, bool | None] = field(default_factory=dict)  # None: there was nothing
     settings: Settings | None = None
+    function: str = ""
+    name: str = ""
+    since: float = 0.0
+    revisions: dict[str, int] = field(default_factory=dict)  # of the rows that it read
 
 
 class Cloud:
-    """Everything that AWS holds; a rule that is broken is told by whoever calls next, too."""
+    """Everything that AWS holds; once a rule is broken, every later call says so, too."""
 
     def __init__(self, source_account: str = MANAGEMENT) -> None:
         self.source_account, self.reader = source_account, reader(source_account)
+        self.readers = {self.reader}  # and those that other settings name
         self.members, self.iam, self.tables, self.queues = Members(), Iam(), Tables(), Queues()
         self.sessions: dict[str, Session] = {}
-        self.denied: dict[str, str] = {}  # accounts whose access role is not let in, with the denial's text
-        self.crowd: frozenset[str] = frozenset()  # whom the source policy names though nobody knows them
-        self.others: frozenset[str] = frozenset()  # the reader's other policies
+        self.denied: dict[str, str] = {}  # accounts whose access role can't be assumed, with the denial's text
+        self.unwritable: set[str] = set()  # policies that IAM refuses to write
+        self.crowd: frozenset[str] = frozenset()  # the orphaned accounts that the source policy names
+        self.others: frozenset[str] = frozenset()  # the source principal's other policies
+        self.stale = 0.0  # seconds by which IAM's reads of policies are late
         self.broken: str | None = None
+        self.witness = Witness(self)
         self.pass_time(START - 86_400)
         for account_id in dict.fromkeys((MANAGEMENT, source_account)):
             self.join(account_id)
@@ -57,7 +68,8 @@ class Cloud:
         return self.iam.now
 
     def pass_time(self, until: float) -> None:
-        self.iam.now = self.members.now = self.queues.now = until
+        self.iam.now = self.members.now = until
+        self.queues.pass_time(until)
 
     def require(self, rule: str, kept: bool) -> None:
         if not kept:
@@ -82,18 +94,23 @@ class Cloud:
         member = self.members.members.get(account_id)
         return member is not None and member.state == "ACTIVE"
 
-    def lets_in(self, account_id: str) -> bool:
-        """Tell whether the source policy lets one in to an account's member role, frozen or not."""
-        ours = ORGANIZATION_ID if account_id in self.members.members else None
-        return any(
-            account_id in said.named or (ours is not None and said.organization == ours and account_id not in said.but)
-            for said in (said_by(policy.document) for policy in self.source_policies().values())
-        )
+    def grants(self, account_id: str) -> bool:
+        """Whether the source policy grants an account, frozen or not."""
+        member = account_id in self.members.members
+        return any(grant.grants(account_id, member=member) for grant in self.granted())
+
+    def granted(self) -> list["Grant"]:
+        """List what each of the source policy's managed policies grants."""
+        return [granted_by(policy.document) for policy in self.source_policies().values()]
 
     def answer(self, call: Call, seen: Seen) -> dict[str, Any]:
-        """Have a call's effect; `seen` is what the invocation that calls has been answered so far."""
+        """Carry out a call of an invocation, and check what it changed."""
         if self.broken is not None:
             raise RuleBrokenError(self.broken)
+        with self.witness.watching(call, seen):
+            return self._answer(call, seen)
+
+    def _answer(self, call: Call, seen: Seen) -> dict[str, Any]:
         match call.service:
             case "dynamodb":
                 return self.tables.answer(call.name, call.params)
@@ -133,12 +150,17 @@ class Cloud:
         if account_of(arn) != account_id:
             raise refusal("AccessDenied", f"not authorized to perform: iam:{call.name} on resource: {arn}", 403)
         if call.name.startswith(("Get", "List")):
+            if self.stale and ":policy/" in arn:
+                self.iam.seen_at = self.now - self.stale
             try:
                 answer = self.iam.answer(call.name, call.params, account_id)
             except Exception:
                 if call.name in {"GetRole", "GetPolicy"}:
                     seen.ours[arn] = None
                 raise
+            finally:
+                if self.stale:
+                    self.iam.seen_at = None
             if call.name in {"GetRole", "GetPolicy"}:
                 tags = {tag["Key"]: tag["Value"] for tag in (answer.get("Role") or answer["Policy"])["Tags"]}
                 seen.ours[arn] = may_change(seen.settings, tags, arn)
@@ -154,11 +176,18 @@ class Cloud:
 
         A policy is changed only by who was answered that it is ours, or where it was written by us as a shard.
         """
+        if arn in self.unwritable or call.params.get("PolicyArn") in self.unwritable:
+            self.pass_time(self.now + 10)
+            raise refusal("AccessDenied", f"not authorized to perform: iam:{call.name} on resource: {arn}", 403)
         policy = self.iam.policy(arn)
+        if ":policy/" in arn or arn in self.readers:
+            self.require(
+                f"publish alone writes the source policy, as in {call} by {seen.name}", seen.function == "publish"
+            )
         if policy is not None and call.name != "CreatePolicy" and not may_change(seen.settings, dict(policy.tags), arn):
-            written = self.shards().get(arn.rpartition("/")[2], {}).get("written", 0) > 0
+            written = "applied" in self.shards().get(arn.rpartition("/")[2], {})
             self.require(f"nothing that is not ours is changed, as by {call}", written or seen.ours.get(arn) is True)
-        if ":role/" not in arn or arn == self.reader:
+        if ":role/" not in arn or arn in self.readers:
             return
         allowed = (None, True) if call.name == "CreateRole" else (True,)  # botocore may send it twice
         self.require(f"nothing that is not ours is changed, as by {call}", seen.ours.get(arn, False) in allowed)
@@ -167,37 +196,50 @@ class Cloud:
         """Read the ledger, as plain values."""
         return {key: _plain(item) for key, item in self.tables.items.get("ledger", {}).items()}
 
+    def revision(self, account_id: str) -> int:
+        """Return how often enroll, retire and backfill have written an account's row."""
+        revision = self.row(account_id).get("revision", 0)
+        return revision if isinstance(revision, int) else 0
+
     def row(self, account_id: str) -> dict[str, Any]:
         """Read an account's row, or nothing where it has none."""
         return _plain(self.tables.items.get("ledger", {}).get(account_id, {}))
 
     def shards(self) -> dict[str, dict[str, Any]]:
-        """Read the source policy's table, as plain values."""
+        """Read publish's records of the shards, as plain values, with account ids as sets."""
         items = self.tables.items.get("source-policy", {})
-        return {key: _shard(_plain(item)) for key, item in items.items() if not key.startswith("#")}
+        return {key: _record(_plain(item)) for key, item in items.items() if not key.startswith("#")}
+
+    def control(self) -> dict[str, Any]:
+        return _plain(self.tables.items.get("source-policy", {}).get("#control", {}))
+
+    def status(self) -> dict[str, Any]:
+        return _plain(self.tables.items.get("source-policy", {}).get("#status", {}))
 
     @property
     def scope(self) -> str | None:
-        """Tell the scope that the source policy is written in, or None before anything is placed."""
-        return _plain(self.tables.items.get("source-policy", {}).get("#placement", {})).get("scope")
+        """The scope that the first shard is written in, or None before there is one."""
+        first = self.shards().get(SOURCE_POLICY, {})
+        written = first.get("applied") or first.get("applying")
+        return written["scope"] if written else None
 
     @property
-    def placed(self) -> frozenset[str]:
-        """List the accounts that the source policy is to let one in to."""
+    def named(self) -> frozenset[str]:
+        """The accounts that the shards' records name, those of unfinished writes included."""
         shards = self.shards().values()
-        if self.scope == "organization":
-            left_out = {account_id for shard in shards for account_id in shard["excluded"]}
-            return frozenset(self.members.known - left_out) if shards else frozenset()
-        return frozenset(account_id for shard in shards for account_id in shard["accounts"])
+        versions = [each[key] for each in shards for key in ("applied", "applying") if key in each]
+        versions += [version for each in shards for version in each.get("abandoned", ())]
+        return frozenset(account_id for version in versions for account_id in version["accounts"])
 
     @property
-    def is_stopped(self) -> bool:
-        """Tell whether everything is being uninstalled, or has been."""
-        return "#stopped" in self.tables.items.get("source-policy", {})
+    def is_uninstalling(self) -> bool:
+        """Whether everything is being uninstalled, or has been."""
+        control = self.control()
+        return control.get("uninstalling") is True or control.get("uninstalled") is True
 
     def source_policies(self) -> dict[str, Any]:
         """Read the source policy's managed policies by name."""
-        prefix = f"arn:aws:iam::{self.source_account}:policy/CrossAccountReadOnlyAccess"
+        prefix = f"arn:aws:iam::{self.source_account}:policy/{SOURCE_POLICY}"
         return {arn.rpartition("/")[2]: held for arn, held in self.iam.everything().items() if arn.startswith(prefix)}
 
 
@@ -214,25 +256,33 @@ def may_change(settings: Settings | None, tags: dict[str, str], arn: str) -> boo
 
 
 @dataclass(frozen=True)
-class Said:
-    """Whom a shard's document lets one in to: accounts that it names, or an organization but for some."""
+class Grant:
+    """What a shard's document grants: accounts by name, or an organization's but for some."""
 
     named: frozenset[str] = frozenset()
     organization: str | None = None
     but: frozenset[str] = frozenset()
+    frozen: bool = False
+
+    def grants(self, account_id: str, *, member: bool) -> bool:
+        """Whether an account is granted, the freeze left aside; nothing reaches an account outside the organization."""
+        if self.organization != ORGANIZATION_ID:
+            return False
+        return account_id in self.named if self.named else member and account_id not in self.but
 
 
-def said_by(document: str) -> Said:
-    """Read a shard's document, or one that was edited by hand; its freeze is another matter."""
-    allowed: dict[str, Any] = next(
-        (each for each in json.loads(document)["Statement"] if each["Effect"] == "Allow"), {}
-    )
+@cache
+def granted_by(document: str) -> Grant:
+    """Read a shard's document, or one that was edited by hand."""
+    statements = json.loads(document)["Statement"]
+    allowed: dict[str, Any] = next((each for each in statements if each["Effect"] == "Allow"), {})
     pinned = allowed.get("Condition", {}).get("StringEquals", {})
     left_out = allowed.get("Condition", {}).get("StringNotEquals", {})
-    return Said(
-        frozenset(pinned.get("aws:ResourceAccount", ())) - {"000000000000"},
+    return Grant(
+        frozenset(pinned.get("aws:ResourceAccount", ())),
         pinned.get("aws:ResourceOrgID"),
         frozenset(left_out.get("aws:ResourceAccount", ())),
+        any(each["Effect"] == "Deny" for each in statements),
     )
 
 
@@ -244,22 +294,28 @@ def _about(call: Call, account_id: str) -> str:
     return f"arn:aws:iam::{account_id}:policy/{call.params.get('PolicyName', '')}"
 
 
-def _shard(plain: dict[str, Any]) -> dict[str, Any]:
-    """Take apart the account ids, which are one text, or a set as an earlier release wrote it."""
-    for name in ("accounts", "excluded"):
-        written = plain.get(name, "")
-        plain[name] = set(written.split(",") if isinstance(written, str) and written else written)
+def _record(plain: dict[str, Any]) -> dict[str, Any]:
+    """Take apart the account ids, which are one text."""
+    abandoned = plain.get("abandoned", [])
+    for version in (plain.get("applied"), plain.get("applying"), *(abandoned if isinstance(abandoned, list) else ())):
+        for name in ("accounts", "excluded") if isinstance(version, dict) else ():
+            version[name] = set(filter(None, str(version.get(name, "")).split(",")))
     return plain
 
 
 def _plain(item: dict[str, Any]) -> dict[str, Any]:
-    plain: dict[str, Any] = {}
-    for name, value in item.items():
-        ((kind, content),) = value.items()
-        if kind == "N":
-            plain[name] = int(content)
-        elif kind == "SS":
-            plain[name] = set(content)
-        elif kind != "NULL":
-            plain[name] = content
-    return plain
+    return {name: _value(value) for name, value in item.items() if "NULL" not in value}
+
+
+def _value(value: dict[str, Any]) -> Any:
+    ((kind, content),) = value.items()
+    match kind:
+        case "N":
+            return float(content) if "." in content else int(content)
+        case "SS":
+            return set(content)
+        case "M":
+            return _plain(content)
+        case "L":
+            return [_value(each) for each in content]
+    return content

@@ -1,41 +1,63 @@
-"""A source policy that is nearly full, of accounts that nobody knows: a policy that was taken over may name such.
+"""A source policy that is nearly full, of accounts that have no row: what a stage whose ledger was lost may look like.
 
-They are too many to leave at once, until somebody decides that it is right.
+They are too many to be revoked at once, until an operator decides so.
 """
 
+from datetime import UTC, datetime
+
 from chalicelib.arns import AccountId
-from chalicelib.aws import items
+from chalicelib.aws.source_policy_table import SourcePolicyTable
 from chalicelib.settings import Settings
-from chalicelib.source_policy import Shard, capacity, document, form
-from tests.simulation.cloud import Cloud
-from tests.simulation.iam import Policy, Role
-from tests.simulation.stages import SOURCE_POLICY, source_policy_arn
+from chalicelib.source_policy import (
+    AppliedShard,
+    Names,
+    ShardContent,
+    ShardRecord,
+    Status,
+    capacity,
+    digest,
+    document,
+)
+from tests.simulation.cloud import SOURCE_POLICY, Cloud
+from tests.simulation.iam import ATTACHMENTS, Policy, Role
+from tests.simulation.members import ORGANIZATION_ID
+from tests.simulation.stages import source_policy_arn
+
+
+class _Client:
+    """Writes items straight into the simulated table."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._tables = cloud.tables
+
+    def put_item(self, **asked: object) -> None:
+        self._tables.answer("PutItem", asked)
+
+    def update_item(self, **asked: object) -> None:
+        self._tables.answer("UpdateItem", asked)
 
 
 def crowd(cloud: Cloud, settings: Settings, *, free: int, others: int) -> None:
-    """Leave so many places free in the first shard, and have the reader carry so many policies of others, for an hour already."""
+    """Leave room for `free` accounts in the first shard, and attach `others` policies to the source principal."""
     now = cloud.now
     cloud.pass_time(now - 3600)
+    written_at = datetime.fromtimestamp(cloud.now, UTC)
     arn = source_policy_arn(cloud.source_account)
     cloud.crowd = frozenset(f"9{number:011}" for number in range(capacity(settings) - free))
     cloud.others = frozenset(f"arn:aws:iam::{cloud.source_account}:policy/Other{number}" for number in range(others))
-    named = frozenset(map(AccountId, cloud.crowd))
-    shard = Shard(name=SOURCE_POLICY, accounts=named, version=1, written=1, attached=frozenset({cloud.reader}))
-    said = document(settings, shard, "").text
+    content = ShardContent(accounts=frozenset(map(AccountId, cloud.crowd)))
+    attached = frozenset({cloud.reader})
+    text = document(settings, content, ORGANIZATION_ID).text
     tags = frozenset(settings.ownership_tags.items())
-    cloud.iam.put(arn, Policy(arn, ((1, said),), 1, 2, tags, shard.attached))
+    cloud.iam.put(arn, Policy(arn, ((1, text),), 1, 2, tags, attached))
     cloud.iam.put(cloud.reader, Role(cloud.reader, attached=cloud.others | {arn}))
     cloud.pass_time(now)
-    item = items.written(
-        {
-            "policy_name": shard.name,
-            "accounts": set(named),
-            "frozen": False,
-            "version": 1,
-            "written": 1,
-            "form": form(settings, shard, ""),
-            "attached": set(shard.attached),
-        }
+    table = SourcePolicyTable(settings, _Client(cloud), "source-policy")  # type: ignore[arg-type]
+    applied = AppliedShard(
+        content=content, digest=digest(settings, content, ORGANIZATION_ID), attached=attached, version_id="v1"
     )
-    placement = items.written({"policy_name": "#placement", "version": 1, "scope": "accounts"})
-    cloud.tables.items["source-policy"] = {SOURCE_POLICY: item, "#placement": placement}
+    table.write_shard(ShardRecord(name=SOURCE_POLICY, applied=applied, written_at=written_at))
+    room = ATTACHMENTS - others
+    table.write_status(
+        Status(names=Names.of(settings), organization_id=ORGANIZATION_ID, shards=1, room=room, looked_at=written_at)
+    )

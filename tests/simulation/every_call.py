@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from chalicelib.bootstrap import Application
 from tests.simulation.answers import RuleBrokenError
 from tests.simulation.boundary import Warm, simulated
-from tests.simulation.one_fault import KILLS, Stage
+from tests.simulation.one_fault import KILLS, OVERLAP, Stage
 from tests.simulation.scenarios import SCENARIOS, Scenario
 
 
@@ -17,26 +17,35 @@ class Report:
 
     calls: int = 0
     runs: int = 0
+    kills: int = 0  # that leave different worlds
     divergences: list[str] = field(default_factory=list)
 
 
-def interrupted(name: str, faults: Iterable[str], kind: type[Application] = Warm) -> Report:
-    """Meet each call of a scenario with each fault; after an error the schedules come round, as they do by themselves."""
+def interrupted(name: str, faults: Iterable[str], kind: type[Application] = Warm, *, distinct: bool = False) -> Report:
+    """Meet each call of a scenario with each fault; after an error the schedules come round, as they do by themselves.
+
+    `distinct` leaves out the kills that leave the world that another one leaves.
+    """
     faults = tuple(faults)
-    scheduled = not set(faults) <= set(KILLS)
+    scheduled = not set(faults) <= {*KILLS, OVERLAP}
     report, scenario = Report(), SCENARIOS[name]
     with simulated() as boundary:
         scene = Stage(boundary, dict(scenario.settings), kind)
+        undisturbed = None
         try:
             scenario.before(scene)
             undisturbed = _on(scene, None)
             _play(undisturbed, scenario, scheduled=scheduled)
-        except RuleBrokenError as error:
-            report.divergences.append(f"{name}: undisturbed: {error}")
+        except (RuleBrokenError, AssertionError) as error:
+            story = "\n".join(scene.story if undisturbed is None else undisturbed.story)
+            report.divergences.append(f"{story}\n{name}: undisturbed: {error}")
             return report
         report.calls, expected = undisturbed.acted, undisturbed.state()
+        report.kills = sum(number <= report.calls for number, _ in undisturbed.distinct)
         for fault in faults:
             for number in range(1, report.calls + 1):
+                if distinct and fault in KILLS and (number, fault) not in undisturbed.distinct:
+                    continue
                 report.runs += 1
                 broken, stage = "", _on(scene, (number, fault))
                 try:

@@ -109,7 +109,13 @@ class Iam:
 
     def _GetPolicy(self, asked: Any, _: str) -> dict[str, Any]:  # noqa: N802
         policy = self._seen(Policy, asked["PolicyArn"])
-        return {"Policy": {"Arn": policy.arn, "DefaultVersionId": f"v{policy.default}", "Tags": _tag_list(policy.tags)}}
+        told = {
+            "Arn": policy.arn,
+            "DefaultVersionId": f"v{policy.default}",
+            "AttachmentCount": len(policy.attached),
+            "Tags": _tag_list(policy.tags),
+        }
+        return {"Policy": told}
 
     def _GetPolicyVersion(self, asked: Any, _: str) -> dict[str, Any]:  # noqa: N802
         versions = dict(self._seen(Policy, asked["PolicyArn"]).versions)
@@ -243,7 +249,7 @@ class Iam:
             raise refusal("EntityAlreadyExists", f"A policy called {asked['PolicyName']} already exists.", 409)
         _fits(asked["PolicyDocument"], POLICY_LIMIT)
         self.put(arn, Policy(arn, ((1, asked["PolicyDocument"]),), 1, 2, _tag_set(asked["Tags"])))
-        return {"Policy": {"Arn": arn}}
+        return {"Policy": {"Arn": arn, "DefaultVersionId": "v1"}}
 
     def _CreatePolicyVersion(self, asked: Any, _: str) -> dict[str, Any]:  # noqa: N802
         policy = self._held_policy(asked)
@@ -254,7 +260,7 @@ class Iam:
         default = number if asked.get("SetAsDefault") else policy.default
         versions = (*policy.versions, (number, asked["PolicyDocument"]))
         self.put(policy.arn, replace(policy, versions=versions, default=default, following=number + 1))
-        return {}
+        return {"PolicyVersion": {"VersionId": f"v{number}", "IsDefaultVersion": default == number}}
 
     def _DeletePolicyVersion(self, asked: Any, _: str) -> dict[str, Any]:  # noqa: N802
         policy, number = self._held_policy(asked), int(asked["VersionId"][1:])

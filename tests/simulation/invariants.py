@@ -6,11 +6,14 @@ from chalicelib.documents import Document
 from chalicelib.errors import Reason
 from chalicelib.member_role import desired_role
 from chalicelib.settings import Scope, Settings
-from chalicelib.source_policy import capacity
-from tests.simulation.cloud import Cloud, Said, may_change, said_by
+from chalicelib.source_policy import ShardContent, capacity, document
+from tests.simulation.cloud import Cloud, may_change
 from tests.simulation.iam import ATTACHMENTS, Role
 from tests.simulation.members import MANAGEMENT, ORGANIZATION_ID
-from tests.simulation.stages import SOURCE_POLICY, environ, member_role_arn, settings_of
+from tests.simulation.stages import environ, member_role_arn, settings_of
+
+LOSSES = ("ledger lost", "shard record lost", "source-policy table lost", "both tables lost", "older ledger put back")
+"""What may happen to the tables in an organization's life."""
 
 if TYPE_CHECKING:
     from tests.simulation.changes import Changes
@@ -18,11 +21,11 @@ if TYPE_CHECKING:
 
 def check_quiet(cloud: Cloud, settings: Settings, answer: Any, changes: "Changes") -> None:
     """Require every invariant; `answer` is that of the last resync."""
-    cloud.require("a backfill lets accounts be enrolled again", not cloud.is_stopped)
+    cloud.require("a backfill lets accounts be enrolled again", not cloud.is_uninstalling)
     rows = cloud.rows()
     for account_id in cloud.members.members:
         row = rows.get(account_id)
-        cloud.require(f"the ledger says where every account stands, and not of {account_id}", row is not None)
+        cloud.require(f"the ledger has a row for every account, and none for {account_id}", row is not None)
         _check_account(cloud, settings, account_id, row or {}, ineligible=changes.is_ineligible(account_id))
     _check_source_policy(cloud, settings, rows, changes)
     failing = {
@@ -35,62 +38,81 @@ def check_quiet(cloud: Cloud, settings: Settings, answer: Any, changes: "Changes
         sum(answer["counts"]["failing"].values()) == len(failing),
     )
     for row in rows.values():
-        reason = row.get("reason")
-        told = row["outcome"] == "enrolled" or reason in set(Reason)
+        told = row["outcome"] == "enrolled" or row.get("reason") in set(Reason)
         cloud.require(
             f"every failure has a reason, and not {row}", told and (row["outcome"] != "failed" or "error" in row)
         )
+    dead = cloud.queues.publish.dead
+    cloud.require("no message of publish is given up", not dead)
+
+
+def check_settled(cloud: Cloud, ways: set[str]) -> None:
+    """Require that nothing is left to publish once both queues are empty, whatever the rows say."""
+    status, shards = cloud.status(), cloud.shards()
+    # What was given up, lost or refused is found by the next resync.
+    given_up = cloud.queues.accounts.dead or cloud.queues.publish.dead or ways & {*LOSSES}
+    refused = "blocked" in status or any("error" in record for record in shards.values())
+    if given_up or refused or cloud.is_uninstalling or cloud.scope != Scope.ACCOUNTS:
+        return
+    for account_id, row in cloud.rows().items():
+        if "access" in row:
+            granted = row["access"] == "granted"
+            named = account_id in cloud.named
+            full = granted and not named and _is_full(cloud)
+            cloud.require(f"no row is left to be published, as {account_id}: {row}", full or named is granted)
+            in_force = "in_force_since" in row
+            cloud.require(f"in_force_since of {account_id} is settled: {row}", in_force is named)
 
 
 def check_uninstalled(cloud: Cloud, settings: Settings, answer: Any) -> None:
     """Require that nothing of ours is left but what is out of reach; `answer` is that of the last uninstall."""
     told = [each["account_id"] for each in answer["accounts"]]
     left = [each for each in told if cloud.is_open(each) or not cloud.is_active(each)]
-    cloud.require(f"an uninstall leaves nothing but what will not let it in, as {left}", not left)
+    cloud.require(f"an uninstall leaves nothing but what can't be entered, as {left}", not left)
     for account_id in cloud.members.members:
         gone = not _is_ours(settings, cloud.iam.role(member_role_arn(account_id)))
-        # Whoever leaves the management account out takes the right to change its roles from the functions.
+        # A stage that leaves the management account out may not change its roles.
         closed = account_id == MANAGEMENT and not settings.include_management_account
         cloud.require(
             f"an uninstall leaves no role, as in {account_id}", gone or closed or not cloud.is_open(account_id)
         )
-        cloud.require(f"an uninstall lets one in nowhere, as in {account_id}", not cloud.lets_in(account_id))
+        cloud.require(f"an uninstall grants no account, as {account_id}", not cloud.grants(account_id))
     held = {*cloud.source_policies(), *cloud.shards()}
-    # As long as an account is told that something is left in, the source policy stays, and names nobody.
-    cloud.require(f"an uninstall leaves no source policy, as {held}", not held or bool(answer["accounts"]))
+    cloud.require(f"an uninstall leaves no source policy, as {held}", not held)
+    cloud.require("an uninstall forgets the names", bool(answer["accounts"]) or "names" not in cloud.status())
 
 
 def _check_account(cloud: Cloud, settings: Settings, account_id: str, row: dict[str, Any], *, ineligible: bool) -> None:
-    stands = f"{account_id} stands where it should, and not {row.get('outcome')} {row.get('reason')} {row.get('error')}"
+    status = f"{row.get('outcome')} {row.get('reason')} {row.get('access')} {row.get('error')}"
+    rule = f"{account_id} has the status that it should have, and not {status}"
     role = cloud.iam.role(member_role_arn(account_id))
     if ineligible:
-        cloud.require(stands, row.get("outcome") in {"skipped", "retired"} and row.get("policy_name") is None)
+        cloud.require(rule, row.get("outcome") in {"skipped", "retired"} and row.get("access") in {"excluded", "none"})
         if row.get("reason") == "retired_by_request" and cloud.is_open(account_id):
             cloud.require(f"the role of {account_id}, which is retired, is gone", not _is_ours(settings, role))
         return
     if not cloud.is_open(account_id):
-        cloud.require(stands, row.get("outcome") == "failed")
+        cloud.require(rule, row.get("outcome") == "failed")
     elif role is not None and not may_change(settings, dict(role.tags), role.arn):
-        cloud.require(stands, (row.get("outcome"), row.get("reason")) == ("failed", "foreign_role"))
-    else:
-        cloud.require(stands, row.get("outcome") == "enrolled")
+        cloud.require(rule, (row.get("outcome"), row.get("reason")) == ("failed", "foreign_role"))
+    elif row.get("reason") != "quota":
+        cloud.require(rule, (row.get("outcome"), row.get("access")) == ("enrolled", "granted"))
         cloud.require(
             f"the role of {account_id} is the desired one, and not {role}", _is_desired(role, settings, account_id)
         )
 
 
 def check_room(cloud: Cloud, changes: "Changes") -> None:
-    """Require, of every account that is told so, that there is no room."""
+    """Require that an account without room is only there where there is no room."""
     for account_id, row in cloud.rows().items():
-        if row.get("reason") == "quota" and not changes.is_ineligible(account_id):
-            cloud.require(f"there is no room for {account_id}, as it says", _is_full(cloud))
+        waits = row.get("access") == "granted" and not cloud.grants(account_id)
+        if (row.get("reason") == "quota" or waits) and not changes.is_ineligible(account_id):
+            cloud.require(f"there is no room for {account_id}, whose reason is quota", _is_full(cloud))
 
 
 def _is_full(cloud: Cloud) -> bool:
-    """Tell whether a batch of all who aren't named would find no room; such a batch takes in none of them."""
-    named = {account_id for shard in cloud.shards().values() for account_id in shard["accounts"]}
-    room = capacity(settings_of(environ())) * (ATTACHMENTS - len(cloud.others)) - len(named)
-    return cloud.scope == Scope.ACCOUNTS and room < len(cloud.members.known - named)
+    room = capacity(settings_of(environ())) * (ATTACHMENTS - len(cloud.others))
+    return cloud.scope == Scope.ACCOUNTS and len(cloud.named) >= room
 
 
 def _is_ours(settings: Settings, role: Role | None) -> bool:
@@ -111,50 +133,58 @@ def _is_desired(role: Role | None, settings: Settings, account_id: str) -> bool:
 
 
 def _check_source_policy(cloud: Cloud, settings: Settings, rows: dict[str, dict[str, Any]], changes: "Changes") -> None:
-    policies, shards = cloud.source_policies(), cloud.shards()
+    policies, shards, control = cloud.source_policies(), cloud.shards(), cloud.control()
     cloud.require("the scope is the one that is asked for", cloud.scope in {None, settings.source_policy_scope})
     cloud.require(f"IAM holds the shards of the table: {set(policies)}, {set(shards)}", set(policies) == set(shards))
+    cloud.require("no run of publish holds the lease", "run_owner" not in cloud.status())
     for name, policy in policies.items():
-        meant = _meant(settings, name, shards[name])
-        cloud.require(f"IAM says of {name} what its item says", said_by(policy.document) == meant)
+        applied = shards[name].get("applied", {})
+        cloud.require(f"{name} is written completely", "applying" not in shards[name] and "error" not in shards[name])
+        text = document(settings, _content(applied), ORGANIZATION_ID)
+        cloud.require(f"IAM says of {name} what its record says", Document(policy.document) == text)
         cloud.require(f"{name} has at most five versions", len(policy.versions) <= 5)
-        cloud.require(f"{name} has no version of others'", max(dict(policy.versions)) == policy.default)
+        cloud.require(f"{name} has no version of others", max(dict(policy.versions)) == policy.default)
         cloud.require(f"{name} is ours", set(settings.ownership_tags.items()) <= policy.tags)
-        cloud.require(f"{name} is attached to the reader alone", policy.attached == {cloud.reader})
-        cloud.require(
-            f"{name} denies everything while it is frozen", shards[name]["frozen"] == ('"Deny"' in policy.document)
-        )
+        cloud.require(f"{name} is attached to the source principal alone", policy.attached == {cloud.reader})
+        frozen = control.get("frozen", applied["frozen"])
+        cloud.require(f"{name} denies everything while it is frozen", frozen == ('"Deny"' in policy.document))
     reader = cloud.iam.role(cloud.reader)
     attached = reader.attached if reader else frozenset()
     ours = {policy.arn for policy in policies.values()}
     cloud.require(
-        "the reader has the source policy and what others attached, and nothing else", attached == ours | cloud.others
+        "the source principal has the source policy and what others attached, and nothing else",
+        attached == ours | cloud.others,
     )
-    kept = {account_id for account_id, row in rows.items() if row.get("policy_name") is not None}
-    if settings.source_policy_scope is Scope.ORGANIZATION:
-        _check_organization(cloud, kept, changes)
-        return
-    named = [account_id for shard in shards.values() for account_id in shard["accounts"]]
-    cloud.require("no account is in two shards", len(named) == len(set(named)))
-    cloud.require(
-        f"the source policy names exactly the enrolled: {sorted(named)} are named, {sorted(kept)} by the ledger",
-        set(named) == kept,
+    _check_access(cloud, settings, rows, changes)
+
+
+def _content(applied: dict[str, Any]) -> ShardContent:
+    return ShardContent(
+        accounts=frozenset(applied["accounts"]),
+        excluded=frozenset(applied["excluded"]),
+        scope=Scope(applied["scope"]),
+        frozen=applied["frozen"],
     )
 
 
-def _meant(settings: Settings, name: str, shard: dict[str, Any]) -> Said:
+def _check_access(cloud: Cloud, settings: Settings, rows: dict[str, dict[str, Any]], changes: "Changes") -> None:
+    for account_id, row in rows.items():
+        granted, in_force = row.get("access") == "granted", "in_force_since" in row
+        if settings.source_policy_scope is Scope.ACCOUNTS:
+            if granted and not cloud.grants(account_id):
+                cloud.require(f"{account_id} is granted, or finds no room", _is_full(cloud) and not in_force)
+                continue
+            # A failure without a row leaves what was granted before.
+            if "access" in row:
+                cloud.require(f"IAM grants {account_id} as its row says: {row}", cloud.grants(account_id) is granted)
+        elif account_id in cloud.members.members:
+            if granted:
+                cloud.require(f"the organization's source policy grants {account_id}", cloud.grants(account_id))
+            elif changes.is_left_out(account_id):
+                cloud.require(f"the organization's source policy excludes {account_id}", not cloud.grants(account_id))
+        if "access" in row:
+            cloud.require(f"in_force_since of {account_id} is right: {row}", in_force is granted)
     if settings.source_policy_scope is Scope.ACCOUNTS:
-        return Said(frozenset(shard["accounts"]))
-    if name != SOURCE_POLICY:
-        return Said(frozenset(shard["accounts"]))
-    return Said(organization=ORGANIZATION_ID, but=frozenset(shard["excluded"]) | settings.exclude_account_ids)
-
-
-def _check_organization(cloud: Cloud, kept: set[str], changes: "Changes") -> None:
-    """Who fails may be let in to or not, and who is closed is: neither has anything that could be entered."""
-    for account_id in kept | set(cloud.members.members):
-        let_in = cloud.lets_in(account_id)
-        if account_id in kept:
-            cloud.require(f"the organization's source policy lets one in to {account_id}, as the ledger says", let_in)
-        elif changes.is_left_out(account_id):
-            cloud.require(f"the organization's source policy leaves {account_id} out", not let_in)
+        named = [account_id for shard in cloud.shards().values() for account_id in shard["applied"]["accounts"]]
+        cloud.require("no account is in two shards", len(named) == len(set(named)))
+        cloud.require(f"every account in a shard has a row: {set(named) - set(rows)}", set(named) <= set(rows))

@@ -22,11 +22,11 @@ from tests.simulation.boundary import Boundary, Warm
 from tests.simulation.changes import DEPLOY, LET_IN, UNINSTALL, Changes
 from tests.simulation.cloud import SOURCE, Cloud, Seen, reader
 from tests.simulation.crowd import crowd
-from tests.simulation.invariants import check_quiet, check_room, check_uninstalled
+from tests.simulation.invariants import LOSSES, check_quiet, check_room, check_settled, check_uninstalled
 from tests.simulation.members import MANAGEMENT
 from tests.simulation.one_fault import KilledError, comes_after, fault_of
+from tests.simulation.queues import Queue, Queued
 from tests.simulation.stages import TIMEOUT, TIMEOUTS, Context, environ, settings_of
-from tests.simulation.witness import Witness
 
 WAYS = (
     "scope organization",
@@ -36,11 +36,18 @@ WAYS = (
     "full shard",
     "foreign source policy",
     "outdated organization",
+    "overlapping runs",
+    "late run",
+    "frozen",
+    *LOSSES,
 )
 """How an organization may live; a seed counts once for each."""
+READ_TIMEOUT = 20.0  # seconds that a client waits for an answer
 STEPS = 300_000  # several times what any seed takes
 SKEW = 5.0  # seconds that a function's clock may be wrong by
 LATE = 15.0  # seconds that a killed function's last call may take to land
+RESYNC = 3600.0  # seconds between two resyncs, after which IAM shows what was written
+THROTTLED = 700.0  # seconds after which Lambda may still start a batch that it received
 TRIES = 3  # of Lambda, where an asynchronous invocation fails
 
 _ANYWHERE = ("throttled", "5xx", "reset", "timeout", "timeout after", "5xx after", "repeated")
@@ -61,6 +68,8 @@ class Running:
     ready_at: float
     greenlet: Any = None
     pending: Callable[[], Any] | None = None
+    called_at: float = 0.0
+    waits_for: "Running | None" = None
     alive: bool = True
     settings: dict[str, str] = field(default_factory=dict)
     seen: Seen = field(default_factory=Seen)
@@ -96,7 +105,7 @@ class Life:
         self._settings = self._base
         self._running: list[Running] = []
         self._due: list[Due] = []
-        self._late: list[tuple[float, Callable[[], Any]]] = []
+        self._late: list[tuple[float, Callable[[], Any], str]] = []
         self._number = 0
         self.steps = 0
         self._workers = pick.randint(2, 4)
@@ -110,13 +119,13 @@ class Life:
         self.cloud.members.tells_paths = pick.random() < 0.8
         self._losing = pick.choice((0.0, 0.15))
         self._seconds = pick.choice((120.0, TIMEOUT))
+        self._throttling = pick.choice((0.0, 0.0, 0.2))
         self._ends = pick.random() < 0.1  # by being uninstalled, and enrolled anew
         if self._outdated:
             self.ways.add("outdated organization")
         self.last_answer: Any = None
         boundary.start(self)
         self.changes = Changes(self, pick.randint(6, 14))
-        self._witness = Witness(self.cloud, self.changes)
 
     def _surroundings(self) -> tuple[dict[str, str], Cloud]:
         """Draw what stays as it is, whatever else is deployed."""
@@ -149,13 +158,16 @@ class Life:
     def call(self, call: Call) -> dict[str, Any]:
         running = self._required()
         if self.random.random() < self._slowness:
-            running.ready_at = self.cloud.now + self.random.choice((0.3, 3.0, 3.0, 30.0, 300.0))
+            running.ready_at = self.cloud.now + self.random.choice(self._delays(call, running))
+        running.called_at = self.cloud.now
         running.pending = lambda: self._answer(call, running)
         self._switch(running)
         running.pending = None
         fault = self._fault(call)
         if self._trace is not None:
             self.tell(running.name, f"{call}{f' ({fault})' if fault else ''}")
+        if call.service == "lambda":
+            return self._publish_now(running, fault)
         if fault is None:
             return self._answer(call, running)
         self.faults[fault] += 1
@@ -166,23 +178,42 @@ class Life:
             self._answer(call, running)
         raise refusal("NoSuchEntity", "cannot be found", 404) if fault == "not there yet" else fault_of(fault)
 
+    def _delays(self, call: Call, running: Running) -> tuple[float, ...]:
+        """Return how long a call may take; publish's own clients give up sooner (`bootstrap`)."""
+        if running.function == "publish" and call.service != "organizations":
+            return (0.3, 3.0, 3.0, 12.0)
+        return (0.3, 3.0, 3.0, 30.0, 300.0)
+
+    def _publish_now(self, running: Running, fault: str | None) -> dict[str, Any]:
+        """Have another function run, and wait for it as long as a client does."""
+        if fault is not None and not comes_after(fault):
+            self.faults[fault] += 1
+            raise fault_of("throttled" if fault == "repeated" else fault)
+        running.waits_for = self._start("publish", [], 1)
+        running.ready_at = self.cloud.now + READ_TIMEOUT
+        self._switch(running)
+        invoked, running.waits_for = running.waits_for, None
+        if fault is not None or invoked in self._running:
+            raise fault_of("timeout")
+        return {"StatusCode": 200}
+
     def _answer(self, call: Call, running: Running) -> dict[str, Any]:
+        if call.service == "lambda":
+            self._start("publish", [], 1)  # Its invoker was killed.
+            return {}
         iam, members = self.cloud.iam, self.cloud.members
         if call.service == "organizations" and self.random.random() < self._outdated:
             members.seen_at = self.cloud.now - self.random.uniform(0, 30)
         if call.service == "iam" and call.name.startswith(("Get", "List")) and self.random.random() < self._staleness:
             iam.seen_at = self.cloud.now - self.random.uniform(0, 20)
-        if call.name == "DeleteItem":
-            self.changes.note_causes()  # while it is known that everybody leaves: an item that is deleted may be what tells so
-        scope = self.cloud.scope
+        scope = self.cloud.scope if call.name == "PutItem" else None
         try:
-            with self._witness.watching(call, running.name, running.function):
-                return self.cloud.answer(call, running.seen)
+            return self.cloud.answer(call, running.seen)
         finally:
             iam.seen_at = members.seen_at = None
-            if call.name in {"TransactWriteItems", "DeleteItem"}:
-                self.changes.look_for_causes(running)
-            if scope not in {None, self.cloud.scope}:
+            if call.name == "UpdateItem":
+                self.changes.look_for_causes(running.name)
+            if scope is not None and scope != self.cloud.scope:
                 self.ways.add("scope changed")
 
     def _fault(self, call: Call) -> str | None:
@@ -241,18 +272,22 @@ class Life:
         try:
             while self.changes.left or self._is_busy:
                 self._advance()
+            check_settled(self.cloud, self.ways)
             self.calm()
-            if self.cloud.is_stopped or self._ends:
+            if self.cloud.is_uninstalling or self._ends:
                 self._uninstall()
                 self._quietly("backfill", {})
             self._quietly("resync", {})
+            # The scope changes once a resync finds every account recorded, and IAM is verified once it is consistent.
+            self._quietly("resync", {}, after=RESYNC)
             check_room(self.cloud, self.changes)
             if self.last_answer["counts"]["held_back"]:
                 # What the log of a resync that holds retirements back tells an operator to do, if that is right.
                 self._quietly("backfill", {"accounts": "all", "force": True})
-                # There may be room now for who found none.
+                # There may be room now for accounts that found none.
                 self._quietly("rerun", {})
-            self._quietly("resync", {"accounts": "new"})
+            self._quietly("resync", {}, after=RESYNC)
+            self._quietly("resync", {"accounts": "new"}, after=RESYNC)
             check_quiet(self.cloud, settings_of(environ(**self._settings)), self.last_answer, self.changes)
         finally:
             for running in self._running:
@@ -269,12 +304,14 @@ class Life:
     def calm(self) -> None:
         """Let nothing fail from here on."""
         self._failing = self._killing = self._slowness = self._staleness = self._outdated = self._doubling = 0.0
+        self._throttling = 0.0
         self.tell("calm", "")
         self.changes.give_names_back()
         self._batch = max(self._batch, 20)  # Many may be left to leave.
         self.cloud.pass_time(self.cloud.now + 7200)
 
-    def _quietly(self, function: str, request: Any) -> None:
+    def _quietly(self, function: str, request: Any, after: float = 0.0) -> None:
+        self.cloud.pass_time(self.cloud.now + after)
         self.last_answer = None
         self.after(0, function, request)
         self._advance()
@@ -286,6 +323,11 @@ class Life:
     def _is_busy(self) -> bool:
         return bool(self._running or self._due or self._late or self.cloud.queues.messages)
 
+    @property
+    def is_publishing(self) -> bool:
+        """Whether a run of publish may write: one runs, or the last call of one that was killed has yet to land."""
+        return bool(self.cloud.witness.publishing or self._late)
+
     def _advance(self) -> None:
         self.steps += 1
         self.cloud.require("all work is finished some day", self.steps < STEPS)
@@ -294,6 +336,7 @@ class Life:
         for late in [each for each in self._late if each[0] <= now]:
             self._late.remove(late)
             self._land(late[1])
+            self.cloud.witness.publishing.pop(late[2], None)
         for due in [each for each in self._due if each.when <= now]:
             self._due.remove(due)
             self._begin(due)
@@ -302,24 +345,39 @@ class Life:
         if self.changes.left and self.random.random() < 0.02:
             self.changes.make_one()
         busy = sum(each.function == "enroll" for each in self._running)
-        visible = self.cloud.queues.visible()
-        ready: list[Running | None] = [each for each in self._running if each.ready_at <= now]
-        if visible and busy < self._workers:
-            ready.append(None)
+        visible = self.cloud.queues.accounts.visible() if busy < self._workers else []
+        ready: list[Running | str] = [each for each in self._running if self._is_ready(each)]
+        ready += ["enroll"] * bool(visible) + ["publish"] * bool(self.cloud.queues.publish.visible())
         if not ready:
             self._pass_time(busy)
             return
         chosen = self.random.choice(ready)
-        if chosen is None:
+        if chosen == "enroll":
             batch = self.random.sample(visible, min(len(visible), self._batch))
-            records = self.cloud.queues.receive(batch, twice=self.random.random() < self._doubling)
-            if records:
-                self._start("enroll", records, 1)
+            self._deliver("enroll", self.cloud.queues.accounts, batch)
+        elif isinstance(chosen, str):
+            batch = self.cloud.queues.publish.visible()
+            self._deliver("publish", self.cloud.queues.publish, batch[: self.random.randint(1, len(batch))])
         elif self.random.random() < self._killing:
             self.faults["killed"] += 1
             self._kill(chosen)
         else:
             self._resume(chosen)
+
+    def _is_ready(self, running: Running) -> bool:
+        waits_for = running.waits_for
+        return running.ready_at <= self.cloud.now or (waits_for is not None and waits_for not in self._running)
+
+    def _deliver(self, function: str, queue: Queue, batch: list[Queued]) -> None:
+        """Hand messages to a function, which Lambda may start a while later where it is throttled."""
+        records = queue.receive(batch, twice=function == "enroll" and self.random.random() < self._doubling)
+        if not records:
+            return
+        if function == "publish" and self.random.random() < self._throttling:
+            self.ways.add("late run")
+            self.after(self.random.choice((10.0, 300.0, THROTTLED)), function, records)
+        else:
+            self._start(function, records, 1)
 
     def _begin(self, due: Due) -> None:
         if due.function == LET_IN:
@@ -332,15 +390,15 @@ class Life:
     def _pass_time(self, busy: int) -> None:
         times = [min(each.ready_at, each.deadline) for each in self._running]
         times += [each[0] for each in self._late] + [each.when for each in self._due]
-        if busy < self._workers:
-            times += [message.visible_at for message in self.cloud.queues.messages.values()]
+        queues = [self.cloud.queues.publish, *([self.cloud.queues.accounts] if busy < self._workers else [])]
+        times += [when for queue in queues if (when := queue.next_at()) is not None]
         if self.changes.left and (not times or self.random.random() < 0.3):
             self.changes.make_one()
             self.cloud.pass_time(self.cloud.now + self.random.choice((0.1, 30.0, 1000.0, 20_000.0)))
         elif times:
             self.cloud.pass_time(max(self.cloud.now, min(times)))
 
-    def _start(self, function: str, payload: Any, tries: int) -> None:
+    def _start(self, function: str, payload: Any, tries: int) -> Running:
         self._number += 1
         seconds = min(TIMEOUTS.get(function, TIMEOUT), max(self._seconds, 61.0))
         running = Running(
@@ -354,19 +412,28 @@ class Life:
             settings=self._settings,
         )
         metrics.clear_metrics()
-        running.seen.settings = settings_of(environ(**self._settings))
-        told = [each["body"] for each in payload] if function == "enroll" else payload
+        settings = settings_of(environ(**self._settings))
+        running.seen = Seen(settings=settings, function=function, name=running.name, since=self.cloud.now)
+        told = [each["body"] for each in payload] if function in {"enroll", "publish"} else payload
         self.tell(running.name, f"begins {told}")
         running.greenlet = greenlet(lambda: self._invoke(running), getcurrent())
         self._running.append(running)
-        if running.seen.settings.source_policy_scope is Scope.ORGANIZATION:
+        if settings.source_policy_scope is Scope.ORGANIZATION:
             self.ways.add("scope organization")
+        if function == "publish":
+            if self.cloud.witness.publishing:
+                self.ways.add("overlapping runs")
+            self.cloud.witness.publishing[running.name] = self.cloud.now
+        elif function == "freeze" and payload.get("frozen"):
+            self.ways.add("frozen")
         self._resume(running)
+        return running
 
     def _resume(self, running: Running) -> None:
         running.greenlet.switch()
         if running.greenlet.dead and running in self._running:
             self._running.remove(running)
+            self.cloud.witness.publishing.pop(running.name, None)
 
     def _kill(self, running: Running) -> None:
         """Stop a function where it stands: its last call is lost, done, or lands late; its frames end without any effect."""
@@ -382,7 +449,12 @@ class Life:
         elif pending is not None and fate == "late":
             # Time may have leapt over the moment at which it was stopped.
             stopped_at = min(self.cloud.now, running.deadline)
-            self._late.append((stopped_at + self.random.uniform(0, LATE), pending))
+            lands_at = stopped_at + self.random.uniform(0, LATE)
+            if running.function == "publish":
+                lands_at = min(lands_at, running.called_at + LATE)
+            self._late.append((lands_at, pending, running.name))
+        if not any(name == running.name for _, _, name in self._late):
+            self.cloud.witness.publishing.pop(running.name, None)
         self._again(running)
 
     def _land(self, effect: Callable[[], Any]) -> None:
@@ -406,7 +478,9 @@ class Life:
             else:
                 answer = getattr(application, running.function)(running.payload, context)
                 if running.function == "enroll":
-                    self.cloud.queues.settle(running.payload, answer)
+                    self.cloud.queues.accounts.settle(running.payload, answer)
+                elif running.function == "publish":
+                    self.cloud.queues.publish.settle(running.payload, answer)
                 else:
                     self.last_answer = answer
                     self.changes.asked(running, answer)

@@ -1,6 +1,9 @@
 """One stage whose functions run one after the other, with one fault at one call; then whoever asked asks again."""
 
-from dataclasses import dataclass, field
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, ReadTimeoutError
@@ -11,9 +14,9 @@ from chalicelib.errors import RolecallError
 from chalicelib.telemetry import metrics
 from tests.simulation.answers import Call, refusal
 from tests.simulation.boundary import Boundary, Warm
-from tests.simulation.cloud import Cloud, Seen
-from tests.simulation.iam import Policy, Role
-from tests.simulation.stages import TIMEOUT, TIMEOUTS, Context, environ, event, settings_of
+from tests.simulation.cloud import SOURCE_POLICY, Cloud, Seen
+from tests.simulation.iam import Policy
+from tests.simulation.stages import TIMEOUT, TIMEOUTS, Context, environ, event, settings_of, source_policy_arn
 
 ENDPOINT = "https://aws.simulated"
 ASKS = 60  # by an operator or a schedule, before they give up
@@ -24,6 +27,13 @@ SOON = 61.0  # seconds until an operator, or EventBridge, tries again
 class KilledError(BaseException):
     """Ends a killed function's frames; whatever they still call in ending has no effect."""
 
+
+WORK = 2000  # batches, after which the queues should be empty
+CALL_SECONDS = 0.2
+WRITE_SECONDS = 14.0  # that a call of publish may take until it has its effect (`publish_config`)
+READ_SECONDS = 25.0  # that one without an effect may take, to outlast the lease
+OVERLAP = "overlap"
+_READS = ("Get", "List", "Describe", "BatchGet", "Scan", "AssumeRole")
 
 KILLS = ("killed before", "killed after")
 ERRORS = ("throttled", "5xx", "reset", "timeout after", "5xx after", "repeated", "expired", "denied", "concurrent")
@@ -60,6 +70,15 @@ def comes_after(kind: str) -> bool:
 
 
 @dataclass
+class Invocation:
+    """One run of a function, which may be killed."""
+
+    seen: Seen
+    dead: bool = False
+    calls: int = 0
+
+
+@dataclass
 class Stage:
     """A stage over a cloud of its own; `fault` is the number of the call that it meets, and its kind."""
 
@@ -70,11 +89,13 @@ class Stage:
     calls: int = 0
     acted: int = 0  # of these, before the schedules came round
     fault: tuple[int, str] | None = None
+    kills: Callable[[Call], bool] = lambda _: False  # the first call that is killed after it took effect
+    between: tuple[Callable[[Call], bool], Callable[["Stage"], None]] | None = None  # what comes before a call, once
     met: bool = False
     story: list[str] = field(default_factory=list)
-    _seen: Seen = field(default_factory=Seen)
+    distinct: set[tuple[int, str]] = field(default_factory=set)  # kills that leave different worlds
+    _stack: list[Invocation] = field(default_factory=list)
     _invocations: int = 0
-    _dead: bool = False
 
     # What the application reaches.
 
@@ -85,23 +106,60 @@ class Stage:
         self.cloud.pass_time(self.cloud.now + seconds)
 
     def call(self, call: Call) -> dict[str, Any]:
-        if self._dead:
+        invocation = self._stack[-1]
+        if invocation.dead:
             raise KilledError
         self.calls += 1
+        self.pause(CALL_SECONDS)
         self.story.append(f"{self.calls:4} {call}")
-        if self.fault is None or self.fault[0] != self.calls:
-            return self.cloud.answer(call, self._seen)
-        self.met, kind = True, self.fault[1]
+        # A kill before a call, or after a read, leaves the world that a kill after the last write leaves.
+        if not invocation.calls:
+            self.distinct.add((self.calls, "killed before"))
+        if not call.name.startswith(_READS):
+            self.distinct.add((self.calls, "killed after"))
+        invocation.calls += 1
+        if self.between is not None and self.between[0](call):
+            (_, come), self.between = self.between, None
+            come(self)
+        kind = self.fault[1] if self.fault is not None and self.fault[0] == self.calls else None
+        if kind is None and self.kills(call):
+            kind, self.kills = "killed after", lambda _: False
+        if kind is None or (kind == OVERLAP and invocation.seen.function != "publish"):
+            return self._answer(call)
+        self.met = True
         self.story.append(f"     {kind}")
+        if kind == OVERLAP:
+            self._overlap(call)
+            return self._answer(call)
         if kind == "repeated":
-            self.cloud.answer(call, self._seen)
-            return self.cloud.answer(call, self._seen)
+            self._answer(call)
+            return self._answer(call)
         if comes_after(kind):
-            self.cloud.answer(call, self._seen)
+            self._answer(call)
         if kind in KILLS:
-            self._dead = True
+            invocation.dead = True
             raise KilledError
         raise fault_of(kind)
+
+    def _answer(self, call: Call) -> dict[str, Any]:
+        if call.service == "lambda":
+            return self._publish_now()
+        return self.cloud.answer(call, self._stack[-1].seen)
+
+    def _publish_now(self) -> dict[str, Any]:
+        """Run publish while its invoker waits."""
+        try:
+            answer = self.invoke("publish", [])
+        except KilledError:
+            return {"StatusCode": 200, "FunctionError": "Unhandled"}
+        return {"StatusCode": 200, "Payload": json.dumps(answer)}
+
+    def _overlap(self, call: Call) -> None:
+        """Let a call take long, and a second run of publish come meanwhile: by a queue whose messages became visible."""
+        self.pause(READ_SECONDS if call.name.startswith(_READS) else WRITE_SECONDS)
+        self.fault = None
+        with suppress(KilledError):
+            self.invoke("publish", [])
 
     # What happens to it.
 
@@ -109,16 +167,26 @@ class Stage:
         """Run a function; KilledError, or what it raises, is its invoker's."""
         stage = environ(**self.settings)
         self.boundary.machine = self
-        self._seen, self._dead = Seen(settings=settings_of(stage)), False
         self._invocations += 1
+        name = f"{function}.{self._invocations}.{self.calls}"
         deadline = self.cloud.now + TIMEOUTS.get(function, TIMEOUT)
-        context = Context(f"{function}.{self._invocations}.{self.calls}", lambda: deadline - self.cloud.now)
+        context = Context(name, lambda: deadline - self.cloud.now)
         application = self.boundary.application(stage, self.kind)
         metrics.clear_metrics()
-        self.story.append(f"  {function} {payload if function != 'enroll' else [each['body'] for each in payload]}")
-        if function == "on_account_event":
-            return application.announce(payload)
-        return getattr(application, function)(payload, context)
+        is_batch = function in {"enroll", "publish"}
+        self.story.append(f"  {function} {[each['body'] for each in payload] if is_batch else payload}")
+        seen = Seen(settings=settings_of(stage), function=function, name=name, since=self.cloud.now)
+        self._stack.append(Invocation(seen))
+        publishing = self.cloud.witness.publishing
+        if function == "publish":
+            publishing[name] = self.cloud.now
+        try:
+            if function == "on_account_event":
+                return application.announce(payload)
+            return getattr(application, function)(payload, context)
+        finally:
+            self._stack.pop()
+            publishing.pop(name, None)
 
     def ask(self, function: str, request: Any) -> Any:
         """Ask until it is answered, as an operator, a schedule or EventBridge does."""
@@ -131,22 +199,42 @@ class Stage:
         message = f"{function} {request} was never answered"
         raise AssertionError(message)
 
+    def expect(self, rule: str, kept: bool) -> None:
+        """Require something of a scenario, unless it meets an error, which may take a schedule to be made up for."""
+        if self.fault is None or self.fault[1] not in ERRORS:
+            self.cloud.require(rule, kept)
+
     def hear(self, *account_ids: str) -> None:
         for account_id in account_ids:
             self.ask("on_account_event", event(account_id))
 
     def work(self) -> None:
-        """Have Lambda deliver batches until the queue is empty."""
+        """Have Lambda deliver batches until both queues are empty."""
         queues = self.cloud.queues
-        while queues.messages:
-            if not queues.visible():
-                self.cloud.pass_time(min(message.visible_at for message in queues.messages.values()))
-            records = queues.receive(queues.visible()[:10])
-            try:
-                queues.settle(records, self.invoke("enroll", records))
-            except KilledError:
-                continue
-            self.pause(1)
+        for _ in range(WORK):
+            if queues.publish.visible():
+                self.deliver("publish")
+            elif queues.accounts.visible():
+                self.deliver("enroll")
+            elif queues.messages:
+                self.cloud.pass_time(queues.next_at())
+            else:
+                return
+        message = "the queues are never empty"
+        raise AssertionError(message)
+
+    def deliver(self, function: str) -> None:
+        """Hand one batch of a queue, if anything of it is visible, to its function."""
+        queues = self.cloud.queues
+        queue = queues.publish if function == "publish" else queues.accounts
+        records = queue.receive(queue.visible()[:10])
+        if not records:
+            return
+        try:
+            queue.settle(records, self.invoke(function, records))
+        except KilledError:
+            return
+        self.pause(1)
 
     def end(self) -> None:
         """Let the schedules come round."""
@@ -156,27 +244,52 @@ class Stage:
             self.work()
 
     def state(self) -> dict[str, Any]:
-        """Tell how everything stands, but for what may differ: times, how often was tried, and how versions are numbered."""
-        kept = ("outcome", "reason", "error", "role_arn", "fingerprint", "policy_name", "attempts")
+        """Describe everything but what may differ: times, how often was tried, and how versions are numbered."""
+        cloud = self.cloud
+        kept = ("outcome", "reason", "error", "role_arn", "fingerprint", "access", "attempts")
         told: dict[str, Any] = {
-            f"row {key}": {name: row.get(name) for name in kept} for key, row in self.cloud.rows().items()
+            f"row {key}": {name: row.get(name) for name in kept}
+            | {name: name in row for name in ("in_force_since", "retirement_requested_at")}
+            for key, row in cloud.rows().items()
         }
-        for name, shard in self.cloud.shards().items():
-            names = ("accounts", "excluded", "frozen", "form", "attached")
-            told[f"item {name}"] = {each: shard.get(each) for each in names} | {
-                "behind": shard["version"] != shard.get("written")
+        # Whether a departed account was ever granted depends on when its row was written first.
+        for row in told.values():
+            row["outcome"] = "left" if row["reason"] == "departed" else row["outcome"]
+        # A further shard stays once it was opened, even if nothing needs it any more.
+        shards = cloud.shards()
+        needed = {name for name, record in shards.items() if name == SOURCE_POLICY or _version_accounts(record)}
+        unneeded = {source_policy_arn(cloud.source_account).replace(SOURCE_POLICY, name) for name in shards} - {
+            source_policy_arn(cloud.source_account).replace(SOURCE_POLICY, name) for name in needed
+        }
+        for name in needed:
+            record = shards[name]
+            told[f"item {name}"] = {
+                "applied": _version(record.get("applied")),
+                "applying": _version(record.get("applying")),
+                "abandoned": record.get("abandoned"),
+                "error": record.get("error"),
             }
-        for arn, held in self.cloud.iam.everything().items():
-            told[arn] = _policy(held) if isinstance(held, Policy) else _role(held)
-        told["queue"] = (len(self.cloud.queues.messages), list(self.cloud.queues.dead))
-        told["stopped"], told["scope"] = self.cloud.is_stopped, self.cloud.scope
+        for arn, held in cloud.iam.everything().items():
+            if isinstance(held, Policy):
+                told |= {arn: _policy(held)} if arn not in unneeded else {}
+            else:
+                told[arn] = replace(held, attached=held.attached - unneeded)
+        told["queues"] = (len(cloud.queues.messages), cloud.queues.accounts.dead, cloud.queues.publish.dead)
+        told["control"] = {name: cloud.control().get(name) for name in ("frozen", "uninstalling", "uninstalled")}
+        names = ("names", "organization_id", "room", "principals", "blocked", "scope", "run_owner")
+        told["status"] = {name: cloud.status().get(name) for name in names}
         return told
+
+
+def _version_accounts(record: dict[str, Any]) -> bool:
+    versions = (record.get("applied"), record.get("applying"))
+    return any(version and (version["accounts"] or version["excluded"]) for version in versions)
+
+
+def _version(applied: Any) -> Any:
+    return {name: value for name, value in applied.items() if name != "version_id"} if applied else None
 
 
 def _policy(policy: Policy) -> Any:
     strays = [number for number, _ in policy.versions if number > policy.default]
     return Document(policy.document).canonical, policy.attached, policy.tags, strays, len(policy.versions) <= 5
-
-
-def _role(role: Role) -> Any:
-    return role

@@ -1,16 +1,22 @@
 """What is interrupted at every call: each scenario sets its scene undisturbed, and then does one thing."""
 
-import json
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from chalicelib.source_policy import Shard, capacity, document
+from chalicelib.source_policy import capacity
+from tests.simulation.answers import Call
+from tests.simulation.cloud import SOURCE_POLICY, Cloud
+from tests.simulation.crowd import crowd
 from tests.simulation.iam import Policy, Role
+from tests.simulation.members import MANAGEMENT
 from tests.simulation.one_fault import Stage
-from tests.simulation.stages import SOURCE_POLICY, environ, member_role_arn, settings_of, source_policy_arn
+from tests.simulation.stages import environ, member_role_arn, settings_of, source_policy_arn
 
 FIRST, SECOND, THIRD = "000000000001", "000000000002", "000000000003"
 OURS = frozenset({("managed-by", "rolecall"), ("rolecall-stage", "simulation")})
+OTHER_READER = f"arn:aws:iam::{MANAGEMENT}:role/OtherReader"
+SECOND_SHARD = f"{source_policy_arn()}-2"
 _MEMBERS_ONLY = {"INCLUDE_MANAGEMENT_ACCOUNT": "false"}
 _WHOLE = {"SOURCE_POLICY_SCOPE": "organization"}
 ALL = {"accounts": "all", "force": True}
@@ -84,14 +90,15 @@ def _reader(stage: Stage) -> str:
 
 
 def _resync(stage: Stage) -> None:
-    """Resync until the answer tells of no source policy that could not be verified, as where a killed one's lease stands."""
-    for _ in range(30):
-        answer = stage.ask("resync", {})
-        stage.work()
-        if not any("error" in step for step in answer["source_policy"]):
-            return
-    message = "the source policy is never verified"
-    raise AssertionError(message)
+    stage.ask("resync", {})
+    stage.work()
+
+
+def _resync_twice(stage: Stage) -> None:
+    """Resync until what was written by the first one is old enough to be verified."""
+    _resync(stage)
+    stage.pause(3600)
+    _resync(stage)
 
 
 def _close(stage: Stage) -> None:
@@ -104,6 +111,7 @@ def _close(stage: Stage) -> None:
 def _retire(stage: Stage) -> None:
     stage.ask("retire", {"accounts": [FIRST]})
     stage.work()
+    stage.expect("a retired account is not granted", not stage.cloud.grants(FIRST))
 
 
 def _readmit(stage: Stage) -> None:
@@ -117,32 +125,31 @@ def _retired(stage: Stage) -> None:
 
 
 def _by_hand(stage: Stage) -> None:
-    """Let an account have a role, and the source account a policy, as the guide makes them."""
+    """Let an account have a role as the guide creates it."""
     arn = member_role_arn(FIRST)
     stage.cloud.iam.put(arn, Role(arn, attached=frozenset({"arn:aws:iam::aws:policy/SecurityAudit"})))
-    statement = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": [member_role_arn(THIRD)]}
-    said = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    stage.cloud.iam.put(source_policy_arn(), Policy(source_policy_arn(), ((1, said),), 1, 2))
-    stage.cloud.join(THIRD)
 
 
 def _full(stage: Stage) -> None:
-    """Let the first shard have room for one more account only."""
-    settings = settings_of(environ(**stage.settings))
-    others = frozenset(f"9{number:011}" for number in range(capacity(settings) - 1))
-    shard = Shard(name=SOURCE_POLICY, accounts=others, version=1, written=1)  # type: ignore[arg-type]
-    arn = source_policy_arn()
-    said = document(settings, shard, "").text
-    stage.cloud.iam.put(arn, Policy(arn, ((1, said),), 1, 2, OURS))
+    """Let the first shard be full."""
+    crowd(stage.cloud, settings_of(environ(**stage.settings)), free=1, others=0)
     stage.cloud.join(FIRST)
     stage.hear(FIRST)
-    stage.work()  # takes the policy in, and joins the first account
+    stage.work()
 
 
 def _overflow(stage: Stage) -> None:
     stage.cloud.join(SECOND)
     stage.hear(SECOND)
     stage.work()
+    second = stage.cloud.iam.policy(SECOND_SHARD)
+    stage.expect("the second shard is attached", second is not None and stage.cloud.reader in second.attached)
+
+
+def _overflowed(stage: Stage) -> None:
+    _full(stage)
+    _overflow(stage)
+    stage.cloud.pass_time(stage.cloud.now + 86_400)
 
 
 def _versions(stage: Stage) -> None:
@@ -150,8 +157,8 @@ def _versions(stage: Stage) -> None:
     _enrolled(stage)
     policy = stage.cloud.iam.policy(source_policy_arn())
     assert policy is not None
-    versions = tuple((number, policy.document) for number in range(1, 6))
-    stage.cloud.iam.put(policy.arn, replace(policy, versions=versions, default=5, following=6))
+    versions = tuple((number, policy.document) for number in range(policy.default - 4, policy.default + 1))
+    stage.cloud.iam.put(policy.arn, replace(policy, versions=versions))
     stage.cloud.join(THIRD)
 
 
@@ -161,7 +168,15 @@ def _third_is_heard_of(stage: Stage) -> None:
 
 
 def _freeze(stage: Stage) -> None:
-    stage.ask("freeze", {"frozen": True})
+    """Freeze until the answer says that it is in force."""
+    for _ in range(30):
+        if stage.ask("freeze", {"frozen": True})["in_force"]:
+            break
+        stage.pause(61)
+    else:
+        message = "the freeze is never in force"
+        raise AssertionError(message)
+    stage.work()
 
 
 def _frozen(stage: Stage) -> None:
@@ -206,7 +221,7 @@ def _denied(stage: Stage) -> None:
     stage.work()
 
 
-def _let_in(stage: Stage) -> None:
+def _admitted(stage: Stage) -> None:
     stage.cloud.denied.clear()
     stage.ask("rerun", {})
     stage.work()
@@ -223,27 +238,337 @@ def _other_settings(stage: Stage) -> None:
 
 
 def _narrowing(stage: Stage) -> None:
-    """Have accounts named one by one from now on, more of them than the first shard has room for beside those that it held once."""
+    """Have accounts named one by one from now on."""
     _enrolled(stage)
-    settings = settings_of(environ(**stage.settings))
-    others = ",".join(f"9{number:011}" for number in range(capacity(settings) - 1))
-    table = stage.cloud.tables.items["source-policy"]
-    table[SOURCE_POLICY] = {**table[SOURCE_POLICY], "accounts": {"S": others}}
-    stage.settings = {**_MEMBERS_ONLY, "MAX_RETIRED_PERCENT": "0"}
+    stage.settings = dict(_MEMBERS_ONLY)
 
 
 def _widening(stage: Stage) -> None:
-    """Have the whole organization let in from now on, but for an account that is retired."""
+    """Have the whole organization granted from now on, but for an account that is retired."""
     _enrolled(stage)
     _retire(stage)
     stage.settings = {**_MEMBERS_ONLY, **_WHOLE}
+
+
+# What is lost, or put back.
+
+
+def _lose_ledger(cloud: Cloud) -> None:
+    cloud.tables.items["ledger"] = {}
+
+
+def _lose_shard(cloud: Cloud) -> None:
+    del cloud.tables.items["source-policy"][SOURCE_POLICY]
+
+
+def _lose_table(cloud: Cloud) -> None:
+    cloud.tables.items["source-policy"] = {}
+
+
+def _lose_both(cloud: Cloud) -> None:
+    _lose_ledger(cloud)
+    _lose_table(cloud)
+
+
+def _lost(lose: Callable[[Cloud], None], before: Callable[[Stage], None]) -> Callable[[Stage], None]:
+    def scene(stage: Stage) -> None:
+        before(stage)
+        stage.cloud.join(THIRD)
+        lose(stage.cloud)
+        stage.cloud.witness.note()
+
+    return scene
+
+
+def _newcomer(stage: Stage) -> None:
+    """Enroll one account, which must cost no other its access."""
+    frozen = any('"Deny"' in policy.document for policy in stage.cloud.source_policies().values())
+    stage.hear(THIRD)
+    stage.work()
+    _require_granted(stage, FIRST, SECOND, THIRD)
+    now_frozen = all('"Deny"' in policy.document for policy in stage.cloud.source_policies().values())
+    stage.expect("frozen stays frozen, whatever was lost", now_frozen is frozen)
+
+
+def _require_granted(stage: Stage, *account_ids: str) -> None:
+    for account_id in account_ids:
+        stage.expect(f"{account_id} is granted, whatever was lost", stage.cloud.grants(account_id))
+
+
+def _older_ledger(stage: Stage) -> None:
+    """Put a ledger back from before one account was enrolled, and another retired."""
+    _enrolled(stage)
+    older = copy.deepcopy(stage.cloud.tables.items["ledger"])
+    stage.cloud.join(THIRD)
+    stage.hear(THIRD)
+    stage.work()
+    _retire(stage)
+    stage.cloud.members.alter(SECOND, state="CLOSED")
+    stage.hear(SECOND)
+    stage.work()
+    stage.cloud.pass_time(stage.cloud.now + 86_400)
+    stage.cloud.tables.items["ledger"] = older
+    stage.cloud.witness.note()
+
+
+# What stops publish.
+
+
+def _others_policy(stage: Stage) -> None:
+    """Let others have a policy of the source policy's name."""
+    arn = source_policy_arn()
+    stage.cloud.iam.put(arn, Policy(arn, ((1, '{"Version":"2012-10-17","Statement":[]}'),), 1, 2))
+
+
+def _no_reader(stage: Stage) -> None:
+    stage.cloud.iam.put(stage.cloud.reader, None)
+
+
+def _no_room(stage: Stage) -> None:
+    others = frozenset(f"arn:aws:iam::{MANAGEMENT}:policy/Other{number}" for number in range(10))
+    stage.cloud.iam.put(stage.cloud.reader, Role(stage.cloud.reader, attached=others))
+
+
+def _blocked(reason: str, cause_gone: Callable[[Stage], None]) -> Callable[[Stage], None]:
+    def act(stage: Stage) -> None:
+        _new(stage)
+        row = stage.cloud.row(FIRST)
+        told = (row.get("outcome"), row.get("reason"), row.get("access"), row.get("attempts", 0))
+        stage.expect(f"a newcomer fails with the reason, and not {told}", told == ("failed", reason, None, 0))
+        stage.expect("the messages of a blocked run are finished", not stage.cloud.queues.publish.dead)
+        stage.expect("no role is made for it", stage.cloud.iam.role(member_role_arn(FIRST)) is None)
+        cause_gone(stage)
+        stage.pause(3600)
+        _resync(stage)
+        _require_granted(stage, FIRST)
+        stage.expect("it is enrolled", "in_force_since" in stage.cloud.row(FIRST))
+
+    return act
+
+
+def _policy_is_deleted(stage: Stage) -> None:
+    if SOURCE_POLICY not in stage.cloud.shards() or "applied" not in stage.cloud.shards()[SOURCE_POLICY]:
+        stage.cloud.iam.put(source_policy_arn(), None)
+
+
+def _reader_is_made(stage: Stage) -> None:
+    if stage.cloud.iam.role(stage.cloud.reader) is None:
+        stage.cloud.iam.put(stage.cloud.reader, Role(stage.cloud.reader))
+
+
+def _room_is_made(stage: Stage) -> None:
+    reader = stage.cloud.iam.role(stage.cloud.reader)
+    assert reader is not None
+    kept = frozenset(arn for arn in reader.attached if "Other" not in arn)
+    stage.cloud.iam.put(reader.arn, replace(reader, attached=kept))
+
+
+def _other_reader(stage: Stage) -> None:
+    """Have another role be the source principal from now on."""
+    _enrolled(stage)
+    stage.cloud.iam.put(OTHER_READER, Role(OTHER_READER))
+    stage.cloud.readers.add(OTHER_READER)
+    stage.settings = {"SOURCE_PRINCIPAL_ARNS": OTHER_READER}
+
+
+def _unwritable(policy_arn: str, before: Callable[[Stage], None]) -> Callable[[Stage], None]:
+    def scene(stage: Stage) -> None:
+        before(stage)
+        stage.cloud.unwritable.add(policy_arn)
+
+    return scene
+
+
+def _freeze_what_can_be(stage: Stage) -> None:
+    """Freeze while one of two shards can't be written: the other denies everything; then it can, and is frozen, too."""
+    _freeze(stage)
+    denying = [name for name, held in stage.cloud.source_policies().items() if '"Deny"' in held.document]
+    stage.expect(f"a freeze is in force once a shard denies everything, as {denying}", bool(denying))
+    stage.cloud.unwritable.clear()
+    _freeze(stage)
+
+
+def _freeze_in_vain(stage: Stage) -> None:
+    """Freeze while the only shard can't be written: the answer says so, and the mark is applied later."""
+    answer = stage.ask("freeze", {"frozen": True})
+    in_force, why = answer["in_force"], answer["why"]
+    stage.expect(f"a freeze that nothing denies is not in force: {why}", not in_force and SOURCE_POLICY in why)
+    stage.work()
+    stage.expect("the messages of a blocked run are finished", not stage.cloud.queues.publish.dead)
+    stage.cloud.unwritable.clear()
+    _freeze(stage)
+
+
+def _deleted(stage: Stage) -> None:
+    _enrolled(stage)
+    reader = stage.cloud.iam.role(stage.cloud.reader)
+    assert reader is not None
+    stage.cloud.iam.put(reader.arn, replace(reader, attached=frozenset()))
+    stage.cloud.iam.put(source_policy_arn(), None)
+
+
+def _killed_in_the_middle(kills: Callable[[Call], bool]) -> Callable[[Stage], None]:
+    def scene(stage: Stage) -> None:
+        _enrolled(stage)
+        stage.cloud.join(THIRD)
+        stage.hear(THIRD)
+        stage.deliver("enroll")
+        stage.kills = kills
+        stage.deliver("publish")
+        assert stage.met
+
+    return scene
+
+
+def _retire_third(stage: Stage) -> None:
+    """Retire an account that IAM grants, though no run recorded it so."""
+    stage.ask("retire", {"accounts": [THIRD]})
+    stage.work()
+    stage.expect("an account that was retired is not granted", not stage.cloud.grants(THIRD))
+
+
+def _over_capacity(stage: Stage) -> None:
+    """Let the first shard hold an account more than fits now, as after a release with a longer document."""
+    settings = settings_of(environ(**stage.settings))
+    crowd(stage.cloud, settings, free=-1, others=0)
+    stage.cloud.join(max(stage.cloud.crowd))
+    stage.cloud.join(FIRST)
+
+
+def _waiting_for_a_shard(stage: Stage) -> None:
+    """Let a newcomer need a second shard, which no run has opened yet."""
+    _full(stage)
+    stage.cloud.join(SECOND)
+    stage.hear(SECOND)
+    stage.deliver("enroll")
+
+
+def _freeze_first(stage: Stage) -> None:
+    """Freeze; the run is stopped after what it writes first, which is the freeze of what is attached."""
+    control = {"policy_name": {"S": "#control"}, "frozen": {"BOOL": True}}
+    stage.cloud.tables.items["source-policy"]["#control"] = control
+    stage.cloud.witness.note()
+    stage.kills = lambda call: call.name in {"CreatePolicy", "CreatePolicyVersion"}
+    stage.deliver("publish")
+    first, second = (stage.cloud.iam.policy(arn) for arn in (source_policy_arn(), SECOND_SHARD))
+    is_first = second is None or (first is not None and '"Deny"' in first.document)
+    stage.expect("a freeze is written first", is_first)
+    stage.kills = lambda _: False
+    _freeze(stage)
+
+
+def _resync_at_once(stage: Stage) -> None:
+    """Resync right after a write, which IAM's reads don't show yet."""
+    stage.cloud.stale = 10.0
+    stage.hear(THIRD)
+    stage.work()
+    _resync(stage)
+    stage.cloud.stale = 0.0
+    repairs = stage.cloud.status().get("repairs")
+    stage.expect(f"nothing is repaired that nobody changed, as {repairs}", not repairs)
+
+
+def _third_joined(stage: Stage) -> None:
+    _enrolled(stage)
+    stage.cloud.join(THIRD)
+
+
+def _closed_for_a_moment(stage: Stage) -> None:
+    """Let a row be written that denies an account, which is active again and waits for enroll."""
+    _enrolled(stage)
+    stage.cloud.members.alter(FIRST, state="CLOSED")
+    stage.hear(FIRST)
+    stage.deliver("enroll")
+    stage.cloud.members.alter(FIRST, state="ACTIVE")
+    stage.hear(FIRST)
+
+
+def _enrolled_meanwhile(stage: Stage) -> None:
+    """Grant an account while a run of publish that has read the former row writes."""
+    stage.between = (_is_mark, lambda each: each.deliver("enroll"))
+    stage.deliver("publish")
+    stage.between = None
+    stage.work()
+    stage.expect("an account is granted though a run had read otherwise", stage.cloud.grants(FIRST))
+
+
+def _ledger_lost_and_denied(stage: Stage) -> None:
+    _lost(_lose_ledger, _enrolled)(stage)
+    stage.cloud.denied[FIRST] = ""
+
+
+def _resync_granting(stage: Stage) -> None:
+    _resync(stage)
+    _require_granted(stage, FIRST, SECOND)
+    _admitted(stage)
+
+
+def _resync_edited(stage: Stage) -> None:
+    _resync(stage)
+    policy = stage.cloud.iam.policy(source_policy_arn())
+    stage.expect("versions of others go", policy is not None and max(dict(policy.versions)) == policy.default)
+
+
+def _version_by_others(stage: Stage) -> None:
+    _enrolled(stage)
+    policy = stage.cloud.iam.policy(source_policy_arn())
+    assert policy is not None
+    versions = (*policy.versions, (policy.following, "{}"))
+    stage.cloud.iam.put(policy.arn, replace(policy, versions=versions, following=policy.following + 1))
+
+
+def _orphaned(stage: Stage) -> None:
+    """Let a shard name two accounts that are no members and have no row."""
+    settings = settings_of(environ(**stage.settings))
+    crowd(stage.cloud, settings, free=capacity(settings) - 2, others=0)
+
+
+def _resync_orphans(stage: Stage) -> None:
+    _resync(stage)
+    stage.expect("orphaned accounts are revoked", not stage.cloud.crowd & stage.cloud.named)
+
+
+def _newcomer_before_the_scope(stage: Stage) -> None:
+    """Enroll an account while no other has a row that a narrower scope could grant."""
+    stage.hear(THIRD)
+    stage.work()
+    _require_granted(stage, FIRST, SECOND, THIRD)
+
+
+def _back_again(stage: Stage) -> None:
+    """Let an account leave and come back with the date that it joined at."""
+    member = stage.cloud.members.members[FIRST]
+    stage.cloud.members.leave(FIRST)
+    stage.hear(FIRST)
+    stage.work()
+    stage.cloud.members.members[FIRST] = member
+    stage.hear(FIRST)
+    stage.work()
+    _require_granted(stage, FIRST)
+
+
+def _listed_without_units(stage: Stage) -> None:
+    """Deploy settings that name organizational units while the messages of a listing without them wait."""
+    stage.cloud.join(FIRST, "ou-ab12-11111111")
+    stage.ask("backfill", {})
+    stage.settings = {"INCLUDE_OU_IDS": "ou-ab12-11111111"}
+    stage.work()
+    _require_granted(stage, FIRST)
+
+
+def _is_mark(call: Call) -> bool:
+    return call.name == "PutItem"
+
+
+def _is_version(call: Call) -> bool:
+    return call.name == "CreatePolicyVersion"
 
 
 SCENARIOS: Mapping[str, Scenario] = {
     "new account": Scenario(_new),
     "unchanged": Scenario(_heard_again, _enrolled),
     "drifted": Scenario(_resync, _drift, _MEMBERS_ONLY),
-    "source policy edited": Scenario(_resync, _edit_source_policy, _MEMBERS_ONLY),
+    "source policy edited": Scenario(_resync_edited, _edit_source_policy, _MEMBERS_ONLY),
     "closed and departed": Scenario(_close, _enrolled),
     "retired by request": Scenario(_retire, _enrolled),
     "readmitted": Scenario(_readmit, _retired),
@@ -253,10 +578,44 @@ SCENARIOS: Mapping[str, Scenario] = {
     "freeze": Scenario(_freeze, _enrolled),
     "unfreeze": Scenario(_unfreeze, _frozen),
     "backfill": Scenario(_backfill, _older),
-    "rerun": Scenario(_let_in, _denied),
+    "rerun": Scenario(_admitted, _denied),
     "settings changed": Scenario(_resync, _other_settings, _MEMBERS_ONLY),
     "scope organization": Scenario(_close, _enrolled, _WHOLE),
     "scope narrowed": Scenario(_resync, _narrowing, {**_MEMBERS_ONLY, **_WHOLE}),
     "scope widened": Scenario(_resync, _widening, _MEMBERS_ONLY),
     "uninstall": Scenario(_uninstall, _enrolled, _MEMBERS_ONLY),
+    "ledger lost": Scenario(_newcomer, _lost(_lose_ledger, _enrolled)),
+    "shard record lost": Scenario(_newcomer, _lost(_lose_shard, _enrolled)),
+    "source-policy table lost": Scenario(_newcomer, _lost(_lose_table, _enrolled)),
+    "both tables lost": Scenario(_newcomer, _lost(_lose_both, _enrolled)),
+    "ledger lost while frozen": Scenario(_newcomer, _lost(_lose_ledger, _frozen)),
+    "shard record lost while frozen": Scenario(_newcomer, _lost(_lose_shard, _frozen)),
+    "source-policy table lost while frozen": Scenario(_newcomer, _lost(_lose_table, _frozen)),
+    "both tables lost while frozen": Scenario(_newcomer, _lost(_lose_both, _frozen)),
+    "ledger lost, and an account denied": Scenario(_resync_granting, _ledger_lost_and_denied),
+    "active again while publish writes": Scenario(_enrolled_meanwhile, _closed_for_a_moment),
+    "version by others": Scenario(_resync_edited, _version_by_others, _MEMBERS_ONLY),
+    "orphaned accounts": Scenario(_resync_orphans, _orphaned),
+    "scope narrowed after a lost ledger": Scenario(
+        _newcomer_before_the_scope, _lost(_lose_ledger, _narrowing), {**_MEMBERS_ONLY, **_WHOLE}
+    ),
+    "departed and back": Scenario(_back_again, _enrolled),
+    "units named while a listing waits": Scenario(_listed_without_units),
+    "older ledger put back": Scenario(_resync, _older_ledger),
+    "foreign source policy": Scenario(_blocked("foreign_source_policy", _policy_is_deleted), _others_policy),
+    "source principal missing": Scenario(_blocked("no_source_principal", _reader_is_made), _no_reader),
+    "attachment quota": Scenario(_blocked("quota", _room_is_made), _no_room),
+    "source principal changed": Scenario(_resync, _other_reader),
+    "freeze with the first shard unwritable": Scenario(
+        _freeze_what_can_be, _unwritable(source_policy_arn(), _overflowed)
+    ),
+    "freeze with the second shard unwritable": Scenario(_freeze_what_can_be, _unwritable(SECOND_SHARD, _overflowed)),
+    "freeze with the only shard unwritable": Scenario(_freeze_in_vain, _unwritable(source_policy_arn(), _enrolled)),
+    "freeze of a deleted source policy": Scenario(_freeze, _deleted),
+    "retired after a kill after IAM": Scenario(_retire_third, _killed_in_the_middle(_is_version)),
+    "shard over its capacity": Scenario(_heard_again, _over_capacity),
+    "freeze while a shard is to be opened": Scenario(_freeze_first, _waiting_for_a_shard),
+    "resync right after a write": Scenario(_resync_at_once, _third_joined),
+    "freeze after a kill before IAM": Scenario(_freeze, _killed_in_the_middle(_is_mark)),
+    "freeze after a kill after IAM": Scenario(_freeze, _killed_in_the_middle(_is_version)),
 }

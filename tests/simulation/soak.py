@@ -5,29 +5,28 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 
-from tests.pen.simulation import first_broken as first_broken_pen
+from tests.protocol.model import search
 from tests.simulation.boundary import simulated
 from tests.simulation.every_call import interrupted
 from tests.simulation.life import WAYS, first_broken
-from tests.simulation.one_fault import ERRORS, KILLS
+from tests.simulation.one_fault import ERRORS, KILLS, OVERLAP
 from tests.simulation.scenarios import SCENARIOS
 
-_PEN = 10_000  # seeds of tests/pen
+_PROTOCOL_SEEDS = 5_000  # of tests/protocol
 _CHUNK = 20  # seeds between two looks at the clock
 
 
 def soak(minutes: float) -> int:
-    """Live through the pen's seeds, interrupt every scenario at every call by every fault, then live through seeds until the time is over."""
+    """Search the protocol's model, interrupt every scenario at every call by every fault, then live through seeds until the time is over."""
     started, until = time.time(), time.time() + 60 * minutes
-    pen = range(int(started), int(started) + _PEN)
-    broken = first_broken_pen(pen)
-    if broken is not None:
-        sys.stdout.write(f"{broken}\n")
+    protocol = search(range(int(started), int(started) + _PROTOCOL_SEEDS))
+    sys.stdout.write(f"{protocol}\n")
+    if protocol.violations:
         return 1
-    sys.stdout.write(f"pen: seeds={len(pen)} first={pen[0]} broken=0\n")
+    broken: str | None = None
     runs = calls = 0
     for name in SCENARIOS:
-        report = interrupted(name, (*KILLS, *ERRORS))
+        report = interrupted(name, (*KILLS, OVERLAP, *ERRORS))
         runs, calls = runs + report.runs, calls + report.calls
         if report.divergences:
             sys.stdout.write("\n\n".join(report.divergences) + "\n")

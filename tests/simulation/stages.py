@@ -7,14 +7,13 @@ from typing import Any
 
 from chalicelib.bootstrap import checked_settings
 from chalicelib.settings import Settings
-from tests.simulation.cloud import reader
+from tests.simulation.cloud import SOURCE_POLICY, reader
 from tests.simulation.members import MANAGEMENT
 
-TIMEOUTS = {"on_account_event": 30.0, "enroll": 600.0, "freeze": 60.0}
+TIMEOUTS = {"on_account_event": 30.0, "enroll": 600.0, "publish": 120.0, "freeze": 60.0}
 TIMEOUT = 900.0
 
 MEMBER_ROLE = "CrossAccountReadOnlyRole"
-SOURCE_POLICY = "CrossAccountReadOnlyAccess"
 
 
 def environ(**settings: str) -> dict[str, str]:
@@ -26,6 +25,9 @@ def environ(**settings: str) -> dict[str, str]:
         "SOURCE_PRINCIPAL_ARNS": reader(),
         "QUEUE_URL": f"https://sqs.us-east-1.amazonaws.com/{MANAGEMENT}/accounts",
         "DEAD_LETTER_QUEUE_ARN": f"arn:aws:sqs:us-east-1:{MANAGEMENT}:accounts-dlq",
+        "PUBLISH_QUEUE_URL": f"https://sqs.us-east-1.amazonaws.com/{MANAGEMENT}/publish.fifo",
+        "PUBLISH_DEAD_LETTER_QUEUE_ARN": f"arn:aws:sqs:us-east-1:{MANAGEMENT}:publish-dlq.fifo",
+        "PUBLISH_FUNCTION": "publish",
         "LEDGER_TABLE": "ledger",
         "SOURCE_POLICY_TABLE": "source-policy",
         "THREADS": "1",

@@ -45,6 +45,6 @@ def nobody_else_was_entered(stage: Stage, *, besides: frozenset[str] = frozenset
     """
     assert stage.cloud.broken is None, stage.cloud.broken
     assert stage.cloud.iam.role(member_role_arn(STRANGER)) is None
-    named = {account_id for shard in stage.cloud.shards().values() for account_id in shard["accounts"]}
+    named = stage.cloud.named
     assert named <= {MEMBER, MANAGEMENT} | besides, named
     assert recorded or STRANGER not in stage.cloud.tables.items.get("ledger", {})

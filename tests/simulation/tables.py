@@ -17,7 +17,6 @@ class Tables:
 
     def __init__(self) -> None:
         self.items: dict[str, dict[str, Item]] = {}
-        self._tokens: set[str] = set()
 
     def answer(self, operation: str, params: Any) -> dict[str, Any]:
         return dict(getattr(self, f"_{operation}")(params))
@@ -40,7 +39,7 @@ class Tables:
         table = self._table(asked)
         after = _key(asked["ExclusiveStartKey"]) if "ExclusiveStartKey" in asked else ""
         keys = sorted(key for key in table if key > after)
-        page = {"Items": [table[key] for key in keys[:PAGE]]}
+        page = {"Items": [_projected(table[key], asked) for key in keys[:PAGE]]}
         if len(keys) <= PAGE:
             return page
         last = table[keys[PAGE - 1]]
@@ -62,23 +61,6 @@ class Tables:
         self._table(asked).pop(_key(asked["Key"]), None)
         return {}
 
-    def _TransactWriteItems(self, asked: Any) -> dict[str, Any]:  # noqa: N802
-        if asked["ClientRequestToken"] in self._tokens:
-            return {}
-        updates = [each["Update"] for each in asked["TransactItems"] if "Update" in each]
-        deletions = [each["Delete"] for each in asked["TransactItems"] if "Delete" in each]
-        assert len(updates) + len(deletions) == len(asked["TransactItems"])
-        for update in updates:
-            held = self._table(update).get(_key(update["Key"]), {})
-            if not _holds(held, update):
-                raise refusal("TransactionCanceledException", "[ConditionalCheckFailed]")
-        for update in updates:
-            self._update(update)
-        for deletion in deletions:
-            self._DeleteItem(deletion)
-        self._tokens.add(asked["ClientRequestToken"])
-        return {}
-
     def _table(self, asked: Any) -> dict[str, Item]:
         return self.items.setdefault(asked["TableName"], {})
 
@@ -86,18 +68,11 @@ class Tables:
         table, key = self._table(asked), _key(asked["Key"])
         names = asked.get("ExpressionAttributeNames", {})
         values = asked.get("ExpressionAttributeValues", {})
+        _require_used(asked, [*names, *values])
         item = {**asked["Key"], **table.get(key, {})}
-        added = re.fullmatch(r"ADD (\S+) (\S+)", asked["UpdateExpression"])
-        if added:
-            name = names.get(added[1], added[1])
-            if "N" not in item.get(name, {"N": "0"}):
-                raise refusal("ValidationException", "An operand in the update expression has an incorrect data type")
-            item[name] = {"N": str(Decimal(item.get(name, {"N": "0"})["N"]) + Decimal(values[added[2]]["N"]))}
-            table[key] = item
-            return
-        _, sets, removes = re.fullmatch(
-            r"(SET (?P<sets>.+?))? ?(REMOVE (?P<removes>.+))?", asked["UpdateExpression"]
-        ).group(0, "sets", "removes")  # type: ignore[union-attr]
+        _, sets, removes, added, amount = _UPDATE.fullmatch(asked["UpdateExpression"]).group(  # type: ignore[union-attr]
+            0, "sets", "removes", "added", "amount"
+        )
         for part in (sets or "").split(","):
             if part.strip():
                 name, value = (word.strip() for word in part.split("="))
@@ -105,7 +80,33 @@ class Tables:
         for part in (removes or "").split(","):
             if part.strip():
                 item.pop(names.get(part.strip(), part.strip()), None)
+        if added:
+            held = item.get(added, {"N": "0"})
+            if "N" not in held:
+                raise refusal("ValidationException", "An operand in the update expression has an incorrect data type")
+            item[added] = {"N": str(Decimal(held["N"]) + Decimal(values[amount]["N"]))}
         table[key] = item
+
+
+_UPDATE = re.compile(
+    r"(SET (?P<sets>[^A-Z]+?))? ?(REMOVE (?P<removes>[^A-Z]+?))? ?(ADD (?P<added>\S+) (?P<amount>\S+))?"
+)
+
+
+def _projected(item: Item, asked: Any) -> Item:
+    if "ProjectionExpression" not in asked:
+        return item
+    names = asked.get("ExpressionAttributeNames", {})
+    wanted = {names.get(name, name) for name in asked["ProjectionExpression"].split(", ")}
+    return {name: value for name, value in item.items() if name in wanted}
+
+
+def _require_used(asked: Any, given: list[str]) -> None:
+    """Refuse a name or value that no expression uses, as DynamoDB does."""
+    written = f"{asked['UpdateExpression']} {asked.get('ConditionExpression', '')}"
+    used = set(re.findall(r"[#:]\w+", written))
+    if set(given) != used:
+        raise refusal("ValidationException", f"unused or undefined in expressions: {set(given) ^ used}")
 
 
 def _key(values: Item) -> str:
@@ -127,20 +128,18 @@ def _holds(held: Item, asked: Any) -> bool:
 
 
 def _is_true(held: Item, part: str, names: dict[str, str], values: Item) -> bool:
-    missing = re.fullmatch(r"attribute_not_exists\((.+)\)", part)
-    if missing:
-        return names.get(missing[1], missing[1]) not in held
-    present = re.fullmatch(r"attribute_exists\((.+)\)", part)
-    if present:
-        return names.get(present[1], present[1]) in held
-    typed = re.fullmatch(r"NOT attribute_type\((.+), (.+)\)", part)
-    if typed:
-        return values[typed[2]]["S"] not in held.get(typed[1], {})
+    if part.startswith("NOT "):
+        return not _is_true(held, part.removeprefix("NOT "), names, values)
+    function = re.fullmatch(r"attribute_(not_)?exists\((.+)\)", part)
+    if function:
+        return (names.get(function[2], function[2]) in held) is (function[1] is None)
     name, sign, value = part.split()
     found, given = held.get(names.get(name, name)), values[value]
     if found is None:
         return False
-    if sign == "<":
-        return "N" in found and Decimal(found["N"]) < Decimal(given["N"])
+    if sign in "<>":
+        if "N" not in found:
+            return False
+        return Decimal(found["N"]) < Decimal(given["N"]) if sign == "<" else Decimal(found["N"]) > Decimal(given["N"])
     assert sign == "=", part
     return bool(found == given)

@@ -11,8 +11,10 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.handlers import BUILTIN_HANDLERS
 
-from benchmarks.deployment import ENVIRON, REGION, Context, batch
+from benchmarks.deployment import ENVIRON, REGION, Context, batch, publish_event
 from benchmarks.stub.aws import Aws
+from benchmarks.stub.kinds import Kind
+from benchmarks.stub.rows import ledger_rows
 from chalicelib.bootstrap import Application
 from chalicelib.telemetry import metrics
 
@@ -24,8 +26,8 @@ class Raw(BytesIO):
         yield self.read()
 
 
-class Worker:
-    """The enroll function over the stub, without a network between them."""
+class Stage:
+    """The enroll and publish functions over the stub, without a network between them, after a first run of publish."""
 
     def __init__(self, aws: Aws) -> None:
         self.aws = aws
@@ -33,6 +35,9 @@ class Worker:
         session = boto3.Session("AKIAXXXXXXXXXXXXXXXX", "secret", region_name=REGION)
         # By one thread, so that the order of calls, and with it which of them are throttled, is always the same.
         self._application = Application({**ENVIRON, "THREADS": "1"}, session)
+
+    def deploy(self) -> None:
+        self.calls_of_deploying = self.calls_of_publish()
 
     def answer(self, request: AWSPreparedRequest) -> AWSResponse:
         body: Any = request.body
@@ -48,31 +53,46 @@ class Worker:
         records = batch(account_ids, listed=listed)["Records"]
         assert self._application.enroll(records, Context()) == {"batchItemFailures": []}
 
-    def calls_of(self, account_ids: list[str], *, listed: bool = True) -> dict[str, int]:
-        """Count the calls that a batch makes."""
+    def publish(self) -> bool:
+        """Run publish once, and return whether it finished."""
+        return self._application.publish(publish_event()["Records"], Context()) == {"batchItemFailures": []}
+
+    def put_rows(self, kind: Kind, number: int) -> None:
+        """Put rows of accounts that were enrolled, and not published."""
+        self.aws.tables.put(*ledger_rows(kind, range(number), in_force=False))
+
+    def calls_of_enroll(self, account_ids: list[str], *, listed: bool = True) -> dict[str, int]:
+        """Count the calls of a batch."""
         before = self.aws.calls.copy()
         self.enroll(account_ids, listed=listed)
         return dict(self.aws.calls - before)
 
+    def calls_of_publish(self) -> dict[str, int]:
+        """Count the calls of a run of publish, which must finish."""
+        before = self.aws.calls.copy()
+        assert self.publish()
+        return dict(self.aws.calls - before)
+
 
 @pytest.fixture
-def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Aws], Worker]]:
+def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Aws], Stage]]:
     # botocore waits between its tries.
     monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _: None))
     # A hundred of one metric are written out at once.
     monkeypatch.setattr(metrics.provider, "namespace", "Rolecall")
-    current: list[Worker] = []
+    current: list[Stage] = []
 
     def answer(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
         return current[-1].answer(request)
 
-    def work(aws: Aws) -> Worker:
-        current.append(Worker(aws))
+    def deploy(aws: Aws) -> Stage:
+        current.append(Stage(aws))
+        current[-1].deploy()
         return current[-1]
 
     # The only way to the client that works in all accounts: its session is its own.
     BUILTIN_HANDLERS.append(("before-send", answer))
-    yield work
+    yield deploy
     BUILTIN_HANDLERS.remove(("before-send", answer))
 
 

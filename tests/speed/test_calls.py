@@ -1,4 +1,6 @@
+from collections import Counter
 from collections.abc import Callable
+from itertools import count
 
 import pytest
 
@@ -7,76 +9,156 @@ from benchmarks.stub.aws import Aws
 from benchmarks.stub.kinds import Kind, account_ids
 from chalicelib.settings import Settings
 from chalicelib.source_policy import capacity
-from tests.speed.conftest import Worker
+from tests.speed.conftest import Stage
 
 MANY = 20
 ENTER = {"sts:AssumeRole": 1, "iam:GetRole": 1}
 READ = {"iam:ListAttachedRolePolicies": 1, "iam:ListRolePolicies": 1, "iam:GetRolePolicy": 1}
 CREATE = {"iam:CreateRole": 1, "iam:PutRolePolicy": 1, "iam:AttachRolePolicy": 1}
-MEND = {"iam:DetachRolePolicy": 1, "iam:UpdateAssumeRolePolicy": 1}
+REPAIR = {"iam:DetachRolePolicy": 1, "iam:UpdateAssumeRolePolicy": 1}
+
+BATCH = {"dynamodb:BatchGetItem": 1, "dynamodb:Scan": 1, "sqs:SendMessage": 1}
+LOOK = {"iam:GetAccountSummary": 1, "iam:ListAttachedRolePolicies": 1}
+# The records and the rows; the lease, the status, and the lease again.
+RUN = {"dynamodb:Scan": 2, "dynamodb:UpdateItem": 3} | LOOK
+# A record as it begins to be written, and once it is written.
+SHARD = {"dynamodb:UpdateItem": 2, "iam:CreatePolicyVersion": 1}
+
+NAME = "CrossAccountReadOnlyAccess"
+
+
+def times(calls: dict[str, int], accounts: int) -> dict[str, int]:
+    return {call: number * accounts for call, number in calls.items()}
+
+
+def total(*calls: dict[str, int]) -> dict[str, int]:
+    return dict(sum(map(Counter, calls), Counter[str]()))
+
+
+def test_deploying_takes_one_run_that_checks_the_source_policy(stage: Callable[[Aws], Stage]) -> None:
+    aws = Aws()
+
+    made = stage(aws).calls_of_deploying
+
+    assert made == {
+        "dynamodb:Scan": 2,
+        "dynamodb:UpdateItem": 4,
+        "organizations:DescribeOrganization": 1,
+        "iam:GetPolicy": 2,
+        "iam:GetAccountSummary": 1,
+        "iam:ListAttachedRolePolicies": 1,
+    }
+    assert aws.management.policies == {}
 
 
 @pytest.mark.parametrize(
     ("kind", "calls"),
-    [(Kind.NEW, ENTER | CREATE), (Kind.UNCHANGED, ENTER | READ), (Kind.DRIFTED, ENTER | READ | MEND)],
+    [(Kind.NEW, ENTER | CREATE), (Kind.UNCHANGED, ENTER | READ), (Kind.DRIFTED, ENTER | READ | REPAIR)],
 )
 @pytest.mark.parametrize("listed", [True, False], ids=["sent by a sweep", "named by an event"])
-def test_an_account_costs_these_calls_and_a_batch_the_rest_once(
-    worker: Callable[[Aws], Worker], kind: Kind, calls: dict[str, int], listed: bool
+def test_account_costs_these_calls_and_a_batch_three_more(
+    stage: Callable[[Aws], Stage], kind: Kind, calls: dict[str, int], listed: bool
 ) -> None:
-    enroll = worker(Aws())
-    enroll.enroll(account_ids(kind, 1))
+    deployed = stage(Aws())
 
-    made = enroll.calls_of(account_ids(kind, MANY, start=1), listed=listed)
+    made = deployed.calls_of_enroll(account_ids(kind, MANY), listed=listed)
 
-    each = calls | {"dynamodb:PutItem": 1} | ({} if listed else {"organizations:DescribeAccount": 1})
-    # Placing, the lease, the shard's mark; and the looks between them.
-    once = {
-        "dynamodb:BatchGetItem": 1,
-        "dynamodb:GetItem": 3,
-        "dynamodb:Scan": 2,
-        "dynamodb:TransactWriteItems": 1,
-        "dynamodb:UpdateItem": 3,
-        "iam:CreatePolicyVersion": 1,
-    }
-    assert made == {call: count * MANY for call, count in each.items()} | once
+    each = calls | {"dynamodb:UpdateItem": 1} | ({} if listed else {"organizations:DescribeAccount": 1})
+    assert made == times(each, MANY) | BATCH
 
 
-def test_a_resync_of_what_is_as_it_should_be_writes_nothing_but_the_ledger(worker: Callable[[Aws], Worker]) -> None:
-    enroll = worker(Aws())
-    enroll.enroll(account_ids(Kind.UNCHANGED, MANY))
+@pytest.mark.parametrize("number", [1, MANY])
+def test_run_of_publish_marks_each_granted_row_and_writes_the_shard_once(
+    stage: Callable[[Aws], Stage], number: int
+) -> None:
+    deployed = stage(Aws())
+    deployed.enroll(account_ids(Kind.NEW, 1))
+    deployed.publish()
+    deployed.enroll(account_ids(Kind.NEW, number, start=1))
 
-    made = enroll.calls_of(account_ids(Kind.UNCHANGED, MANY))
+    made = deployed.calls_of_publish()
 
-    writes = {call: count for call, count in made.items() if not call.partition(":")[2].startswith(("Get", "List"))}
-    looks = {"sts:AssumeRole": MANY, "dynamodb:BatchGetItem": 1, "dynamodb:Scan": 1}
-    # They were recorded since they were listed, as the stub's clock has it, so each is described.
-    assert writes == looks | {"dynamodb:PutItem": MANY, "organizations:DescribeAccount": MANY}
+    assert made == total(RUN, SHARD, {"dynamodb:UpdateItem": number})
 
 
-def test_a_batch_writes_each_shard_that_it_touched_once(worker: Callable[[Aws], Worker]) -> None:
+def test_run_of_publish_with_nothing_to_do_writes_no_shard(stage: Callable[[Aws], Stage]) -> None:
     aws = Aws()
+    deployed = stage(aws)
+    deployed.enroll(account_ids(Kind.NEW, MANY))
+    deployed.publish()
+
+    made = deployed.calls_of_publish()
+
+    assert made == RUN
+    assert aws.management.written == {NAME: 1}
+
+
+def test_first_shard_is_created_and_attached_by_these_calls(stage: Callable[[Aws], Stage]) -> None:
+    deployed = stage(Aws())
+    deployed.enroll(account_ids(Kind.NEW, 1))
+
+    made = deployed.calls_of_publish()
+
+    # IAM is asked for a policy of its name; the number of shards is written first, and the row is marked last.
+    opened = {"iam:GetPolicy": 3, "dynamodb:UpdateItem": 1}
+    written = {"dynamodb:UpdateItem": 2, "iam:CreatePolicy": 1, "iam:AttachRolePolicy": 1}
+    assert made == total(RUN, opened, written, {"dynamodb:UpdateItem": 1})
+
+
+def test_resync_of_unchanged_accounts_writes_only_their_rows(stage: Callable[[Aws], Stage]) -> None:
+    deployed = stage(Aws())
+    deployed.enroll(account_ids(Kind.UNCHANGED, MANY))
+    deployed.publish()
+
+    made = deployed.calls_of_enroll(account_ids(Kind.UNCHANGED, MANY))
+
+    # The rows are newer than the listing by the stub's clock, so each account is described.
+    each = ENTER | READ | {"dynamodb:UpdateItem": 1, "organizations:DescribeAccount": 1}
+    assert made == times(each, MANY) | {"dynamodb:BatchGetItem": 1, "dynamodb:Scan": 1}
+
+
+def test_burst_of_batches_takes_one_version_of_each_shard(stage: Callable[[Aws], Stage]) -> None:
+    aws = Aws()
+    deployed = stage(aws)
     room = capacity(Settings.from_env(ENVIRON))
+    ids = account_ids(Kind.NEW, room + 5)
 
-    worker(aws).enroll(account_ids(Kind.NEW, room + 5))
+    for start in range(0, len(ids), MANY):
+        deployed.enroll(ids[start : start + MANY])
+    made = deployed.calls_of_publish()
 
-    name = "CrossAccountReadOnlyAccess"
-    assert aws.management.written == {name: 1, f"{name}-2": 1}
-    # Placed once, and once marked as written.
-    assert {key: count for key, count in aws.tables.updated.items() if not key.startswith("#")} == {
-        name: 2,
-        f"{name}-2": 2,
-    }
+    assert aws.management.written == {NAME: 1, f"{NAME}-2": 1}
+    assert (made["iam:CreatePolicy"], made["iam:AttachRolePolicy"]) == (2, 2)
+    # Each row, the run's own, and for each shard its record twice and the number of shards.
+    assert made["dynamodb:UpdateItem"] == len(ids) + RUN["dynamodb:UpdateItem"] + 2 * 3
 
 
-def test_whatever_is_throttled_every_account_enrolls_with_less_than_twice_the_calls(
-    worker: Callable[[Aws], Worker],
-) -> None:
-    calm, throttling = Aws(), Aws(throttle_every=3)
+def test_ledger_is_scanned_once_a_run_and_its_pages_once_each(stage: Callable[[Aws], Stage]) -> None:
+    aws = Aws()
+    deployed = stage(aws)
+    deployed.put_rows(Kind.NEW, 3_000)
+    scanned, pages = aws.tables.scans.copy(), aws.tables.pages.copy()
 
-    for aws in (calm, throttling):
-        worker(aws).enroll(account_ids(Kind.NEW, 50), listed=False)
+    deployed.publish()
+
+    ledger = ENVIRON["LEDGER_TABLE"]
+    assert (aws.tables.scans - scanned)[ledger] == 1
+    assert (aws.tables.pages - pages)[ledger] == 2
+    assert len(aws.tables.tables[ledger]) == 3_000
+
+
+def test_throttled_calls_cost_less_than_twice_the_calls(stage: Callable[[Aws], Stage]) -> None:
+    calm, throttling = Aws(), Aws()
+
+    for aws, every in ((calm, 0), (throttling, 3)):
+        deployed = stage(aws)
+        aws.throttle_every = every
+        deployed.enroll(account_ids(Kind.NEW, 50), listed=False)
+        for _ in count():
+            # A call that is throttled at each of its attempts ends the run, which is retried.
+            if deployed.publish():
+                break
 
     assert throttling.throttled.total() >= calm.calls.total() // 3
     assert throttling.calls.total() <= 2 * calm.calls.total()
-    assert throttling.calls - throttling.throttled == calm.calls
+    assert throttling.management.written == calm.management.written

@@ -1,11 +1,21 @@
-"""Accounts and ledger rows, made up for what is computed from them."""
+"""Made-up accounts, ledger rows and records of the source policy."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from chalicelib.accounts import Account, Change, LedgerRow, Outcome
+from chalicelib.accounts import Access, Account, Change, LedgerRow, Outcome
 from chalicelib.arns import AccountId
+from chalicelib.settings import Settings
+from chalicelib.source_policy import AppliedShard, Control, Names, Records, ShardContent, ShardRecord, Status
+from tests.unit.builders import settings
 
 WORKED = "2026-03-01T10:00:30.000001+00:00"
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+SHARD = "CrossAccountReadOnlyAccess"
+
+
+def numbered(number: int) -> AccountId:
+    return AccountId(f"{number:012}")
 
 
 def account(account_id: str, name: str = "", state: str = "ACTIVE", ou_ids: tuple[str, ...] = ()) -> Account:
@@ -13,6 +23,28 @@ def account(account_id: str, name: str = "", state: str = "ACTIVE", ou_ids: tupl
 
 
 def row(account_id: str, outcome: Outcome = Outcome.ENROLLED, **more: Any) -> LedgerRow:
-    named = {"policy_name": "CrossAccountReadOnlyAccess", "enrolled_at": WORKED} if outcome is Outcome.ENROLLED else {}
-    told = {"change": Change.NONE, "updated_at": WORKED, **named, **more}
-    return LedgerRow(account_id=AccountId(account_id), outcome=outcome, **told)
+    """Build a row; an enrolled account's access is in force unless said otherwise."""
+    enrolled = {"access": Access.GRANTED, "enrolled_at": WORKED, "in_force_since": WORKED}
+    values = {"change": Change.NONE, "updated_at": WORKED, **(enrolled if outcome is Outcome.ENROLLED else {}), **more}
+    return LedgerRow(account_id=AccountId(account_id), outcome=outcome, **values)
+
+
+def failed(number: int, reason: Any, *, ago: timedelta, attempts: int = 1) -> LedgerRow:
+    then = (NOW - ago).isoformat()
+    return row(numbered(number), Outcome.FAILED, reason=reason, attempts=attempts, updated_at=then, failed_at=then)
+
+
+def shard(*account_ids: str, name: str = SHARD, attached: frozenset[str] = frozenset(), **content: Any) -> ShardRecord:
+    """Build the record of a shard that was written completely."""
+    granted = ShardContent(accounts=frozenset(map(AccountId, account_ids)), **content)
+    return ShardRecord(name=name, applied=AppliedShard(content=granted, attached=attached))
+
+
+def records(
+    *shards: ShardRecord, control: Control | None = None, used: Settings | None = None, **found: Any
+) -> Records:
+    """Build the records as a run of publish leaves them, with what it found in `status`."""
+    status = Status(
+        names=Names.of(used or settings()), organization_id="o-fd150fe903", **{"shards": len(shards), **found}
+    )
+    return Records(control=control or Control(), status=status, by_index=dict(enumerate(shards)))

@@ -1,4 +1,4 @@
-"""A deployed stage as an operation sees it, in memory: its answers are prepared, and its workers go on while one waits."""
+"""A deployed stage in memory: its answers are prepared, and its rows and records change at each pause."""
 
 import io
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,24 +9,28 @@ from rich.console import Console
 
 from chalicelib.accounts import Account, LedgerRow
 from chalicelib.arns import AccountId
-from chalicelib.aws.shards import Snapshot
 from chalicelib.settings import Settings
+from chalicelib.source_policy import Records
 from rolecall.errors import CommandError
 from rolecall.operation import Operation
-from rolecall.stage import Queue
+from rolecall.stage import DEAD_LETTER_QUEUES, WORK_QUEUES, Queue
 from tests.unit.builders import settings
-from tests.unit.sweeping import NOW
+from tests.unit.ledger_rows import NOW, records
 
 
 @dataclass
 class OperatedStage:
-    """Holds rows, which each of `steps` changes at a pause; each of `answers` is given once, or raised."""
+    """Holds rows and records; at each pause, the next of `steps` changes rows, and the next of `published` is what records become.
+
+    Each of `answers` is returned once, or raised.
+    """
 
     answers: Iterable[Mapping[str, Any] | CommandError] = ()
     listed: Iterable[AccountId] = ()
     held: Iterable[LedgerRow] = ()
     steps: Iterable[Iterable[LedgerRow] | BaseException] = ()
-    snapshots: Iterable[Snapshot] = ()
+    recorded: Records = field(default_factory=records)
+    published: Iterable[Records] = ()
     queued: int = 1
     name: str = "dev"
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -37,7 +41,7 @@ class OperatedStage:
         self._rows = {row.account_id: row for row in self.held}
         self._answers: Iterator[Mapping[str, Any] | CommandError] = iter(self.answers)
         self._steps: Iterator[Iterable[LedgerRow] | BaseException] = iter(self.steps)
-        self._snapshots = iter(self.snapshots)
+        self._published = iter(self.published)
 
     def accounts(self) -> list[Account]:
         return [
@@ -54,12 +58,13 @@ class OperatedStage:
     def rows_of(self, account_ids: Iterable[AccountId]) -> dict[AccountId, LedgerRow]:
         return {each: self._rows[each] for each in account_ids if each in self._rows}
 
-    def shards(self) -> Snapshot:
-        return next(self._snapshots)
+    def records(self) -> Records:
+        return self.recorded
 
     def queues(self) -> list[Queue]:
-        dead = Queue(name="accounts-dlq", visible=7, in_flight=0, delayed=0)
-        return [Queue(name="accounts", visible=0, in_flight=0, delayed=self.queued), dead]
+        dead = [Queue(name=name, visible=7, in_flight=0, delayed=0) for name in DEAD_LETTER_QUEUES]
+        work = [Queue(name=name, visible=0, in_flight=0, delayed=self.queued) for name in WORK_QUEUES]
+        return [*work, *dead]
 
     def invoke(self, function: str, request: Mapping[str, Any]) -> dict[str, Any]:
         self.requests.append((function, dict(request)))
@@ -68,7 +73,7 @@ class OperatedStage:
             raise answer
         return dict(answer)
 
-    # What passes while one waits.
+    # What changes during a pause.
 
     def pause(self, seconds: float) -> None:
         self.seconds += seconds
@@ -76,13 +81,14 @@ class OperatedStage:
         if isinstance(step, BaseException):
             raise step
         self._rows |= {row.account_id: row for row in step}
+        self.recorded = next(self._published, self.recorded)
 
     def clock(self) -> float:
         return self.seconds
 
 
 def operation(stage: OperatedStage, **more: Any) -> tuple[Operation, io.StringIO]:
-    """Make an operation whose output is piped, and tell what it prints."""
+    """Build an operation whose output is piped, and return it with what it prints."""
     printed = io.StringIO()
     made = Operation(
         stage=cast("Any", stage),

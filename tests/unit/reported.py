@@ -1,15 +1,14 @@
-"""Made-up organizations, and what the report tells of them."""
+"""Made-up organizations, and their reports."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from chalicelib.accounts import Account, LedgerRow, Outcome
+from chalicelib.accounts import Access, Account, LedgerRow, Outcome
 from chalicelib.arns import AccountId
-from chalicelib.aws.shards import Snapshot
 from chalicelib.errors import Reason
 from chalicelib.settings import Settings
-from chalicelib.source_policy import Moves, place
+from chalicelib.source_policy import AppliedShard, Control, Names, Records, ShardRecord, Status, assign, shard_name
 from rolecall.report import Origin, Report, compose
 from rolecall.stage import Unit
 from tests.unit.builders import MANAGEMENT, settings
@@ -51,8 +50,9 @@ def row(account: Account, outcome: Outcome, reason: Reason | None = None, **more
     told: dict[str, object] = {"updated_at": (MOMENT - timedelta(hours=6)).isoformat(), "name": account.name}
     if outcome is Outcome.ENROLLED:
         told |= {
-            "policy_name": "CrossAccountReadOnlyAccess",
+            "access": Access.GRANTED,
             "enrolled_at": (joined + timedelta(minutes=2)).isoformat(),
+            "in_force_since": (joined + timedelta(minutes=3)).isoformat(),
         }
     return LedgerRow(account_id=account.id, outcome=outcome, reason=reason, **{**told, **more})  # type: ignore[arg-type]
 
@@ -69,15 +69,10 @@ def account(number: int, name: str, ou_ids: tuple[str, ...] = (), state: str = "
 
 
 def told_of(
-    accounts: Sequence[Account], rows: Sequence[LedgerRow], given: Settings | None = None, *, stopped: bool = False
+    accounts: Sequence[Account], rows: Sequence[LedgerRow], given: Settings | None = None, **found: Any
 ) -> Report:
-    """Say what the report tells of accounts and rows, where the source policy names what the rows say."""
+    """Compose the report of accounts and rows, where the source policy grants what the rows say, with what publish found."""
     decided = given or settings()
-    attached = frozenset(each.arn for each in decided.attachable_principals)
-    named = frozenset(each.account_id for each in rows if each.policy_name)
-    shards = tuple(
-        replace(shard, written=shard.version, attached=attached) for shard in place((), Moves(join=named), decided)
-    )
     origin = Origin(
         organization_id="o-fd150fe903",
         region="us-east-1",
@@ -90,8 +85,28 @@ def told_of(
         {unit.id: unit for unit in UNITS},
         accounts,
         rows,
-        Snapshot(1, shards, stopped, decided.source_policy_scope),
+        published(rows, decided, **found),
     )
+
+
+def published(rows: Sequence[LedgerRow], decided: Settings, **found: Any) -> Records:
+    """Return the records of a source policy that grants the accounts whose access is in force."""
+    attached = frozenset(each.arn for each in decided.attachable_principals)
+    granted = [each.account_id for each in rows if each.in_force_since]
+    scope = decided.source_policy_scope
+    contents = assign((), {Access.GRANTED: granted}, decided, scope=scope, max_shards=10).contents
+    by_index = {
+        index: ShardRecord(
+            name=shard_name(decided, index),
+            applied=AppliedShard(content=content, attached=attached),
+            verified_at=MOMENT - timedelta(hours=5),
+        )
+        for index, content in enumerate(contents)
+    }
+    times = {"looked_at": MOMENT - timedelta(hours=1), "checked_at": MOMENT - timedelta(minutes=30)}
+    values: dict[str, Any] = {"shards": len(by_index), "room": 10, "verified_at": MOMENT - timedelta(hours=5), **times}
+    status = Status(names=Names.of(decided), organization_id="o-fd150fe903", **{**values, **found})
+    return Records(control=Control(), status=status, by_index=by_index)
 
 
 def organization(size: int) -> Report:
@@ -134,9 +149,15 @@ def _row_of(told: Account, number: int) -> Iterator[LedgerRow]:
     elif number % 60 in failing:
         reason, error = failing[number % 60]
         since = (MOMENT - timedelta(days=number % 9, hours=3)).isoformat()
-        named = "CrossAccountReadOnlyAccess" if reason is Reason.SCP_DENIED else None
+        in_force_since = since if reason is Reason.SCP_DENIED else None
         yield row(
-            told, Outcome.FAILED, reason, error=error, failed_at=since, attempts=1 + number % 6, policy_name=named
+            told,
+            Outcome.FAILED,
+            reason,
+            error=error,
+            failed_at=since,
+            attempts=1 + number % 6,
+            in_force_since=in_force_since,
         )
     elif number % 211 != 7:
-        yield row(told, Outcome.ENROLLED)
+        yield row(told, Outcome.ENROLLED, **({} if number % 101 else {"in_force_since": None}))

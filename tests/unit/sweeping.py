@@ -1,18 +1,17 @@
-"""What a sweep reaches, in memory: an organization, its ledger, a queue, and a source policy of one shard."""
+"""What a sweep reaches, in memory: an organization, its ledger, the source-policy table and the queues."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from chalicelib.accounts import Account, LedgerRow, Outcome
+from chalicelib.accounts import Access, Account, LedgerRow, Outcome
 from chalicelib.arns import AccountId
-from chalicelib.aws.shards import Snapshot
-from chalicelib.errors import AccountError, Reason
-from chalicelib.pen import Readiness
-from chalicelib.reconcile import Verdict
+from chalicelib.errors import Reason
+from chalicelib.reconciler import Verdict
 from chalicelib.requests import Message
-from chalicelib.settings import Settings
-from chalicelib.source_policy import Shard
+from chalicelib.settings import Scope, Settings
+from chalicelib.source_policy import AppliedShard, Control, Names, Records, ShardContent, ShardRecord, Status
 from chalicelib.sweep import Sweep
 from tests.unit.builders import settings
 
@@ -25,10 +24,12 @@ def numbered(number: int) -> AccountId:
 
 
 def row(account_id: AccountId, outcome: Outcome = Outcome.ENROLLED, **more: Any) -> LedgerRow:
-    """Make a row that was written a day ago, of an account in the source policy where it is enrolled."""
-    policy_name = "Policy" if outcome is Outcome.ENROLLED else None
-    written = {"policy_name": policy_name, "updated_at": (NOW - timedelta(days=1)).isoformat(), **more}
-    return LedgerRow(account_id=account_id, outcome=outcome, **written)
+    """Make a row that was written a day ago, of an account whose access is in force where it is enrolled."""
+    then = (NOW - timedelta(days=1)).isoformat()
+    access: dict[str, Any] = {}
+    if outcome is Outcome.ENROLLED:
+        access = {"access": Access.GRANTED, "in_force_since": then}
+    return LedgerRow(account_id=account_id, outcome=outcome, **({"updated_at": then} | access | more))
 
 
 def failed(number: int, reason: Reason, *, ago: timedelta, attempts: int = 1) -> LedgerRow:
@@ -36,12 +37,46 @@ def failed(number: int, reason: Reason, *, ago: timedelta, attempts: int = 1) ->
     return row(numbered(number), Outcome.FAILED, reason=reason, attempts=attempts, updated_at=then, failed_at=then)
 
 
-class World:
-    """Stands for every adapter that a sweep is handed: each is asked for one thing, and these names don't meet."""
+def recorded(*accounts: Iterable[AccountId], **more: Any) -> Records:
+    """Make the records of shards that grant accounts, each with what was found of the whole."""
+    names = Names.of(settings())
+    shards = {
+        index: ShardRecord(
+            name=names.source_policy_name + (f"-{index + 1}" if index else ""),
+            applied=AppliedShard(content=ShardContent(accounts=frozenset(each))),
+        )
+        for index, each in enumerate(accounts)
+    }
+    status = Status(names=names, organization_id="o-abcdefghij", shards=len(shards), room=10, looked_at=NOW)
+    return replace(Records(status=status, by_index=shards), **more)
 
-    def __init__(self, listed: Iterable[AccountId] = (), rows: Iterable[LedgerRow] = ()) -> None:
+
+class Runs:
+    """Stands for the publish queue: counts the runs that were asked for."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.redriven = False
+
+    def send(self) -> None:
+        self.asked += 1
+
+    def redrive(self) -> bool:
+        self.redriven = True
+        return True
+
+
+class World:
+    """Stands for every other adapter that a sweep is handed: each is asked for one thing, and these names don't meet."""
+
+    def __init__(
+        self, listed: Iterable[AccountId] = (), rows: Iterable[LedgerRow] = (), records: Records | None = None
+    ) -> None:
         self._listed = listed
         self._rows = {row.account_id: row for row in rows}
+        granted = (row.account_id for row in self._rows.values() if row.access is Access.GRANTED)
+        self.records = records or recorded(granted)
+        self.publish = Runs()
         self.listed = 0
         self.sent: list[AccountId] = []
         self.first_sent_after: int | None = None
@@ -51,16 +86,22 @@ class World:
         self.clock = NOW.timestamp()
 
     def accounts(self, *, by_ou: bool) -> Iterator[Account]:
-        assert not by_ou
         for account_id in self._listed:
             self.listed += 1
-            yield Account(id=account_id, name=f"Account {account_id}", state="ACTIVE", joined_at=NOW)
+            ou_ids = ("ou-ab12-11111111",) if by_ou else None
+            yield Account(id=account_id, name=f"Account {account_id}", state="ACTIVE", joined_at=NOW, ou_ids=ou_ids)
 
     def read(self, account_ids: Iterable[AccountId]) -> dict[AccountId, LedgerRow]:
         return {each: self._rows[each] for each in account_ids if each in self._rows}
 
     def rows(self) -> Iterator[LedgerRow]:
         yield from self._rows.values()
+
+    def request_retirement(self, account_id: AccountId, moment: str | None) -> bool:
+        if account_id not in self._rows:
+            return False
+        self._rows[account_id] = replace(self._rows[account_id], retirement_requested_at=moment)
+        return True
 
     def send(self, messages: Iterable[Message]) -> None:
         for message in messages:
@@ -72,27 +113,40 @@ class World:
     def redrive(self) -> bool:
         return not self.moving
 
-    def standing(self) -> Snapshot:
-        named = frozenset(row.account_id for row in self._rows.values() if row.policy_name is not None)
-        return Snapshot(0, (Shard(name="CrossAccountReadOnlyAccess", accounts=named),))
+    def load(self) -> Records:
+        return self.records
 
-    def follow_scope(self, *_: Any, **__: Any) -> dict[str, AccountError]:
-        """Nobody changes the scope here."""
-        return {}
+    def set_uninstalling(self, *, uninstalling: bool, uninstalled: bool = False) -> None:
+        self._control(uninstalling=uninstalling, uninstalled=uninstalled)
 
-    def foresee(self, _: frozenset[AccountId]) -> Readiness:
-        return Readiness({}, None)
+    def request_check(self, now: datetime, *, verify: bool, scope_recorded: Scope | None) -> None:
+        verified = {"verify_requested_at": now} if verify else {}
+        self._control(check_requested_at=now, scope_recorded=scope_recorded, **verified)
 
-    def resume(self) -> None:
-        """Nothing is stopped here."""
+    def _control(self, **changes: Any) -> None:
+        control = replace(self.records.control, **changes)
+        self.records = replace(self.records, control=control)
 
-    def __call__(self, account_id: AccountId, row: LedgerRow | None, **_: Any) -> Verdict:
+    @property
+    def control(self) -> Control:
+        return self.records.control
+
+    def __call__(self, account_id: AccountId, row: LedgerRow | None, **given: Any) -> Verdict:
         self.clock += 1
+        refusal = given.get("refusal")
+        if refusal is not None:
+            return Verdict(account_id=account_id, outcome=Outcome.FAILED, reason=refusal.reason, error=str(refusal))
+        retiring = row is not None and row.retirement_requested_at is not None
         return Verdict(
-            account_id=account_id, outcome=Outcome.ENROLLED, role_arn=row.role_arn if row else None, actions=self.steps
+            account_id=account_id,
+            outcome=Outcome.RETIRED if retiring else Outcome.ENROLLED,
+            access=Access.EXCLUDED if retiring else Access.GRANTED,
+            role_arn=row.role_arn if row else None,
+            actions=tuple(self.steps),
         )
 
 
 def sweep_of(world: World, used: Settings | None = None) -> Sweep:
     here = cast("Any", world)
-    return Sweep(used or settings(THREADS="1"), here, here, here, here, here, lambda: world.clock)
+    publish = cast("Any", world.publish)
+    return Sweep(used or settings(THREADS="1"), here, here, here, here, publish, here, lambda: world.clock)

@@ -67,6 +67,17 @@ def test_all_are_listed_those_that_left_and_those_that_nobody_worked_on() -> Non
     ]
 
 
+@pytest.mark.parametrize("blocked", [None, Reason.QUOTA])
+def test_account_whose_access_is_not_in_force_is_listed_as_pending(blocked: Reason | None) -> None:
+    rows = [row(A, in_force_since=None), row(B)]
+    reason = blocked or Reason.SOURCE_POLICY_PENDING
+    wanted = Filter(outcomes=frozenset({Outcome.PENDING}), reasons=frozenset({reason}))
+    (pending,) = select(rows, LISTED, wanted, blocked)
+    assert (pending.as_json()["outcome"], pending.as_json()["reason"]) == ("pending", reason)
+    assert pending.values[2:4] == ("pending", reason)
+    assert [each.account_id for each in select(rows, LISTED, Filter(outcomes=frozenset({Outcome.ENROLLED})))] == [B]
+
+
 def test_filters_narrow_together() -> None:
     assert ids(outcomes=frozenset({Outcome.FAILED, Outcome.RETIRED})) == [B, C]
     assert ids(reasons=frozenset({Reason.QUOTA})) == [B]
@@ -103,9 +114,9 @@ def test_piped_lines_are_whole() -> None:
     long = "x" * 500
     entries = [*select(ROWS, LISTED, Filter())[:1], Entry(account_id=B, name="b", row=row(B, error=long))]
     assert list(lines(entries)) == [
-        "account       name      outcome   reason  change  enrolled          updated           error",
-        "111111111111  prod-one  enrolled          none    2026-03-01 10:00  2026-03-01 10:00",
-        f"222222222222  b         enrolled          none    2026-03-01 10:00  2026-03-01 10:00  {long}",
+        "account       name      outcome   reason  change  enrolled          in force          updated           error",
+        "111111111111  prod-one  enrolled          none    2026-03-01 10:00  2026-03-01 10:00  2026-03-01 10:00",
+        f"222222222222  b         enrolled          none    2026-03-01 10:00  2026-03-01 10:00  2026-03-01 10:00  {long}",
     ]
 
 
@@ -149,6 +160,6 @@ def test_csv_reads_back_as_one_row(name: str) -> None:
 def test_json_reads_back_as_it_was(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     print_entries([entry(name), Entry(account_id=D, name="new", row=None)], as_json=True, as_csv=False)
     known, waiting = json.loads(capsys.readouterr().out)
-    assert (known["name"], known["outcome"], known["policy_name"]) == (name, "enrolled", "CrossAccountReadOnlyAccess")
+    assert (known["name"], known["outcome"], known["access"]) == (name, "enrolled", "granted")
     assert (waiting["account_id"], waiting["outcome"]) == (D, None)
     assert set(known) == set(waiting) == set(LedgerRow.__dataclass_fields__)

@@ -1,21 +1,42 @@
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from chalicelib.accounts import Account, eligibility, moment
+from chalicelib.accounts import (
+    OUT_OF_REACH,
+    RETRIED,
+    Access,
+    Account,
+    LedgerRow,
+    Outcome,
+    access_for,
+    eligibility,
+    is_on_its_way,
+    moment,
+    shown_outcome,
+    why_ineligible,
+    why_out_of_reach,
+    written_moment,
+)
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from tests.unit.builders import MANAGEMENT, MEMBER, settings
 
 OU, PARENT, OTHER = "ou-ab12-11111111", "ou-ab12-22222222", "ou-ab12-33333333"
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+ROW = LedgerRow(account_id=MEMBER, outcome=Outcome.ENROLLED, updated_at=NOW.isoformat())
 
 
 def account(
-    account_id: AccountId = MEMBER, *, state: str = "ACTIVE", ou_ids: tuple[str, ...] = (PARENT, OU)
+    account_id: AccountId = MEMBER, *, state: str = "ACTIVE", ou_ids: tuple[str, ...] | None = (PARENT, OU)
 ) -> Account:
     return Account(
         id=account_id, name="payments", state=state, joined_at=datetime(2026, 1, 1, tzinfo=UTC), ou_ids=ou_ids
     )
+
+
+# --- Eligibility ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -39,6 +60,7 @@ def account(
         (account(), {"INCLUDE_OU_IDS": f"{OTHER},{PARENT}"}, None),
         (account(), {"INCLUDE_OU_IDS": OTHER}, Reason.EXCLUDED),
         (account(ou_ids=()), {"INCLUDE_OU_IDS": OTHER}, Reason.EXCLUDED),
+        (account(ou_ids=None), {"INCLUDE_OU_IDS": OTHER}, Reason.EXCLUDED),
         (account(), {"INCLUDE_OU_IDS": PARENT, "EXCLUDE_OU_IDS": OU}, Reason.EXCLUDED),
         (account(), {"INCLUDE_OU_IDS": OU, "EXCLUDE_ACCOUNT_IDS": MEMBER}, Reason.EXCLUDED),
         (account(state="CLOSED"), {"EXCLUDE_ACCOUNT_IDS": MEMBER}, Reason.EXCLUDED),
@@ -48,8 +70,123 @@ def test_an_account_is_eligible_unless_its_state_or_a_setting_says_no(
     subject: Account, changes: dict[str, str], reason: Reason | None
 ) -> None:
     assert eligibility(subject, settings(**changes)) is reason
+    assert why_ineligible(subject, ROW, settings(**changes)) is reason
+
+
+@pytest.mark.parametrize("state", [None, "ACTIVE", "CLOSED"])
+@pytest.mark.parametrize("uninstalling", [False, True])
+def test_a_requested_retirement_outlives_every_change_of_the_account(state: str | None, uninstalling: bool) -> None:
+    subject = account(state=state) if state else None
+    row = replace(ROW, retirement_requested_at=NOW.isoformat())
+
+    assert why_ineligible(subject, row, settings(), uninstalling=uninstalling) is Reason.RETIRED_BY_REQUEST
+
+
+@pytest.mark.parametrize(
+    ("subject", "uninstalling", "reason"),
+    [
+        (None, False, Reason.DEPARTED),
+        (None, True, Reason.DEPARTED),
+        (account(state="CLOSED"), True, Reason.CLOSED),
+        (account(state="SUSPENDED"), True, Reason.SUSPENDED),
+        (account(state="PENDING_ACTIVATION"), True, Reason.STOPPED),
+        (account(), True, Reason.STOPPED),
+        (account(), False, None),
+    ],
+)
+def test_an_uninstall_stops_every_account_that_can_be_reached(
+    subject: Account | None, uninstalling: bool, reason: Reason | None
+) -> None:
+    assert why_ineligible(subject, None, settings(), uninstalling=uninstalling) is reason
+
+
+@pytest.mark.parametrize(
+    ("subject", "reason"),
+    [
+        (None, Reason.DEPARTED),
+        (account(state="CLOSED"), Reason.CLOSED),
+        (account(state="PENDING_CLOSURE"), Reason.PENDING_CLOSURE),
+        (account(state="SUSPENDED"), Reason.SUSPENDED),
+        (account(state="PENDING_ACTIVATION"), None),
+        (account(), None),
+    ],
+)
+def test_an_account_that_is_gone_or_closed_is_out_of_reach(subject: Account | None, reason: Reason | None) -> None:
+    assert why_out_of_reach(subject) is reason
+    assert reason is None or reason in OUT_OF_REACH
+
+
+# --- Access -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("subject", "ineligible", "access"),
+    [
+        (account(), None, Access.GRANTED),
+        (account(), Reason.EXCLUDED, Access.EXCLUDED),
+        (account(), Reason.RETIRED_BY_REQUEST, Access.EXCLUDED),
+        (account(), Reason.STOPPED, Access.EXCLUDED),
+        # Closed accounts are many, and nobody can reach them: they take no room in the organization's statement.
+        (account(state="CLOSED"), Reason.CLOSED, Access.NONE),
+        (account(state="SUSPENDED"), Reason.SUSPENDED, Access.NONE),
+        (account(), Reason.PENDING_ACTIVATION, Access.NONE),
+        (None, Reason.DEPARTED, Access.NONE),
+        (None, Reason.RETIRED_BY_REQUEST, Access.NONE),
+    ],
+)
+def test_a_member_that_must_not_be_reached_is_excluded(
+    subject: Account | None, ineligible: Reason | None, access: Access
+) -> None:
+    assert access_for(subject, ineligible) is access
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "in_force", "blocked", "shown"),
+    [
+        (Outcome.ENROLLED, None, True, None, (Outcome.ENROLLED, None)),
+        (Outcome.ENROLLED, None, True, Reason.QUOTA, (Outcome.ENROLLED, None)),
+        (Outcome.ENROLLED, None, False, None, (Outcome.PENDING, Reason.SOURCE_POLICY_PENDING)),
+        (Outcome.ENROLLED, None, False, Reason.QUOTA, (Outcome.PENDING, Reason.QUOTA)),
+        (Outcome.SKIPPED, Reason.EXCLUDED, False, Reason.QUOTA, (Outcome.SKIPPED, Reason.EXCLUDED)),
+        (Outcome.SKIPPED, Reason.EXCLUDED, True, None, (Outcome.PENDING, Reason.SOURCE_POLICY_PENDING)),
+        (Outcome.RETIRED, Reason.DEPARTED, False, None, (Outcome.RETIRED, Reason.DEPARTED)),
+        (Outcome.RETIRED, Reason.DEPARTED, True, Reason.QUOTA, (Outcome.PENDING, Reason.SOURCE_POLICY_PENDING)),
+        (Outcome.FAILED, Reason.SCP_DENIED, True, None, (Outcome.FAILED, Reason.SCP_DENIED)),
+        (Outcome.FAILED, Reason.SCP_DENIED, False, Reason.QUOTA, (Outcome.FAILED, Reason.SCP_DENIED)),
+    ],
+)
+def test_an_account_is_pending_until_iam_follows_its_outcome(
+    outcome: Outcome,
+    reason: Reason | None,
+    in_force: bool,
+    blocked: Reason | None,
+    shown: tuple[Outcome, Reason | None],
+) -> None:
+    row = replace(ROW, outcome=outcome, reason=reason, in_force_since=NOW.isoformat() if in_force else None)
+
+    assert shown_outcome(row, blocked) == shown
+
+
+# --- Times ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("written", [None, "", "yesterday", "2026-01-01T00:00:00"])
 def test_a_rows_time_that_is_missing_or_broken_is_long_past(written: str | None) -> None:
     assert moment(written) <= datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_times_are_written_in_utc_so_that_their_text_sorts() -> None:
+    east = datetime(2026, 11, 24, 14, tzinfo=timezone(timedelta(hours=2)))
+
+    assert written_moment(east) == "2026-11-24T12:00:00.000000+00:00"
+    assert moment(written_moment(east)) == east
+    assert written_moment(NOW) < written_moment(NOW + timedelta(microseconds=1))
+
+
+@pytest.mark.parametrize("reason", Reason)
+@pytest.mark.parametrize("late", [False, True])
+def test_a_retried_failure_is_pending_as_long_as_its_message_lives(reason: Reason, late: bool) -> None:
+    row = replace(ROW, outcome=Outcome.FAILED, reason=reason)
+    now = NOW + timedelta(hours=6, seconds=late)
+
+    assert is_on_its_way(row, now) is (reason in RETRIED and not late)

@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from chalicelib.announce import announce
-from chalicelib.aws.queue import Queue
+from chalicelib.aws.queues import AccountsQueue
 from chalicelib.requests import Message, Trigger
 from chalicelib.telemetry import logger, metrics
 
@@ -19,7 +19,7 @@ EVENTS = Path(__file__).parents[1] / "events"
 ABOUT = "444455556666"
 
 
-class MemoryQueue(Queue):
+class MemoryQueue(AccountsQueue):
     def __init__(self) -> None:
         self.messages: list[Message] = []
 

@@ -10,18 +10,20 @@ import pytest
 
 from chalicelib.accounts import Account, LedgerRow, Outcome
 from chalicelib.arns import AccountId
-from chalicelib.aws.shards import Snapshot
 from chalicelib.errors import Reason
-from chalicelib.source_policy import Shard
+from chalicelib.source_policy import Control, Problem, Records, ShardRecord
 from rolecall.doctor import access, deployed, place, readers, running
 from rolecall.doctor.command import exit_status
 from rolecall.doctor.examination import CHECKS, kept_out
 from rolecall.doctor.finding import Check, Finding, Verdict, ok
 from rolecall.doctor.patient import Patient
 from rolecall.doctor.trail import Trail, judge
+from rolecall.reasons import REMEDY
 from rolecall.regions import EVENT_REGIONS
-from rolecall.stage import Queue, Stage
+from rolecall.source_policy import RESTORE
+from rolecall.stage import DEAD_LETTER_QUEUES, WORK_QUEUES, Queue, Stage
 from tests.unit.builders import MANAGEMENT, MEMBER, SOURCE, settings
+from tests.unit.ledger_rows import NOW, SHARD, records, shard
 
 PATIENT = Patient(Stage("dev", boto3.Session("key", "secret", region_name="us-east-1")))
 READER = settings().source_principals[0]
@@ -144,12 +146,12 @@ def test_a_rule_is_enabled_and_invokes_its_function() -> None:
     assert judged(None).saw == "there is no rule rule"
 
 
-def test_a_queue_without_a_mapping_is_not_worked_off() -> None:
+def test_queue_without_an_enabled_mapping_is_not_consumed() -> None:
     def judged(*states: str) -> Finding:
         mappings = [{"EventSourceArn": "arn:aws:sqs:::queue", "State": state, "UUID": "1"} for state in states]
-        return deployed.judge_mapping(mappings, "queue", PATIENT)
+        return deployed.judge_mapping(mappings, "queue", "enroll", PATIENT)
 
-    assert judged("Enabled").verdict is Verdict.OK
+    assert judged("Enabled") == ok("queue invokes rolecall-dev-enroll")
     assert "update-event-source-mapping --uuid 1 --enabled" in (judged("Disabled").mend or "")
     assert "there is no event source mapping" in judged().saw
 
@@ -177,13 +179,28 @@ def failed(reason: Reason) -> LedgerRow:
     return LedgerRow(account_id=MEMBER, outcome=Outcome.FAILED, reason=reason, error="what AWS said", updated_at="")
 
 
-def test_in_another_source_account_what_the_worker_wrote_down_is_believed() -> None:
-    shard = Shard(name="policy", written=1, attached=frozenset({READER.arn}))
-    assert readers.judge_principals_elsewhere(settings(), [], [shard]).verdict is Verdict.OK
-    unwritten = readers.judge_principals_elsewhere(settings(), [], [replace(shard, attached=frozenset())])
-    assert unwritten.verdict is Verdict.CANT_TELL
-    missing = readers.judge_principals_elsewhere(settings(), [failed(Reason.NO_SOURCE_PRINCIPAL)], [shard])
-    assert (missing.verdict, missing.saw.endswith("what AWS said")) == (Verdict.WRONG, True)
+def test_principals_of_another_source_account_are_judged_by_what_publish_recorded() -> None:
+    attached = shard(MEMBER, attached=frozenset({READER.arn}))
+    assert readers.judge_principals_elsewhere(settings(), records(attached)).verdict is Verdict.OK
+    assert readers.judge_principals_elsewhere(settings(), records(shard(MEMBER))).verdict is Verdict.CANT_TELL
+    assert readers.judge_principals_elsewhere(settings(), Records()).verdict is Verdict.CANT_TELL
+    missing = records(attached, principals=Problem(Reason.NO_SOURCE_PRINCIPAL, "no role Reader"))
+    assert readers.judge_principals_elsewhere(settings(), missing) == Finding(
+        Verdict.WRONG,
+        f"publish can't attach in the source account {SOURCE}: no role Reader",
+        REMEDY[Reason.NO_SOURCE_PRINCIPAL],
+    )
+
+
+def test_room_in_another_source_account_is_judged_by_what_publish_recorded() -> None:
+    found = records(shard(MEMBER), ShardRecord(name=f"{SHARD}-2"), room=10, looked_at=NOW)
+    assert readers.judge_room_elsewhere(settings(), found) == ok(
+        f"1 of 10 shards that fit in the source account {SOURCE} are written"
+    )
+    assert readers.judge_room_elsewhere(settings(), Records()).verdict is Verdict.CANT_TELL
+    assert readers.judge_room_elsewhere(settings(), records()).verdict is Verdict.CANT_TELL
+    full = records(shard(MEMBER), looked_at=NOW, blocked=Problem(Reason.QUOTA, "full"))
+    assert readers.judge_room_elsewhere(settings(), full).mend == REMEDY[Reason.QUOTA]
 
 
 @pytest.mark.parametrize(
@@ -240,18 +257,23 @@ def test_a_dry_run_tells_whether_the_account_can_be_entered(told: dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    ("held", "verdict"),
+    ("held", "verdict", "saw"),
     [
-        ((0, 0, 0), Verdict.OK),
-        ((1, 0, 0), Verdict.CANT_TELL),
-        ((0, 1, 0), Verdict.WRONG),
-        ((1, 0, 1), Verdict.WRONG),
+        ({}, Verdict.OK, "are empty"),
+        ({"accounts": 1}, Verdict.CANT_TELL, "work is under way: accounts (1)"),
+        ({"publish.fifo": 2, "accounts": 1}, Verdict.CANT_TELL, "accounts (1), publish.fifo (2)"),
+        ({"accounts-dlq": 1}, Verdict.WRONG, "accounts-dlq is not empty (1)"),
+        ({"accounts": 1, "events-dlq": 1}, Verdict.WRONG, "events-dlq is not empty (1)"),
+        ({"publish-dlq.fifo": 3}, Verdict.WRONG, "publish-dlq.fifo is not empty (3)"),
     ],
 )
-def test_queues_are_empty(held: tuple[int, int, int], verdict: Verdict) -> None:
-    names = ("accounts", "accounts-dlq", "events-dlq")
-    queues = [Queue(name=name, visible=0, in_flight=0, delayed=count) for name, count in zip(names, held, strict=True)]
-    assert running.judge_queues(queues).verdict is verdict
+def test_queues_are_empty(held: dict[str, int], verdict: Verdict, saw: str) -> None:
+    queues = [
+        Queue(name=name, visible=0, in_flight=0, delayed=held.get(name, 0))
+        for name in (*WORK_QUEUES, *DEAD_LETTER_QUEUES)
+    ]
+    judged = running.judge_queues(queues)
+    assert (judged.verdict, saw in judged.saw) == (verdict, True)
 
 
 def alarms(**changed: Any) -> dict[str, dict[str, Any]]:
@@ -282,11 +304,60 @@ def test_only_a_confirmed_subscription_hears_the_alarms() -> None:
     assert running.judge_topic(None, TOPIC, PATIENT).verdict is Verdict.WRONG
 
 
-def test_neither_frozen_nor_stopped() -> None:
-    shard = Shard(name="policy")
-    assert running.judge_freeze(Snapshot(1, (shard,))).verdict is Verdict.OK
-    assert running.judge_freeze(Snapshot(1, (replace(shard, frozen=True),))).mend == "rolecall unfreeze"
-    assert "enrolling is stopped" in running.judge_freeze(Snapshot(1, (), stopped=True)).saw
+FULL = Problem(Reason.QUOTA, "the source policy is full")
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict", "saw"),
+    [
+        (
+            records(shard(MEMBER), room=10, looked_at=NOW, verified_at=NOW),
+            Verdict.OK,
+            "shards: 1 of 10 that fit; all verified: 2026-11-24 12:00",
+        ),
+        (records(shard(MEMBER)), Verdict.OK, "all verified: never"),
+        (Records(), Verdict.CANT_TELL, "not known yet: publish has not run yet"),
+        (Records(control=Control(uninstalled=True)), Verdict.OK, "nothing is left to publish"),
+        (
+            records(shard(MEMBER), blocked=FULL),
+            Verdict.WRONG,
+            "publishing is blocked: quota: the source policy is full",
+        ),
+        (records(replace(shard(MEMBER), error=FULL)), Verdict.WRONG, f"{SHARD}: the source policy is full"),
+        (records(shard(MEMBER), scope=FULL), Verdict.WRONG, "the source policy is full"),
+        (records(ShardRecord(name=SHARD)), Verdict.CANT_TELL, f"{SHARD}: not written completely"),
+    ],
+)
+def test_source_policy_can_be_published(found: Records, verdict: Verdict, saw: str) -> None:
+    judged = running.judge_source_policy(found, settings())
+    assert (judged.verdict, saw in judged.saw) == (verdict, True)
+    assert (judged.mend is None) is (verdict is Verdict.OK)
+
+
+def test_lost_records_are_restored_by_publish_and_never_from_a_backup() -> None:
+    judged = running.judge_source_policy(records(shards=1), settings())
+    assert judged == Finding(Verdict.WRONG, f"records are lost in the source-policy table: {SHARD}", RESTORE)
+    assert "Never put the table back from a backup" in RESTORE
+
+
+DENYING = replace(shard(frozen=True, attached=frozenset({READER.arn})), denied_principals=frozenset({READER.arn}))
+
+
+@pytest.mark.parametrize(
+    ("found", "mend"),
+    [
+        (records(shard()), None),
+        (records(DENYING, control=Control(frozen=True)), "rolecall unfreeze"),
+        (records(shard(), control=Control(frozen=True)), "rolecall freeze"),
+        (records(DENYING, control=Control(frozen=False)), "rolecall unfreeze"),
+        (
+            records(control=Control(uninstalling=True)),
+            "rolecall uninstall to finish it, or rolecall backfill to stop it",
+        ),
+    ],
+)
+def test_neither_frozen_nor_uninstalling(found: Records, mend: str | None) -> None:
+    assert running.judge_freeze(found, settings()).mend == mend
 
 
 @pytest.mark.parametrize(
@@ -314,11 +385,12 @@ def test_the_exit_status_is_the_worst_that_was_found() -> None:
 
 def test_what_is_looked_for_is_what_the_template_deploys() -> None:
     def named(key: str) -> set[str]:
-        return set(re.findall(rf'\b{key}: !Sub "rolecall-\$\{{Stage\}}-([\w-]+)"', TEMPLATE))
+        return set(re.findall(rf'\b{key}: !Sub "rolecall-\$\{{Stage\}}-([\w.-]+)"', TEMPLATE))
 
     assert named("AlarmName") == set(running.ALARMS)
     assert named("FunctionName") == set(deployed.FUNCTIONS)
     assert named("Name") == {*deployed.SCHEDULES}
+    assert named("QueueName") == {*WORK_QUEUES, *DEAD_LETTER_QUEUES}
     assert named("RuleName") == {"account-events"}
     assert set(running.ALARMS) <= set(re.findall(r"^### (\S+)$", RUNBOOK, re.MULTILINE))
     assert len({check.name for check in CHECKS}) == len(CHECKS)

@@ -39,12 +39,14 @@ HOSTILE = (
 )
 
 
-def row(account_id: str, name: str | None, outcome: Outcome = Outcome.ENROLLED, policy: str | None = "P") -> LedgerRow:
+def row(
+    account_id: str, name: str | None, outcome: Outcome = Outcome.ENROLLED, since: str | None = "2026-11-25T10:00:00"
+) -> LedgerRow:
     return LedgerRow(
         account_id=AccountId(account_id),
         name=name,
         outcome=outcome,
-        policy_name=policy,
+        in_force_since=since,
         updated_at="2026-11-25T10:00:00",
     )
 
@@ -140,12 +142,13 @@ def test_prowler_is_run_for_each_account() -> None:
 
 
 @pytest.mark.parametrize("reader", list(Reader))
-def test_the_accounts_are_those_that_the_source_policy_names(reader: Reader) -> None:
+def test_exported_accounts_are_those_whose_access_is_in_force(reader: Reader) -> None:
     rows = [
         row("000000000003", "re-check-failed", Outcome.FAILED),
         row("000000000001", "enrolled"),
         row("000000000002", "retired", Outcome.RETIRED, None),
         row("000000000004", "never-enrolled", Outcome.FAILED, None),
+        row("000000000005", "pending", Outcome.ENROLLED, None),
         row("999999999999", "management"),
     ]
     text = export(reader, settings(), rows, EAST)
@@ -153,6 +156,7 @@ def test_the_accounts_are_those_that_the_source_policy_names(reader: Reader) -> 
     assert [text.find(name) > 0 for name in ("re-check-failed", "enrolled", "management")] == [True] * 3
     assert "retired" not in text
     assert "never-enrolled" not in text
+    assert "pending" not in text
 
 
 @pytest.mark.parametrize("reader", list(Reader))

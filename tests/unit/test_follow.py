@@ -6,18 +6,21 @@ from datetime import timedelta
 import pytest
 from rich.console import Console
 
-from chalicelib.accounts import RETRIED, Change, LedgerRow, Outcome
+from chalicelib.accounts import RETRIED, ROLE_KEPT, Access, Change, LedgerRow, Outcome
 from chalicelib.errors import Reason
+from chalicelib.source_policy import Problem, Records, Status
 from rolecall.follow import Ending, Progress, Sent, Watch, follow
 from rolecall.follow_text import shown, summary_lines
 from rolecall.reasons import REMEDY
+from tests.unit.ledger_rows import NOW, numbered, records, row, shard
 from tests.unit.operated import OperatedStage
-from tests.unit.sweeping import NOW, numbered, row
 
 ONE, TWO, THREE = map(numbered, (1, 2, 3))
 ALL = (ONE, TWO, THREE)
 OLD = row(ONE).updated_at
-LATER = (NOW + timedelta(minutes=1)).isoformat()
+WRITTEN = NOW + timedelta(minutes=1)
+LATER = WRITTEN.isoformat()
+FULL = Problem(Reason.QUOTA, "the source policy\nis full")
 
 
 def written(
@@ -44,6 +47,7 @@ def followed(
 
     watch = Watch(
         rows=lambda ids: stage.rows_of(ids).values(),
+        status=lambda: stage.records().status,
         queued=lambda: stage.queued,
         clock=stage.clock,
         pause=stage.pause,
@@ -71,7 +75,7 @@ def test_as_many_as_were_sent_have_to_settle_of_all_that_may_have_been() -> None
     assert set(progress.settled) == {TWO, THREE}  # The fourth joined meanwhile, and the first was not sent.
 
 
-def test_a_row_from_before_says_nothing_whatever_it_says() -> None:
+def test_row_from_before_is_no_news() -> None:
     sent = sending(1)
     for outcome in Outcome:
         assert not sent.is_settled(row(ONE, outcome))
@@ -80,7 +84,7 @@ def test_a_row_from_before_says_nothing_whatever_it_says() -> None:
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_a_failure_has_settled_unless_it_is_tried_again(reason: Reason) -> None:
+def test_failure_has_settled_unless_it_is_retried(reason: Reason) -> None:
     account = written(1, Outcome.FAILED, reason)
     for leaving in (False, True):
         sent = sending(1, leaving=leaving)
@@ -88,21 +92,63 @@ def test_a_failure_has_settled_unless_it_is_tried_again(reason: Reason) -> None:
         assert sent.is_waiting(account) is (reason in RETRIED)
 
 
-def test_the_mark_of_a_retired_account_that_is_let_in_again_is_not_settled() -> None:
-    assert not sending(1).is_settled(written(1, Outcome.SKIPPED))
-    assert sending(1).is_settled(written(1, Outcome.SKIPPED, Reason.EXCLUDED))
+def pending(number: int) -> LedgerRow:
+    return written(number, in_force_since=None)
 
 
-def test_a_retired_account_has_settled_when_the_worker_was_there() -> None:
+def found(blocked: Problem | None, *, after: timedelta) -> Status:
+    """Return what a run of publish found, so long after the rows were written."""
+    status = records(shard(), blocked=blocked, looked_at=WRITTEN + after).status
+    assert status is not None
+    return status
+
+
+def test_account_waits_until_its_access_is_in_force() -> None:
+    sent, status = sending(1), found(None, after=timedelta(seconds=9))
+    assert (sent.is_settled(pending(1), status), sent.is_waiting(pending(1), status)) == (False, True)
+    assert sent.is_settled(written(1), status)
+
+
+def test_pending_account_has_settled_once_publish_finds_it_can_not_grant() -> None:
+    sent = sending(1)
+    assert sent.is_settled(pending(1), found(FULL, after=timedelta(seconds=9)))
+    # What blocked publishing before may be gone.
+    assert sent.is_waiting(pending(1), found(FULL, after=timedelta(seconds=-9)))
+    assert sent.is_waiting(pending(1), None)
+
+
+def test_retired_account_has_settled_once_its_role_is_deleted() -> None:
     sent = sending(1, leaving=True)
-    marked = written(
-        1, Outcome.RETIRED, Reason.RETIRED_BY_REQUEST, policy_name="Policy", role_arn="arn", trigger="event"
+    granted = written(
+        1,
+        Outcome.RETIRED,
+        Reason.RETIRED_BY_REQUEST,
+        access=Access.EXCLUDED,
+        in_force_since=OLD,
+        role_arn="arn",
+        error=ROLE_KEPT,
     )
-    pending = replace(marked, trigger="retire", error="another worker writes the source policy just now")
-    assert (sent.is_settled(marked), sent.is_waiting(marked)) == (False, False)
-    assert (sent.is_settled(pending), sent.is_waiting(pending)) == (False, True)
-    assert sent.is_settled(replace(marked, trigger="retire", policy_name=None, error="denied"))
-    assert sent.is_settled(replace(marked, trigger="resync", policy_name=None, role_arn=None))
+    revoked = replace(granted, in_force_since=None)
+    for each in (granted, revoked):
+        assert (sent.is_settled(each), sent.is_waiting(each)) == (False, True)
+    assert sent.is_settled(replace(revoked, role_arn=None, error=None))
+    assert sent.is_settled(replace(revoked, error="denied"))
+    assert sending(1).is_waiting(revoked)  # a sweep may have sent it
+    assert not sent.is_settled(written(1))  # another pass enrolled it before the request
+
+
+def test_departed_account_has_settled_with_its_role_left() -> None:
+    departed = written(1, Outcome.RETIRED, Reason.DEPARTED, access=Access.NONE, role_arn="arn")
+    assert sending(1, leaving=True).is_settled(departed)
+    assert sending(1).is_waiting(replace(departed, in_force_since=OLD))
+
+
+def test_it_follows_accounts_until_publish_is_blocked() -> None:
+    blocked = records(shard(), blocked=FULL, looked_at=WRITTEN + timedelta(seconds=9))
+    stage = OperatedStage(steps=[[written(1), pending(2)], []], published=[Records(), blocked])
+    progress, ending, looks = followed(sending(1, 2), stage)
+    assert (ending, progress.blocked) == (Ending.SETTLED, FULL)
+    assert looks == [(0, 0, 0), (1, 1, 0.5), (2, 0, 1)]
 
 
 def test_it_ends_when_nothing_is_on_the_queue_and_nothing_comes() -> None:
@@ -163,7 +209,7 @@ def test_piped_it_prints_plain_lines_as_accounts_settle() -> None:
     assert printed(four_looks(), terminal=False).splitlines() == [
         "000000000002 Account 2 enrolled, role created",
         "1 of 3 settled: 1 enrolled",
-        "000000000001 Account 1 waiting not_ready: it is tried again",
+        "000000000001 Account 1 waiting not_ready: it is retried",
         "1 of 3 settled: 1 enrolled, 1 waiting (not_ready)",
         "000000000001 Account 1 enrolled",
         "000000000003 a\\nb[red]\\x1b[31m failed quota",
@@ -209,14 +255,14 @@ def test_the_summary_names_a_few_accounts_of_a_failure() -> None:
     [
         (Ending.INTERRUPTED, "Stopped watching, 2 to go. The work goes on"),
         (Ending.TIMED_OUT, "Stopped watching after 60 s, 2 to go. The work goes on"),
-        (Ending.STALLED, "2 never settled, and nothing is left on the queue."),
+        (Ending.STALLED, "2 never settled, and nothing is left on the queues."),
     ],
 )
 def test_the_summary_says_what_is_still_to_come(ending: Ending, says: str) -> None:
     lines = summary(sending(1, 2, 3), replace(four_looks()[2], seconds=60), ending)
     assert lines[0] == "1 of 3 accounts settled in 60 s; roles: 1 created"
     assert lines[2:5] == [
-        "handed back to the queue, and tried again:",
+        "not settled:",
         "      1 failed not_ready",
         "        000000000001 Account 1: no error",
     ]
@@ -227,3 +273,29 @@ def test_a_role_that_is_left_of_a_retired_account_is_told() -> None:
     left = written(1, Outcome.RETIRED, Reason.RETIRED_BY_REQUEST, role_arn="arn", error="denied")
     lines = summary(sending(1, leaving=True), Progress(total=1, settled={ONE: left}), Ending.SETTLED)
     assert lines[1:3] == ["      1 retired retired_by_request", "        000000000001 Account 1: denied"]
+
+
+def test_pending_accounts_are_shown_with_their_reason() -> None:
+    progress = Progress(
+        total=3,
+        settled={ONE: pending(1), THREE: written(3)},
+        waiting={TWO: written(2, Outcome.RETIRED, Reason.RETIRED_BY_REQUEST, role_arn="arn", error=ROLE_KEPT)},
+    )
+    unknown, blocked = printed([progress], terminal=False), printed([replace(progress, blocked=FULL)], terminal=False)
+    assert unknown.splitlines() == [
+        "000000000001 Account 1 pending source_policy_pending",
+        "000000000003 Account 3 enrolled",
+        "000000000002 Account 2 pending source_policy_pending",
+        "2 of 3 settled: 1 enrolled, 1 pending, 1 waiting (source_policy_pending)",
+    ]
+    assert blocked.splitlines()[0] == "000000000001 Account 1 pending quota"
+
+
+def test_summary_of_pending_accounts_says_what_blocks_them() -> None:
+    progress = Progress(total=2, settled={ONE: pending(1), TWO: written(2)}, blocked=FULL)
+    assert summary(sending(1, 2), progress, Ending.SETTLED)[1:] == [
+        "      1 enrolled",
+        "      1 pending quota",
+        "        publishing is blocked: the source policy\\nis full",
+        f"        → {REMEDY[Reason.QUOTA]}",
+    ]

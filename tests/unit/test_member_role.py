@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from chalicelib.documents import Document
 from chalicelib.member_role import (
     DENIED_DATA_READS,
-    SESSION_POLICY_LIMIT,
     Action,
     AttachPolicy,
     CreateRole,
@@ -26,7 +25,6 @@ from chalicelib.member_role import (
     fingerprint,
     plan,
     removal,
-    session_document,
     trust_document,
     why_foreign,
 )
@@ -257,63 +255,6 @@ def test_denied_are_the_data_and_secrets_of_every_service_that_the_design_names(
 )
 def test_inventory_stays_readable(inventory: str) -> None:
     assert inventory not in DENIED_DATA_READS
-
-
-@pytest.mark.parametrize("partition", PARTITIONS)
-@pytest.mark.parametrize("boundary", [None, "arn:{partition}:iam::{account_id}:policy/Boundary"])
-def test_a_session_in_an_account_may_do_what_the_plan_does_to_the_member_role_alone(
-    partition: str, boundary: str | None
-) -> None:
-    held = settings(partition, PERMISSIONS_BOUNDARY_ARN=boundary or "")
-    role = f"arn:{partition}:iam::{MEMBER}:role/CrossAccountReadOnlyRole"
-    with_path = f"arn:{partition}:iam::{MEMBER}:role/*/CrossAccountReadOnlyRole"
-
-    allowed = {
-        (action, resource, repr(statement.get("Condition")))
-        for statement in session_document(held, MEMBER).content["Statement"]
-        for action in _listed(statement["Action"])
-        for resource in _listed(statement["Resource"])
-        if statement["Effect"] == "Allow"
-    }
-
-    bounded = (
-        {
-            ("iam:CreateRole", role, _bounded(partition)),
-            ("iam:PutRolePermissionsBoundary", role, _bounded(partition)),
-        }
-        if boundary
-        else {("iam:CreateRole", role, "None"), ("iam:DeleteRolePermissionsBoundary", role, "None")}
-    )
-    attached = {"ArnEquals": {"iam:PolicyARN": [f"arn:{partition}:iam::aws:policy/ReadOnlyAccess"]}}
-    assert allowed == bounded | {
-        ("iam:GetRole", role, "None"),
-        ("iam:GetRole", with_path, "None"),
-        ("iam:TagRole", role, "None"),
-        ("iam:UpdateAssumeRolePolicy", role, "None"),
-        ("iam:UpdateRole", role, "None"),
-        ("iam:ListAttachedRolePolicies", role, "None"),
-        ("iam:ListRolePolicies", role, "None"),
-        ("iam:GetRolePolicy", role, "None"),
-        ("iam:PutRolePolicy", role, "None"),
-        ("iam:DeleteRolePolicy", role, "None"),
-        ("iam:DetachRolePolicy", role, "None"),
-        ("iam:AttachRolePolicy", role, repr(attached)),
-    }
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _bounded(partition: str) -> str:
-    return repr({"ArnEquals": {"iam:PermissionsBoundary": f"arn:{partition}:iam::{MEMBER}:policy/Boundary"}})
-
-
-def test_the_longest_names_leave_the_session_policy_room_for_several_policies() -> None:
-    names = ",".join(f"arn:{{partition}}:iam::aws:policy/job-function/Policy{number}" for number in range(5))
-    held = settings("aws-us-gov", MEMBER_ROLE_NAME="R" * 64, MEMBER_ROLE_POLICY_ARNS=names)
-
-    assert session_document(held, MEMBER).size <= SESSION_POLICY_LIMIT
 
 
 OURS = {"managed-by": "rolecall", "rolecall-stage": "dev"}

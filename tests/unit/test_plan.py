@@ -1,24 +1,25 @@
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
 from rich.console import Console
 
 from chalicelib.accounts import Change, Outcome
-from chalicelib.aws.shards import Snapshot
 from chalicelib.documents import Document
 from chalicelib.errors import Reason
 from chalicelib.member_role import MemberRole, describe, desired_role, removal
 from chalicelib.member_role import plan as actions_of
-from chalicelib.source_policy import Shard, capacity
+from chalicelib.settings import Scope
+from chalicelib.source_policy import capacity
 from rolecall.plan import Kind, Plan, PlannedAccount, PlannedShard, plan, read_plan, read_shards
 from rolecall.plan_text import difference, show_plan
 from tests.unit.builders import settings
+from tests.unit.ledger_rows import SHARD, numbered, records, row, shard
 from tests.unit.operated import OperatedStage
-from tests.unit.sweeping import numbered, row
 
 SETTINGS = settings(DENY_DATA_READS="false", EXTERNAL_ID="x-1")
 ONE, TWO, THREE = map(numbered, (1, 2, 3))
@@ -95,21 +96,21 @@ def test_an_updated_role_is_a_diff() -> None:
 
 def test_a_created_role_is_written_once_and_the_next_is_said_to_be_the_same() -> None:
     lines, _ = shown(
-        planned(1, change=Change.CREATED, joins=True),
-        planned(2, change=Change.CREATED, joins=True, name=None),
-        shards=(PlannedShard(policy_name="Access", accounts=2, capacity=385, joining=(ONE, TWO)),),
+        planned(1, change=Change.CREATED, granted=True),
+        planned(2, change=Change.CREATED, granted=True, name=None),
+        shards=(PlannedShard(policy_name="Access", accounts=2, capacity=385, granted=(ONE, TWO)),),
     )
     trust = lines.index('        +   "trust": {')
     assert lines[:trust] == [
-        "+ 000000000001 Account 1  enrolled, role created, joins the source policy",
+        "+ 000000000001 Account 1  enrolled, role created, access granted",
         f"    + CreateRole  {desired_role(SETTINGS, ONE).arn}",
         "        + {",
     ]
-    second = lines.index("+ 000000000002  enrolled, role created, joins the source policy")
+    second = lines.index("+ 000000000002  enrolled, role created, access granted")
     assert lines[second - 2 :] == [
         f"    + AttachPolicy  {READ_ONLY}",
         "",
-        "+ 000000000002  enrolled, role created, joins the source policy",
+        "+ 000000000002  enrolled, role created, access granted",
         f"    + CreateRole  {desired_role(SETTINGS, TWO).arn}",
         "        the same as of 000000000001, above",
         f"    + AttachPolicy  {READ_ONLY}",
@@ -131,16 +132,16 @@ def test_a_retired_role_and_a_failure_are_told_with_what_is_left_alone_only_coun
             outcome=Outcome.RETIRED,
             reason=Reason.RETIRED_BY_REQUEST,
             change=Change.DELETED,
-            leaves=True,
+            revoked=True,
             actions=tuple(describe(action, role) for action in removal(role)),
         ),
         planned(2, outcome=Outcome.FAILED, reason=Reason.SCP_DENIED, error="denied\nby p-1", actions=()),
         planned(3, desired_role(SETTINGS, THREE)),
         planned(4, outcome=Outcome.SKIPPED, reason=Reason.EXCLUDED, actions=()),
     )
-    shard = PlannedShard(policy_name="Access", accounts=1, capacity=385, leaving=(ONE,))
+    planned_shard = PlannedShard(policy_name="Access", accounts=1, capacity=385, revoked=(ONE,))
     changes = [
-        "- 000000000001 Account 1  retired retired_by_request, role deleted, leaves the source policy",
+        "- 000000000001 Account 1  retired retired_by_request, role deleted, access revoked",
         f"    - DetachPolicy  {READ_ONLY}",
         f"    - DeleteRole  {role.arn}",
         "",
@@ -154,9 +155,9 @@ def test_a_retired_role_and_a_failure_are_told_with_what_is_left_alone_only_coun
         "",
         "Plan: 0 to create, 0 to update, 1 to delete, 1 unchanged, 1 skipped, 1 failing.",
     ]
-    assert shown(*accounts, shards=(shard,)) == ([*changes, *last], 1)
+    assert shown(*accounts, shards=(planned_shard,)) == ([*changes, *last], 1)
     left_alone = ["= 000000000003 Account 3  enrolled", "", "= 000000000004 Account 4  skipped excluded", ""]
-    assert shown(*accounts, shards=(shard,), verbose=True) == ([*changes, *left_alone, *last], 1)
+    assert shown(*accounts, shards=(planned_shard,), verbose=True) == ([*changes, *left_alone, *last], 1)
 
 
 @pytest.mark.parametrize(
@@ -164,11 +165,11 @@ def test_a_retired_role_and_a_failure_are_told_with_what_is_left_alone_only_coun
     [
         ({"change": Change.CREATED}, Kind.CREATE),
         ({"change": Change.UPDATED}, Kind.UPDATE),
-        ({"joins": True}, Kind.UPDATE),
+        ({"granted": True}, Kind.UPDATE),
         ({}, Kind.UNCHANGED),
-        ({"outcome": Outcome.RETIRED, "change": Change.DELETED, "leaves": True}, Kind.DELETE),
+        ({"outcome": Outcome.RETIRED, "change": Change.DELETED, "revoked": True}, Kind.DELETE),
         ({"outcome": Outcome.RETIRED, "change": Change.UPDATED, "error": "denied"}, Kind.FAILING),
-        ({"outcome": Outcome.RETIRED, "leaves": True}, Kind.RETIRE),
+        ({"outcome": Outcome.RETIRED, "revoked": True}, Kind.RETIRE),
         ({"outcome": Outcome.RETIRED}, Kind.SKIPPED),
         ({"outcome": Outcome.SKIPPED}, Kind.SKIPPED),
         ({"outcome": Outcome.FAILED}, Kind.FAILING),
@@ -216,46 +217,100 @@ def told(number: int, **more: Any) -> dict[str, Any]:
     return {"account_id": numbered(number), **stands, "actions": [], **more}
 
 
-def page(*accounts: dict[str, Any], joining: list[str], following: dict[str, Any] | None = None) -> dict[str, Any]:
-    shard = {"policy_name": "CrossAccountReadOnlyAccess", "accounts": len(joining), "capacity": 385}
+def page(
+    *accounts: dict[str, Any], granted: Sequence[str], following: dict[str, Any] | None = None, error: str | None = None
+) -> dict[str, Any]:
+    planned = {"policy_name": SHARD, "accounts": len(granted), "capacity": 385, "error": error}
     return {
         "accounts": list(accounts),
-        "source_policy": [{**shard, "joining": joining, "leaving": []}],
+        "source_policy": [{**planned, "granted": list(granted), "revoked": []}],
         "next": following,
     }
 
 
-def test_an_answer_that_goes_on_is_followed_by_dry_runs_alone_and_placed_together() -> None:
-    full = capacity(settings())
-    first, second = list(range(1, full + 1)), [full + 1]
+FULL = capacity(settings())
+
+
+def in_two_pages(*second: dict[str, Any], error: str | None = None) -> list[dict[str, Any]]:
+    """Answer with accounts that fill a shard, then with some more."""
+    first = [*map(numbered, range(1, FULL + 1))]
+    following = {"accounts": "all", "after": first[-1]}  # without dry_run: it must not be relied on
+    return [
+        page(*(told(number) for number in range(1, FULL + 1)), granted=first, following=following),
+        page(*second, granted=[each["account_id"] for each in second], error=error),
+    ]
+
+
+def test_answer_that_continues_is_followed_by_dry_runs_and_assigned_together() -> None:
     stage = OperatedStage(
-        answers=[
-            page(
-                *map(told, first),
-                joining=[*map(numbered, first)],
-                following={"accounts": "all", "after": numbered(full)},  # as if it were no dry run any more
-            ),
-            page(*map(told, second), joining=[*map(numbered, second)]),
-        ],
+        answers=in_two_pages(told(FULL + 1)),
         listed=[ONE],
         held=[row(TWO, name="from the ledger")],
-        snapshots=[Snapshot(0, (Shard(name="CrossAccountReadOnlyAccess", accounts=frozenset({ONE})),))],
+        recorded=records(shard(ONE), room=10),
     )
     found = plan(cast("Any", stage), "backfill", {"accounts": "all"})
     assert stage.requests == [
         ("backfill", {"accounts": "all", "dry_run": True}),
-        ("backfill", {"accounts": "all", "after": numbered(full), "dry_run": True}),
+        ("backfill", {"accounts": "all", "after": numbered(FULL), "dry_run": True}),
     ]
     assert [account.name for account in found.accounts[:3]] == [f"Account {ONE}", "from the ledger", None]
-    assert [(shard.policy_name, shard.accounts, len(shard.joining)) for shard in found.source_policy] == [
-        ("CrossAccountReadOnlyAccess", full, full - 1),
-        ("CrossAccountReadOnlyAccess-2", 1, 1),
+    assert [(each.policy_name, each.accounts, len(each.granted)) for each in found.source_policy] == [
+        (SHARD, FULL, FULL - 1),
+        (f"{SHARD}-2", 1, 1),
     ]
+
+
+def test_accounts_of_several_answers_are_revoked_and_failures_change_nothing() -> None:
+    stage = OperatedStage(
+        answers=in_two_pages(
+            told(FULL + 1, outcome="skipped", reason="suspended"),
+            told(FULL + 2, outcome="retired", reason="excluded"),
+            told(FULL + 3, outcome="failed", reason="quota"),
+            error="denied",
+        ),
+        recorded=records(shard(*map(numbered, (FULL + 1, FULL + 2, FULL + 3)))),
+    )
+    (planned_shard,) = plan(cast("Any", stage), "backfill", {"accounts": [ONE]}).source_policy[:1]
+    assert planned_shard.revoked == (numbered(FULL + 1), numbered(FULL + 2))
+    assert (planned_shard.accounts, len(planned_shard.granted), planned_shard.error) == (FULL, FULL - 1, "denied")
+
+
+def test_accounts_of_several_answers_that_find_no_room_are_counted() -> None:
+    stage = OperatedStage(
+        answers=in_two_pages(told(FULL + 1)), recorded=records(shard(), room=1, looked_at=datetime.now(UTC))
+    )
+    found = plan(cast("Any", stage), "backfill", {"accounts": [ONE]})
+    assert found.source_policy[0].error == "1 accounts find no room"
+    assert found.exit_status == 1
+
+
+def test_several_answers_for_the_whole_organization_grant_no_account_by_name() -> None:
+    whole = settings(SOURCE_POLICY_SCOPE="organization")
+    stage = OperatedStage(
+        answers=in_two_pages(told(FULL + 1)), recorded=records(shard(scope=Scope.ORGANIZATION)), settings=whole
+    )
+    (planned_shard,) = plan(cast("Any", stage), "backfill", {"accounts": [ONE]}).source_policy
+    assert (planned_shard.accounts, planned_shard.granted, planned_shard.revoked) == (0, (), ())
+
+
+def test_error_of_a_shard_is_shown_and_fails_the_plan_if_it_would_change() -> None:
+    blocked = PlannedShard(policy_name="Access", accounts=1, capacity=385, error="no\nroom")
+    changing = replace(blocked, granted=(ONE,))
+    assert shown(shards=(blocked,)) == (
+        [
+            "! source policy Access  1 of 385 accounts",
+            "    no\\nroom",
+            "",
+            "Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 skipped, 0 failing.",
+        ],
+        0,
+    )
+    assert shown(shards=(changing,))[1] == 1
 
 
 def test_accounts_that_are_named_one_by_one_are_looked_up_one_by_one() -> None:
     stage = OperatedStage(
-        answers=[page(told(1), told(2), told(3), joining=[])],
+        answers=[page(told(1), told(2), told(3), granted=[])],
         listed=[ONE, TWO],
         held=[row(TWO, name="from the ledger")],
     )
@@ -263,9 +318,16 @@ def test_accounts_that_are_named_one_by_one_are_looked_up_one_by_one() -> None:
     assert [account.name for account in found.accounts] == [f"Account {ONE}", "from the ledger", None]
 
 
-def test_joining_and_leaving_are_read_off_the_source_policy() -> None:
-    shard = {"policy_name": "Access", "accounts": 1, "capacity": 9, "joining": [ONE], "leaving": [TWO]}
-    found = read_plan([told(2, outcome="retired"), told(1), told(3)], read_shards([shard]), {})
+def test_granted_and_revoked_are_read_from_the_source_policy() -> None:
+    answered = {
+        "policy_name": "Access",
+        "accounts": 1,
+        "capacity": 9,
+        "granted": [ONE],
+        "revoked": [TWO],
+        "error": None,
+    }
+    found = read_plan([told(2, outcome="retired"), told(1), told(3)], read_shards([answered]), {})
     assert [(account.account_id, account.kind) for account in found.accounts] == [
         (ONE, Kind.UPDATE),
         (TWO, Kind.RETIRE),

@@ -101,16 +101,17 @@ def test_a_session_is_a_readers_by_its_role_whose_path_it_does_not_tell(
     assert is_one_of(caller, [parse_principal(f"arn:aws:iam::{SOURCE}:{principal}")]) is is_one
 
 
-def row(account_id: AccountId, outcome: Outcome, policy: str | None = None, reason: Reason | None = None) -> LedgerRow:
-    return LedgerRow(account_id=account_id, outcome=outcome, policy_name=policy, reason=reason, updated_at="")
+def row(account_id: AccountId, outcome: Outcome, since: str | None = None, reason: Reason | None = None) -> LedgerRow:
+    return LedgerRow(account_id=account_id, outcome=outcome, in_force_since=since, reason=reason, updated_at="")
 
 
 def account(account_id: AccountId) -> Account:
     return Account(id=account_id, name=f"name-{account_id[-1]}", state="ACTIVE", joined_at=None)
 
 
-ENROLLED = row(ONE, Outcome.ENROLLED, "policy")
-STILL_IN = row(TWO, Outcome.FAILED, "policy", Reason.NO_ACCESS_ROLE)
+SINCE = "2026-11-25T10:00:00+00:00"
+ENROLLED = row(ONE, Outcome.ENROLLED, SINCE)
+STILL_IN = row(TWO, Outcome.FAILED, SINCE, Reason.NO_ACCESS_ROLE)
 EXCLUDED = row(THREE, Outcome.SKIPPED, None, Reason.EXCLUDED)
 LISTED = [account(each) for each in (ONE, TWO, THREE)]
 
@@ -130,9 +131,12 @@ def test_enrolled_accounts_are_read_and_all_others_keep_the_reader_out() -> None
     ]
 
 
-def test_an_account_still_in_the_source_policy_is_read_where_it_is_named() -> None:
+def test_account_whose_access_may_be_in_force_is_tried_if_it_is_named() -> None:
     named = chosen([ENROLLED, STILL_IN, EXCLUDED], TWO)
     assert named == [(TWO, False, "failed: no_access_role"), (THREE, True, "skipped: excluded")]
+    pending = row(TWO, Outcome.ENROLLED)
+    assert chosen([ENROLLED, pending, EXCLUDED]) == [(ONE, False, "enrolled"), (THREE, True, "skipped: excluded")]
+    assert chosen([ENROLLED, pending, EXCLUDED], TWO)[0] == (TWO, False, "pending: source_policy_pending")
 
 
 def test_where_all_are_enrolled_an_account_outside_is_tried() -> None:
@@ -143,7 +147,7 @@ def test_where_all_are_enrolled_an_account_outside_is_tried() -> None:
 
 
 def test_a_sample_is_of_each_kind() -> None:
-    rows = [row(AccountId(f"{number:012}"), Outcome.ENROLLED, "policy") for number in range(1, 51)]
+    rows = [row(AccountId(f"{number:012}"), Outcome.ENROLLED, SINCE) for number in range(1, 51)]
     others = [account(AccountId(f"{number:012}")) for number in range(1, 101)]
     found = subjects(settings(), rows, others, sample=3)
     assert [len(each.claims) for each in found] == [3, 3, 3, 1, 1, 1]

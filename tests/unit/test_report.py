@@ -7,13 +7,15 @@ from html.parser import HTMLParser
 import pytest
 
 from chalicelib.accounts import Outcome
-from chalicelib.aws.shards import Snapshot
 from chalicelib.errors import Reason
-from chalicelib.source_policy import Shard
+from chalicelib.source_policy import Control, Problem, Records, ShardRecord, capacity
+from rolecall.reasons import MEANING, REMEDY
 from rolecall.report import Report, report
+from rolecall.source_policy import RESTORE, read_source_policy
 from rolecall.standings import WAITING, Branch
 from tests.unit.builders import settings
-from tests.unit.reported import account, organization, row, told_of
+from tests.unit.ledger_rows import records, shard
+from tests.unit.reported import MOMENT, account, organization, row, told_of
 
 _VOID = {"meta", "link", "br", "input", "rect"}
 _HOSTILE = "<script>alert(1)</script>\"'&amp;\n\U0001f680 </ul><img src=x onerror=alert(2)>"
@@ -119,7 +121,16 @@ def test_an_account_may_be_called_anything() -> None:
 
 def test_a_failure_is_told_with_its_meaning_and_remedy() -> None:
     failing = account(1, "payments")
-    rows = [row(failing, Outcome.FAILED, Reason.SCP_DENIED, error="p-0a1b denies", attempts=2, policy_name="P")]
+    rows = [
+        row(
+            failing,
+            Outcome.FAILED,
+            Reason.SCP_DENIED,
+            error="p-0a1b denies",
+            attempts=2,
+            in_force_since="2026-01-01T00:00:00+00:00",
+        )
+    ]
     words = Page(report(told_of([failing], rows))).words
     assert "0 of 1 eligible account is enrolled" in words
     assert "A service control policy denies a call in the account." in words
@@ -151,28 +162,99 @@ def test_who_can_assume_what_is_told() -> None:
         "arn:aws-cn:iam::aws:policy/ReadOnlyAccess",
         "not denied beyond what the policies allow",
         "arn:aws-cn:iam::{account_id}:policy/Bound",
-        "There is none yet: no account is enrolled.",
+        "There is none yet: no account is granted access.",
     ):
         assert told in words
 
 
-def test_shards_show_their_fill_and_what_is_still_to_be_written(large: Report) -> None:
-    shards = (
-        Shard(
-            name="P",
-            accounts=frozenset(each.account_id for each in large.standings[:77]),
-            version=2,
-            written=1,
-            frozen=True,
-        ),
-        Shard(name="P-2", version=1, written=1, attached=frozenset({"arn:aws:iam::111122223333:role/Reader"})),
+def with_records(found: Records) -> str:
+    """Return the words of a report with other records."""
+    return Page(report(replace(told_of([], []), source_policy=read_source_policy(found, settings())))).words
+
+
+def test_shards_show_their_fill_and_what_is_wrong(large: Report) -> None:
+    first = shard(*(each.account_id for each in large.standings[:77]), name="P", frozen=True)
+    second = replace(
+        shard(name="P-2", attached=frozenset({"arn:aws:iam::111122223333:role/Reader"})), verified_at=MOMENT
     )
-    words = Page(report(replace(large, snapshot=Snapshot(1, shards, stopped=True)))).words
-    assert "In account 111122223333 : 2 shards name 77 accounts, and a shard has room for 385." in words
-    assert "P 77 20.0 % nobody yet to be written , frozen" in words
-    assert "P-2 0 0 % arn:aws:iam::111122223333:role/Reader up to date" in words
-    assert "Frozen. The source policy denies the readers every new session" in words
-    assert "Stopped. Everything is being uninstalled" in words
+    third = replace(shard(name="P-3"), error=Problem(Reason.REJECTED, "denied <b>"))
+    words = with_records(records(first, second, third, ShardRecord(name="P-4")))
+    assert (
+        f"In account 111122223333 : 4 shards grant 77 accounts, and a shard has room for {capacity(settings())}."
+        in words
+    )
+    assert "P 77 20.2 % nobody yet up to date, frozen never" in words
+    assert "P-2 0 0 % arn:aws:iam::111122223333:role/Reader up to date 2026-11-25 09:30 UTC" in words
+    assert "P-3 0 0 % nobody yet failed : denied <b> never" in words
+    assert "P-4 0 0 % nobody yet not written completely never" in words
+
+
+def test_state_of_publishing_is_shown(large: Report) -> None:
+    words = Page(report(large)).words
+    assert "Publishing not blocked Room 10 shards Source principals read 2026-11-25 08:30 UTC" in words
+    assert "Checked against IAM 2026-11-25 09:00 UTC All shards verified 2026-11-25 04:30 UTC" in words
+    assert "Pending accounts 2, the oldest since 20" in words
+
+
+def test_before_the_first_run_publishing_is_not_known() -> None:
+    assert "is not known yet: publish has not run" in with_records(Records())
+
+
+DENIED = frozenset({"arn:aws:iam::111122223333:role/Reader"})
+
+
+@pytest.mark.parametrize(
+    ("found", "banner"),
+    [
+        (
+            records(
+                replace(shard(frozen=True, attached=DENIED), denied_principals=DENIED), control=Control(frozen=True)
+            ),
+            "Frozen. The source policy denies every new session",
+        ),
+        (records(shard(), control=Control(frozen=True)), "Freeze not in force. A freeze was requested"),
+        (
+            records(shard(frozen=True), control=Control(frozen=False)),
+            "Unfreeze not in force. An unfreeze was requested",
+        ),
+        (records(control=Control(uninstalling=True)), "Uninstalling. Everything is being uninstalled"),
+        (Records(control=Control(uninstalled=True)), "Uninstalling. Everything is uninstalled."),
+        (
+            records(blocked=Problem(Reason.QUOTA, "the source policy is full")),
+            f"New accounts get no access: quota: the source policy is full. {REMEDY[Reason.QUOTA]}",
+        ),
+        (records(shards=1), f"Records are lost of CrossAccountReadOnlyAccess: {RESTORE}"),
+    ],
+)
+def test_banner_shows_what_concerns_every_account(found: Records, banner: str) -> None:
+    assert banner in with_records(found)
+
+
+def test_pending_accounts_are_shown_with_what_blocks_them() -> None:
+    waiting, failing = account(1, "waiting"), account(2, "failing")
+    rows = [
+        row(waiting, Outcome.ENROLLED, in_force_since=None),
+        row(failing, Outcome.FAILED, Reason.QUOTA, failed_at="2026-11-20T00:00:00+00:00"),
+    ]
+    blocked = Page(report(told_of([waiting, failing], rows, blocked=Problem(Reason.QUOTA, "full"))))
+    assert {(each["text"], each["data-o"], each["data-r"]) for each in blocked.rows} == {
+        ("waiting", "pending", "quota"),
+        ("failing", "failed", "quota"),
+    }
+    assert blocked.ids.count("reason-quota") == 1
+    assert "1 of 2" not in blocked.words
+    pending = Page(report(told_of([waiting], rows[:1])))
+    assert f"source_policy_pending 1 {MEANING[Reason.SOURCE_POLICY_PENDING]}" in pending.words
+
+
+def test_retired_account_is_pending_while_it_is_granted() -> None:
+    closing = account(1, "closing", state="PENDING_CLOSURE")
+    told = told_of(
+        [closing], [row(closing, Outcome.RETIRED, Reason.PENDING_CLOSURE, in_force_since="2026-01-01T00:00:00+00:00")]
+    )
+    assert [(each.outcome, each.reason, each.still_granted) for each in told.standings] == [
+        (Outcome.PENDING, Reason.SOURCE_POLICY_PENDING, Reason.PENDING_CLOSURE)
+    ]
 
 
 def test_an_organization_of_nobody_is_a_page_too() -> None:
@@ -217,12 +299,12 @@ def test_an_account_that_is_eligible_again_waits() -> None:
     assert (told.coverage.eligible, told.coverage.enrolled) == (1, 0)
 
 
-def test_accounts_that_the_source_policy_should_no_longer_name_are_told_first() -> None:
+def test_accounts_that_should_no_longer_be_granted_come_first() -> None:
     closing, left, stays = account(1, "closing", state="PENDING_CLOSURE"), account(2, "left"), account(3, "stays")
     told = told_of([closing, stays], [row(each, Outcome.ENROLLED) for each in (closing, left, stays)])
     words = Page(report(told)).words
     assert "1 of 1 eligible account is enrolled" in words
-    assert "2 accounts too many. The source policy still names them and should not" in words
+    assert "2 accounts too many. The source policy still grants them and should not" in words
     assert f"{closing.id} (pending_closure), {left.id} (departed)" in words.replace(" (", " (").replace(" )", ")")
     assert "stays enrolled 20" in words
     assert "closing enrolled should not be readable: pending_closure" in words

@@ -104,18 +104,39 @@ def test_an_account_that_left_is_no_member() -> None:
     assert gone.exit_status == 0
 
 
-def test_an_account_that_nobody_worked_on_is_failing_nothing_but_waits() -> None:
+def test_account_that_was_not_handled_yet_waits() -> None:
     waiting = replace(ONE, row=None)
-    assert "outcome  none yet: nobody has worked on it" in text(waiting)
+    assert "outcome  none yet: it was not handled yet" in text(waiting)
     assert waiting.exit_status == 1
 
 
-def test_an_enrolled_account_tells_what_names_it() -> None:
-    enrolled = replace(ONE, row=row(A, trigger="event", access_role="OrganizationAccountAccessRole"))
+def test_enrolled_account_shows_since_when_its_access_is_in_force() -> None:
+    enrolled = replace(ONE, row=row(A, trigger="event", access_role="OrganizationAccountAccessRole"), shard="Access")
     lines = text(enrolled)
-    assert "named by     CrossAccountReadOnlyAccess, since 2026-03-01 10:00" in lines
+    assert "access       granted, in force since 2026-03-01 10:00, by Access" in lines
     assert "access role  OrganizationAccountAccessRole" in lines
     assert enrolled.exit_status == 0
+
+
+@pytest.mark.parametrize("blocked", [None, Reason.QUOTA])
+def test_account_whose_access_is_not_in_force_is_pending(blocked: Reason | None) -> None:
+    pending = replace(ONE, row=row(A, in_force_since=None), blocked=blocked)
+    reason = blocked or Reason.SOURCE_POLICY_PENDING
+    lines = text(pending)
+    for line in (
+        "outcome     pending",
+        "access      granted, not in force",
+        f"reason      {reason}: {MEANING[reason]}",
+        f"what to do  {REMEDY[reason]} More in docs/runbook.md#{reason}.",
+    ):
+        assert line in lines
+    assert pending.exit_status == 1
+    written = pending.as_json()
+    assert (written["outcome"], written["reason"]) == ("pending", reason)
+
+
+def test_failure_without_a_decision_shows_no_access() -> None:
+    assert "access      not decided, not in force" in text(ONE)
 
 
 def test_json_has_the_documents_whole(capsys: pytest.CaptureFixture[str]) -> None:

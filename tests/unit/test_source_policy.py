@@ -1,4 +1,7 @@
+"""A shard's document, and the plan that makes IAM hold it."""
+
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -8,32 +11,35 @@ from hypothesis import strategies as st
 
 from chalicelib.arns import AccountId
 from chalicelib.documents import Document
-from chalicelib.settings import Settings
+from chalicelib.errors import SettingsError
+from chalicelib.settings import Scope, Settings
 from chalicelib.source_policy import (
     POLICY_LIMIT,
+    AppliedShard,
     AttachTo,
     CreatePolicy,
     DetachFrom,
-    Shard,
+    ShardContent,
+    ShardRecord,
     SourcePolicy,
     WriteVersion,
-    accounts_named,
     apply,
-    believed_policy,
     capacity,
+    check_sizes,
     desired_policy,
+    desired_shard,
+    digest,
     document,
-    form,
-    is_behind,
-    looking_document,
+    exclusion_capacity,
+    last_applied_policy,
+    parse,
     plan,
-    removing_document,
-    session_document,
     shard_name,
 )
 from tests.unit.builders import MEMBER, PARTITIONS, SOURCE, account_ids, settings
 
 ORGANIZATION_ID = "o-abcdefghij"
+LONGEST_ID = "o-" + "x" * 32
 NAME = "CrossAccountReadOnlyAccess"
 READER = f"arn:aws:iam::{SOURCE}:role/Reader"
 FORMER = f"arn:aws:iam::{SOURCE}:role/Former"
@@ -44,36 +50,42 @@ def numbered(count: int) -> frozenset[AccountId]:
     return frozenset(AccountId(f"{number:012}") for number in range(1, count + 1))
 
 
-# What a shard says.
+# --- Document ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("partition", PARTITIONS)
 def test_a_shard_names_exactly_its_accounts(partition: str) -> None:
-    shard = Shard(name=NAME, accounts=frozenset({MEMBER, SOURCE}))
+    content = ShardContent(accounts=frozenset({MEMBER, SOURCE}))
 
-    assert document(settings(partition), shard, "").content == {
+    assert document(settings(partition), content, ORGANIZATION_ID).content == {
         "Version": "2012-10-17",
         "Statement": [
             {
                 "Effect": "Allow",
                 "Action": ASSUME,
                 "Resource": f"arn:{partition}:iam::*:role/CrossAccountReadOnlyRole",
-                "Condition": {"StringEquals": {"aws:ResourceAccount": [SOURCE, MEMBER]}},
+                "Condition": {
+                    "StringEquals": {
+                        "aws:ResourceOrgID": ORGANIZATION_ID,
+                        "aws:ResourceAccount": [SOURCE, MEMBER],
+                    }
+                },
             }
         ],
     }
 
 
-def test_a_shard_that_names_no_account_lets_nobody_in() -> None:
-    statement = document(settings(), Shard(name=NAME), "").content["Statement"][0]
+def test_a_shard_without_accounts_grants_no_access() -> None:
+    statement = document(settings(), ShardContent(), ORGANIZATION_ID).content["Statement"][0]
 
-    assert statement["Condition"] == {"StringEquals": {"aws:ResourceAccount": ["000000000000"]}}
+    assert statement["Condition"]["StringEquals"]["aws:ResourceAccount"] == ["000000000000"]
 
 
-def test_a_frozen_shard_denies_whatever_else_it_says() -> None:
-    shard = Shard(name=NAME, accounts=frozenset({MEMBER}))
+@pytest.mark.parametrize("scope", Scope)
+def test_a_frozen_shard_denies_beside_its_grants(scope: Scope) -> None:
+    contents = [ShardContent(scope=scope, frozen=frozen) for frozen in (False, True)]
 
-    thawed, frozen = (document(settings(), replace(shard, frozen=each), "").content for each in (False, True))
+    thawed, frozen = (document(settings(), content, ORGANIZATION_ID).content for content in contents)
 
     assert frozen["Statement"] == [
         *thawed["Statement"],
@@ -87,54 +99,61 @@ def test_a_frozen_shard_denies_whatever_else_it_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shard", "excluded_by_settings", "condition"),
+    ("excluded", "condition"),
     [
-        (Shard(name=NAME), "", {"StringEquals": {"aws:ResourceOrgID": ORGANIZATION_ID}}),
-        (
-            Shard(name=NAME, accounts=frozenset({MEMBER}), excluded=frozenset({SOURCE})),
-            "777788889999,111122223333",
-            {
-                "StringEquals": {"aws:ResourceOrgID": ORGANIZATION_ID},
-                "StringNotEquals": {"aws:ResourceAccount": [SOURCE, "777788889999"]},
-            },
-        ),
-        (
-            Shard(name=f"{NAME}-2", accounts=frozenset({MEMBER})),
-            "777788889999",
-            {"StringEquals": {"aws:ResourceAccount": [MEMBER]}},
-        ),
+        (frozenset(), {}),
+        (frozenset({MEMBER, SOURCE}), {"StringNotEquals": {"aws:ResourceAccount": [SOURCE, MEMBER]}}),
     ],
-    ids=["nobody excluded", "some excluded", "a second shard, left over from scope accounts"],
 )
-def test_in_scope_organization_the_first_shard_names_the_organization_less_who_is_excluded(
-    shard: Shard, excluded_by_settings: str, condition: dict[str, Any]
+def test_scope_organization_grants_all_but_the_excluded(
+    excluded: frozenset[AccountId], condition: dict[str, Any]
 ) -> None:
-    held = settings(SOURCE_POLICY_SCOPE="organization", EXCLUDE_ACCOUNT_IDS=excluded_by_settings)
+    content = ShardContent(excluded=excluded, scope=Scope.ORGANIZATION)
 
-    statements = document(held, shard, ORGANIZATION_ID).content["Statement"]
+    (statement,) = document(settings(), content, ORGANIZATION_ID).content["Statement"]
 
-    assert [statement["Condition"] for statement in statements] == [condition]
+    assert statement["Condition"] == {"StringEquals": {"aws:ResourceOrgID": ORGANIZATION_ID}, **condition}
+    assert [content.grants(each) for each in (MEMBER, SOURCE)] == [not excluded] * 2
 
 
 @pytest.mark.parametrize("partition", PARTITIONS)
 @pytest.mark.parametrize("name", ["R", "CrossAccountReadOnlyRole", "R" * 64])
-@pytest.mark.parametrize("scope", ["accounts", "organization"])
-def test_a_full_shard_can_still_be_frozen_and_one_account_more_would_not_fit(
-    partition: str, name: str, scope: str
+@pytest.mark.parametrize(
+    ("limit_of", "filled"),
+    [
+        (capacity, lambda count: ShardContent(accounts=numbered(count), frozen=True)),
+        (
+            exclusion_capacity,
+            lambda count: ShardContent(excluded=numbered(count), scope=Scope.ORGANIZATION, frozen=True),
+        ),
+    ],
+    ids=["accounts", "organization"],
+)
+def test_a_full_shard_has_room_for_the_freeze_and_no_more(
+    partition: str, name: str, limit_of: Callable[[Settings], int], filled: Callable[[int], ShardContent]
 ) -> None:
-    capable = settings(partition, MEMBER_ROLE_NAME=name, SOURCE_POLICY_SCOPE=scope)
-    writing = settings(partition, MEMBER_ROLE_NAME=name)
-    limit = capacity(capable)
+    held = settings(partition, MEMBER_ROLE_NAME=name)
+    limit = limit_of(held)
 
-    def size(accounts: int) -> int:
-        return document(writing, Shard(name=NAME, accounts=numbered(accounts), frozen=True), "").size
+    sizes = [document(held, filled(count), LONGEST_ID).size for count in (limit, limit + 1)]
 
-    assert size(limit) <= POLICY_LIMIT < size(limit + 1)
+    assert sizes[0] <= POLICY_LIMIT < sizes[1]
 
 
-def test_a_shard_holds_about_390_accounts() -> None:
-    assert capacity(settings()) == 385
-    assert [capacity(settings(partition, MEMBER_ROLE_NAME="R" * 64)) for partition in PARTITIONS] == [380, 379, 380]
+def test_a_shard_holds_about_380_accounts() -> None:
+    assert (capacity(settings()), exclusion_capacity(settings())) == (382, 380)
+    assert [capacity(settings(partition, MEMBER_ROLE_NAME="R" * 64)) for partition in PARTITIONS] == [376, 375, 376]
+
+
+def test_more_excluded_accounts_than_fit_are_refused_with_the_settings() -> None:
+    fits = exclusion_capacity(settings())
+
+    def excluding(count: int) -> Settings:
+        return settings(EXCLUDE_ACCOUNT_IDS=",".join(sorted(numbered(count))))
+
+    check_sizes(excluding(fits))
+    with pytest.raises(SettingsError, match=f"EXCLUDE_ACCOUNT_IDS holds {fits + 1} accounts"):
+        check_sizes(excluding(fits + 1))
 
 
 def test_shards_are_numbered_from_the_second_on() -> None:
@@ -145,7 +164,92 @@ def test_shards_are_numbered_from_the_second_on() -> None:
     ]
 
 
-# What IAM needs to say so.
+some_accounts = st.frozensets(account_ids.filter(lambda each: each != "000000000000"), max_size=4)
+contents = st.builds(ShardContent, accounts=some_accounts, frozen=st.booleans()) | st.builds(
+    ShardContent, excluded=some_accounts, scope=st.just(Scope.ORGANIZATION), frozen=st.booleans()
+)
+varied_settings = st.builds(
+    settings,
+    st.sampled_from(PARTITIONS),
+    MEMBER_ROLE_NAME=st.sampled_from(["CrossAccountReadOnlyRole", "Reader@Org", "a.b+c"]),
+)
+
+
+@given(contents, varied_settings)
+def test_a_document_is_parsed_to_the_content_it_was_built_from(content: ShardContent, held: Settings) -> None:
+    text = document(held, content, ORGANIZATION_ID)
+
+    assert parse(text, held, ORGANIZATION_ID) == content
+    assert parse(Document(json.dumps(text.content, indent=1)), held, ORGANIZATION_ID) == content
+    assert parse(text, held, "o-another000") is None
+    assert parse(text, settings(held.partition, MEMBER_ROLE_NAME="Another"), ORGANIZATION_ID) is None
+
+
+def _set(path: str, value: Any, scope: Scope = Scope.ACCOUNTS) -> Any:
+    """Return a shard's document with one value changed, or removed if it is None."""
+    content = ShardContent(accounts=frozenset({MEMBER}) if scope is Scope.ACCOUNTS else frozenset(), scope=scope)
+    changed = json.loads(document(settings(), content, ORGANIZATION_ID).text)
+    *parents, last = path.split("/")
+    target = changed
+    for each in parents:
+        target = target[int(each) if each.isdigit() else each]
+    target[int(last) if last.isdigit() else last] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        [],
+        {},
+        "Allow",
+        {"Statement": []},
+        _set("Statement", "Allow"),
+        _set("Statement/0", None),
+        _set("Statement/0/Effect", "Deny"),
+        _set("Statement/0/Action", ["sts:AssumeRole"]),
+        _set("Statement/0/Action", ["sts:*"]),
+        _set("Statement/0/Resource", "*"),
+        _set("Statement/0/Resource", "arn:aws:iam::*:role/*"),
+        _set("Statement/0/Sid", "Readers"),
+        _set("Statement/0/Condition", []),
+        _set("Statement/0/Condition", {}),
+        _set("Statement/0/Condition/StringEquals", MEMBER),
+        _set("Statement/0/Condition/StringEquals", {"aws:ResourceAccount": [MEMBER]}),
+        _set("Statement/0/Condition/StringEquals/aws:ResourceAccount", "4444*"),
+        _set("Statement/0/Condition/StringEquals/aws:ResourceAccount", [MEMBER, 7]),
+        _set("Statement/0/Condition/StringEquals/aws:ResourceAccount", {"Ref": MEMBER}),
+        _set("Statement/0/Condition/StringEquals/aws:PrincipalOrgID", ORGANIZATION_ID),
+        _set("Statement/0/Condition/StringNotEquals", {"aws:ResourceAccount": [SOURCE]}),
+        _set("Statement/0/Condition/StringNotEquals", [], Scope.ORGANIZATION),
+        _set("Statement/0/Condition/StringNotEquals", {"aws:ResourceAccount": ["x"]}, Scope.ORGANIZATION),
+        _set("Statement", [document(settings(), ShardContent(), ORGANIZATION_ID).content["Statement"][0]] * 2),
+        _set("Version", "2008-10-17"),
+    ],
+)
+def test_a_document_that_publish_would_not_write_is_not_parsed(written: Any) -> None:
+    assert parse(Document(json.dumps(written)), settings(), ORGANIZATION_ID) is None
+
+
+@given(contents)
+def test_a_digest_depends_on_the_scope_and_not_on_the_accounts(content: ShardContent) -> None:
+    bare = ShardContent(scope=content.scope)
+
+    assert digest(settings(), content, ORGANIZATION_ID) == digest(settings(), bare, ORGANIZATION_ID)
+
+
+def test_digests_of_documents_that_differ_otherwise_differ() -> None:
+    digests = {
+        digest(held, ShardContent(scope=scope), organization_id)
+        for held in (settings(), settings("aws-cn"), settings(MEMBER_ROLE_NAME="Other"))
+        for scope in Scope
+        for organization_id in (ORGANIZATION_ID, LONGEST_ID)
+    }
+
+    assert len(digests) == 12
+
+
+# --- Plan -------------------------------------------------------------------------------------------------------------
 
 arns = st.frozensets(st.sampled_from([READER, FORMER, f"arn:aws:iam::{SOURCE}:user/jo"]))
 written = st.sampled_from(["a", "b"]).map(lambda sid: Document.of({"Statement": [{"Sid": sid}]}))
@@ -175,7 +279,7 @@ def test_a_policy_as_desired_needs_nothing(desired: SourcePolicy) -> None:
 
 
 @given(observed_policies, policies)
-def test_what_a_policy_has_already_is_not_written_again(observed: SourcePolicy | None, desired: SourcePolicy) -> None:
+def test_a_plan_has_no_action_without_effect(observed: SourcePolicy | None, desired: SourcePolicy) -> None:
     for action in plan(observed, desired):
         if not isinstance(action, AttachTo) or observed is not None:
             assert apply(observed, NAME, [action]) != observed
@@ -194,237 +298,90 @@ def test_nobody_is_given_a_policy_that_says_something_else(
             assert policy.document == desired.document
 
 
-def test_a_plan_is_made_towards_what_is_known() -> None:
+def test_a_plan_needs_a_desired_document_and_an_action_a_policy() -> None:
     unknown = SourcePolicy(name=NAME, document=None, attached=frozenset())
 
-    with pytest.raises(ValueError, match="says something"):
+    with pytest.raises(ValueError, match="has a document"):
         plan(None, unknown)
     with pytest.raises(ValueError, match="AttachTo needs a policy"):
         apply(None, NAME, [AttachTo(READER)])
 
 
-def test_the_policy_is_attached_to_the_source_principals_and_to_nobody_else() -> None:
-    shard = Shard(name=NAME, accounts=frozenset({MEMBER}), version=1, attached=frozenset({FORMER}))
+def test_the_policy_is_attached_to_the_source_principals_alone() -> None:
+    content = ShardContent(accounts=frozenset({MEMBER}))
+    record = ShardRecord(name=NAME, applied=AppliedShard(attached=frozenset({FORMER})))
 
-    desired = desired_policy(settings(), shard, "")
+    desired = desired_shard(settings(), content, ORGANIZATION_ID, record)
 
-    assert desired == SourcePolicy(name=NAME, document=document(settings(), shard, ""), attached=frozenset({READER}))
-
-
-def test_attachments_stay_as_they_are_where_another_tool_makes_them() -> None:
-    shard = Shard(name=NAME, attached=frozenset({FORMER}))
-
-    assert desired_policy(settings(ATTACH_SOURCE_POLICY="false"), shard, "").attached == {FORMER}
-
-
-def mark_written(shard: Shard, held: Settings) -> Shard:
-    attached = desired_policy(held, shard, ORGANIZATION_ID).attached
-    return replace(shard, written=shard.version, form=form(held, shard, ORGANIZATION_ID), attached=attached)
-
-
-def needed(shard: Shard, held: Settings) -> list[type]:
-    believed = believed_policy(held, shard, ORGANIZATION_ID)
-    actions = plan(believed, desired_policy(held, shard, ORGANIZATION_ID))
-    assert is_behind(held, shard, ORGANIZATION_ID) == bool(actions)
-    return [type(action) for action in actions]
-
-
-NEW = Shard(name=NAME, accounts=frozenset({MEMBER}), version=3)
-BEHIND = replace(mark_written(NEW, settings()), accounts=frozenset({MEMBER, SOURCE}), version=4)
+    assert desired == AppliedShard(
+        content=content, digest=digest(settings(), content, ORGANIZATION_ID), attached=frozenset({READER})
+    )
+    assert desired_policy(settings(), NAME, desired, ORGANIZATION_ID) == SourcePolicy(
+        name=NAME, document=document(settings(), content, ORGANIZATION_ID), attached=frozenset({READER})
+    )
 
 
 @pytest.mark.parametrize(
-    ("shard", "changes", "actions"),
+    ("record", "attached"),
+    [(ShardRecord(name=NAME, applied=AppliedShard(attached=frozenset({FORMER}))), {FORMER}), (None, set())],
+)
+def test_attachments_that_an_operator_makes_stay(record: ShardRecord | None, attached: set[str]) -> None:
+    held = settings(ATTACH_SOURCE_POLICY="false")
+
+    assert desired_shard(held, ShardContent(), ORGANIZATION_ID, record).attached == attached
+
+
+APPLIED = desired_shard(settings(), ShardContent(accounts=frozenset({MEMBER})), ORGANIZATION_ID, None)
+WIDER = replace(APPLIED, content=ShardContent(accounts=frozenset({MEMBER, SOURCE})))
+RECORD = ShardRecord(name=NAME, applied=APPLIED)
+
+
+@pytest.mark.parametrize(
+    ("record", "content", "changes", "actions"),
     [
-        (NEW, {}, [CreatePolicy, AttachTo]),
-        (mark_written(NEW, settings()), {}, []),
-        (BEHIND, {}, [WriteVersion]),
-        (mark_written(NEW, settings()), {"MEMBER_ROLE_NAME": "Other"}, [WriteVersion]),
-        (mark_written(NEW, settings()), {"SOURCE_POLICY_SCOPE": "organization"}, [WriteVersion]),
-        (mark_written(NEW, settings()), {"EXCLUDE_ACCOUNT_IDS": SOURCE}, []),
+        (ShardRecord(name=NAME), APPLIED.content, {}, [CreatePolicy, AttachTo]),
+        (RECORD, APPLIED.content, {}, []),
+        (RECORD, WIDER.content, {}, [WriteVersion]),
+        (RECORD, replace(APPLIED.content, frozen=True), {}, [WriteVersion]),
+        (RECORD, ShardContent(scope=Scope.ORGANIZATION), {}, [WriteVersion]),
+        (RECORD, APPLIED.content, {"MEMBER_ROLE_NAME": "Other"}, [WriteVersion]),
+        (RECORD, APPLIED.content, {"SOURCE_PRINCIPAL_ARNS": FORMER}, [AttachTo, DetachFrom]),
+        (RECORD, APPLIED.content, {"SOURCE_PRINCIPAL_ARNS": f"arn:aws:iam::{SOURCE}:root"}, [DetachFrom]),
+        (RECORD, APPLIED.content, {"ATTACH_SOURCE_POLICY": "false"}, []),
+        (RECORD, APPLIED.content, {"MEMBER_ROLE_MAX_SESSION": "7200", "THREADS": "3"}, []),
+        (RECORD.begun(APPLIED), APPLIED.content, {}, [WriteVersion]),
+        (RECORD.begun(WIDER), APPLIED.content, {}, [WriteVersion]),
+        (RECORD.begun(replace(WIDER, attached=frozenset())), WIDER.content, {}, [WriteVersion, AttachTo]),
         (
-            mark_written(NEW, settings(SOURCE_POLICY_SCOPE="organization")),
-            {"SOURCE_POLICY_SCOPE": "organization", "EXCLUDE_ACCOUNT_IDS": SOURCE},
-            [WriteVersion],
+            RECORD.begun(replace(WIDER, attached=frozenset({FORMER}))).begun(APPLIED),
+            APPLIED.content,
+            {},
+            [WriteVersion, AttachTo, DetachFrom],
         ),
-        (mark_written(NEW, settings()), {"SOURCE_PRINCIPAL_ARNS": FORMER}, [AttachTo, DetachFrom]),
-        (mark_written(NEW, settings()), {"SOURCE_PRINCIPAL_ARNS": f"arn:aws:iam::{SOURCE}:root"}, [DetachFrom]),
-        (mark_written(NEW, settings()), {"ATTACH_SOURCE_POLICY": "false"}, []),
-        (mark_written(NEW, settings()), {"MEMBER_ROLE_MAX_SESSION": "7200", "THREADS": "3"}, []),
     ],
     ids=[
         "new",
         "written",
-        "changed since",
-        "another role",
+        "wider",
+        "frozen",
         "another scope",
-        "an exclusion that scope accounts does not name",
-        "an exclusion",
+        "another role",
         "another principal",
         "the whole account",
-        "attached by another tool",
+        "attached by an operator",
         "settings of no concern",
+        "unfinished",
+        "unfinished, then back",
+        "unfinished, attachments unknown",
+        "unfinished twice, with a former principal",
     ],
 )
-def test_what_was_written_is_believed_until_the_shard_or_a_setting_changes(
-    shard: Shard, changes: dict[str, str], actions: list[type]
+def test_a_plan_starts_from_what_was_last_applied(
+    record: ShardRecord, content: ShardContent, changes: dict[str, str], actions: list[type]
 ) -> None:
-    assert needed(shard, settings(**changes)) == actions
+    held = settings(**changes)
+    desired = desired_shard(held, content, ORGANIZATION_ID, record)
 
+    last = last_applied_policy(held, record, desired, ORGANIZATION_ID)
 
-@given(st.frozensets(account_ids), st.booleans())
-def test_a_shards_form_says_nothing_of_its_accounts(accounts: frozenset[AccountId], frozen: bool) -> None:
-    for held in (settings(), settings(SOURCE_POLICY_SCOPE="organization")):
-        some = replace(NEW, accounts=accounts, excluded=accounts, frozen=frozen)
-        assert form(held, some, ORGANIZATION_ID) == form(held, NEW, ORGANIZATION_ID)
-
-
-# What a policy made by hand, or by an earlier deployment, lets one in to.
-
-
-def arn(account: str, name: str = "CrossAccountReadOnlyRole", partition: str = "aws") -> str:
-    return f"arn:{partition}:iam::{account}:role/{name}"
-
-
-def allowing(resource: Any, condition: Any = None, **rest: Any) -> dict[str, Any]:
-    conditions = {"Condition": condition} if condition is not None else {}
-    return {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": resource, **conditions, **rest}
-
-
-def pinned_to(*accounts: str) -> dict[str, Any]:
-    return {"StringEquals": {"aws:ResourceAccount": [*accounts]}}
-
-
-@pytest.mark.parametrize("partition", PARTITIONS)
-@pytest.mark.parametrize("name", ["CrossAccountReadOnlyRole", "Reader@Org", "a.b+c"])
-@given(
-    accounts=st.frozensets(account_ids.filter(lambda each: each != "000000000000"), max_size=5), frozen=st.booleans()
-)
-def test_a_shard_names_the_accounts_that_are_read_out_of_it(
-    partition: str, name: str, accounts: frozenset[AccountId], frozen: bool
-) -> None:
-    held = settings(partition, MEMBER_ROLE_NAME=name)
-    shard = Shard(name=NAME, accounts=accounts, frozen=frozen)
-
-    assert accounts_named(document(held, shard, ""), held) == accounts
-
-
-@pytest.mark.parametrize(
-    ("statement", "named"),
-    [
-        (allowing(arn(MEMBER)), {MEMBER}),
-        (allowing([arn(MEMBER), arn(SOURCE)], Sid="Readers"), {MEMBER, SOURCE}),
-        ([allowing(arn(MEMBER)), allowing([arn(SOURCE)])], {MEMBER, SOURCE}),
-        (allowing(arn(MEMBER), Action=ASSUME), {MEMBER}),
-        (allowing(arn(MEMBER), Action="STS:assumerole"), {MEMBER}),
-        (allowing(arn("*"), pinned_to(MEMBER, SOURCE)), {MEMBER, SOURCE}),
-        (allowing(arn("*"), {"StringEquals": {"aws:ResourceAccount": MEMBER}}), {MEMBER}),
-        (allowing([arn(MEMBER), arn("777788889999")], pinned_to(MEMBER, SOURCE)), {MEMBER}),
-        (allowing(arn(MEMBER), {}), {MEMBER}),
-        ([], set()),
-    ],
-)
-def test_accounts_are_read_out_of_a_policy_made_by_hand(statement: Any, named: set[str]) -> None:
-    assert accounts_named(Document(json.dumps({"Version": "2012-10-17", "Statement": statement})), settings()) == named
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        allowing("*"),
-        allowing(arn("*")),
-        allowing(arn("4444*")),
-        allowing(arn(MEMBER, "Administrator")),
-        allowing(arn(MEMBER, "CrossAccountReadOnlyRole2")),
-        allowing(arn(MEMBER, partition="aws-cn")),
-        allowing([arn(MEMBER), arn(MEMBER, "Other")]),
-        allowing(arn(MEMBER), Action="sts:*"),
-        allowing(arn(MEMBER), Action=["sts:AssumeRole", "s3:GetObject"]),
-        allowing(arn(MEMBER), Effect="Deny"),
-        allowing(arn(MEMBER), Sid="Frozen", Action="s3:*"),
-        {"Effect": "Allow", "NotAction": "s3:*", "Resource": arn(MEMBER)},
-        {"Effect": "Allow", "Action": "sts:AssumeRole", "NotResource": arn(MEMBER)},
-        allowing(arn("*"), {"StringEquals": {"aws:ResourceOrgID": ORGANIZATION_ID}}),
-        allowing(arn("*"), {"StringLike": {"aws:ResourceAccount": [MEMBER]}}),
-        allowing(arn("*"), {**pinned_to(MEMBER), "Bool": {"aws:MultiFactorAuthPresent": "true"}}),
-        allowing(arn("*"), {"StringEquals": {"aws:ResourceAccount": [MEMBER], "aws:PrincipalOrgID": "o-x"}}),
-        allowing(arn("*"), pinned_to("4444*")),
-        allowing(arn(MEMBER), {"StringEquals": {"sts:ExternalId": "x"}}),
-        [allowing(arn(MEMBER)), {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}],
-        allowing(arn("*"), ["aws:ResourceAccount"]),
-        allowing(arn("*"), {"StringEquals": [MEMBER]}),
-        [MEMBER],
-        "Allow",
-    ],
-)
-def test_a_policy_that_says_anything_else_is_not_taken_over(statement: Any) -> None:
-    with pytest.raises(ValueError, match="more than sts:AssumeRole"):
-        accounts_named(Document.of({"Version": "2012-10-17", "Statement": statement}), settings())
-
-
-# The session that writes it in a separate source account.
-
-
-@pytest.mark.parametrize("partition", PARTITIONS)
-@pytest.mark.parametrize(
-    ("principals", "attach", "on_principals"),
-    [
-        (["role/Reader"], "true", {"ListAttachedRolePolicies", "AttachRolePolicy"}),
-        (["user/jo"], "true", {"ListAttachedUserPolicies", "AttachUserPolicy"}),
-        (
-            ["role/Reader", "user/jo"],
-            "true",
-            {
-                "ListAttachedRolePolicies",
-                "ListAttachedUserPolicies",
-                "AttachRolePolicy",
-                "AttachUserPolicy",
-            },
-        ),
-        (["root"], "true", set()),
-        (["role/Reader"], "false", set()),
-    ],
-)
-def test_sessions_in_the_source_account_look_write_or_remove_the_shards_alone(
-    partition: str, principals: list[str], attach: str, on_principals: set[str]
-) -> None:
-    account = f"arn:{partition}:iam::{SOURCE}"
-    reached = [f"{account}:{principal}" for principal in principals]
-    shards = [f"{account}:policy/{NAME}", f"{account}:policy/{NAME}-*"]
-    held = settings(partition, SOURCE_PRINCIPAL_ARNS=",".join(reached), ATTACH_SOURCE_POLICY=attach)
-    only_shards = {"ArnLike": {"iam:PolicyARN": shards}}
-    attaching = {action: (reached, only_shards) for action in on_principals if action.startswith("Attach")}
-    looking = {action: (reached, None) for action in on_principals if not action.startswith("Attach")}
-    anybody = [f"{account}:role/*", f"{account}:user/*"]
-    verbs = ("DetachRolePolicy", "DetachUserPolicy") if attach == "true" else ()
-    detaching = dict.fromkeys(verbs, (anybody, only_shards))
-
-    def on_shards(*verbs: str) -> dict[str, Any]:
-        return dict.fromkeys(verbs, (shards, None))
-
-    assert _allowed(looking_document(held)) == {
-        **on_shards("GetPolicy", "GetPolicyVersion", "ListPolicyVersions", "ListEntitiesForPolicy"),
-        **looking,
-        **({"GetAccountSummary": ("*", None)} if on_principals else {}),
-    }
-    assert _allowed(session_document(held)) == {
-        **on_shards("CreatePolicy", "TagPolicy", "GetPolicy", "ListPolicyVersions"),
-        **on_shards("CreatePolicyVersion", "DeletePolicyVersion"),
-        **attaching,
-        **detaching,
-    }
-    assert _allowed(removing_document(held)) == {
-        **on_shards("ListPolicyVersions", "DeletePolicyVersion", "DeletePolicy"),
-        **detaching,
-    }
-
-
-def _allowed(document: Document) -> dict[str, tuple[Any, Any]]:
-    statements = document.content["Statement"]
-    listed = statements if isinstance(statements, list) else [statements]
-    assert all(statement["Effect"] == "Allow" for statement in listed)
-    return {
-        action.removeprefix("iam:"): (statement["Resource"], statement.get("Condition"))
-        for statement in listed
-        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
-    }
+    assert [type(each) for each in plan(last, desired_policy(held, NAME, desired, ORGANIZATION_ID))] == actions

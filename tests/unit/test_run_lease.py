@@ -1,0 +1,110 @@
+"""When a run of publish may still write."""
+
+from typing import Any
+
+import pytest
+
+from chalicelib.run_lease import LEASE_SECONDS, RunEndedError, RunLease
+from chalicelib.source_policy import Control
+
+DEADLINE = 1000.0
+
+
+class _Table:
+    """The run lease of the source-policy table, and the freeze mark."""
+
+    def __init__(self) -> None:
+        self.owner: str | None = None
+        self.until = 0.0
+        self.frozen: bool | None = None
+
+    def acquire_run(self, owner: str, *, now: float, until: float) -> bool:
+        if self.owner not in {None, owner} and self.until >= now:
+            return False
+        self.owner, self.until = owner, until
+        return True
+
+    def renew_run(self, owner: str, *, until: float) -> bool:
+        if self.owner != owner:
+            return False
+        self.until = until
+        return True
+
+    def release_run(self, owner: str) -> None:
+        if self.owner == owner:
+            self.owner = None
+
+    def control(self) -> Control:
+        return Control(frozen=self.frozen)
+
+
+class _Run:
+    def __init__(self, table: _Table, owner: str = "first") -> None:
+        self.now = 0.0
+        here: Any = table
+        self.lease = RunLease(here, owner, deadline=DEADLINE, clock=lambda: self.now)
+
+
+def test_a_second_run_waits_until_the_lease_is_released_or_expires() -> None:
+    table = _Table()
+    first, second = _Run(table), _Run(table, "second")
+
+    assert first.lease.acquire()
+    assert not second.lease.acquire()
+    first.lease.release()
+    assert second.lease.acquire()
+
+    first.now = LEASE_SECONDS + 0.1
+    assert first.lease.acquire()
+    second.lease.release()
+    assert table.owner == "first"
+
+
+def test_a_run_that_writes_keeps_its_lease() -> None:
+    table = _Table()
+    run = _Run(table)
+    run.lease.acquire()
+
+    for second in range(1, 100):
+        run.now = float(second)
+        run.lease.hold()
+        # A write that begins now ends before the lease does.
+        assert table.until - run.now > LEASE_SECONDS - 4
+
+
+def test_a_run_ends_when_another_took_its_lease() -> None:
+    table = _Table()
+    run = _Run(table)
+    run.lease.acquire()
+    table.owner = "second"
+
+    run.now = 4.0
+    with pytest.raises(RunEndedError, match="another run"):
+        run.lease.hold()
+
+
+def test_a_run_begins_no_write_in_its_last_thirty_seconds() -> None:
+    table = _Table()
+    run = _Run(table)
+    run.lease.acquire()
+
+    run.now = DEADLINE - 30.1
+    run.lease.hold()
+    run.now = DEADLINE - 30
+    with pytest.raises(RunEndedError, match="time is nearly over"):
+        run.lease.hold()
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, True), (None, False), (True, False), (False, True)])
+def test_a_run_ends_when_a_freeze_is_asked_for_or_lifted(before: bool | None, after: bool) -> None:
+    table = _Table()
+    run = _Run(table)
+    run.lease.acquire()
+    run.lease.frozen = table.frozen = before
+
+    run.now = 4.0
+    run.lease.hold()
+    table.frozen = after
+    run.now = 8.0
+    with pytest.raises(RunEndedError, match="freeze"):
+        run.lease.hold()

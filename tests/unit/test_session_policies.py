@@ -1,0 +1,184 @@
+"""What a session in another account may do: Rolecall's own calls there, on its own role and policies alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from chalicelib.documents import Document
+from chalicelib.errors import SettingsError
+from chalicelib.session_policies import (
+    SESSION_POLICY_LIMIT,
+    check_sizes,
+    member_role_delete,
+    member_role_read,
+    member_role_write,
+    source_policy_delete,
+    source_policy_read,
+    source_policy_write,
+)
+from chalicelib.settings import Settings
+from tests.unit.builders import MANAGEMENT, MEMBER, PARTITIONS, SOURCE, settings
+
+NAME = "CrossAccountReadOnlyAccess"
+Allowed = dict[str, tuple[tuple[str, ...], Any]]
+
+
+def allowed(document: Document) -> Allowed:
+    """Return the resources and the condition of each action of IAM that a session policy allows."""
+    found: Allowed = {}
+    assert document.content["Version"] == "2012-10-17"
+    for statement in document.content["Statement"]:
+        assert statement["Effect"] == "Allow"
+        actions, resources = (_listed(statement[key]) for key in ("Action", "Resource"))
+        for action in actions:
+            assert action not in found
+            found[action] = (tuple(resources), statement.get("Condition"))
+    return {action.removeprefix("iam:"): found[action] for action in found}
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def on(*resources: str, actions: str, condition: Any = None) -> Allowed:
+    return dict.fromkeys(actions.split(), (resources, condition))
+
+
+# --- A member account -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("partition", PARTITIONS)
+def test_a_dry_run_may_read_the_member_role_alone(partition: str) -> None:
+    role = f"arn:{partition}:iam::{MEMBER}:role/CrossAccountReadOnlyRole"
+    with_path = f"arn:{partition}:iam::{MEMBER}:role/*/CrossAccountReadOnlyRole"
+
+    assert allowed(member_role_read(settings(partition), MEMBER)) == {
+        **on(role, with_path, actions="GetRole"),
+        **on(role, actions="ListAttachedRolePolicies ListRolePolicies GetRolePolicy"),
+    }
+
+
+@pytest.mark.parametrize("partition", PARTITIONS)
+@pytest.mark.parametrize("bounded", [False, True])
+def test_enrolling_may_write_the_member_role_and_attach_its_policies_alone(partition: str, bounded: bool) -> None:
+    boundary = f"arn:{partition}:iam::{MEMBER}:policy/Boundary" if bounded else ""
+    role = f"arn:{partition}:iam::{MEMBER}:role/CrossAccountReadOnlyRole"
+    with_path = f"arn:{partition}:iam::{MEMBER}:role/*/CrossAccountReadOnlyRole"
+    attached = {"ArnEquals": {"iam:PolicyARN": [f"arn:{partition}:iam::aws:policy/ReadOnlyAccess"]}}
+    within = {"ArnEquals": {"iam:PermissionsBoundary": boundary}} if bounded else None
+    creates = f"CreateRole {'Put' if bounded else 'Delete'}RolePermissionsBoundary"
+
+    assert allowed(member_role_write(settings(partition, PERMISSIONS_BOUNDARY_ARN=boundary), MEMBER)) == {
+        **on(role, with_path, actions="GetRole"),
+        **on(role, actions="ListAttachedRolePolicies ListRolePolicies GetRolePolicy"),
+        **on(role, actions="TagRole UpdateAssumeRolePolicy UpdateRole"),
+        **on(role, actions="PutRolePolicy DeleteRolePolicy DetachRolePolicy"),
+        **on(role, actions="AttachRolePolicy", condition=attached),
+        **on(role, actions=creates, condition=within),
+    }
+
+
+@pytest.mark.parametrize("partition", PARTITIONS)
+def test_retiring_may_delete_the_member_role_and_write_nothing(partition: str) -> None:
+    role = f"arn:{partition}:iam::{MEMBER}:role/CrossAccountReadOnlyRole"
+
+    assert allowed(member_role_delete(settings(partition), MEMBER)) == on(
+        role,
+        actions="GetRole ListAttachedRolePolicies ListRolePolicies GetRolePolicy DetachRolePolicy DeleteRolePolicy DeleteRole",
+    )
+
+
+# --- A separate source account ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("partition", PARTITIONS)
+@pytest.mark.parametrize(
+    ("principals", "attach", "kinds"),
+    [
+        (["role/Reader"], "true", ["Role"]),
+        (["user/jo"], "true", ["User"]),
+        (["role/Reader", "user/jo", "role/path/Other"], "true", ["Role", "User"]),
+        (["root"], "true", []),
+        (["role/Reader"], "false", []),
+    ],
+)
+def test_a_session_in_the_source_account_reaches_the_shards_alone(
+    partition: str, principals: list[str], attach: str, kinds: list[str]
+) -> None:
+    account = f"arn:{partition}:iam::{SOURCE}"
+    arns = [f"{account}:{principal}" for principal in principals]
+    shards = [f"{account}:policy/{NAME}", f"{account}:policy/{NAME}-*"]
+    only_shards = {"ArnLike": {"iam:PolicyARN": shards}}
+    held = settings(partition, SOURCE_PRINCIPAL_ARNS=",".join(arns), ATTACH_SOURCE_POLICY=attach)
+    detaching: Allowed = {}
+    if attach == "true":
+        former = (f"{account}:role/*", f"{account}:user/*")
+        detaching = on(*former, actions="DetachRolePolicy DetachUserPolicy", condition=only_shards)
+
+    assert allowed(source_policy_read(held)) == {
+        **on(*shards, actions="GetPolicy GetPolicyVersion ListPolicyVersions ListEntitiesForPolicy"),
+        **(on("*", actions="GetAccountSummary") if kinds else {}),
+        **on(*arns, actions=" ".join(f"ListAttached{kind}Policies" for kind in kinds)),
+    }
+    assert allowed(source_policy_write(held)) == {
+        **on(*shards, actions="CreatePolicy TagPolicy GetPolicy ListPolicyVersions"),
+        **on(*shards, actions="CreatePolicyVersion DeletePolicyVersion"),
+        **on(*arns, actions=" ".join(f"Attach{kind}Policy" for kind in kinds), condition=only_shards),
+        **detaching,
+    }
+    assert allowed(source_policy_delete(held)) == {
+        **on(*shards, actions="ListPolicyVersions DeletePolicyVersion DeletePolicy"),
+        **detaching,
+    }
+
+
+# --- Sizes ------------------------------------------------------------------------------------------------------------
+
+
+def member_role(build: Callable[[Settings, str], Document]) -> Callable[[Settings], Document]:
+    return lambda held: build(held, MEMBER)
+
+
+@pytest.mark.parametrize("partition", PARTITIONS)
+@pytest.mark.parametrize(
+    "build",
+    [
+        *map(member_role, (member_role_read, member_role_write, member_role_delete)),
+        source_policy_read,
+        source_policy_write,
+        source_policy_delete,
+    ],
+)
+def test_a_session_policy_with_the_longest_names_fits_its_limit(
+    partition: str, build: Callable[[Settings], Document]
+) -> None:
+    policies = ",".join(f"arn:{{partition}}:iam::aws:policy/job-function/Policy{number}" for number in range(4))
+    held = settings(
+        partition,
+        MEMBER_ROLE_NAME="R" * 64,
+        MEMBER_ROLE_POLICY_ARNS=policies,
+        PERMISSIONS_BOUNDARY_ARN=f"arn:{partition}:iam::{{account_id}}:policy/{'b' * 64}",
+        SOURCE_POLICY_NAME="p" * 120,
+        SOURCE_PRINCIPAL_ARNS=f"arn:{partition}:iam::{SOURCE}:role/{'r' * 64},arn:{partition}:iam::{SOURCE}:user/{'u' * 64}",
+    )
+
+    assert build(held).size <= SESSION_POLICY_LIMIT
+    check_sizes(held)
+
+
+def test_too_many_member_role_policies_are_refused_with_the_settings() -> None:
+    policies = ",".join(f"arn:aws:iam::aws:policy/{'p' * 90}{number:02}" for number in range(20))
+
+    with pytest.raises(SettingsError, match=r"access roles would take \d+ .* 2048: name fewer MEMBER_ROLE_POLICY_ARNS"):
+        check_sizes(settings(MEMBER_ROLE_POLICY_ARNS=policies))
+
+
+def test_too_many_principals_are_refused_in_a_separate_source_account() -> None:
+    def principals(account_id: str) -> Settings:
+        arns = (f"arn:aws:iam::{account_id}:role/{'r' * 60}{number:02}" for number in range(20))
+        return settings(SOURCE_PRINCIPAL_ARNS=",".join(arns))
+
+    check_sizes(principals(MANAGEMENT))  # where no session is needed
+    with pytest.raises(SettingsError, match=r"source account would take \d+ .* 2048: name fewer SOURCE_PRINCIPAL_ARNS"):
+        check_sizes(principals(SOURCE))
