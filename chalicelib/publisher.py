@@ -333,16 +333,17 @@ class _Run:
         changed: list[tuple[AccountId, str | None]] = []
         oldest, pending, granted = now, 0, 0
         for row in self._rows.values():
-            in_force = records.grants(row.account_id, row.access)
+            in_force = records.in_force(row.account_id, row.access)
             if row.access is Access.GRANTED and not in_force:
                 pending += 1
                 oldest = min(oldest, moment(row.enrolled_at)) if row.enrolled_at else oldest
             if in_force is (row.in_force_since is not None):
                 continue
             changed.append((row.account_id, written_moment(now) if in_force else None))
-            granted += in_force
+            came_in_force = in_force and row.access is Access.GRANTED
+            granted += came_in_force
             waited = now - moment(row.joined_at)
-            if in_force and row.trigger == Trigger.EVENT and waited < _NEW:
+            if came_in_force and row.trigger == Trigger.EVENT and waited < _NEW:
                 metrics.add_metric(Metric.ACCESS_SECONDS, MetricUnit.Seconds, waited.total_seconds())
         with self._publisher.pool(self._settings.threads) as pool:
             for start in range(0, len(changed), _CHUNK):

@@ -88,7 +88,9 @@ class ShardWriter:
         record = self.records[index]
         with self._collecting(index):
             if not record.versions and (found := self.find(index)) is not None:
-                record = self.records[index] = found
+                # IAM holds it already: the next pass assigns from what it grants, so that no account loses it.
+                self._save(index, replace(found, applying=found.applied))
+                return
             desired = desired_shard(self._settings, content, self._organization_id, record)
             denied = record.denied_principals if content.frozen and record.is_frozen else None
             begun = replace(record.begun(desired), denied_principals=denied, written_at=self._now())
@@ -275,19 +277,20 @@ class ShardWriter:
         """Delete a shard from IAM, and return whether it is gone; its record stays, and says that nothing is surely granted."""
         record = self.records[index]
         with self._collecting(index):
-            if not record.versions and not self._is_owned(record.name):
-                return True
-            self._save(index, record.begun(AppliedShard()))
-            self._policies.delete(record.name)
+            if record.applied is not None or self._is_ours(record.name):
+                self._save(index, record.begun(AppliedShard()))
+                self._policies.delete(record.name)
         return index not in self.failed
 
-    def _is_owned(self, name: str) -> bool:
+    def _is_ours(self, name: str) -> bool:
+        """Whether a policy that was never recorded as written is not another owner's."""
         try:
-            return self._policies.owned(name) is not None
+            self._policies.owned(name)
         except TerminalError as error:
             if error.reason is not Reason.FOREIGN_SOURCE_POLICY:
                 raise
             return False
+        return True
 
     @contextmanager
     def _collecting(self, index: int) -> Iterator[None]:

@@ -277,6 +277,12 @@ class Records:
             each.content.scope is Scope.ORGANIZATION and each.content.grants(account_id) for each in first.versions
         )
 
+    def in_force(self, account_id: AccountId, access: Access | None) -> bool:
+        """Whether access counts as in force: surely granted, or, where it is to be revoked, not surely revoked."""
+        if access in {Access.EXCLUDED, Access.NONE}:
+            return self.differs(account_id, access)
+        return self.grants(account_id, access)
+
     def differs(self, account_id: AccountId, access: Access | None) -> bool:
         """Whether publish has something to do for an account of this access."""
         if access is Access.GRANTED:

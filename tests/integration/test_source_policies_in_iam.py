@@ -1,10 +1,12 @@
 """The source policy in IAM: its shards, versions, attachments and owner."""
 
+import json
 from typing import Any
 
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
+from chalicelib import publisher
 from chalicelib.settings import Settings
 from chalicelib.source_policy import POLICY_LIMIT, exclusion_capacity
 from tests.integration.boundary import Boundary
@@ -121,7 +123,62 @@ def test_an_account_leaves_a_shard_only_when_another_that_grants_it_is_recorded(
     stage.run_publish()
 
     assert stage.granted(SOURCE_POLICY) == set(full)
+    assert "999999999999" in organization.named(SECOND) | organization.named(f"{SOURCE_POLICY}-3")
+
+
+def test_a_run_leaves_what_its_passes_did_not_reach_to_the_next_one(
+    organization: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "_PASSES", 1)
+    first, second = organization.member("First"), organization.member("Second")
+    stage = Stage(organization)
+    stage.enroll(first)
+    full = stage.full_shard(first)
+    stage.fill(SOURCE_POLICY, full)
+    stage.enroll(second)
+    stage.fill(SOURCE_POLICY, [*full, "999999999999"])
+
+    for _ in range(3):
+        stage.run_publish()
+
+    assert stage.granted(SOURCE_POLICY) == set(full)
     assert organization.named(SECOND) == {second, "999999999999"}
+
+
+def test_a_further_shard_that_iam_holds_already_becomes_a_record(organization: Organization) -> None:
+    first, second, lost = (organization.member(name) for name in ("First", "Second", "Lost"))
+    stage = Stage(organization)
+    stage.enroll(first)
+    organization.make_policy(SECOND, document=_with_accounts(organization, lost), tags=OURS)
+    stage.fill(SOURCE_POLICY, stage.full_shard(first))
+
+    stage.enroll(second)
+
+    assert organization.named(SECOND) == {second, lost}
+    assert (stage.granted(SECOND), stage.item("#status")["shards"]) == ({second, lost}, 2)
+
+
+def _with_accounts(organization: Organization, account_id: str) -> Any:
+    document: Any = json.loads(json.dumps(_policy(organization).document))
+    document["Statement"][0]["Condition"]["StringEquals"]["aws:ResourceAccount"] = [account_id]
+    return document
+
+
+def test_a_principal_that_vanished_before_the_first_shard_leaves_accounts_pending(organization: Organization) -> None:
+    account_id = organization.member()
+    stage = Stage(organization)
+    stage.ask(account_id)
+    stage.deliver_accounts()
+    organization.lose_role(MANAGEMENT, "Reader")
+
+    stage.publish()
+
+    assert organization.policy() is None
+    assert stage.verdict(account_id) == ("pending", "source_policy_pending")
+    assert stage.item("#status")["blocked"]["reason"] == "no_source_principal"
+    organization.make_role(READER)
+    stage.run_publish()
+    assert stage.verdict(account_id) == ("enrolled", None)
 
 
 def test_a_revocation_waits_for_no_other_shard(organization: Organization, boundary: Boundary) -> None:
@@ -485,8 +542,9 @@ def test_a_denial_before_the_first_shard_blocks_the_source_policy(
     stage.ask(account_id)
     stage.work()
 
-    assert stage.verdict(account_id) == ("failed", "access_denied")
-    assert "not authorized" in stage.row(account_id)["error"]
+    row = stage.row(account_id)
+    assert (row["outcome"], row["reason"], row["attempts"]) == ("failed", "access_denied", 0)
+    assert "not authorized" in row["error"]
     assert organization.role(account_id) is None
 
 
@@ -599,9 +657,9 @@ def test_a_policy_that_appears_before_the_shard_is_created_is_overwritten_only_i
     made: list[str] = []
 
     def appear(answer: dict[str, Any]) -> None:
-        if "Error" in answer and len(made) < 3:
+        if "Error" in answer and len(made) < 2:
             made.append(SOURCE_POLICY)
-            if len(made) == 3:  # The first two look for a shard that exists already.
+            if len(made) == 2:  # Both look for a shard that exists already; then it is created.
                 organization.make_policy(SOURCE_POLICY, tags=meanwhile)
 
     boundary.edit("iam:GetPolicy", appear)
@@ -616,9 +674,11 @@ def test_a_policy_that_appears_before_the_shard_is_created_is_overwritten_only_i
     assert (_policy(organization).versions, _policy(organization).tags) == (["v1"], meanwhile)
     stage.run("resync")
     stage.work()
-    stage.run("retire", {"accounts": "all", "force": True})
-    stage.work()
+    for _ in range(3):
+        stage.run("retire", {"accounts": "all", "force": True})
+        stage.work()
     assert (_policy(organization).versions, _policy(organization).tags) == (["v1"], meanwhile)
+    assert (stage.item(SOURCE_POLICY), "names" in stage.item("#status")) == ({}, False)
 
 
 @pytest.mark.parametrize("operation", ["iam:CreatePolicy", "iam:AttachRolePolicy", "iam:CreatePolicyVersion"])
