@@ -216,7 +216,10 @@ class _Run:
             return any(content.grants(account_id) for content in recorded)
 
         others = [content for each, content in enumerate(contents) if each != index]
-        return interim(self._shards.records[index].content, desired, others, is_granted)
+        record = self._shards.records[index]
+        # An unfinished write may not have reached IAM: what it revokes may still be granted.
+        accounts = frozenset[AccountId]().union(*(each.content.accounts for each in record.versions))
+        return interim(replace(record.content, accounts=accounts), desired, others, is_granted)
 
     def _frozen(self, index: int) -> bool:
         """Whether a shard should deny everything; nothing asked for means as last applied."""

@@ -39,7 +39,7 @@ def interrupted(name: str, faults: Iterable[str], *, distinct: bool = False) -> 
             story = "\n".join(scene.story if undisturbed is None else undisturbed.story)
             report.divergences.append(f"{story}\n{name}: undisturbed: {error}")
             return report
-        report.calls, expected = undisturbed.acted, undisturbed.state()
+        report.calls, expected = undisturbed.acted, undisturbed.state(merged=scheduled)
         report.kills = sum(number <= report.calls for number, _ in undisturbed.distinct)
         for fault in faults:
             for number in range(1, report.calls + 1):
@@ -49,7 +49,7 @@ def interrupted(name: str, faults: Iterable[str], *, distinct: bool = False) -> 
                 broken, stage = "", _on(scene, (number, fault))
                 try:
                     _play(stage, scenario, scheduled=scheduled)
-                    broken = _difference(expected, stage.state())
+                    broken = _difference(expected, stage.state(merged=scheduled))
                 except (RuleBrokenError, AssertionError) as error:
                     broken = str(error)
                 if broken:

@@ -14,9 +14,10 @@ from chalicelib.errors import RolecallError
 from chalicelib.telemetry import metrics
 from tests.simulation.answers import Call, refusal
 from tests.simulation.boundary import Boundary, Warm
-from tests.simulation.cloud import SOURCE_POLICY, Cloud, Seen
+from tests.simulation.cloud import SOURCE_POLICY, Cloud, Seen, granted_by
 from tests.simulation.iam import Policy
 from tests.simulation.stages import TIMEOUT, TIMEOUTS, Context, environ, event, settings_of, source_policy_arn
+from tests.simulation.witness import NO_ACCOUNT
 
 ENDPOINT = "https://aws.simulated"
 ASKS = 60  # by an operator or a schedule, before they give up
@@ -243,8 +244,12 @@ class Stage:
             self.ask(function, {"source": "aws.events", "detail-type": "Scheduled Event"})
             self.work()
 
-    def state(self) -> dict[str, Any]:
-        """Describe everything but what may differ: times, how often was tried, and how versions are numbered."""
+    def state(self, *, merged: bool = False) -> dict[str, Any]:
+        """Describe everything but what may differ: times, how often was tried, and how versions are numbered.
+
+        `merged` describes the shards as one: a shard that a terminal error keeps from being written takes no newcomers, which
+        another one is opened for.
+        """
         cloud = self.cloud
         kept = ("outcome", "reason", "error", "role_arn", "fingerprint", "access", "attempts")
         told: dict[str, Any] = {
@@ -252,16 +257,32 @@ class Stage:
             | {name: name in row for name in ("in_force_since", "retirement_requested_at")}
             for key, row in cloud.rows().items()
         }
-        # Whether a departed account was ever granted depends on when its row was written first.
+        # Whether it was ever granted depends on when its row was written first, or on what failed before.
         for row in told.values():
-            row["outcome"] = "left" if row["reason"] == "departed" else row["outcome"]
+            row["outcome"] = "left" if row["reason"] in {"departed", "stopped"} else row["outcome"]
         # A further shard stays once it was opened, even if nothing needs it any more.
         shards = cloud.shards()
         needed = {name for name, record in shards.items() if name == SOURCE_POLICY or _version_accounts(record)}
         unneeded = {source_policy_arn(cloud.source_account).replace(SOURCE_POLICY, name) for name in shards} - {
             source_policy_arn(cloud.source_account).replace(SOURCE_POLICY, name) for name in needed
         }
-        for name in needed:
+        policies = cloud.source_policies()
+        if merged:
+            told["shards"] = {
+                name: frozenset().union(
+                    *(shards[each]["applied"][name] for each in needed if "applied" in shards[each])
+                )
+                for name in ("accounts", "excluded", "attached")
+            }
+            told["unfinished shards"] = {each for each in needed if shards[each].keys() & _UNFINISHED}
+            grants = [granted_by(policies[name].document) for name in needed if name in policies]
+            told["grants"] = {
+                "named": frozenset().union(*(grant.named for grant in grants)) - {NO_ACCOUNT},
+                "others": {(grant.organization, grant.but, grant.frozen, bool(grant.named)) for grant in grants},
+            }
+            told["policies"] = {_policy(policies[name])[1:] for name in needed if name in policies}
+            unneeded = {policy.arn for policy in policies.values()}
+        for name in () if merged else needed:
             record = shards[name]
             told[f"item {name}"] = {
                 "applied": _version(record.get("applied")),
@@ -281,6 +302,9 @@ class Stage:
         return told
 
 
+_UNFINISHED = {"applying", "unfinished", "error"}
+
+
 def _version_accounts(record: dict[str, Any]) -> bool:
     versions = (record.get("applied"), record.get("applying"))
     return any(version and (version["accounts"] or version["excluded"]) for version in versions)
@@ -292,4 +316,4 @@ def _version(applied: Any) -> Any:
 
 def _policy(policy: Policy) -> Any:
     strays = [number for number, _ in policy.versions if number > policy.default]
-    return Document(policy.document).canonical, policy.attached, policy.tags, strays, len(policy.versions) <= 5
+    return Document(policy.document).canonical, policy.attached, policy.tags, tuple(strays), len(policy.versions) <= 5

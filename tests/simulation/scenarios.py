@@ -483,6 +483,24 @@ def _closed_for_a_moment(stage: Stage) -> None:
     stage.hear(FIRST)
 
 
+def _revocation_denied(stage: Stage) -> None:
+    """Let a run fail for good to revoke an account, which then is active again."""
+    _enrolled(stage)
+    stage.cloud.members.alter(FIRST, state="CLOSED")
+    stage.hear(FIRST)
+    stage.deliver("enroll")
+    stage.cloud.unwritable.add(source_policy_arn())
+    stage.deliver("publish")
+    stage.cloud.unwritable.clear()
+    stage.cloud.members.alter(FIRST, state="ACTIVE")
+    stage.hear(FIRST)
+
+
+def _active_again(stage: Stage) -> None:
+    stage.work()
+    _require_granted(stage, FIRST, SECOND)
+
+
 def _enrolled_meanwhile(stage: Stage) -> None:
     """Grant an account while a run of publish that has read the former row writes."""
     stage.between = (_is_mark, lambda each: each.deliver("enroll"))
@@ -623,6 +641,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "both tables lost while frozen": Scenario(_newcomer, _lost(_lose_both, _frozen)),
     "ledger lost, and an account denied": Scenario(_resync_granting, _ledger_lost_and_denied),
     "active again while publish writes": Scenario(_enrolled_meanwhile, _closed_for_a_moment),
+    "active again after a revocation failed": Scenario(_active_again, _revocation_denied),
     "publish while enroll writes": Scenario(_published_meanwhile, _third_waits),
     "separate source account": Scenario(_new_there, _in_a_source_account, {"SOURCE_PRINCIPAL_ARNS": reader(SOURCE)}),
     "version by others": Scenario(_resync_edited, _version_by_others, _MEMBERS_ONLY),

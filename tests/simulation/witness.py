@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tests.simulation.cloud import Cloud, Seen
 
 _ON_THE_SOURCE_POLICY = frozenset({"CreatePolicy", "CreatePolicyVersion", "DeletePolicy"})
-_NO_ACCOUNT = "000000000000"  # what a shard without accounts names
+NO_ACCOUNT = "000000000000"  # what a shard without accounts names
 _DENIED = ("excluded", "none")
 
 
@@ -113,7 +113,7 @@ class Witness:
         cloud = self._cloud
         members = cloud.members.members
         ids = {each for grants in (before[0], after[0]) for grant in grants for each in (*grant.named, *grant.but)}
-        for account_id in filter(is_account_id, {*ids, *members, *self._access} - {_NO_ACCOUNT}):
+        for account_id in filter(is_account_id, {*ids, *members, *self._access} - {NO_ACCOUNT}):
             member = account_id in members
             had, has = (any(each.grants(account_id, member=member) for each in state[0]) for state in (before, after))
             if had is not has:
