@@ -317,7 +317,7 @@ class _Run:
 
         An account that is to be revoked counts as granted while an unfinished write may not have reached IAM.
         """
-        records = replace(self._records, by_index=self._shards.records)
+        records = replace(self._records, status=self._status, by_index=self._shards.records)
         now = self._publisher.now()
         changed: list[tuple[AccountId, str | None]] = []
         oldest, pending, granted = now, 0, 0
