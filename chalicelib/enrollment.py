@@ -221,7 +221,7 @@ def _needs_publish(job: _Job, records: Records) -> bool:
     changed = row.access is not (job.row.access if job.row else None)
     waits = job.verdict is not None and job.verdict.reason is Reason.SOURCE_POLICY_PENDING
     # In scope organization the records don't differ from a closed account's row, but publish has to update its in_force_since.
-    unmarked = (row.in_force_since is not None) is not records.grants(row.account_id, row.access)
+    unmarked = (row.in_force_since is not None) is not records.in_force(row.account_id, row.access)
     return changed or waits or unmarked or records.differs(row.account_id, row.access)
 
 

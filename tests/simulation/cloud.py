@@ -228,8 +228,15 @@ class Cloud:
         """The accounts that the shards' records name, those of unfinished writes included."""
         shards = self.shards().values()
         versions = [each[key] for each in shards for key in ("applied", "applying") if key in each]
-        versions += [version for each in shards for version in each.get("abandoned", ())]
+        versions += [version for each in shards for version in each.get("unfinished", ())]
         return frozenset(account_id for version in versions for account_id in version["accounts"])
+
+    def is_record(self, call: Call) -> bool:
+        """Whether a call writes or deletes what publish records in the source-policy table; its lease is no record."""
+        if call.name not in {"UpdateItem", "DeleteItem"} or call.params["TableName"] != "source-policy":
+            return False
+        is_lease = "#run_until" in call.params.get("ExpressionAttributeNames", {})
+        return not is_lease and call.params["Key"]["policy_name"]["S"] != "#control"
 
     @property
     def is_uninstalling(self) -> bool:
@@ -296,8 +303,8 @@ def _about(call: Call, account_id: str) -> str:
 
 def _record(plain: dict[str, Any]) -> dict[str, Any]:
     """Take apart the account ids, which are one text."""
-    abandoned = plain.get("abandoned", [])
-    for version in (plain.get("applied"), plain.get("applying"), *(abandoned if isinstance(abandoned, list) else ())):
+    unfinished = plain.get("unfinished", [])
+    for version in (plain.get("applied"), plain.get("applying"), *(unfinished if isinstance(unfinished, list) else ())):
         for name in ("accounts", "excluded") if isinstance(version, dict) else ():
             version[name] = set(filter(None, str(version.get(name, "")).split(",")))
     return plain

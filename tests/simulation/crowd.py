@@ -30,9 +30,6 @@ class _Client:
     def __init__(self, cloud: Cloud) -> None:
         self._tables = cloud.tables
 
-    def put_item(self, **asked: object) -> None:
-        self._tables.answer("PutItem", asked)
-
     def update_item(self, **asked: object) -> None:
         self._tables.answer("UpdateItem", asked)
 

@@ -4,9 +4,8 @@ import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from chalicelib.bootstrap import Application
 from tests.simulation.answers import RuleBrokenError
-from tests.simulation.boundary import Warm, simulated
+from tests.simulation.boundary import simulated
 from tests.simulation.one_fault import KILLS, OVERLAP, Stage
 from tests.simulation.scenarios import SCENARIOS, Scenario
 
@@ -21,7 +20,7 @@ class Report:
     divergences: list[str] = field(default_factory=list)
 
 
-def interrupted(name: str, faults: Iterable[str], kind: type[Application] = Warm, *, distinct: bool = False) -> Report:
+def interrupted(name: str, faults: Iterable[str], *, distinct: bool = False) -> Report:
     """Meet each call of a scenario with each fault; after an error the schedules come round, as they do by themselves.
 
     `distinct` leaves out the kills that leave the world that another one leaves.
@@ -30,7 +29,7 @@ def interrupted(name: str, faults: Iterable[str], kind: type[Application] = Warm
     scheduled = not set(faults) <= {*KILLS, OVERLAP}
     report, scenario = Report(), SCENARIOS[name]
     with simulated() as boundary:
-        scene = Stage(boundary, dict(scenario.settings), kind)
+        scene = Stage(boundary, dict(scenario.settings))
         undisturbed = None
         try:
             scenario.before(scene)
@@ -61,7 +60,7 @@ def interrupted(name: str, faults: Iterable[str], kind: type[Application] = Warm
 
 def _on(scene: Stage, fault: tuple[int, str] | None) -> Stage:
     """Set the same scene again."""
-    stage = Stage(scene.boundary, dict(scene.settings), scene.kind, copy.deepcopy(scene.cloud))
+    stage = Stage(scene.boundary, dict(scene.settings), cloud=copy.deepcopy(scene.cloud))
     stage.fault = fault
     return stage
 

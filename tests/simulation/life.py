@@ -13,12 +13,11 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from greenlet import getcurrent, greenlet
 
-from chalicelib.bootstrap import Application
 from chalicelib.errors import RolecallError
 from chalicelib.settings import Scope
 from chalicelib.telemetry import metrics
 from tests.simulation.answers import Call, RuleBrokenError, refusal
-from tests.simulation.boundary import Boundary, Warm
+from tests.simulation.boundary import Boundary
 from tests.simulation.changes import DEPLOY, LET_IN, UNINSTALL, Changes
 from tests.simulation.cloud import SOURCE, Cloud, Seen, reader
 from tests.simulation.crowd import crowd
@@ -93,7 +92,6 @@ class Life:
         self,
         boundary: Boundary,
         seed: int,
-        kind: type[Application] = Warm,
         trace: Callable[[str], None] | None = None,
     ) -> None:
         self.random = Random(seed)  # noqa: S311 - to be repeated, not to be secret
@@ -101,7 +99,7 @@ class Life:
         self.faults: Counter[str] = Counter()
         self.ways: set[str] = set()  # how it lived, for some of its time at least
         self._base, self.cloud = self._surroundings()
-        self._boundary, self._kind, self._trace = boundary, kind, trace
+        self._boundary, self._trace = boundary, trace
         self._settings = self._base
         self._running: list[Running] = []
         self._due: list[Due] = []
@@ -206,7 +204,7 @@ class Life:
             members.seen_at = self.cloud.now - self.random.uniform(0, 30)
         if call.service == "iam" and call.name.startswith(("Get", "List")) and self.random.random() < self._staleness:
             iam.seen_at = self.cloud.now - self.random.uniform(0, 20)
-        scope = self.cloud.scope if call.name == "PutItem" else None
+        scope = self.cloud.scope if self.cloud.is_record(call) else None
         try:
             return self.cloud.answer(call, running.seen)
         finally:
@@ -470,7 +468,7 @@ class Life:
             self.after(60 * running.tries, running.function, running.payload, running.tries + 1)
 
     def _invoke(self, running: Running) -> None:
-        application = self._boundary.application(environ(**running.settings), self._kind)
+        application = self._boundary.application(environ(**running.settings))
         context = Context(running.name, lambda: running.deadline - self.cloud.now)
         try:
             if running.function == "on_account_event":
@@ -502,21 +500,19 @@ class Life:
             self.after(self.random.choice((0.5, 5.0, 120.0, 3000.0)), "on_account_event", event)
 
 
-def first_broken(
-    boundary: Boundary, seeds: Any, kind: type[Application] = Warm, rule: str = ""
-) -> tuple[str | None, Counter[str]]:
+def first_broken(boundary: Boundary, seeds: Any, rule: str = "") -> tuple[str | None, Counter[str]]:
     """Run seeds up to the first that breaks a rule (of such words); tell how that comes about, and what was met on the way."""
     met: Counter[str] = Counter()
     for seed in seeds:
         met["seeds"] += 1
-        life = Life(boundary, seed, kind)
+        life = Life(boundary, seed)
         broken = _broken_by(life)
         met.update(life.faults)
         met.update(life.ways)
         met["steps"] += life.steps
         if broken is not None and rule in broken:
             story: list[str] = []
-            _broken_by(Life(boundary, seed, kind, story.append))
+            _broken_by(Life(boundary, seed, story.append))
             return "\n".join([*story, f"ROLECALL_SEED={seed} breaks the rule: {broken}"]), met
     return None, met
 

@@ -266,7 +266,7 @@ class Stage:
             told[f"item {name}"] = {
                 "applied": _version(record.get("applied")),
                 "applying": _version(record.get("applying")),
-                "abandoned": record.get("abandoned"),
+                "unfinished": record.get("unfinished"),
                 "error": record.get("error"),
             }
         for arn, held in cloud.iam.everything().items():

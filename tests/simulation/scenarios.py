@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from chalicelib.source_policy import capacity
 from tests.simulation.answers import Call
-from tests.simulation.cloud import SOURCE_POLICY, Cloud
+from tests.simulation.cloud import SOURCE, SOURCE_POLICY, Cloud, reader
 from tests.simulation.crowd import crowd
 from tests.simulation.iam import Policy, Role
 from tests.simulation.members import MANAGEMENT
@@ -444,15 +444,15 @@ def _waiting_for_a_shard(stage: Stage) -> None:
 
 
 def _freeze_first(stage: Stage) -> None:
-    """Freeze; the run is stopped after what it writes first, which is the freeze of what is attached."""
+    """Freeze; the run is stopped as it reads the ledger, when what is attached denies everything."""
     control = {"policy_name": {"S": "#control"}, "frozen": {"BOOL": True}}
     stage.cloud.tables.items["source-policy"]["#control"] = control
     stage.cloud.witness.note()
-    stage.kills = lambda call: call.name in {"CreatePolicy", "CreatePolicyVersion"}
+    stage.kills = lambda call: call.name == "Scan" and call.params["TableName"] == "ledger"
     stage.deliver("publish")
-    first, second = (stage.cloud.iam.policy(arn) for arn in (source_policy_arn(), SECOND_SHARD))
-    is_first = second is None or (first is not None and '"Deny"' in first.document)
-    stage.expect("a freeze is written first", is_first)
+    first = stage.cloud.iam.policy(source_policy_arn())
+    is_frozen = first is not None and '"Deny"' in first.document
+    stage.expect("a freeze is written first", is_frozen or stage.fault is not None)
     stage.kills = lambda _: False
     _freeze(stage)
 
@@ -490,6 +490,29 @@ def _enrolled_meanwhile(stage: Stage) -> None:
     stage.between = None
     stage.work()
     stage.expect("an account is granted though a run had read otherwise", stage.cloud.grants(FIRST))
+
+
+def _published_meanwhile(stage: Stage) -> None:
+    """Publish while enroll writes a row; the message that enroll sends after the row has it granted."""
+    stage.between = (_is_row, lambda each: each.deliver("publish"))
+    stage.deliver("enroll")
+    stage.between = None
+    stage.work()
+    stage.expect("an account is granted whose row was written while publish ran", stage.cloud.grants(THIRD))
+
+
+def _third_waits(stage: Stage) -> None:
+    _third_joined(stage)
+    stage.hear(THIRD)
+
+
+def _in_a_source_account(stage: Stage) -> None:
+    stage.cloud = Cloud(SOURCE)
+
+
+def _new_there(stage: Stage) -> None:
+    _new(stage)
+    _require_granted(stage, FIRST)
 
 
 def _ledger_lost_and_denied(stage: Stage) -> None:
@@ -557,7 +580,13 @@ def _listed_without_units(stage: Stage) -> None:
 
 
 def _is_mark(call: Call) -> bool:
-    return call.name == "PutItem"
+    """Whether a call records what IAM is about to be given."""
+    return call.name == "UpdateItem" and ":applying" in call.params.get("ExpressionAttributeValues", {})
+
+
+def _is_row(call: Call) -> bool:
+    """Whether a call writes what enroll found out about an account."""
+    return call.name == "UpdateItem" and "#outcome" in call.params.get("ExpressionAttributeNames", {})
 
 
 def _is_version(call: Call) -> bool:
@@ -594,6 +623,8 @@ SCENARIOS: Mapping[str, Scenario] = {
     "both tables lost while frozen": Scenario(_newcomer, _lost(_lose_both, _frozen)),
     "ledger lost, and an account denied": Scenario(_resync_granting, _ledger_lost_and_denied),
     "active again while publish writes": Scenario(_enrolled_meanwhile, _closed_for_a_moment),
+    "publish while enroll writes": Scenario(_published_meanwhile, _third_waits),
+    "separate source account": Scenario(_new_there, _in_a_source_account, {"SOURCE_PRINCIPAL_ARNS": reader(SOURCE)}),
     "version by others": Scenario(_resync_edited, _version_by_others, _MEMBERS_ONLY),
     "orphaned accounts": Scenario(_resync_orphans, _orphaned),
     "scope narrowed after a lost ledger": Scenario(

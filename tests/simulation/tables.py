@@ -45,12 +45,6 @@ class Tables:
         last = table[keys[PAGE - 1]]
         return {**page, "LastEvaluatedKey": dict([next((name, last[name]) for name in KEYS if name in last)])}
 
-    def _PutItem(self, asked: Any) -> dict[str, Any]:  # noqa: N802
-        table, key = self._table(asked), _key(asked["Item"])
-        _require(table.get(key, {}), asked)
-        table[key] = asked["Item"]
-        return {}
-
     def _UpdateItem(self, asked: Any) -> dict[str, Any]:  # noqa: N802
         held = self._table(asked).get(_key(asked["Key"]), {})
         _require(held, asked)

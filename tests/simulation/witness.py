@@ -60,7 +60,7 @@ class Witness:
     @contextmanager
     def watching(self, call: Call, seen: "Seen") -> Iterator[None]:
         """Check one call, which may be one of an invocation that was killed a moment ago."""
-        if seen.function == "publish" and (call.name == "PutItem" or self._is_iam_write(call)):
+        if seen.function == "publish" and (self._cloud.is_record(call) or self._is_iam_write(call)):
             owner = self._cloud.status().get("run_owner")
             self._cloud.require(f"only the run that holds the lease writes, and not {seen.name}", owner == seen.name)
         if call.name in _ON_THE_SOURCE_POLICY:
@@ -82,7 +82,7 @@ class Witness:
         if seen.function == "enroll" and call.name == "BatchGetItem":
             keys = call.params["RequestItems"]["ledger"]["Keys"]
             seen.revisions |= {key["account_id"]["S"]: self._cloud.revision(key["account_id"]["S"]) for key in keys}
-        if call.service == "dynamodb" and call.name in {"UpdateItem", "PutItem", "DeleteItem"}:
+        if call.service == "dynamodb" and call.name in {"UpdateItem", "DeleteItem"}:
             self.note()
         if retired and seen.function != "backfill":
             forgotten = sorted(retired - self._retired())
@@ -141,6 +141,8 @@ class Witness:
             said = past.was(_DENIED, seen.since) or self._uninstalling.was((True,), seen.since)
             # Scope organization grants accounts that were never enrolled, and none that is no member.
             said = said or (past.value is None and (not named or account_id not in self._cloud.members.members))
+            # The settings' accounts are left out of the organization's statement before their rows say so.
+            said = said or (not named and seen.settings is not None and account_id in seen.settings.exclude_account_ids)
             rule = f"no account loses access without a row that says so, as {account_id} by {seen.name}"
         self._cloud.require(rule, said)
 
