@@ -246,6 +246,7 @@ def test_a_revocation_and_a_freeze_wait_for_no_change_of_scope(organization: Org
 
     single.run("retire", {"accounts": [goes]})
     single.deliver_accounts()
+    single.let_lease_expire()
     answer = single.run("freeze", {"frozen": True}, seconds=7)
 
     assert answer["in_force"] is True
