@@ -126,8 +126,8 @@ class Enrollment:
         if any(_needs_publish(job, records) for job in jobs):
             self._publish.send()
         # Metrics are not made for several threads at once.
-        for job in jobs:
-            _report(job)
+        for job, verdict in [(job, job.verdict) for job in jobs if job.verdict is not None]:
+            _report(job, verdict)
 
     def _reconcile(self, job: _Job, records: Records, deadline: float) -> None:
         started = self._clock()
@@ -221,7 +221,7 @@ def _needs_publish(job: _Job, records: Records) -> bool:
     changed = row.access is not (job.row.access if job.row else None)
     waits = job.verdict is not None and job.verdict.reason is Reason.SOURCE_POLICY_PENDING
     # In scope organization the records don't differ from a closed account's row, but publish has to update its in_force_since.
-    unmarked = (row.in_force_since is not None) is not records.grants(row.account_id, row.access)
+    unmarked = (row.in_force_since is not None) is not records.in_force(row.account_id, row.access)
     return changed or waits or unmarked or records.differs(row.account_id, row.access)
 
 
@@ -258,11 +258,8 @@ def _row_after(job: _Job, verdict: Verdict, now: datetime) -> LedgerRow:
     return replace(row, enrolled_at=before.enrolled_at if was_enrolled else now_text)
 
 
-def _report(job: _Job) -> None:
+def _report(job: _Job, verdict: Verdict) -> None:
     """Write the account's one log line, and count it."""
-    verdict = job.verdict
-    if verdict is None:
-        return
     outcome = Outcome.FAILED if job.conflict else verdict.outcome
     reason = Reason.OVERTAKEN if job.conflict else verdict.reason
     log = logger.warning if outcome is Outcome.FAILED else logger.info

@@ -108,15 +108,18 @@ class Offboarding:
         return {"counts": {"sent": len(account_ids)}, "accounts": [], "source_policy": [], "next": None}
 
     def _uninstalled(self, left: list[dict[str, Any]], after: str = "") -> dict[str, Any]:
+        records = self._table.load()
         shards = [
             {
                 "policy_name": record.name,
                 "accounts": len(record.content.accounts),
                 "error": record.error.error if record.error else None,
             }
-            for record in self._table.load().shards
+            for record in records.shards
         ]
-        following: dict[str, Any] | None = {"accounts": "all", "force": True} if left or shards or after else None
+        following: dict[str, Any] | None = None
+        if left or shards or after or records.are_lost:
+            following = {"accounts": "all", "force": True}
         if following is not None and after:
             following["after"] = after
         return {
@@ -161,7 +164,8 @@ class Freeze:
             records = self._table.load()
             why = why_not_in_force(records, self._settings, frozen=frozen)
             left = deadline - _RESERVE_SECONDS - _PAUSE_SECONDS - self._clock()
-            if why is None or left < 0 or not (records.shards or not_invoked):
+            is_final = why is None or not (records.shards or records.are_lost)
+            if is_final or left < 0:
                 why = "; ".join([why, not_invoked]) if why and not_invoked else why
                 return {"frozen": frozen, "in_force": why is None, "why": why}
             self._pause(_PAUSE_SECONDS)
@@ -183,6 +187,8 @@ def why_not_in_force(records: Records, settings: Settings, *, frozen: bool) -> s
     changed = records.status.names.why_changed(settings) if records.status else None
     problems = [changed] if changed else []
     problems += [f"{record.name}: {record.error.error}" for record in records.shards if record.error]
+    if records.are_lost:
+        return "; ".join(["the records of the source policy are incomplete, and are restored from IAM", *problems])
     if not frozen:
         if not any(each.content.frozen for record in records.shards for each in record.versions):
             return None

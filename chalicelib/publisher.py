@@ -14,7 +14,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from chalicelib.accounts import Access, moment, written_moment
 from chalicelib.arns import AccountId
-from chalicelib.errors import Reason, TerminalError
+from chalicelib.errors import Reason, RetryableError, TerminalError
 from chalicelib.requests import Trigger
 from chalicelib.run_lease import RunEndedError, RunLease
 from chalicelib.settings import Scope, Settings
@@ -141,8 +141,9 @@ class _Run:
             return self._finish(written=False)  # The function has no permission in the former source account.
         if control.frozen:
             self._shards.freeze()
-        if self._records.are_lost:
-            self._shards.restore(status.shards if self._records.status else None)
+        if self._records.are_lost or self._is_full_check:
+            search = self._records.status is None or self._is_full_check
+            self._shards.restore(min(status.shards, MAX_SHARDS), search=search)
             self._save(replace(status, shards=len(self._shards.records)))
             if control.frozen:
                 self._shards.freeze()
@@ -161,12 +162,21 @@ class _Run:
         room, problem = self._status.room, None
         try:
             room = self._policies.room(names)
+        except RetryableError as error:
+            # What revokes access doesn't wait for it.
+            logger.warning("source principals could not be read", reason=error.reason, error=str(error))
+            self._shards.must_retry = True
+            return
         except TerminalError as error:
             problem = Problem(error.reason, str(error))
         self._status = replace(self._status, room=room, principals=problem, looked_at=self._publisher.now())
 
     def _delete_shards(self) -> None:
-        """Delete every shard, the last one first."""
+        """Delete every shard, the last one first; one that the operator has to detach grants nothing until then."""
+        if not self._settings.attach_source_policy:
+            for index, record in self._shards.records.items():
+                if record.versions and self._shards.differs(index, ShardContent(), rewrite=False):
+                    self._shards.write(index, ShardContent())
         for index in sorted(self._shards.records, reverse=True):
             if not self._shards.delete(index):
                 return
@@ -189,6 +199,8 @@ class _Run:
                     written = True
             if not written:
                 break
+        else:
+            self._shards.must_retry = True
         if assignment.unassigned:
             count, first = len(assignment.unassigned), assignment.unassigned[0]
             logger.error("accounts find no room in the source policy", count=count, first=first)
@@ -220,9 +232,13 @@ class _Run:
 
     @property
     def _is_check(self) -> bool:
-        """Whether a resync asked for a check since the last one."""
-        asked, done = self._control.check_requested_at, self._status.checked_at
-        return asked is not None and (done is None or asked > done)
+        """Whether a resync asked for a check that has not been made."""
+        return self._control.check_requested_at not in {None, self._status.checked_at}
+
+    @property
+    def _is_full_check(self) -> bool:
+        """Whether a full resync asked for every shard to be verified, and that has not been done."""
+        return self._is_check and self._control.verify_requested_at not in {None, self._status.verified_at}
 
     def _scope(self) -> Scope:
         """Return the scope to write: only a run that a resync asked for changes it, and only if everything fits."""
@@ -292,9 +308,8 @@ class _Run:
         """Compare the shards with IAM if a resync asked for it."""
         if not self._is_check:
             return
-        asked = self._control.verify_requested_at
-        is_full = asked is not None and (self._status.verified_at is None or asked > self._status.verified_at)
-        complete = self._shards.check(asked, delete_extra=is_full)
+        is_full, asked = self._is_full_check, self._control.verify_requested_at
+        complete = self._shards.check(asked)
         repairs = tuple(self._shards.repairs[:_MAX_REPAIRS])
         self._status = replace(self._status, checked_at=self._control.check_requested_at, repairs=repairs)
         if is_full:
@@ -304,15 +319,14 @@ class _Run:
                 self._status = replace(self._status, verified_at=asked)
 
     def _finish(self, *, written: bool) -> bool:
-        """Mark the rows, write the status, and report; return False if something has to be retried."""
+        """Write the status, mark the rows, and report; return False if something has to be retried."""
+        control = self._control
+        blocked = None if control.uninstalling else self._blocked()
+        self._save(replace(self._status, blocked=blocked))
         in_force, pending = self._mark_rows() if written else (0, 0)
-        control, blocked = self._control, None
         if control.uninstalling and control.uninstalled and not self._shards.records:
             self._lease.hold()
             self._publisher.table.delete_status()  # and with it the names: from now on they may be others
-        else:
-            blocked = None if control.uninstalling else self._blocked()
-            self._save(replace(self._status, blocked=blocked))
         self._report(blocked, in_force, pending)
         return not self._shards.must_retry
 
@@ -323,16 +337,17 @@ class _Run:
         changed: list[tuple[AccountId, str | None]] = []
         oldest, pending, granted = now, 0, 0
         for row in self._rows.values():
-            in_force = records.grants(row.account_id, row.access)
+            in_force = records.in_force(row.account_id, row.access)
             if row.access is Access.GRANTED and not in_force:
                 pending += 1
                 oldest = min(oldest, moment(row.enrolled_at)) if row.enrolled_at else oldest
             if in_force is (row.in_force_since is not None):
                 continue
             changed.append((row.account_id, written_moment(now) if in_force else None))
-            granted += in_force
+            came_in_force = in_force and row.access is Access.GRANTED
+            granted += came_in_force
             waited = now - moment(row.joined_at)
-            if in_force and row.trigger == Trigger.EVENT and waited < _NEW:
+            if came_in_force and row.trigger == Trigger.EVENT and waited < _NEW:
                 metrics.add_metric(Metric.ACCESS_SECONDS, MetricUnit.Seconds, waited.total_seconds())
         with self._publisher.pool(self._settings.threads) as pool:
             for start in range(0, len(changed), _CHUNK):

@@ -126,7 +126,7 @@ class Reconciler:
             if reason in REMOVED:
                 self._remove(account_id, account, row, work, refusal, removable=removable, dry_run=dry_run)
         except AccountError as error:
-            failure = self._within_grace(error, account)
+            failure = error if error is refusal else self._within_grace(error, account)
         refused = failure is not None and failure is refusal
         return _verdict(account_id, account, row, reason, access, work, failure, refused=refused)
 

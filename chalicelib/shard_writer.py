@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import count
 from typing import TYPE_CHECKING
 
 from chalicelib.errors import AccountError, Reason, RetryableError, TerminalError
 from chalicelib.settings import Settings
 from chalicelib.source_policy import (
+    MAX_SHARDS,
     AppliedShard,
     CreatePolicy,
     DetachFrom,
@@ -88,7 +88,9 @@ class ShardWriter:
         record = self.records[index]
         with self._collecting(index):
             if not record.versions and (found := self.find(index)) is not None:
-                record = self.records[index] = found
+                # IAM holds it already: the next pass assigns from what it grants, so that no account loses it.
+                self._save(index, replace(found, applying=found.applied))
+                return
             desired = desired_shard(self._settings, content, self._organization_id, record)
             denied = record.denied_principals if content.frozen and record.is_frozen else None
             begun = replace(record.begun(desired), denied_principals=denied, written_at=self._now())
@@ -166,24 +168,24 @@ class ShardWriter:
         if observed is not None and content is not None and content.frozen:
             self._save(index, replace(record, denied_principals=observed.attached))
 
-    def restore(self, opened: int | None) -> None:
-        """Make records of what IAM holds, where records were lost; `opened` is how many shards were opened, None if that was lost.
+    def restore(self, opened: int, *, search: bool) -> None:
+        """Make records of what IAM holds and no record counts; `opened` shards were counted, and `search` looks for further ones.
 
         IAM may show what it was told a moment before: each restored shard counts as unfinished, and is written again. A policy that
         isn't exactly as publish writes it is foreign: its shard is not written until it is deleted.
         """
         found: dict[int, ShardRecord] = {}
-        last = max(self.records, default=-1)
-        for index in count():
-            # Where the count was lost, a shard that never reached IAM must not hide the next ones.
-            if index > last + _MAX_GAP if opened is None else index >= max(opened, last + 1):
+        last = max([opened - 1, *self.records])
+        for index in range(MAX_SHARDS):
+            # A shard that never reached IAM must not hide the next ones.
+            if index > last + (_MAX_GAP if search else 0):
                 break
             if index not in self.records:
                 found[index] = self._restored(index)
-                last = index if found[index].versions else last
+                last = max(last, index) if found[index].versions else last
         for index, record in found.items():
-            if opened is not None or index <= last:
-                logger.error("record was lost and is restored from IAM", policy_name=record.name)
+            if index <= last:
+                logger.error("shard without a record is restored from IAM", policy_name=record.name)
                 self._save(index, record)
 
     def _restored(self, index: int) -> ShardRecord:
@@ -216,7 +218,8 @@ class ShardWriter:
         applied = AppliedShard(
             content=content,
             digest=digest(self._settings, content, self._organization_id),
-            attached=observed.attached,
+            # Where the operator attaches, its attachments are not Rolecall's to detach.
+            attached=observed.attached if self._settings.attachable_principals else frozenset(),
             version_id=observed.version_id,
         )
         return ShardRecord(name=name, applied=applied, written_at=self._now())
@@ -224,7 +227,7 @@ class ShardWriter:
     def _parse(self, observed: SourcePolicy) -> ShardContent | None:
         return parse(observed.document, self._settings, self._organization_id) if observed.document else None
 
-    def check(self, verify_requested_at: datetime | None, *, delete_extra: bool) -> bool:
+    def check(self, verify_requested_at: datetime | None) -> bool:
         """Compare the shards with IAM and repair them; return whether all could be.
 
         Shards are verified that were not for a day, or not since a full resync asked for it. Of the others the default version
@@ -238,12 +241,9 @@ class ShardWriter:
             if record.written_at is not None and self._now() - record.written_at < _CONSISTENT_AFTER:
                 continue
             with self._collecting(index):
-                if self._is_due(record, verify_requested_at) or self._has_drifted(record):
+                if record.error or self._is_due(record, verify_requested_at) or self._has_drifted(record):
                     self._verify(index, record)
-        complete = complete and not self.failed
-        if complete and delete_extra:
-            self._delete_extra()
-        return complete
+        return complete and not self.failed
 
     def _is_due(self, record: ShardRecord, verify_requested_at: datetime | None) -> bool:
         verified_at = record.verified_at
@@ -273,24 +273,24 @@ class ShardWriter:
         verified = replace(record, applied=applied, error=None, verified_at=self._now(), written_at=written_at)
         self._save(index, verified)
 
-    def _delete_extra(self) -> None:
-        """Delete the policies of further shards' names that this stage wrote and that no record counts."""
-        for index in count(len(self.records)):
-            try:
-                found = self.find(index)
-            except AccountError as error:
-                logger.error("a policy of a further shard's name is left alone", reason=error.reason, error=str(error))
-                return
-            if found is None:
-                return
-            self._policies.delete(found.name)
-            self.repairs.append({"policy_name": found.name, "action": "DeletePolicy"})
-
     def delete(self, index: int) -> bool:
-        """Delete a shard from IAM, and return whether it is gone; its record stays."""
+        """Delete a shard from IAM, and return whether it is gone; its record stays, and says that nothing is surely granted."""
+        record = self.records[index]
         with self._collecting(index):
-            self._policies.delete(self.records[index].name)
+            if record.applied is not None or self._is_ours(record.name):
+                self._save(index, record.begun(AppliedShard()))
+                self._policies.delete(record.name)
         return index not in self.failed
+
+    def _is_ours(self, name: str) -> bool:
+        """Whether a policy that was never recorded as written is not another owner's."""
+        try:
+            self._policies.owned(name)
+        except TerminalError as error:
+            if error.reason is not Reason.FOREIGN_SOURCE_POLICY:
+                raise
+            return False
+        return True
 
     @contextmanager
     def _collecting(self, index: int) -> Iterator[None]:

@@ -232,7 +232,7 @@ class Records:
         """Whether fewer shards are recorded than were ever opened, or whether it is not known how many were."""
         if self.status is None:
             return not self.control.uninstalled
-        return self.by_index.keys() != set(range(max(self.status.shards, len(self.by_index))))
+        return self.by_index.keys() != set(range(max(min(self.status.shards, MAX_SHARDS), len(self.by_index))))
 
     @property
     def scope(self) -> Scope:
@@ -268,13 +268,20 @@ class Records:
         )
 
     def may_grant(self, account_id: AccountId) -> bool:
-        """Whether IAM may grant an account of the organization; records that were lost may have granted any."""
-        if self.are_lost or account_id in self.maybe_named:
+        """Whether IAM may grant an account of the organization; a shard that was lost, or is foreign, may grant any."""
+        unknown = self.are_lost or any(record.error and not record.versions for record in self.by_index.values())
+        if unknown or account_id in self.maybe_named:
             return True
         first = self.by_index.get(0)
         return first is not None and any(
             each.content.scope is Scope.ORGANIZATION and each.content.grants(account_id) for each in first.versions
         )
+
+    def in_force(self, account_id: AccountId, access: Access | None) -> bool:
+        """Whether access counts as in force: surely granted, or, where it is to be revoked, not surely revoked."""
+        if access in {Access.EXCLUDED, Access.NONE}:
+            return self.differs(account_id, access)
+        return self.grants(account_id, access)
 
     def differs(self, account_id: AccountId, access: Access | None) -> bool:
         """Whether publish has something to do for an account of this access."""
@@ -315,7 +322,7 @@ class Records:
         unread = [record for record in self.by_index.values() if record.versions and record.denied_principals is None]
         # Where the operator attaches, it is not known what an unread shard is attached to.
         known = bool(settings.attachable_principals) or not unread
-        return bool(denied) and known and all(record.attached <= denied for record in unread)
+        return bool(denied) and known and not self.are_lost and all(record.attached <= denied for record in unread)
 
     @property
     def denied_principals(self) -> frozenset[str]:

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from chalicelib.aws import items
 from chalicelib.aws.failures import error_code
 from chalicelib.settings import Scope, Settings
-from chalicelib.source_policy import Control, Records, ShardRecord, Status
+from chalicelib.source_policy import MAX_SHARDS, Control, Records, ShardRecord, Status
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Keys that no policy can have as its name.
 _CONTROL = "#control"
 _STATUS = "#status"
-_FURTHER = re.compile("[2-9]|[1-9][0-9]+")  # the number of a shard after the first
+_FURTHER = re.compile("[2-9]|[1-9][0-9]")  # the number of a shard after the first
 _UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 _T = TypeVar("_T")
@@ -111,7 +111,9 @@ class SourcePolicyTable:
 
     def set_uninstalling(self, *, uninstalling: bool, uninstalled: bool = False) -> None:
         """Ask for everything to be uninstalled (then `uninstalled`: no role is left), or lift it."""
-        self._update(_CONTROL, {"uninstalling": uninstalling, "uninstalled": uninstalled})
+        # A backfill that lifted it meanwhile is not undone.
+        condition = "#uninstalling = :uninstalling" if uninstalled else None
+        self._update(_CONTROL, {"uninstalling": uninstalling, "uninstalled": uninstalled}, condition=condition)
 
     def request_check(self, now: datetime, *, verify: bool, scope_recorded: Scope | None) -> None:
         """Ask for the shards to be checked against IAM, or each of them verified, and say for which scope the ledger is ready."""
@@ -165,7 +167,8 @@ def _index(name: str, first: str) -> int | None:
     if name == first:
         return 0
     base, _, number = name.rpartition("-")
-    return int(number) - 1 if base == first and _FURTHER.fullmatch(number) else None
+    is_further = base == first and _FURTHER.fullmatch(number) and int(number) <= MAX_SHARDS
+    return int(number) - 1 if is_further else None
 
 
 def _parse(kind: type[_T], item: Mapping[str, Any], unreadable: dict[str, str]) -> _T | None:

@@ -49,7 +49,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Delivery:
-    """What became of a batch: the accounts (or bodies) that were finished, and the delay of each that came back."""
+    """What became of a batch: the accounts, bodies or (of publish) message ids that were finished, and the others' delays."""
 
     finished: list[str] = field(default_factory=list)
     delays: dict[str, int] = field(default_factory=dict)
@@ -213,6 +213,7 @@ class Stage:
         while self._is_visible("AccountsQueue", 5) or self._is_visible("PublishQueue", 5):
             for queue in ("AccountsQueue", "PublishQueue"):
                 self._let_seconds_pass(queue, 5)
+            self.let_lease_expire()
             self.publish()
             while self._is_visible("AccountsQueue"):
                 all_of_them.add(self.deliver_accounts())
@@ -234,7 +235,7 @@ class Stage:
                 "messageId": message["MessageId"],
                 "receiptHandle": message["ReceiptHandle"],
                 "body": message["Body"],
-                "attributes": message["Attributes"],
+                "attributes": {**message["Attributes"], "SentTimestamp": self._sent(message)},
                 "messageAttributes": {},
                 "eventSource": "aws:sqs",
                 "eventSourceARN": self._values[f"{queue}.Arn"],
@@ -243,6 +244,10 @@ class Stage:
             for message in received
         ]
 
+    def _sent(self, message: Mapping[str, Any]) -> str:
+        """Return when a message was sent, by the functions' clock."""
+        return str(int(message["Attributes"]["SentTimestamp"]) + round(self._organization.clock.waited * 1000))
+
     def settle(
         self, records: Sequence[Mapping[str, Any]], answer: Mapping[str, Any], queue: str = "AccountsQueue"
     ) -> Delivery:
@@ -250,7 +255,7 @@ class Stage:
         failed = {each["itemIdentifier"] for each in answer["batchItemFailures"]}
         delivery = Delivery()
         for record in records:
-            about = _about(record["body"])
+            about = _about(record["body"]) if queue == "AccountsQueue" else record["messageId"]
             if record["messageId"] in failed:
                 delivery.delays[about] = self._delay(queue, record["messageId"])
             else:
@@ -263,14 +268,22 @@ class Stage:
         self._messages(queue).clear()
 
     def let_delays_pass(self) -> None:
+        self.let_lease_expire()
         for queue in ("AccountsQueue", "PublishQueue"):
             self._let_seconds_pass(queue, 100_000)
+
+    def let_lease_expire(self) -> None:
+        """Let a lease that a run kept, since the outcome of a call is unknown, expire."""
+        left = float(self.item("#status").get("run_until", 0)) - self._organization.clock()
+        if left > 0:
+            self._organization.clock.pause(left + 1)
 
     def _let_seconds_pass(self, queue: str, seconds: float) -> None:
         """Make the messages visible that are hidden for at most so many seconds."""
         for message in self._messages(queue):
             if message.visible_at <= (time.time() + seconds) * 1000:
                 message.visible_at = 0
+                self._in_moto(queue).pending_messages.discard(message)
 
     def _is_visible(self, queue: str, seconds: float = 0.0) -> bool:
         """Whether a message can be received in so many seconds; a hidden one of a FIFO queue's group keeps the others back."""
@@ -295,9 +308,11 @@ class Stage:
         return [message.body for message in self._messages(queue)]
 
     def _messages(self, queue: str) -> list[Any]:
-        name = self._values[queue].rpartition("/")[2]
-        messages: list[Any] = get_backend("sqs")[MANAGEMENT][REGION].queues[name]._messages
+        messages: list[Any] = self._in_moto(queue)._messages
         return messages
+
+    def _in_moto(self, queue: str) -> Any:
+        return get_backend("sqs")[MANAGEMENT][REGION].queues[self._values[queue].rpartition("/")[2]]
 
     def _delay(self, queue: str, message_id: str) -> int:
         (message,) = (each for each in self._messages(queue) if each.id == message_id)

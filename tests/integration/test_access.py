@@ -182,7 +182,7 @@ def test_an_action_that_nobody_knows_is_an_error_and_no_call(organization: Organ
     with pytest.raises(AssertionError):
         MemberRoles(iam, "Role").carry_out(unknown, "arn")
     with pytest.raises(AssertionError):
-        IamPolicies(settings, Sessions(settings, session.client("sts")), iam).carry_out("Name", unknown)
+        IamPolicies(settings, Sessions(settings, session.client("sts")), iam, lambda: None).carry_out("Name", unknown)
 
     assert boundary.calls == []
 

@@ -28,11 +28,14 @@ def is_wide(organization: Organization) -> bool:
 
 
 def crowded(stage: Stage, count: int, *, access: str = "granted") -> list[str]:
-    """Have the ledger hold so many accounts more."""
+    """Have the ledger hold so many accounts more; those that are granted are in force."""
     crowd = [f"9{number:011}" for number in range(count)]
+    row = {"access": access, "outcome": "enrolled", "updated_at": ""}
+    if access == "granted":
+        row["in_force_since"] = "2026-01-01T00:00:00.000000+00:00"
     with stage.ledger.batch_writer() as batch:
         for account_id in crowd:
-            batch.put_item(Item={"account_id": account_id, "access": access, "outcome": "enrolled", "updated_at": ""})
+            batch.put_item(Item={"account_id": account_id, **row})
     return crowd
 
 
@@ -180,7 +183,7 @@ def test_a_scope_with_too_many_exclusions_is_refused_and_may_be_set_back(organiz
     assert whole.item("#status")["scope"]["reason"] == "quota"
     assert organization.named() == {MANAGEMENT}
 
-    resynced(Stage(organization), accounts="new")
+    Stage(organization).run_publish()
     assert "scope" not in whole.item("#status")
 
 
@@ -243,12 +246,14 @@ def test_a_revocation_and_a_freeze_wait_for_no_change_of_scope(organization: Org
 
     single.run("retire", {"accounts": [goes]})
     single.deliver_accounts()
+    single.let_lease_expire()
     answer = single.run("freeze", {"frozen": True}, seconds=7)
 
     assert answer["in_force"] is True
     assert is_frozen(organization)
     boundary.mend()
     single.let_delays_pass()
+    single.run("resync", {"accounts": "new"})
     single.work()
     assert goes not in organization.named()
     assert stays in organization.named() | organization.named(SECOND)

@@ -4,6 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.integration.boundary import Boundary
 from tests.integration.organization import MANAGEMENT, Organization
@@ -28,7 +29,7 @@ def test_values_of_other_types_are_not_known_and_the_row_is_written_anew(
         "attempts": "many",
         "access": Decimal(1),
         "in_force_since": {"a"},
-        "revision": "many",
+        "revision": Decimal("-1.5"),  # moto compares no text with a number, which DynamoDB does
     }
     timed: dict[str, Any] = {} if updated_at is None else {"updated_at": updated_at}
     stage.ledger.put_item(Item={"account_id": account_id, **edited, **timed})
@@ -68,3 +69,28 @@ def test_uninstalling_looks_into_no_account_that_organizations_does_not_confirm(
 
     assert (last["counts"], last["accounts"]) == ({"left": 0, "shards_left": 0}, [])
     assert {call.about for call in calls if call.operation == "sts:AssumeRole"} == {account_id}
+
+
+def test_a_row_whose_revision_was_edited_is_retired(organization: Organization) -> None:
+    stage = Stage(organization)
+    (account_id,) = backfilled(organization, stage, 1)
+    stage.ledger.update_item(
+        Key={"account_id": account_id},
+        UpdateExpression="SET revision = :text",
+        ExpressionAttributeValues={":text": "many"},
+    )
+
+    stage.run("retire", {"accounts": [account_id]})
+
+    assert "retirement_requested_at" in stage.row(account_id)
+
+
+def test_a_mark_that_dynamodb_refuses_is_an_error(organization: Organization, boundary: Boundary) -> None:
+    stage = Stage(organization)
+    (account_id,) = backfilled(organization, stage, 1)
+    boundary.fail("dynamodb:UpdateItem", "InternalServerError", status=500)
+
+    with pytest.raises(ClientError, match="InternalServerError"):
+        stage.run("retire", {"accounts": [account_id]})
+
+    assert stage.waiting() == []

@@ -253,7 +253,7 @@ def test_a_source_policy_that_the_operator_attaches_is_frozen_too(
     answer = stage.run("freeze", {"frozen": True}, seconds=7)
 
     assert denials(organization) == [FROZEN]
-    assert (answer["in_force"], "attached to no principal that is known" in answer["why"]) == (False, True)
+    assert (answer["in_force"], "attached to no principal" in answer["why"]) == (False, True)
 
     iam = organization.iam(MANAGEMENT)
     iam.attach_role_policy(RoleName="Reader", PolicyArn=f"arn:aws:iam::{MANAGEMENT}:policy/{SOURCE_POLICY}")
@@ -290,26 +290,6 @@ def test_a_freeze_is_in_force_once_iam_was_read(organization: Organization, boun
     boundary.mend()
     assert denials(organization) == [FROZEN]
     assert stage.run("freeze", {"frozen": True}) == IN_FORCE
-
-
-def test_a_freeze_is_not_in_force_while_a_principal_may_be_attached_to_an_unfrozen_shard(
-    organization: Organization, boundary: Boundary
-) -> None:
-    organization.make_role(f"arn:aws:iam::{MANAGEMENT}:role/Another")
-    stage = Stage(organization)
-    stage.enroll(organization.member())
-    both = Stage(organization, SourcePrincipalArns=f"{READER},arn:aws:iam::{MANAGEMENT}:role/Another")
-    boundary.fail("iam:AttachRolePolicy", "Throttling", account_id=MANAGEMENT)
-    both.run("resync", {"accounts": "new"})
-    both.publish()
-
-    answer = both.run("freeze", {"frozen": True}, seconds=7)
-
-    assert answer["in_force"] is False
-    assert denials(organization) == [FROZEN]
-    boundary.mend()
-    both.work()
-    assert both.run("freeze", {"frozen": True}) == IN_FORCE
 
 
 def test_a_freeze_waits_for_a_run_that_holds_the_lease(organization: Organization) -> None:

@@ -119,8 +119,13 @@ def _prune_versions(organization: Organization, account_id: str = MANAGEMENT, **
     """Write the source policy where it has five versions, and where a policy of its name appeared meanwhile."""
     stage = Stage(organization, **parameters)
     stage.enroll(organization.member("One"))
-    organization.write_by_hand(4, account_id=account_id)
+    policy = organization.policy(account_id=account_id)
+    assert policy is not None
+    organization.write_by_hand(5 - len(policy.versions), account_id=account_id)
+    # A run that takes longer renews its lease, and looks whether a freeze was asked for.
+    organization.boundary.edit("iam:CreatePolicyVersion", lambda _: organization.clock.pause(5))
     stage.enroll(organization.member("Two"))
+    organization.boundary.mend()
     stage.edit(SOURCE_POLICY, applying=stage.item(SOURCE_POLICY)["applied"], applied=None)
     stage.run_publish()
     yield stage
@@ -295,7 +300,7 @@ def test_each_function_opens_sessions_for_its_own_work_alone(tour: Tour) -> None
     assert opened == {
         "enroll": {"write member role"},
         "publish": {"read source policy", "write source policy"},
-        **dict.fromkeys(("backfill", "rerun", "resync", "retire"), {"read member role"}),
+        **{name: {"read member role"} for name in sorted(_SWEEPS)},
     }
 
 

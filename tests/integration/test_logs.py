@@ -151,14 +151,13 @@ def test_a_run_of_publish_is_measured_and_logged(
         "Frozen": [0.0],
     }
     (line,) = _lines(log, "publish")[written:]
-    keys = ("level", "shards", "versions_written", "came_in_force", "pending", "failed", "frozen", "blocked", "retry")
+    keys = ("level", "shards", "versions_written", "in_force", "pending", "frozen", "blocked", "retry")
     assert {key: line.get(key) for key in keys} == {
         "level": "INFO",
         "shards": 1,
         "versions_written": 1,
-        "came_in_force": 2,
+        "in_force": 2,
         "pending": 0,
-        "failed": [],
         "frozen": False,
         "blocked": None,
         "retry": False,
@@ -185,8 +184,8 @@ def test_a_blocked_run_is_logged_as_a_warning_and_measured(
 
     assert _measured(capsys)["PublishingBlocked"] == [1.0]
     (line,) = [line for line in _lines(log, "publish") if line["level"] == "WARNING"]
-    assert line["blocked"]["reason"] == "no_source_principal"
-    assert "Reader does not exist" in line["blocked"]["error"]
+    assert line["blocked"] == "no_source_principal"
+    assert "Reader does not exist" in line["error"]
 
 
 def test_an_event_is_counted_and_sent_on_and_one_that_names_nobody_is_counted_too(

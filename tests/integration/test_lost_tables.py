@@ -29,7 +29,9 @@ def _is_restored(organization: Organization, frozen: bool | None, lose: Callable
 
     lose(stage)
     stage.run_publish()
-    assert organization.policy() == before
+    policy = organization.policy()
+    assert policy is not None
+    assert (policy.document, policy.attached) == (before.document, before.attached)
 
     resynced(stage)
     policy = organization.policy()
@@ -202,3 +204,40 @@ def test_a_record_that_was_restored_from_a_backup_is_corrected_by_a_resync(organ
 
     assert organization.named() == {MANAGEMENT, stays, late}
     assert stage.granted(SOURCE_POLICY) == {MANAGEMENT, stays, late}
+
+
+@pytest.mark.parametrize("further", [None, "ServiceFailure", "AccessDenied"])
+def test_a_record_is_restored_once_iam_can_be_read_again(
+    organization: Organization, boundary: Boundary, further: str | None
+) -> None:
+    """No account loses what the shard grants, even if a further shard can't be written in that run."""
+    stage = Stage(organization)
+    (account_id,) = backfilled(organization, stage, 1)
+    before = organization.policy()
+    stage.lose(SOURCE_POLICY)
+    boundary.fail("iam:GetPolicy")
+
+    stage.run_publish()
+    assert stage.item(SOURCE_POLICY) == {}
+    assert organization.policy() == before
+
+    boundary.mend()
+    stage.let_lease_expire()
+    if further is not None:
+        boundary.fail("iam:CreatePolicy", further)
+    stage.run_publish()
+    assert stage.granted(SOURCE_POLICY) == {MANAGEMENT, account_id}
+    assert organization.named() == {MANAGEMENT, account_id}
+    assert stage.verdict(account_id) == ("enrolled", None)
+
+
+def test_a_record_of_a_shard_that_was_never_written_takes_what_iam_holds(organization: Organization) -> None:
+    stage = Stage(organization)
+    (account_id,) = backfilled(organization, stage, 1)
+    stage.ledger.delete_item(Key={"account_id": account_id})
+    stage.edit(SOURCE_POLICY, applied=None)
+
+    stage.run_publish()
+
+    assert organization.named() == stage.granted(SOURCE_POLICY) == {MANAGEMENT, account_id}
+    assert "applying" not in stage.item(SOURCE_POLICY)

@@ -436,3 +436,25 @@ def test_a_backfill_while_everything_is_uninstalled_has_all_of_it_back(organizat
 
     assert organization.named() == {MANAGEMENT, *accounts}
     assert set(stage.verdicts().values()) == {("enrolled", None)}
+
+
+@pytest.mark.parametrize("code", [None, "AccessDenied"])
+def test_a_shard_whose_creation_was_never_recorded_is_deleted_too(
+    organization: Organization, boundary: Boundary, code: str | None
+) -> None:
+    account_id = organization.member()
+    stage = Stage(organization)
+    stage.enroll(account_id)
+    stage.edit(SOURCE_POLICY, applying=stage.item(SOURCE_POLICY)["applied"], applied=None)
+    if code is not None:
+        boundary.fail("iam:GetPolicy", code)
+
+    stage.run("retire", UNINSTALL)
+    stage.work()
+
+    assert (organization.policy() is None) == (code is None)
+    if code is not None:
+        assert stage.item(SOURCE_POLICY)["error"]["reason"] == "access_denied"
+        boundary.mend()
+    uninstalled(stage)
+    assert ours(organization, account_id) == []

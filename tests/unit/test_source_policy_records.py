@@ -322,9 +322,10 @@ def test_what_keeps_a_freeze_from_being_in_force_is_named() -> None:
         assert f"{NAME}: the source policy is full" in why
 
 
-def test_a_freeze_before_the_first_run_is_not_in_force() -> None:
-    why = why_not_in_force(records(status=None), settings(), frozen=True)
-
-    assert why is not None
-    assert "the mark is stored" in why
-    assert why_not_in_force(records(status=None), settings(), frozen=False) is None
+def test_a_freeze_is_not_reported_while_records_are_lost() -> None:
+    for frozen in (True, False):
+        for lost in (records(status=None), replace(records(FROZEN), status=replace(STATUS, shards=2))):
+            why = why_not_in_force(lost, settings(), frozen=frozen)
+            assert why is not None
+            assert why.startswith("the records of the source policy are incomplete")
+            assert not lost.freeze_in_force(settings())

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 
 from tests.integration.boundary import Boundary, Call
 from tests.integration.organization import SOURCE_POLICY, Organization
@@ -21,13 +22,32 @@ def _iam_writes(calls: list[Call]) -> list[str]:
     return [call.operation for call in calls if call.is_write and call.operation.startswith("iam:")]
 
 
-def test_a_run_gives_its_lease_back_whatever_happens(organization: Organization, boundary: Boundary) -> None:
+@pytest.mark.parametrize("error", [None, "AccessDenied"])
+def test_a_run_gives_its_lease_back(organization: Organization, boundary: Boundary, error: str | None) -> None:
     stage, _ = _waiting(organization)
-    boundary.break_off("iam:CreatePolicy", KeyError("surprise"))
+    if error is not None:
+        boundary.fail("iam:CreatePolicy", error)
 
     stage.publish()
 
     assert {"run_owner", "run_until"}.isdisjoint(stage.item("#status"))
+
+
+@pytest.mark.parametrize("error", [KeyError("surprise"), ReadTimeoutError(endpoint_url="https://iam.amazonaws.com")])
+def test_a_run_keeps_its_lease_where_the_outcome_of_a_call_is_unknown(
+    organization: Organization, boundary: Boundary, error: Exception
+) -> None:
+    """The call may take effect after the run ended, and must not overwrite what the next run writes."""
+    stage, account_id = _waiting(organization)
+    boundary.break_off("iam:CreatePolicy", error)
+
+    stage.publish()
+
+    status = stage.item("#status")
+    assert float(status["run_until"]) > organization.clock()
+    boundary.mend()
+    stage.work()
+    assert stage.verdict(account_id) == ("enrolled", None)
 
 
 def test_an_owner_whose_answer_was_lost_has_the_lease(organization: Organization) -> None:
