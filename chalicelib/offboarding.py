@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _RESERVE_SECONDS = 5.0  # of the freeze function's time, kept for its answer
 _PAUSE_SECONDS = 1.0
-_INVOKE_SECONDS = 25.0  # that an invocation of publish takes at most (`aws.sessions.invoke_config`)
+_INVOKE_SECONDS = 12.0  # that an invocation of publish takes at most (`aws.sessions.invoke_config`)
 
 
 class Offboarding:

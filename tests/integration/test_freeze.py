@@ -71,7 +71,7 @@ def test_freeze_answers_where_publish_cannot_be_invoked(
     stage.enroll(organization.member())
     boundary.break_off("lambda:Invoke", error)
 
-    answer = stage.run("freeze", {"frozen": True}, seconds=40)
+    answer = stage.run("freeze", {"frozen": True}, seconds=20)
 
     assert (answer["frozen"], answer["in_force"]) == (True, False)
     assert "invoking rolecall-test-publish" in answer["why"]
@@ -80,7 +80,7 @@ def test_freeze_answers_where_publish_cannot_be_invoked(
     stage.publish()
 
     assert denials(organization) == [FROZEN]
-    assert stage.run("freeze", {"frozen": True}, seconds=40) == IN_FORCE
+    assert stage.run("freeze", {"frozen": True}, seconds=20) == IN_FORCE
 
 
 def test_freeze_invokes_publish_again_after_a_failure(organization: Organization, boundary: Boundary) -> None:
