@@ -23,7 +23,7 @@ from tests.simulation.cloud import SOURCE, Cloud, Seen, reader
 from tests.simulation.crowd import crowd
 from tests.simulation.invariants import LOSSES, check_quiet, check_room, check_settled, check_uninstalled
 from tests.simulation.members import MANAGEMENT
-from tests.simulation.one_fault import KilledError, comes_after, fault_of
+from tests.simulation.one_fault import LATE, KilledError, comes_after, fault_of, is_read
 from tests.simulation.queues import Queue, Queued
 from tests.simulation.stages import TIMEOUT, TIMEOUTS, Context, environ, settings_of
 
@@ -44,7 +44,7 @@ WAYS = (
 READ_TIMEOUT = 10.0  # seconds that freeze waits for a run of publish (`invoke_config`)
 STEPS = 300_000  # several times what any seed takes
 SKEW = 5.0  # seconds that a function's clock may be wrong by
-LATE = 15.0  # seconds that a killed function's last call may take to land
+LATE_SECONDS = 15.0  # seconds that a killed function's last call may take to land
 RESYNC = 3600.0  # seconds between two resyncs, after which IAM shows what was written
 THROTTLED = 700.0  # seconds after which Lambda may still start a batch that it received
 TRIES = 3  # of Lambda, where an asynchronous invocation fails
@@ -169,6 +169,11 @@ class Life:
         if fault is None:
             return self._answer(call, running)
         self.faults[fault] += 1
+        if fault == LATE:
+            # The call began at most a while ago, and a run of publish keeps its lease until it has ended.
+            lands_at = self.cloud.now + self.random.uniform(0, running.called_at + LATE_SECONDS - self.cloud.now)
+            self._late.append((lands_at, lambda: self._answer(call, running), running.name))
+            raise fault_of("timeout")
         if fault == "repeated":
             self._answer(call, running)
             return self._answer(call, running)
@@ -218,10 +223,17 @@ class Life:
         if self.random.random() >= self._failing:
             return None
         kinds = {"iam": _IN_IAM, "sts": _IN_STS}.get(call.service, _ANYWHERE)
+        if self._current_function == "publish" and call.service in {"iam", "dynamodb"} and not is_read(call):
+            kinds = (*kinds, LATE, LATE)
         if call.service == "iam" and call.name.startswith(("Put", "Attach", "Tag", "Update")):
             # Else it would be met too rarely: there are few such writes, and many kinds.
             kinds = (*kinds, *["not there yet"] * len(kinds))
         return self.random.choice(kinds)
+
+    @property
+    def _current_function(self) -> str:
+        running = self._current()
+        return running.function if running else ""
 
     def _current(self) -> Running | None:
         this = getcurrent()
@@ -334,7 +346,8 @@ class Life:
         for late in [each for each in self._late if each[0] <= now]:
             self._late.remove(late)
             self._land(late[1])
-            self.cloud.witness.publishing.pop(late[2], None)
+            if not any(running.name == late[2] for running in self._running):
+                self.cloud.witness.publishing.pop(late[2], None)
         for due in [each for each in self._due if each.when <= now]:
             self._due.remove(due)
             self._begin(due)
@@ -431,7 +444,7 @@ class Life:
         running.greenlet.switch()
         if running.greenlet.dead and running in self._running:
             self._running.remove(running)
-            self.cloud.witness.publishing.pop(running.name, None)
+            self._ends_publishing(running.name)
 
     def _kill(self, running: Running) -> None:
         """Stop a function where it stands: its last call is lost, done, or lands late; its frames end without any effect."""
@@ -447,13 +460,16 @@ class Life:
         elif pending is not None and fate == "late":
             # Time may have leapt over the moment at which it was stopped.
             stopped_at = min(self.cloud.now, running.deadline)
-            lands_at = stopped_at + self.random.uniform(0, LATE)
+            lands_at = stopped_at + self.random.uniform(0, LATE_SECONDS)
             if running.function == "publish":
-                lands_at = min(lands_at, running.called_at + LATE)
+                lands_at = min(lands_at, running.called_at + LATE_SECONDS)
             self._late.append((lands_at, pending, running.name))
-        if not any(name == running.name for _, _, name in self._late):
-            self.cloud.witness.publishing.pop(running.name, None)
+        self._ends_publishing(running.name)
         self._again(running)
+
+    def _ends_publishing(self, name: str) -> None:
+        if not any(name == late for _, _, late in self._late):
+            self.cloud.witness.publishing.pop(name, None)
 
     def _land(self, effect: Callable[[], Any]) -> None:
         try:

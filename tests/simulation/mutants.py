@@ -30,7 +30,7 @@ from chalicelib.source_policy import Assignment, AttachTo, Problem, Records, Sha
 from tests.simulation.boundary import simulated
 from tests.simulation.every_call import interrupted
 from tests.simulation.life import first_broken
-from tests.simulation.one_fault import KILLS, OVERLAP
+from tests.simulation.one_fault import KILLS, LATE, OVERLAP
 
 
 @contextmanager
@@ -238,6 +238,13 @@ class NoRunLease(RunLease):
         """Let every write begin."""
 
 
+class GivesLeaseBack(RunLease):
+    """Gives the lease back after a call that may still take effect."""
+
+    def keep(self) -> None:
+        """Keep nothing."""
+
+
 class MissingRowRevokes(_Run):
     """Revokes an account that has no row."""
 
@@ -425,11 +432,12 @@ class Mutant:
 MUTANTS: Mapping[str, Mutant] = {
     "trust is not repaired": Mutant(LeavesTrustAlone, "is the desired one", first=14),
     "role without policies": Mutant(AttachesNothing, "is the desired one"),
-    "foreign role is taken": Mutant(TakesForeignRoles, "nothing that is not ours is changed", first=3),
+    "foreign role is taken": Mutant(TakesForeignRoles, "nothing that is not ours is changed", first=1),
     "unconditional row": Mutant(WritesUnconditionally, "a row is written only over"),
     "no applying": Mutant(NoApplying, "a role is deleted only while", "retired after a kill after IAM"),
     "applying overwrites applied": Mutant(ApplyingOverwrites, "killed", "source principal changed"),
     "no run lease": Mutant(NoRunLease, "only the run that holds the lease", "shard overflow", faults=(OVERLAP,)),
+    "lease not kept": Mutant(GivesLeaseBack, "only the run that holds the lease", "shard overflow", faults=(LATE,)),
     "message before row": Mutant(MessageBeforeRow, "whose row was written while", "publish while enroll writes"),
     "message only where they differ": Mutant(
         MessageWhereTheyDiffer, "is granted though", "active again while publish writes"
@@ -449,7 +457,7 @@ MUTANTS: Mapping[str, Mutant] = {
     "shard over its quota": Mutant(PlacesTooMany, "no document is over the quota", "shard overflow"),
     "five versions and no room": Mutant(NeverPrunes, "IAM says of", first=2),
     "versions of others stay": Mutant(LeavesStrays, "versions of others go", "version by others"),
-    "failure without a reason": Mutant(WritesNoReason, "every failure has a reason", first=8),
+    "failure without a reason": Mutant(WritesNoReason, "every failure has a reason", first=6),
     "failure without a row": Mutant(HidesFailures, "the ledger has a row for every account"),
     "id that nobody confirmed": Mutant(
         ConfirmsEveryId, "no account is entered that Organizations never confirmed", first=1

@@ -33,11 +33,24 @@ WORK = 2000  # batches, after which the queues should be empty
 CALL_SECONDS = 0.2
 WRITE_SECONDS = 14.0  # that a call of publish may take until it has its effect (`publish_config`)
 READ_SECONDS = 25.0  # that one without an effect may take, to outlast the lease
+WAIT_SECONDS = 7.0  # after which publish gives a call up whose answer doesn't come
 OVERLAP = "overlap"
+LATE = "late"  # a write of publish that it gives up, and that takes effect only then
 _READS = ("Get", "List", "Describe", "BatchGet", "Scan", "AssumeRole")
 
 KILLS = ("killed before", "killed after")
-ERRORS = ("throttled", "5xx", "reset", "timeout after", "5xx after", "repeated", "expired", "denied", "concurrent")
+ERRORS = (
+    "throttled",
+    "5xx",
+    "reset",
+    "timeout after",
+    "5xx after",
+    "repeated",
+    "expired",
+    "denied",
+    "concurrent",
+    LATE,
+)
 """What a call may meet: it ends the function, or an error that has outlasted botocore's own tries."""
 
 
@@ -63,6 +76,11 @@ def fault_of(kind: str) -> Exception:
         case "quota":
             return refusal("LimitExceeded", "Cannot exceed quota", 409)
     raise NotImplementedError(kind)
+
+
+def is_read(call: Call) -> bool:
+    """Whether a call changes nothing."""
+    return call.name.startswith(_READS)
 
 
 def comes_after(kind: str) -> bool:
@@ -97,6 +115,7 @@ class Stage:
     distinct: set[tuple[int, str]] = field(default_factory=set)  # kills that leave different worlds
     _stack: list[Invocation] = field(default_factory=list)
     _invocations: int = 0
+    _late: list[tuple[float, Call, Seen]] = field(default_factory=list)
 
     # What the application reaches.
 
@@ -107,6 +126,7 @@ class Stage:
         self.cloud.pass_time(self.cloud.now + seconds)
 
     def call(self, call: Call) -> dict[str, Any]:
+        self._land()
         invocation = self._stack[-1]
         if invocation.dead:
             raise KilledError
@@ -116,7 +136,7 @@ class Stage:
         # A kill before a call, or after a read, leaves the world that a kill after the last write leaves.
         if not invocation.calls:
             self.distinct.add((self.calls, "killed before"))
-        if not call.name.startswith(_READS):
+        if not is_read(call):
             self.distinct.add((self.calls, "killed after"))
         invocation.calls += 1
         if self.between is not None and self.between[0](call):
@@ -125,13 +145,23 @@ class Stage:
         kind = self.fault[1] if self.fault is not None and self.fault[0] == self.calls else None
         if kind is None and self.kills(call):
             kind, self.kills = "killed after", lambda _: False
-        if kind is None or (kind == OVERLAP and invocation.seen.function != "publish"):
+        if kind == LATE and is_read(call):
+            kind = None
+        if kind is None or (kind in {OVERLAP, LATE} and invocation.seen.function != "publish"):
             return self._answer(call)
         self.met = True
         self.story.append(f"     {kind}")
+        return self._disturbed(call, kind, invocation)
+
+    def _disturbed(self, call: Call, kind: str, invocation: Invocation) -> dict[str, Any]:
+        """Have a call meet a fault, and return its answer, if it has one."""
         if kind == OVERLAP:
             self._overlap(call)
             return self._answer(call)
+        if kind == LATE:
+            self._late.append((self.cloud.now + WRITE_SECONDS, call, invocation.seen))
+            self.pause(WAIT_SECONDS)
+            raise fault_of("timeout")
         if kind == "repeated":
             self._answer(call)
             return self._answer(call)
@@ -141,6 +171,14 @@ class Stage:
             invocation.dead = True
             raise KilledError
         raise fault_of(kind)
+
+    def _land(self) -> None:
+        """Let late calls take effect whose time has come."""
+        while self._late and self._late[0][0] <= self.cloud.now:
+            _, call, seen = self._late.pop(0)
+            self.story.append(f"     {call} of {seen.name} takes effect")
+            with suppress(ClientError):
+                self.cloud.answer(call, seen)
 
     def _answer(self, call: Call) -> dict[str, Any]:
         if call.service == "lambda":
@@ -157,7 +195,7 @@ class Stage:
 
     def _overlap(self, call: Call) -> None:
         """Let a call take long, and a second run of publish come meanwhile: by a queue whose messages became visible."""
-        self.pause(READ_SECONDS if call.name.startswith(_READS) else WRITE_SECONDS)
+        self.pause(READ_SECONDS if is_read(call) else WRITE_SECONDS)
         self.fault = None
         with suppress(KilledError):
             self.invoke("publish", [])
@@ -220,6 +258,7 @@ class Stage:
             elif queues.messages:
                 self.cloud.pass_time(queues.next_at())
             else:
+                self._land()
                 return
         message = "the queues are never empty"
         raise AssertionError(message)

@@ -5,7 +5,7 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 
 from tests.simulation.every_call import interrupted
-from tests.simulation.one_fault import KILLS, OVERLAP
+from tests.simulation.one_fault import KILLS, LATE, OVERLAP
 from tests.simulation.scenarios import SCENARIOS
 
 
@@ -19,9 +19,12 @@ def test_a_kill_at_any_call_changes_nothing_in_the_end(process: ProcessPoolExecu
         pytest.fail("\n\n".join(report.divergences[:3]), pytrace=False)
 
 
+@pytest.mark.parametrize("fault", [OVERLAP, LATE])
 @pytest.mark.parametrize("scenario", ["shard overflow", "freeze", "source principal changed"])
-def test_a_second_run_of_publish_at_any_call_changes_nothing(process: ProcessPoolExecutor, scenario: str) -> None:
-    report = process.submit(interrupted, scenario, [OVERLAP]).result()
+def test_a_run_of_publish_that_overlaps_another_changes_nothing(
+    process: ProcessPoolExecutor, scenario: str, fault: str
+) -> None:
+    report = process.submit(interrupted, scenario, [fault]).result()
 
     assert report.runs == report.calls > 0
     if report.divergences:
