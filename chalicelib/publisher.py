@@ -14,7 +14,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from chalicelib.accounts import Access, moment, written_moment
 from chalicelib.arns import AccountId
-from chalicelib.errors import Reason, RetryableError, TerminalError
+from chalicelib.errors import AccountError, Reason, RetryableError, TerminalError
 from chalicelib.requests import Trigger
 from chalicelib.run_lease import RunEndedError, RunLease
 from chalicelib.settings import Scope, Settings
@@ -299,7 +299,8 @@ class _Run:
             )
         try:
             self._shards.find(index)
-        except TerminalError as error:
+        except AccountError as error:
+            self._shards.must_retry |= isinstance(error, RetryableError)
             return Problem(error.reason, str(error))
         return None
 
@@ -368,7 +369,8 @@ class _Run:
         usable = (record for index, record in records.items() if not (record.error or index in self._shards.failed))
         if any(len(record.content.accounts) < limit for record in usable):
             return None
-        return self._why_not_opened(len(records))
+        # After a transient error the next run finds out.
+        return self._status.blocked if self._shards.must_retry else self._why_not_opened(len(records))
 
     def _report(self, blocked: Problem | None, in_force: int, pending: int) -> None:
         """Write the run's one log line, and its metrics."""
