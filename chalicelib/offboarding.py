@@ -11,7 +11,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from chalicelib.accounts import OUT_OF_REACH, REMOVED, Access, LedgerRow, written_moment
 from chalicelib.arns import AccountId
-from chalicelib.errors import RequestError
+from chalicelib.errors import AccountError, RequestError
 from chalicelib.requests import Message, Request, Selection, Trigger
 from chalicelib.settings import Settings
 from chalicelib.source_policy import Records
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _RESERVE_SECONDS = 5.0  # of the freeze function's time, kept for its answer
 _PAUSE_SECONDS = 1.0
+_INVOKE_SECONDS = 12.0  # that an invocation of publish takes at most (`aws.sessions.invoke_config`)
 
 
 class Offboarding:
@@ -152,19 +153,33 @@ class Freeze:
     def __call__(self, *, frozen: bool, deadline: float) -> dict[str, Any]:
         """Deny the source principals every new session, or lift that; return whether it is in force, and if not, why.
 
-        The mark is stored whatever happens, and every later run of publish applies it.
+        The mark is stored whatever happens, and every later run of publish applies it: also where publish can't be invoked, since a
+        message asks for a run.
         """
         self._table.set_frozen(frozen=frozen)
         self._queue.send()
         logger.warning("freeze", frozen=frozen)
+        not_invoked = self._invoke()
         while True:
-            self._function.invoke()
             records = self._table.load()
             why = why_not_in_force(records, self._settings, frozen=frozen)
+            left = deadline - _RESERVE_SECONDS - _PAUSE_SECONDS - self._clock()
             is_final = why is None or not (records.shards or records.are_lost)
-            if is_final or self._clock() > deadline - _RESERVE_SECONDS - _PAUSE_SECONDS:
+            if is_final or left < 0:
+                why = "; ".join([why, not_invoked]) if why and not_invoked else why
                 return {"frozen": frozen, "in_force": why is None, "why": why}
             self._pause(_PAUSE_SECONDS)
+            if left > _INVOKE_SECONDS:
+                not_invoked = self._invoke()
+
+    def _invoke(self) -> str | None:
+        """Run publish, and return why it could not be invoked, or None."""
+        try:
+            self._function.invoke()
+        except AccountError as error:
+            logger.warning("publish could not be invoked", reason=error.reason, error=str(error))
+            return str(error)
+        return None
 
 
 def why_not_in_force(records: Records, settings: Settings, *, frozen: bool) -> str | None:

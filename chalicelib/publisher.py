@@ -278,11 +278,12 @@ class _Run:
         if scope is Scope.ACCOUNTS and contents and contents[0].scope is Scope.ORGANIZATION:
             # An account whose access is not known keeps it, if the organization's statement granted it.
             rows[Access.GRANTED] |= unknown - contents[0].excluded
-        # A shard that was never written is tried again before another one is opened in its place.
+        # A shard that was never written, or that a transient error kept from being written, is tried again before another one is
+        # opened in its place.
         full = [
             index
             for index, record in records.items()
-            if index in self._shards.failed or (record.error is not None and record.versions)
+            if record.error is not None and (record.versions or index in self._shards.failed)
         ]
         return assign(contents, rows, self._settings, scope=scope, max_shards=max_shards, full=full)
 
@@ -366,8 +367,7 @@ class _Run:
             return self._why_not_opened(len(records))
         if records[0].content.scope is Scope.ORGANIZATION:
             return records[0].error
-        usable = (record for index, record in records.items() if not (record.error or index in self._shards.failed))
-        if any(len(record.content.accounts) < limit for record in usable):
+        if any(len(record.content.accounts) < limit for record in records.values() if record.error is None):
             return None
         # After a transient error the next run finds out.
         return self._status.blocked if self._shards.must_retry else self._why_not_opened(len(records))

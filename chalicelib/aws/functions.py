@@ -3,6 +3,8 @@
 import json
 from typing import TYPE_CHECKING
 
+from chalicelib.aws.failures import translated
+
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
 
@@ -16,7 +18,11 @@ class PublishFunction:
         self._name = name
 
     def invoke(self) -> None:
-        """Run publish and wait for its end, whether it could publish or found another run at work."""
-        self._client.invoke(
-            FunctionName=self._name, InvocationType="RequestResponse", Payload=json.dumps({"Records": []})
-        )
+        """Run publish and wait for its end, whether it could publish or found another run at work.
+
+        Raises AccountError if it can't be invoked, or takes longer than `invoke_config` waits.
+        """
+        with translated(f"invoking {self._name}"):
+            self._client.invoke(
+                FunctionName=self._name, InvocationType="RequestResponse", Payload=json.dumps({"Records": []})
+            )

@@ -61,8 +61,13 @@ def publish_config(threads: int) -> Config:
 
 
 def invoke_config() -> Config:
-    """Return the configuration of the client that waits for a run of publish, whose function is stopped after 120 seconds."""
-    return client_config(1).merge(Config(retries={"mode": "standard", "total_max_attempts": 1}, read_timeout=130))
+    """Return the configuration of the client that waits for a run of publish: one call ends within 12 seconds.
+
+    A longer run goes on; freeze, which is stopped after 60 seconds, reads the records meanwhile.
+    """
+    return client_config(1).merge(
+        Config(retries={"mode": "standard", "total_max_attempts": 1}, connect_timeout=2, read_timeout=10)
+    )
 
 
 def client_config(threads: int) -> Config:

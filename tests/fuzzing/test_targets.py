@@ -24,7 +24,7 @@ from tests.fuzzing.targets import TARGETS
 from tests.simulation.answers import RuleBrokenError
 from tests.simulation.boundary import Boundary, simulated
 from tests.simulation.changes import STRANGER
-from tests.simulation.mutants import Parts
+from tests.simulation.mutants import planted
 
 REGRESSIONS = sorted((Path(__file__).parent / "regressions").glob("*/*"))
 
@@ -61,12 +61,6 @@ class _Trusting(Organization):
         return super().describe(account_id) or Account(id=account_id, name="", state="ACTIVE", joined_at=None)
 
 
-class _Open(Parts):
-    """Enters whoever it is told of."""
-
-    organizations = _Trusting
-
-
 class _Silent(Application):
     """Fails on every request of one function."""
 
@@ -85,12 +79,6 @@ class _Strict(SourcePolicyTable):
         return records
 
 
-class _Unhelpful(Parts):
-    """Fails on what somebody edited."""
-
-    tables = _Strict
-
-
 def _careless(_: Mapping[str, str]) -> Settings:
     raise ValueError
 
@@ -103,19 +91,20 @@ def _credulous(_: Document, __: Settings, ___: str) -> ShardContent:
     ("name", "bug", "kind"),
     [
         ("events", {"kind": _Deaf}, KeyError),
-        ("events", {"kind": _Open}, RuleBrokenError),
-        ("messages", {"kind": _Open}, RuleBrokenError),
-        ("requests", {"kind": _Open}, RuleBrokenError),
+        ("events", _Trusting, RuleBrokenError),
+        ("messages", _Trusting, RuleBrokenError),
+        ("requests", _Trusting, RuleBrokenError),
         ("requests", {"kind": _Silent}, AttributeError),
-        ("rows", {"kind": _Open}, RuleBrokenError),
-        ("shards", {"kind": _Unhelpful}, KeyError),
+        ("rows", _Trusting, RuleBrokenError),
+        ("shards", _Strict, KeyError),
         ("settings", {"read_settings": _careless}, ValueError),
         ("documents", {"parse": _credulous}, AssertionError),
     ],
 )
-def test_a_planted_bug_is_found(name: str, bug: dict[str, Any], kind: type[BaseException]) -> None:
-    with simulated() as boundary:
-        found = _first_found(boundary, name, bug)
+def test_a_planted_bug_is_found(name: str, bug: type | dict[str, Any], kind: type[BaseException]) -> None:
+    parts = (bug,) if isinstance(bug, type) else ()
+    with planted(*parts), simulated() as boundary:
+        found = _first_found(boundary, name, {} if isinstance(bug, type) else bug)
 
     assert isinstance(found, kind)
 

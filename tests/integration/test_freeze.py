@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
 
 from chalicelib.errors import RequestError
 from chalicelib.telemetry import metrics
@@ -52,6 +53,44 @@ def test_a_freeze_is_one_denial_and_lifting_it_leaves_what_was_there(
     assert policy is not None
     assert (policy.document, policy.attached) == (before.document, before.attached)
     assert metrics.metric_set["Frozen"]["Value"][-1] == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ClientError({"Error": {"Code": "TooManyRequestsException", "Message": "Rate Exceeded."}}, "Invoke"),
+        ClientError({"Error": {"Code": "AccessDeniedException", "Message": "not authorized"}}, "Invoke"),
+        ReadTimeoutError(endpoint_url="https://lambda.us-east-1.amazonaws.com"),
+    ],
+    ids=["throttled", "denied", "timed out"],
+)
+def test_freeze_answers_where_publish_cannot_be_invoked(
+    organization: Organization, boundary: Boundary, error: Exception
+) -> None:
+    stage = Stage(organization)
+    stage.enroll(organization.member())
+    boundary.break_off("lambda:Invoke", error)
+
+    answer = stage.run("freeze", {"frozen": True}, seconds=20)
+
+    assert (answer["frozen"], answer["in_force"]) == (True, False)
+    assert "invoking rolecall-test-publish" in answer["why"]
+    assert denials(organization) == []
+
+    stage.publish()
+
+    assert denials(organization) == [FROZEN]
+    assert stage.run("freeze", {"frozen": True}, seconds=20) == IN_FORCE
+
+
+def test_freeze_invokes_publish_again_after_a_failure(organization: Organization, boundary: Boundary) -> None:
+    stage = Stage(organization)
+    stage.enroll(organization.member())
+    boundary.fail("lambda:Invoke", "TooManyRequestsException", times=1)
+
+    assert stage.run("freeze", {"frozen": True}) == IN_FORCE
+
+    assert denials(organization) == [FROZEN]
 
 
 def test_who_is_enrolled_or_retired_during_a_freeze_is_so_after_it(organization: Organization) -> None:

@@ -177,6 +177,26 @@ def test_a_transient_error_returns_the_whole_batch_with_growing_delays(
     assert stage.verdict(newcomer) == ("enrolled", None)
 
 
+def test_a_transient_error_opens_no_further_shard(organization: Organization, boundary: Boundary) -> None:
+    stage = Stage(organization)
+    first = organization.member()
+    stage.ask(first)
+    stage.deliver_accounts()  # There is no status yet: the account waits for it.
+    stage.publish()
+    stage.let_delays_pass()
+    stage.deliver_accounts()
+    boundary.fail("iam:GetPolicy", "Throttling", status=400, policy_name=SOURCE_POLICY)
+
+    stage.publish()
+    boundary.mend()
+    stage.let_delays_pass()
+    stage.publish()
+
+    assert stage.verdict(first) == ("enrolled", None)
+    assert organization.policy(f"{SOURCE_POLICY}-2") is None
+    assert f"{SOURCE_POLICY}-2" not in stage.items()
+
+
 def test_a_terminal_error_finishes_the_messages_and_is_recorded(organization: Organization, boundary: Boundary) -> None:
     account_id, newcomer = organization.member(), organization.member("Newcomer")
     stage = Stage(organization)

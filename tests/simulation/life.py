@@ -41,7 +41,7 @@ WAYS = (
     *LOSSES,
 )
 """How an organization may live; a seed counts once for each."""
-READ_TIMEOUT = 20.0  # seconds that a client waits for an answer
+READ_TIMEOUT = 10.0  # seconds that freeze waits for a run of publish (`invoke_config`)
 STEPS = 300_000  # several times what any seed takes
 SKEW = 5.0  # seconds that a function's clock may be wrong by
 LATE = 15.0  # seconds that a killed function's last call may take to land

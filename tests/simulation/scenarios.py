@@ -112,6 +112,7 @@ def _retire(stage: Stage) -> None:
     stage.ask("retire", {"accounts": [FIRST]})
     stage.work()
     stage.expect("a retired account is not granted", not stage.cloud.grants(FIRST))
+    stage.expect("a retired account has no role", stage.cloud.iam.role(member_role_arn(FIRST)) is None)
 
 
 def _readmit(stage: Stage) -> None:
