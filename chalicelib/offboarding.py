@@ -166,7 +166,7 @@ class Freeze:
             left = deadline - _RESERVE_SECONDS - _PAUSE_SECONDS - self._clock()
             is_final = why is None or not (records.shards or records.are_lost)
             if is_final or left < 0:
-                why = "; ".join([why, not_invoked]) if why and not_invoked else why
+                why = f"{why}; {not_invoked}" if why and not_invoked else why
                 return {"frozen": frozen, "in_force": why is None, "why": why}
             self._pause(_PAUSE_SECONDS)
             if left > _INVOKE_SECONDS:

@@ -14,7 +14,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from chalicelib.accounts import Access, moment, written_moment
 from chalicelib.arns import AccountId
-from chalicelib.errors import Reason, RetryableError, TerminalError
+from chalicelib.errors import AccountError, Reason, RetryableError, TerminalError
 from chalicelib.requests import Trigger
 from chalicelib.run_lease import RunEndedError, RunLease
 from chalicelib.settings import Scope, Settings
@@ -300,7 +300,8 @@ class _Run:
             )
         try:
             self._shards.find(index)
-        except TerminalError as error:
+        except AccountError as error:
+            self._shards.must_retry |= isinstance(error, RetryableError)
             return Problem(error.reason, str(error))
         return None
 
@@ -362,13 +363,14 @@ class _Run:
         if changed is not None:
             return Problem(Reason.NAMES_CHANGED, changed)
         records, limit = self._shards.records, capacity(self._settings)
-        if self._status.principals is not None or not records:
-            return self._why_not_opened(len(records))
-        if records[0].content.scope is Scope.ORGANIZATION:
-            return records[0].error
-        if any(len(record.content.accounts) < limit for record in records.values() if record.error is None):
-            return None
-        return self._why_not_opened(len(records))
+        if self._status.principals is None and records:
+            if records[0].content.scope is Scope.ORGANIZATION:
+                return records[0].error
+            if any(len(record.content.accounts) < limit for record in records.values() if record.error is None):
+                return None
+        problem = self._why_not_opened(len(records))
+        # After a transient error it is as it was: the run is retried.
+        return self._status.blocked if self._shards.must_retry else problem
 
     def _report(self, blocked: Problem | None, in_force: int, pending: int) -> None:
         """Write the run's one log line, and its metrics."""

@@ -129,4 +129,5 @@ def test_a_service_control_policy_that_denies_is_told_apart_at_once(
     assert "service control policy" in given_up(patient, account_id, "scp_denied")
     organizations.detach_policy(PolicyId=policy, TargetId=account_id)
     assert patient.checked_again(account_id)["outcome"] == "enrolled"
+    patient.settled(account_id, "enrolled")
     assert account_id in patient.named()
