@@ -45,12 +45,19 @@ def choose_features(random: Random) -> frozenset[Feature]:
 class Events:
     """The events that a seed may meet."""
 
-    def __init__(self, world: World, invoke_publish: Callable[[], None], calls_pending: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        world: World,
+        invoke_publish: Callable[[], None],
+        calls_pending: Callable[[], bool],
+        is_publishing: Callable[[], bool],
+    ) -> None:
         self._world = world
         self._random = world.random
         self._accounts = sorted(world.eligible)
         self._invoke_publish = invoke_publish
         self._calls_pending = calls_pending
+        self._is_publishing = is_publishing
         self._changing = self._accounts[0]
         self._freeze_requested_at = -FREEZE_SECONDS
         self.freeze_requested = False
@@ -135,6 +142,9 @@ class Events:
             self._world.send_publish()
 
     def lose_table(self) -> None:
+        """Lose all items, unless a run writes: its lease would be lost with them, and the next run would not wait for it."""
+        if self._is_publishing() or self._calls_pending():
+            return
         self._world.table.shards.clear()
         self._world.table.status = None
         self.lose_mark()

@@ -74,7 +74,12 @@ class Simulation:
         self._stalls = random.choice((0.02, 0.06)) if Feature.STALL in features else 0.0
         self._faults = random.choice((0.03, 0.1)) if Feature.FAULT in features else 0.0
         self._event_rate = random.choice((0.05, 0.1, 0.2))
-        self._events = Events(self.world, lambda: self._start_publish(messages=0), lambda: bool(self._pending))
+        self._events = Events(
+            self.world,
+            lambda: self._start_publish(messages=0),
+            lambda: bool(self._pending),
+            lambda: any(process.publishes for process in self._processes),
+        )
 
     def run(self) -> set[Violation]:
         """Return the violations."""
