@@ -277,7 +277,8 @@ def test_a_stray_version_that_is_the_default_by_now_is_left(organization: Organi
     assert organization.named() == {MANAGEMENT, account_id, newcomer}
 
 
-def test_policies_of_further_shards_names_that_are_ours_are_deleted(organization: Organization) -> None:
+def test_policies_of_further_shards_names_that_are_ours_become_records_again(organization: Organization) -> None:
+    """Each account stays in the first shard that grants it; a foreign policy is left as it is."""
     stage = Stage(organization)
     (account_id,) = enrolled(organization, stage, 1)
     first = organization.policy()
@@ -285,19 +286,15 @@ def test_policies_of_further_shards_names_that_are_ours_are_deleted(organization
     for number in (2, 3):
         organization.make_policy(f"{SOURCE_POLICY}-{number}", document=first.document, tags=OURS)
     organization.make_policy(f"{SOURCE_POLICY}-4")
-    organization.make_policy(f"{SOURCE_POLICY}-5", document=first.document, tags=OURS)
+    foreign = organization.policy(f"{SOURCE_POLICY}-4")
     stage.let_records_grow_old(minutes=3)
 
-    assert repairs(stage) == ["DeletePolicy", "DeletePolicy"]
+    resynced(stage)
 
-    # A foreign policy is left, and ends the search.
-    assert [organization.policy(f"{SOURCE_POLICY}-{number}") is None for number in (2, 3, 4, 5)] == [
-        True,
-        True,
-        False,
-        False,
-    ]
-    assert organization.named() == {MANAGEMENT, account_id}
+    assert organization.named() == stage.granted(SOURCE_POLICY) == {MANAGEMENT, account_id}
+    assert [organization.named(f"{SOURCE_POLICY}-{number}") for number in (2, 3)] == [set(), set()]
+    assert stage.granted(f"{SOURCE_POLICY}-3") == set()
+    assert organization.policy(f"{SOURCE_POLICY}-4") == foreign
 
 
 def test_every_shard_is_repaired_in_a_source_account_too(organization: Organization) -> None:
