@@ -79,6 +79,7 @@ class Simulation:
             lambda: self._start_publish(messages=0),
             lambda: bool(self._pending),
             lambda: any(process.publishes for process in self._processes),
+            lambda: any(not process.publishes for process in self._processes),
         )
 
     def run(self) -> set[Violation]:

@@ -1,6 +1,6 @@
 """Publish: one run that makes IAM what the ledger's rows say."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 
 from tests.protocol.rules import Rules
@@ -25,6 +25,7 @@ LEASE_SECONDS = 20.0
 CALL_SECONDS = 15.0
 MARGIN_SECONDS = 2.0  # for clocks that differ, and from the check until the call begins
 SETTLE_SECONDS = 120.0  # after which a read of IAM is up to date
+PASSES = 4
 MAX_SHARDS = 10  # more than any seed fills
 SKEW_SECONDS = 0.5  # that a run's clock may be wrong by
 
@@ -62,6 +63,7 @@ class Publish:
         self._rows: dict[str, Access | None] = {}
         self._frozen = False
         self._tried: set[int] = set()
+        self._refused: set[int] = set()
         self._outcome_unknown = False
 
     def steps(self) -> Steps:
@@ -85,7 +87,9 @@ class Publish:
             yield from self._recover()
             if self._rules.freeze_first:
                 yield from self._freeze()
-        yield from self._write_differences()
+        for _ in range(PASSES):
+            if not (yield from self._write_differences()):
+                break
         if not self._rules.freeze_first:
             yield from self._freeze()
         yield from self._verify()
@@ -190,8 +194,12 @@ class Publish:
         if failed is not None:
             raise failed
 
-    def _write_differences(self) -> Substeps:
-        """Write every shard that differs: those that gain accounts first."""
+    def _write_differences(self) -> Generator[Call | None, None, bool]:
+        """Write every shard that differs, those that gain accounts first, and return whether any did.
+
+        An account that moves is in both shards until the next pass; a shard that is refused is tried once.
+        """
+        differed = False
         applied = {shard: record.latest.accounts for shard, record in self._shards.items()}
         rows = self._rows
         if not self._rules.missing_row_keeps_access:
@@ -205,8 +213,10 @@ class Publish:
             record = self._shards.get(shard, ShardRecord())
             frozen = self._frozen if self._rules.freeze_first else self._frozen and record.latest.frozen
             content = Content(frozenset(accounts), frozen)
-            if record.applying or record.applied != content:
+            if (record.applying or record.applied != content) and shard not in self._refused:
                 yield from self._write_shard(shard, content)
+                differed = True
+        return differed
 
     def _gains(self, shard: int, desired: set[str]) -> bool:
         """Whether a shard is to grant access to an account that it does not surely grant access to yet."""
@@ -246,6 +256,7 @@ class Publish:
         except TerminalError:
             if not self._rules.error_belongs_to_shard:
                 raise
+            self._refused.add(shard)
             yield from self._put_record(shard, replace(record, error=True))
         else:
             yield from self._put_record(shard, ShardRecord(content, written_at=self._now()))

@@ -16,14 +16,13 @@ class Report:
 
     calls: int = 0
     runs: int = 0
-    kills: int = 0  # that leave different worlds
     divergences: list[str] = field(default_factory=list)
 
 
-def interrupted(name: str, faults: Iterable[str], *, distinct: bool = False) -> Report:
+def interrupted(name: str, faults: Iterable[str]) -> Report:
     """Meet each call of a scenario with each fault; after an error the schedules come round, as they do by themselves.
 
-    `distinct` leaves out the kills that leave the world that another one leaves.
+    A fault that leaves the world that another one leaves is left out.
     """
     faults = tuple(faults)
     scheduled = not set(faults) <= {*KILLS, OVERLAP}
@@ -40,10 +39,9 @@ def interrupted(name: str, faults: Iterable[str], *, distinct: bool = False) -> 
             report.divergences.append(f"{story}\n{name}: undisturbed: {error}")
             return report
         report.calls, expected = undisturbed.acted, undisturbed.state(merged=scheduled)
-        report.kills = sum(number <= report.calls for number, _ in undisturbed.distinct)
         for fault in faults:
             for number in range(1, report.calls + 1):
-                if distinct and fault in KILLS and (number, fault) not in undisturbed.distinct:
+                if (number, fault) not in undisturbed.distinct:
                     continue
                 report.runs += 1
                 broken, stage = "", _on(scene, (number, fault))

@@ -484,7 +484,7 @@ def noticed(mutant: Mutant, seeds: int) -> str | None:
     """Look for what a mutant breaks, and return the trace that ends with it."""
     with planted(mutant.part):
         if mutant.scenario is not None:
-            told = interrupted(mutant.scenario, mutant.faults, distinct=True).divergences
+            told = interrupted(mutant.scenario, mutant.faults).divergences
             return next((each for each in told if mutant.rule in each), None)
         with simulated() as boundary:
             return first_broken(boundary, range(mutant.first, mutant.first + seeds), mutant.rule)[0]

@@ -97,6 +97,19 @@ class Invocation:
     calls: int = 0
 
 
+def _distinct_faults(call: Call, invocation: Invocation) -> set[str]:
+    """Return the faults that leave a world which no other fault leaves."""
+    faults = {fault for fault in ERRORS if not comes_after(fault)} - {LATE, "repeated"}
+    # A kill before a call, or after a read, leaves the world that a kill after the last write leaves.
+    if not invocation.calls:
+        faults.add("killed before")
+    if not is_read(call):
+        faults |= {"killed after", "timeout after", "5xx after", "repeated"}
+    if invocation.seen.function == "publish":
+        faults |= {OVERLAP} if is_read(call) else {OVERLAP, LATE}
+    return faults
+
+
 @dataclass
 class Stage:
     """A stage over a cloud of its own; `fault` is the number of the call that it meets, and its kind."""
@@ -112,7 +125,7 @@ class Stage:
     between: tuple[Callable[[Call], bool], Callable[["Stage"], None]] | None = None  # what comes before a call, once
     met: bool = False
     story: list[str] = field(default_factory=list)
-    distinct: set[tuple[int, str]] = field(default_factory=set)  # kills that leave different worlds
+    distinct: set[tuple[int, str]] = field(default_factory=set)  # faults that leave different worlds
     _stack: list[Invocation] = field(default_factory=list)
     _invocations: int = 0
     _late: list[tuple[float, Call, Seen]] = field(default_factory=list)
@@ -133,11 +146,7 @@ class Stage:
         self.calls += 1
         self.pause(CALL_SECONDS)
         self.story.append(f"{self.calls:4} {call}")
-        # A kill before a call, or after a read, leaves the world that a kill after the last write leaves.
-        if not invocation.calls:
-            self.distinct.add((self.calls, "killed before"))
-        if not is_read(call):
-            self.distinct.add((self.calls, "killed after"))
+        self.distinct |= {(self.calls, fault) for fault in _distinct_faults(call, invocation)}
         invocation.calls += 1
         if self.between is not None and self.between[0](call):
             (_, come), self.between = self.between, None

@@ -11,10 +11,9 @@ from tests.simulation.scenarios import SCENARIOS
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_a_kill_at_any_call_changes_nothing_in_the_end(process: ProcessPoolExecutor, scenario: str) -> None:
-    report = process.submit(interrupted, scenario, KILLS, distinct=True).result()
+    report = process.submit(interrupted, scenario, KILLS).result()
 
-    assert report.calls > 0
-    assert report.runs == report.kills > 0
+    assert report.runs > 0
     if report.divergences:
         pytest.fail("\n\n".join(report.divergences[:3]), pytrace=False)
 
@@ -26,6 +25,6 @@ def test_a_run_of_publish_that_overlaps_another_changes_nothing(
 ) -> None:
     report = process.submit(interrupted, scenario, [fault]).result()
 
-    assert report.runs == report.calls > 0
+    assert report.runs > 0
     if report.divergences:
         pytest.fail("\n\n".join(report.divergences[:3]), pytrace=False)
