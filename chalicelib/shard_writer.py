@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import count
 from typing import TYPE_CHECKING
 
 from chalicelib.errors import AccountError, Reason, RetryableError, TerminalError
@@ -176,9 +177,9 @@ class ShardWriter:
         """
         found: dict[int, ShardRecord] = {}
         last = max([opened - 1, *self.records])
-        for index in range(MAX_SHARDS):
+        for index in count():
             # A shard that never reached IAM must not hide the next ones.
-            if index > last + (_MAX_GAP if search else 0):
+            if index > min(last + (_MAX_GAP if search else 0), MAX_SHARDS - 1):
                 break
             if index not in self.records:
                 found[index] = self._restored(index)

@@ -240,6 +240,20 @@ def test_a_failed_shard_stops_no_other(organization: Organization, boundary: Bou
     assert kept == ({first} if broken == SOURCE_POLICY else {second})
 
 
+def test_unread_principals_stop_no_revocation(organization: Organization, boundary: Boundary) -> None:
+    stage, account_id = Stage(organization), organization.member()
+    stage.enroll(account_id)
+    organization.depart(account_id)
+    boundary.fail("iam:ListAttachedRolePolicies", "ServiceFailure", status=500)
+
+    stage.ask(account_id)
+    stage.deliver_accounts()
+    delivery = stage.publish()
+
+    assert (delivery.finished, set(delivery.delays.values())) == ([], {5})
+    assert account_id not in stage.granted(SOURCE_POLICY)
+
+
 def test_a_second_run_returns_its_messages(organization: Organization, boundary: Boundary) -> None:
     stage, account_id = Stage(organization), organization.member()
     stage.ask(account_id)

@@ -40,14 +40,17 @@ def test_deploying_takes_one_run_that_checks_the_source_policy(stage: Callable[[
 
     made = stage(aws).calls_of_deploying
 
-    assert made == {
-        "dynamodb:Scan": 2,
-        "dynamodb:UpdateItem": 4,
-        "organizations:DescribeOrganization": 1,
-        "iam:GetPolicy": 2,
-        "iam:GetAccountSummary": 1,
-        "iam:ListAttachedRolePolicies": 1,
-    }
+    assert (
+        made
+        == {
+            "dynamodb:Scan": 2,
+            "dynamodb:UpdateItem": 4,
+            "organizations:DescribeOrganization": 1,
+            "iam:GetPolicy": 4,  # the first shard's name and two more, where records may have been lost; then what blocks newcomers
+            "iam:GetAccountSummary": 1,
+            "iam:ListAttachedRolePolicies": 1,
+        }
+    )
     assert aws.management.policies == {}
 
 
