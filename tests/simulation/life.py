@@ -162,6 +162,8 @@ class Life:
         self._switch(running)
         running.pending = None
         fault = self._fault(call)
+        if running.function == "publish" and self.cloud.now > running.called_at + LATE_SECONDS:
+            fault = "timeout"  # Time leapt over the moment at which its client gave up.
         if self._trace is not None:
             self.tell(running.name, f"{call}{f' ({fault})' if fault else ''}")
         if call.service == "lambda":
@@ -290,8 +292,11 @@ class Life:
             self._quietly("resync", {})
             # The scope changes once a resync finds every account recorded, and IAM is verified once it is consistent.
             self._quietly("resync", {}, after=RESYNC)
+            held_back = self.last_answer["counts"]["held_back"]
+            # Where the scope has changed, there is room for accounts that found none.
+            self._quietly("rerun", {})
             check_room(self.cloud, self.changes)
-            if self.last_answer["counts"]["held_back"]:
+            if held_back:
                 # What the log of a resync that holds retirements back tells an operator to do, if that is right.
                 self._quietly("backfill", {"accounts": "all", "force": True})
                 # There may be room now for accounts that found none.
