@@ -93,7 +93,8 @@ class ShardWriter:
                 self._save(index, replace(found, applying=found.applied))
                 return
             desired = desired_shard(self._settings, content, self._organization_id, record)
-            denied = record.denied_principals if content.frozen and record.is_frozen else None
+            stays_denied = content.frozen and record.is_frozen and desired.attached == record.attached
+            denied = record.denied_principals if stays_denied else None
             begun = replace(record.begun(desired), denied_principals=denied, written_at=self._now())
             self._save(index, begun)
             version_id = self._apply(index, record, desired)
