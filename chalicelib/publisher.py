@@ -190,7 +190,7 @@ class _Run:
             assignment = self._assigned(self._scope())
             written = False
             for index, content in enumerate(assignment.contents):
-                desired = self._interim(index, replace(content, frozen=self._frozen(index)), assignment.contents)
+                desired = self._interim(index, replace(content, frozen=self._frozen(index)), assignment)
                 # Accounts that move to a later shard leave no room yet: the next pass writes it.
                 if index in self._shards.failed or len(desired.accounts) > limit:
                     continue
@@ -205,7 +205,7 @@ class _Run:
             count, first = len(assignment.unassigned), assignment.unassigned[0]
             logger.error("accounts find no room in the source policy", count=count, first=first)
 
-    def _interim(self, index: int, desired: ShardContent, contents: tuple[ShardContent, ...]) -> ShardContent:
+    def _interim(self, index: int, desired: ShardContent, assignment: Assignment) -> ShardContent:
         recorded = [
             record.applied.content
             for each, record in self._shards.records.items()
@@ -215,10 +215,13 @@ class _Run:
         def is_granted(account_id: AccountId) -> bool:
             return any(content.grants(account_id) for content in recorded)
 
-        others = [content for each, content in enumerate(contents) if each != index]
+        others = [content for each, content in enumerate(assignment.contents) if each != index]
         record = self._shards.records[index]
         # An unfinished write may not have reached IAM: what it revokes may still be granted.
         accounts = frozenset[AccountId]().union(*(each.content.accounts for each in record.versions))
+        if desired.scope is Scope.ACCOUNTS:
+            # What finds no room elsewhere stays where it may be granted.
+            desired = replace(desired, accounts=desired.accounts | accounts.intersection(assignment.unassigned))
         return interim(replace(record.content, accounts=accounts), desired, others, is_granted)
 
     def _frozen(self, index: int) -> bool:
