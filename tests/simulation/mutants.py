@@ -268,7 +268,7 @@ class LostRecordsAreEmpty(ShardWriter):
 class NarrowsFirst(_Run):
     """Revokes an account in one shard before another one grants it."""
 
-    def _interim(self, index: int, desired: ShardContent, contents: tuple[ShardContent, ...]) -> ShardContent:  # noqa: ARG002
+    def _interim(self, index: int, desired: ShardContent, assignment: Assignment) -> ShardContent:  # noqa: ARG002
         return desired
 
 
