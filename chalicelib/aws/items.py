@@ -1,17 +1,26 @@
-"""DynamoDB's own notation of items; boto3's table resource costs a start and more time for every call."""
+"""DynamoDB's own notation of items, and the calls that both tables need.
 
+boto3's table resource costs a start and more time for every call.
+"""
+
+from collections.abc import Collection, Iterator
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from functools import cache
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from botocore.exceptions import ClientError
 
 from chalicelib.accounts import written_moment
 from chalicelib.arns import AccountId, is_account_id
+from chalicelib.aws.failures import error_code
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
 
 _serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
@@ -29,6 +38,49 @@ def written(values: dict[str, Any]) -> dict[str, Any]:
 def read(item: dict[str, Any]) -> dict[str, Any]:
     """Deserialize an item; most of its values are text."""
     return {name: value["S"] if "S" in value else _deserialize(value) for name, value in item.items()}
+
+
+def scan(client: "DynamoDBClient", table: str, **more: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - the call's other parameters, here and below
+    """Yield every item of a table, consistently, page by page."""
+    start: dict[str, Any] = {}
+    while True:
+        page = client.scan(TableName=table, ConsistentRead=True, **more, **start)
+        yield from page["Items"]
+        if "LastEvaluatedKey" not in page:
+            return
+        start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+
+def update(
+    client: "DynamoDBClient",
+    table: str,
+    key: dict[str, Any],
+    change: str,
+    *,
+    condition: str | None = None,
+    names: Collection[str] = (),
+    values: dict[str, Any],
+) -> bool:
+    """Update an item, or return False if the condition isn't met; `names` are the attributes that expressions write with a #."""
+    optional: dict[str, Any] = {"ConditionExpression": condition} if condition else {}
+    optional |= {"ExpressionAttributeValues": written(values)} if values else {}
+    optional |= {"ExpressionAttributeNames": {f"#{name}": name for name in names}} if names else {}
+    try:
+        client.update_item(TableName=table, Key=written(key), UpdateExpression=change, **optional)
+    except ClientError as error:
+        if error_code(error) == "ConditionalCheckFailedException":
+            return False
+        raise
+    return True
+
+
+def set_and_remove(values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the expression that sets attributes and removes those that are None, and the values that it takes."""
+    present = {name: value for name, value in values.items() if value is not None}
+    clauses = {"SET": [f"#{name} = :{name}" for name in present]}
+    clauses["REMOVE"] = [f"#{name}" for name in values if name not in present]
+    expression = " ".join(f"{verb} {', '.join(each)}" for verb, each in clauses.items() if each)
+    return expression, {f":{name}": value for name, value in present.items()}
 
 
 def encode(value: Any, kind: Any = None) -> Any:  # noqa: ANN401 - a dataclass, or any of its fields

@@ -67,29 +67,18 @@ class Ledger:
 
     def rows(self) -> Iterator[LedgerRow]:
         """Read the row of every account, page by page; a later release may keep something else in the same table."""
-        start: dict[str, Any] = {}
-        while True:
-            page = self._client.scan(TableName=self._name, ConsistentRead=True, **start)
-            yield from (row for row in map(_row, page["Items"]) if is_account_id(row.account_id))
-            if "LastEvaluatedKey" not in page:
-                return
-            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+        rows = map(_row, items.scan(self._client, self._name))
+        return (row for row in rows if is_account_id(row.account_id))
 
     def accesses(self) -> Iterator[AccessRow]:
         """Yield what publish needs of every account's row, page by page."""
-        start: dict[str, Any] = {}
-        while True:
-            page = self._client.scan(
-                TableName=self._name,
-                ConsistentRead=True,
-                ProjectionExpression="account_id, #access, in_force_since, enrolled_at, joined_at, #trigger",
-                ExpressionAttributeNames={"#access": "access", "#trigger": "trigger"},
-                **start,
-            )
-            yield from (row for row in map(_access_row, page["Items"]) if is_account_id(row.account_id))
-            if "LastEvaluatedKey" not in page:
-                return
-            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+        found = items.scan(
+            self._client,
+            self._name,
+            ProjectionExpression="account_id, #access, in_force_since, enrolled_at, joined_at, #trigger",
+            ExpressionAttributeNames={"#access": "access", "#trigger": "trigger"},
+        )
+        return (row for row in map(_access_row, found) if is_account_id(row.account_id))
 
     def write(self, row: LedgerRow, *, over: LedgerRow | None) -> bool:
         """Write what enroll decides of a row, or return False if its revision is no longer the one that was read.
@@ -97,18 +86,11 @@ class Ledger:
         The attributes of other writers (in_force_since, retirement_requested_at) stay as they are.
         """
         revision = over.revision if over else 0
-        values = asdict(replace(row, revision=revision + 1))
-        present = {name: values[name] for name in _ENROLLS if values[name] is not None}
-        absent = [name for name in _ENROLLS if values[name] is None]
-        remove = f" REMOVE {', '.join(f'#{name}' for name in absent)}" if absent else ""
-        return self._update(
-            row.account_id,
-            f"SET {', '.join(f'#{name} = :{name}' for name in present)}{remove}",
-            # An edited row may have no revision that can be read.
-            "#revision = :read" if revision else "attribute_not_exists(#revision) OR NOT #revision > :read",
-            names=_ENROLLS,
-            values={f":{name}": value for name, value in present.items()} | {":read": revision},
-        )
+        held = asdict(replace(row, revision=revision + 1))
+        change, values = items.set_and_remove({name: held[name] for name in _ENROLLS})
+        # An edited row may have no revision that can be read.
+        condition = "#revision = :read" if revision else "attribute_not_exists(#revision) OR NOT #revision > :read"
+        return self._update(row.account_id, change, condition, names=_ENROLLS, values=values | {":read": revision})
 
     def request_retirement(self, account_id: AccountId, moment: str | None) -> bool:
         """Mark an account's row as retired by request, or lift the mark; return False if there is no row.
@@ -123,7 +105,7 @@ class Ledger:
         except ClientError as error:
             if error_code(error) != "ValidationException":
                 raise
-        # Somebody edited the revision, which is no number.
+        # The revision was edited, and is no number.
         change = f"{change}, revision = :one" if moment else f"SET revision = :one {change}"
         return self._update(account_id, change, condition, values=values)
 
@@ -141,22 +123,8 @@ class Ledger:
         values: dict[str, Any],
         names: tuple[str, ...] = (),
     ) -> bool:
-        optional: dict[str, Any] = {"ExpressionAttributeValues": items.written(values)} if values else {}
-        if names:
-            optional["ExpressionAttributeNames"] = {f"#{name}": name for name in names}
-        try:
-            self._client.update_item(
-                TableName=self._name,
-                Key=items.written({"account_id": account_id}),
-                UpdateExpression=change,
-                ConditionExpression=condition,
-                **optional,
-            )
-        except ClientError as error:
-            if error_code(error) == "ConditionalCheckFailedException":
-                return False
-            raise
-        return True
+        key = {"account_id": account_id}
+        return items.update(self._client, self._name, key, change, condition=condition, names=names, values=values)
 
 
 def _access_row(item: dict[str, Any]) -> AccessRow:

@@ -11,10 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-from botocore.exceptions import ClientError
-
 from chalicelib.aws import items
-from chalicelib.aws.failures import error_code
 from chalicelib.settings import Scope, Settings
 from chalicelib.source_policy import MAX_SHARDS, Control, Records, ShardRecord, Status
 
@@ -41,16 +38,8 @@ class SourcePolicyTable:
 
     def load(self) -> Records:
         """Read the whole table, consistently."""
-        found: dict[str, dict[str, Any]] = {}
-        start: dict[str, Any] = {}
-        while True:
-            page = self._client.scan(TableName=self._name, ConsistentRead=True, **start)
-            for item in page["Items"]:
-                read = items.read(item)
-                found[read["policy_name"]] = read
-            if "LastEvaluatedKey" not in page:
-                break
-            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+        read = map(items.read, items.scan(self._client, self._name))
+        found: dict[str, dict[str, Any]] = {item["policy_name"]: item for item in read}
         unreadable: dict[str, str] = {}
         # Without names it is only the lease of a first run that did not finish.
         status = _parse(Status, found[_STATUS], unreadable) if "names" in found.get(_STATUS, {}) else None
@@ -134,25 +123,16 @@ class SourcePolicyTable:
         values: Mapping[str, Any] | None = None,
     ) -> bool:
         """Set attributes, removing those that are None; return False if the condition isn't met."""
-        present = {name: value for name, value in attributes.items() if value is not None}
-        clauses = {"SET": [f"#{name} = :{name}" for name in present]}
-        clauses["REMOVE"] = [f"#{name}" for name in attributes if name not in present]
-        given = {f":{name}": value for name, value in present.items()} | dict(values or {})
-        optional: dict[str, Any] = {"ConditionExpression": condition} if condition else {}
-        optional |= {"ExpressionAttributeValues": items.written(given)} if given else {}
-        try:
-            self._client.update_item(
-                TableName=self._name,
-                Key=_key(key),
-                UpdateExpression=" ".join(f"{verb} {', '.join(each)}" for verb, each in clauses.items() if each),
-                ExpressionAttributeNames={f"#{name}": name for name in attributes},
-                **optional,
-            )
-        except ClientError as error:
-            if error_code(error) == "ConditionalCheckFailedException":
-                return False
-            raise
-        return True
+        change, given = items.set_and_remove(dict(attributes))
+        return items.update(
+            self._client,
+            self._name,
+            {"policy_name": key},
+            change,
+            condition=condition,
+            names=attributes.keys(),
+            values=given | dict(values or {}),
+        )
 
 
 def _key(name: str) -> dict[str, Any]:
