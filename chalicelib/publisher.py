@@ -25,6 +25,7 @@ from chalicelib.source_policy import (
     Names,
     Problem,
     ShardContent,
+    ShardRecord,
     Status,
     assign,
     capacity,
@@ -218,7 +219,7 @@ class _Run:
         others = [content for each, content in enumerate(assignment.contents) if each != index]
         record = self._shards.records[index]
         # An unfinished write may not have reached IAM: what it revokes may still be granted.
-        accounts = frozenset[AccountId]().union(*(each.content.accounts for each in record.versions))
+        accounts = record.maybe_named
         if desired.scope is Scope.ACCOUNTS:
             # What finds no room elsewhere stays where it may be granted.
             desired = replace(desired, accounts=desired.accounts | accounts.intersection(assignment.unassigned))
@@ -269,7 +270,8 @@ class _Run:
                 max_shards = opened
             else:
                 self._save(replace(self._status, shards=max(self._status.shards, opened + 1)))
-                self._shards.open(opened)
+                # If IAM holds a policy of its name, its record was lost: the write finds out.
+                self._shards.records[opened] = ShardRecord(name=shard_name(self._settings, opened))
 
     def _assign(self, scope: Scope, max_shards: int) -> Assignment:
         records = self._shards.records

@@ -173,7 +173,7 @@ class ShardWriter:
     def restore(self, opened: int, *, search: bool) -> None:
         """Make records of what IAM holds and no record counts; `opened` shards were counted, and `search` looks for further ones.
 
-        IAM may show what it was told a moment before: each restored shard counts as unfinished, and is written again. A policy that
+        IAM may show what it was given a moment before: each restored shard counts as unfinished, and is written again. A policy that
         isn't exactly as publish writes it is foreign: its shard is not written until it is deleted.
         """
         found: dict[int, ShardRecord] = {}
@@ -199,10 +199,6 @@ class ShardWriter:
                 raise  # It is not known what IAM grants: the record stays lost.
             return ShardRecord(name=name, error=Problem(error.reason, str(error)))
         return replace(found, applying=found.applied)
-
-    def open(self, index: int) -> None:
-        """Begin a further shard; IAM may hold it already, if its record was lost."""
-        self.records[index] = self.find(index) or ShardRecord(name=shard_name(self._settings, index))
 
     def find(self, index: int) -> ShardRecord | None:
         """Return the record of a shard that IAM holds already, or None if it holds no policy of its name.

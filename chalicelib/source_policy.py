@@ -100,6 +100,11 @@ class ShardRecord:
         return frozenset[str]().union(*(each.attached for each in self.versions))
 
     @property
+    def maybe_named(self) -> frozenset[AccountId]:
+        """The accounts that the shard may grant by name."""
+        return frozenset[AccountId]().union(*(each.content.accounts for each in self.versions))
+
+    @property
     def is_frozen(self) -> bool:
         """Whether IAM was given the freeze's deny, and nothing else since."""
         return bool(self.versions) and all(each.content.frozen for each in self.versions)
@@ -250,8 +255,7 @@ class Records:
     @cached_property
     def maybe_named(self) -> frozenset[AccountId]:
         """The accounts that a shard may grant by name."""
-        versions = (each for record in self.by_index.values() for each in record.versions)
-        return frozenset[AccountId]().union(*(each.content.accounts for each in versions))
+        return frozenset[AccountId]().union(*(record.maybe_named for record in self.by_index.values()))
 
     def grants(self, account_id: AccountId, access: Access | None) -> bool:
         """Whether IAM surely grants an account with this access: by name, or as a member in scope organization."""
@@ -311,7 +315,7 @@ class Records:
         blocked, looked_at = self.status.blocked, self.status.looked_at
         if blocked is None:
             return None
-        if asked_at is not None and (looked_at is None or looked_at < asked_at):
+        if asked_at is not None and looked_at < asked_at:
             message = f"the source policy was blocked, and is looked at again: {blocked.error}"
             return RetryableError(Reason.SOURCE_POLICY_PENDING, message)
         return TerminalError(blocked.reason, blocked.error)
@@ -397,7 +401,10 @@ def shard_name(settings: Settings, index: int) -> str:
 
 def capacity(settings: Settings) -> int:
     """Return how many account ids fit one shard, with room kept for the freeze."""
-    one = ShardContent(accounts=frozenset({_NO_ACCOUNT}), frozen=True)
+    return _ids_that_fit(settings, ShardContent(accounts=frozenset({_NO_ACCOUNT}), frozen=True))
+
+
+def _ids_that_fit(settings: Settings, one: ShardContent) -> int:
     each = len(f'"{_NO_ACCOUNT}",')
     return (POLICY_LIMIT - document(settings, one, _LONGEST_ORGANIZATION_ID).size) // each + 1
 
@@ -470,8 +477,7 @@ def _assign_organization(
 def exclusion_capacity(settings: Settings) -> int:
     """Return how many accounts the organization's statement can exclude, with room kept for the freeze."""
     one = ShardContent(excluded=frozenset({_NO_ACCOUNT}), scope=Scope.ORGANIZATION, frozen=True)
-    each = len(f'"{_NO_ACCOUNT}",')
-    return (POLICY_LIMIT - document(settings, one, _LONGEST_ORGANIZATION_ID).size) // each + 1
+    return _ids_that_fit(settings, one)
 
 
 def interim(
