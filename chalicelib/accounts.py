@@ -24,7 +24,7 @@ class Access(StrEnum):
     """What the source policy should grant for an account.
 
     `excluded` is a member of the organization that must not be reached, which scope organization has to name; `none` is an
-    account that nobody can reach (closed, suspended, no member). A row without access counts as no row.
+    account that can't be reached (closed, suspended, no member). A row without access counts as no row.
     """
 
     GRANTED = "granted"
@@ -88,6 +88,11 @@ class LedgerRow:
     retirement_requested_at: str | None = None
     revision: int = 0
     updated_at: str
+
+    @property
+    def has_access(self) -> bool:
+        """Whether the account is to be granted, or still is."""
+        return self.access is Access.GRANTED or self.in_force_since is not None
 
 
 def shown_outcome(row: LedgerRow, blocked: Reason | None = None) -> tuple[Outcome, Reason | None]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from chalicelib.accounts import OUT_OF_REACH, REMOVED, Access, LedgerRow, written_moment
+from chalicelib.accounts import OUT_OF_REACH, REMOVED, LedgerRow, written_moment
 from chalicelib.arns import AccountId
 from chalicelib.errors import AccountError, RequestError
 from chalicelib.requests import Message, Request, Selection, Trigger
@@ -204,9 +204,8 @@ def why_not_in_force(records: Records, settings: Settings, *, frozen: bool) -> s
 
 def _was_tried(row: LedgerRow) -> bool:
     """Whether enroll has handled an account's uninstall, and could not delete its role."""
-    return row.access is not Access.GRANTED and row.in_force_since is None and row.reason in REMOVED
+    return not row.has_access and row.reason in REMOVED
 
 
 def _is_left(row: LedgerRow) -> bool:
-    is_granted = row.access is Access.GRANTED or row.in_force_since is not None
-    return is_granted or (row.role_arn is not None and row.reason not in OUT_OF_REACH)
+    return row.has_access or (row.role_arn is not None and row.reason not in OUT_OF_REACH)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from chalicelib.aws.organizations import Organization
     from chalicelib.aws.sessions import Sessions
 
-_CONSISTENT_AFTER = timedelta(minutes=2)  # IAM shows what it was told longer ago.
+_CONSISTENT_AFTER = timedelta(minutes=2)  # IAM shows what it was given longer ago.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -237,9 +237,7 @@ def _verdict(
         outcome = Outcome.ENROLLED
     else:
         # Only an account that was granted is retired; a failure to delete its role leaves it retired all the same.
-        was_granted = row is not None and (
-            row.access is Access.GRANTED or row.outcome is Outcome.RETIRED or row.in_force_since is not None
-        )
+        was_granted = row is not None and (row.has_access or row.outcome is Outcome.RETIRED)
         asked = reason is Reason.RETIRED_BY_REQUEST
         outcome = Outcome.RETIRED if was_granted or asked else Outcome.SKIPPED
     return Verdict(

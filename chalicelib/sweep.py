@@ -134,9 +134,10 @@ class Sweep:
         """Send every selected account to the queue, or with `dry_run` return what would become of it."""
         if request.dry_run:
             return self._preview(request, self._chosen(request, uninstalling=False), deadline, uninstalling=False)
-        control = self._table.load().control
-        if control.uninstalling or control.uninstalled:
+        records = self._table.load()
+        if records.control.uninstalling or records.control.uninstalled:
             self._table.set_uninstalling(uninstalling=False)
+            records = self._table.load()
         # A run before the accounts: what blocked the source policy is looked at again.
         self._publish.send()
         if isinstance(request.accounts, tuple):
@@ -144,7 +145,7 @@ class Sweep:
                 self._ledger.request_retirement(account_id, None)
             self._accounts.send(Message(account_id=each, trigger=Trigger.BACKFILL) for each in request.accounts)
             return _answer({"sent": len(request.accounts)})
-        tally = self._sweep(request, Trigger.BACKFILL)
+        tally = self._sweep(request, Trigger.BACKFILL, records)
         metrics.add_metric(Metric.ACCOUNTS_SENT, MetricUnit.Count, tally.sent)
         return _answer(tally.counts())
 
@@ -176,7 +177,7 @@ class Sweep:
             chosen = self._chosen(request, uninstalling=uninstalling)
             return self._preview(request, chosen, deadline, uninstalling=uninstalling)
         self._publish.send()
-        tally = self._sweep(request, Trigger.RESYNC)
+        tally = self._sweep(request, Trigger.RESYNC, records)
         # The scope may change only once the ledger holds every listed account.
         is_ready = _is_whole(request) and not tally.unrecorded
         scope = self._settings.source_policy_scope if is_ready else None
@@ -190,10 +191,9 @@ class Sweep:
             tally.counts() | state, [dict(each) for each in records.status.repairs] if records.status else []
         )
 
-    def _sweep(self, request: Request, trigger: Trigger) -> _Tally:
+    def _sweep(self, request: Request, trigger: Trigger, records: Records) -> _Tally:
         now = self._now()
         tally = _Tally()
-        records = self._table.load()
         seen: set[int] = set()
         retiring: list[Message] = []
         for chunk in _chunks(self._organization.accounts(by_ou=bool(request.ous))):
@@ -206,7 +206,8 @@ class Sweep:
                 tally.count(account, row, ineligible, now)
                 if _is_selected(account, row, ineligible, request):
                     message = Message(account_id=account.id, trigger=trigger, account=account, listed_at=now)
-                    would_retire = ineligible is not None and ineligible not in REMOVED and _is_granted(row)
+                    has_access = row is not None and row.has_access
+                    would_retire = has_access and ineligible is not None and ineligible not in REMOVED
                     (retiring if would_retire else sending).append(message)
             self._accounts.send(sending)
             tally.sent += len(sending)
@@ -231,9 +232,9 @@ class Sweep:
         # A table that was restored, or edited, may name accounts that have no row.
         orphaned = _orphaned(records, seen) if _is_whole(request) else set()
         for row in self._ledger.rows():
-            granted += _is_granted(row)
+            granted += row.has_access
             if _is_gone(row, seen, request):
-                (retiring if _is_granted(row) else unlisted).append(Message(account_id=row.account_id, trigger=trigger))
+                (retiring if row.has_access else unlisted).append(Message(account_id=row.account_id, trigger=trigger))
                 orphaned.discard(row.account_id)
         granted += len(orphaned)
         retiring += [Message(account_id=account_id, trigger=trigger) for account_id in sorted(orphaned)]
@@ -442,10 +443,6 @@ def planned_shards(
     return shown
 
 
-def _is_granted(row: LedgerRow | None) -> bool:
-    return row is not None and (row.access is Access.GRANTED or row.in_force_since is not None)
-
-
 def _is_recorded(account: Account, row: LedgerRow | None, ineligible: Reason | None) -> bool:
     """Whether the row says what the listing says, or why an eligible account failed, which leaves its access as it was."""
     if row is None:
@@ -459,7 +456,7 @@ def _is_selected(account: Account, row: LedgerRow | None, ineligible: Reason | N
         return False
     if request.reasons and (row is None or row.reason not in request.reasons):
         return False
-    if row is not None and ineligible in REMOVED and not (row.role_arn or row.error or _is_granted(row)):
+    if row is not None and ineligible in REMOVED and not (row.role_arn or row.error or row.has_access):
         return row.access is not Access.EXCLUDED  # Nothing is left to do for one that is.
     if request.accounts is Selection.ALL:
         return True
@@ -484,7 +481,7 @@ def _orphaned(records: Records, seen: set[int]) -> set[AccountId]:
 
 def _is_gone(row: LedgerRow, seen: set[int], request: Request) -> bool:
     """Whether a listing of the whole organization lacks an account that was a member when it was recorded."""
-    at_rest = row.reason in {Reason.DEPARTED, *REMOVED} and not _is_granted(row)
+    at_rest = row.reason in {Reason.DEPARTED, *REMOVED} and not row.has_access
     return _is_whole(request) and int(row.account_id) not in seen and not at_rest
 
 
