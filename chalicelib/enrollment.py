@@ -169,7 +169,7 @@ class Enrollment:
             return
         is_unknown = verdict.reason is Reason.DEPARTED and job.row is None
         if is_unknown and verdict.account_id not in records.maybe_named:
-            return  # an id that is nobody's, and that nothing grants
+            return  # an id that is no account's, and that nothing grants
         try:
             row = _row_after(job, verdict, datetime.fromtimestamp(self._clock(), UTC))
             # Where another worker wrote the row since it was read, this one may have decided on older facts.

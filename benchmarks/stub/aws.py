@@ -76,7 +76,7 @@ class Aws:
         return self.members.answer(action, member) if member else self.management.answer(action, params)
 
     def seen(self) -> dict[str, dict[str, int]]:
-        """Tell what was called, what of it was throttled, and how often each shard was written and each table scanned."""
+        """Return what was called, what of it was throttled, and how often each shard was written and each table scanned."""
         return {
             "calls": dict(self.calls),
             "throttled": dict(self.throttled),
