@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
@@ -107,7 +108,8 @@ class Enrollment:
         reasons = {id(record): job.verdict.reason for job in jobs if job.verdict for record in job.records}
         failed = [record for record in records if id(record) not in finished]
         for record in failed:
-            self._delay(record, reasons.get(id(record)))
+            first = _FIRST_PENDING_SECONDS if reasons.get(id(record)) in _PENDING else _FIRST_DELAY_SECONDS
+            self._accounts.delay(record, partial(_seconds_after, first))
         metrics.add_metric(Metric.MESSAGES_RETRIED, MetricUnit.Count, len(failed))
         return {"batchItemFailures": [{"itemIdentifier": record["messageId"]} for record in failed]}
 
@@ -179,18 +181,13 @@ class Enrollment:
             logger.exception("account could not be recorded", account_id=verdict.account_id)
             job.conflict = True
 
-    def _delay(self, record: dict[str, Any], reason: Reason | None) -> None:
-        received = int(record.get("attributes", {}).get("ApproximateReceiveCount", "1"))
-        first = _FIRST_PENDING_SECONDS if reason in _PENDING else _FIRST_DELAY_SECONDS
-        seconds = min(first * 2 ** min(received - 1, 10), _MAX_DELAY_SECONDS)
-        try:
-            self._accounts.delay(record["receiptHandle"], seconds)
-        except Exception:  # noqa: BLE001 - one message's failure never stops another's
-            logger.exception("a message's delay could not be set: it comes back after the queue's visibility timeout")
-
 
 # A retired account waits for the source policy with the reason that it is retired for.
 _PENDING = {Reason.SOURCE_POLICY_PENDING, Reason.RETIRED_BY_REQUEST, Reason.STOPPED}
+
+
+def _seconds_after(first: int, received: int) -> int:
+    return min(first << min(received - 1, 10), _MAX_DELAY_SECONDS)  # doubled by each receive
 
 
 def _jobs(records: list[dict[str, Any]]) -> list[_Job]:

@@ -79,7 +79,7 @@ class Publisher:
         if finished:
             return {"batchItemFailures": []}
         for record in records:
-            self._delay(record)
+            self.queue.delay(record, _seconds_after)
         return {"batchItemFailures": [{"itemIdentifier": record["messageId"]} for record in records]}
 
     def _run(self, lease: RunLease) -> bool:
@@ -99,12 +99,9 @@ class Publisher:
         """Return the time."""
         return datetime.fromtimestamp(self.clock(), UTC)
 
-    def _delay(self, record: dict[str, Any]) -> None:
-        received = int(record.get("attributes", {}).get("ApproximateReceiveCount", "1"))
-        try:
-            self.queue.delay(record["receiptHandle"], _DELAYS[min(received, len(_DELAYS)) - 1])
-        except Exception:  # noqa: BLE001 - one message's delay never stops another's
-            logger.exception("a message's delay could not be set: it comes back after the queue's visibility timeout")
+
+def _seconds_after(received: int) -> int:
+    return _DELAYS[min(received, len(_DELAYS)) - 1]
 
 
 class _Run:

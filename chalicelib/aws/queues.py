@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from chalicelib.errors import RolecallError
 from chalicelib.requests import Message, write_message
+from chalicelib.telemetry import logger
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -35,11 +36,18 @@ class _Queue:
         self._client.start_message_move_task(SourceArn=self._dead_letter_arn)
         return True
 
-    def delay(self, receipt_handle: str, seconds: int) -> None:
-        """Hide a received message for some seconds, after which it is delivered again."""
-        self._client.change_message_visibility(
-            QueueUrl=self._url, ReceiptHandle=receipt_handle, VisibilityTimeout=seconds
-        )
+    def delay(self, record: dict[str, Any], seconds_after: Callable[[int], int]) -> None:
+        """Hide a received message, after which it is delivered again; `seconds_after` says how long by the number of receives.
+
+        Log a failure: one message's never stops another's, and the message comes back all the same.
+        """
+        received = int(record.get("attributes", {}).get("ApproximateReceiveCount", "1"))
+        try:
+            self._client.change_message_visibility(
+                QueueUrl=self._url, ReceiptHandle=record["receiptHandle"], VisibilityTimeout=seconds_after(received)
+            )
+        except Exception:  # noqa: BLE001
+            logger.exception("a message's delay could not be set: it comes back after the queue's visibility timeout")
 
 
 class AccountsQueue(_Queue):
