@@ -210,40 +210,6 @@ def describe(action: Action, observed: MemberRole | None) -> dict[str, Any]:
     return {"action": type(action).__name__, "before": before, "after": after}
 
 
-def apply(role: MemberRole | None, actions: tuple[Action, ...]) -> MemberRole | None:
-    """Say what a role is after some actions; applying the plan gives the desired role (with others' tags), and that is a law."""
-    for action in actions:
-        role = _after(role, action)
-    return role
-
-
-def _after(role: MemberRole | None, action: Action) -> MemberRole | None:
-    if isinstance(action, CreateRole):
-        return action.role
-    if role is None:
-        message = f"{type(action).__name__} needs a role"
-        raise ValueError(message)
-    match action:
-        case TagRole(tags):
-            return replace(role, tags={**role.tags, **tags})
-        case SetTrust(trust):
-            return replace(role, trust=trust)
-        case SetMaxSession(seconds):
-            return replace(role, max_session=seconds)
-        case SetBoundary(boundary):
-            return replace(role, boundary=boundary)
-        case PutInlinePolicy(name, document):
-            return replace(role, inline={**role.inline, name: document})
-        case DeleteInlinePolicy(name):
-            return replace(role, inline={key: value for key, value in role.inline.items() if key != name})
-        case AttachPolicy(arn):
-            return replace(role, attached=role.attached | {arn})
-        case DetachPolicy(arn):
-            return replace(role, attached=role.attached - {arn})
-        case DeleteRole():
-            return None
-
-
 def why_foreign(observed: MemberRole, desired: MemberRole, settings: Settings) -> str | None:
     """Say why a role of the member role's name is not ours to change, or None where it is."""
     if observed.arn != desired.arn:

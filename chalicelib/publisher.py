@@ -238,7 +238,7 @@ class _Run:
 
     @property
     def _is_full_check(self) -> bool:
-        """Whether a full resync asked for every shard to be verified, and that has not been done."""
+        """Whether a full resync asked for the check, which also looks for shards that no record counts."""
         return self._is_check and self._control.verify_requested_at not in {None, self._status.verified_at}
 
     def _scope(self) -> Scope:
@@ -311,15 +311,15 @@ class _Run:
         """Compare the shards with IAM if a resync asked for it."""
         if not self._is_check:
             return
-        is_full, asked = self._is_full_check, self._control.verify_requested_at
-        complete = self._shards.check(asked)
+        is_full = self._is_full_check
+        complete = self._shards.check()
         repairs = tuple(self._shards.repairs[:_MAX_REPAIRS])
         self._status = replace(self._status, checked_at=self._control.check_requested_at, repairs=repairs)
         if is_full:
             # The heartbeat counts passes in which nothing was left that a person has to repair.
             metrics.add_metric(Metric.RESYNCS, MetricUnit.Count, int(complete))
             if complete:
-                self._status = replace(self._status, verified_at=asked)
+                self._status = replace(self._status, verified_at=self._control.verify_requested_at)
 
     def _finish(self, *, written: bool) -> bool:
         """Write the status, mark the rows, and report; return False if something has to be retried."""

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 _CONSISTENT_AFTER = timedelta(
     minutes=2
 )  # IAM shows by then what it was given ("Changes that I make are not always immediately visible")
-_VERIFY_AFTER = timedelta(days=1)
 _MAX_GAP = 3  # names without a policy after which no further shard is looked for
 
 
@@ -225,11 +224,10 @@ class ShardWriter:
     def _parse(self, observed: SourcePolicy) -> ShardContent | None:
         return parse(observed.document, self._settings, self._organization_id) if observed.document else None
 
-    def check(self, verify_requested_at: datetime | None) -> bool:
+    def check(self) -> bool:
         """Compare the shards with IAM and repair them; return whether all could be.
 
-        Shards are verified that were not for a day, or not since a full resync asked for it. Of the others the default version
-        and the number of attachments are compared. What was written a moment ago is left to the next resync.
+        What was written a moment ago is left to the next resync.
         """
         complete = True
         for index, record in self.records.items():
@@ -239,21 +237,8 @@ class ShardWriter:
             if record.written_at is not None and self._now() - record.written_at < _CONSISTENT_AFTER:
                 continue
             with self._collecting(index):
-                if record.error or self._is_due(record, verify_requested_at) or self._has_drifted(record):
-                    self._verify(index, record)
+                self._verify(index, record)
         return complete and not self.failed
-
-    def _is_due(self, record: ShardRecord, verify_requested_at: datetime | None) -> bool:
-        verified_at = record.verified_at
-        if verified_at is None or self._now() - verified_at > _VERIFY_AFTER:
-            return True
-        return verify_requested_at is not None and verified_at < verify_requested_at
-
-    def _has_drifted(self, record: ShardRecord) -> bool:
-        header = self._policies.header(record.name)
-        if header is None or record.applied is None or header.version_id != record.applied.version_id:
-            return True
-        return bool(self._settings.attachable_principals) and header.attachments != len(record.applied.attached)
 
     def _verify(self, index: int, record: ShardRecord) -> None:
         observed = self._policies.observe(record.name)

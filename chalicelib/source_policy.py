@@ -5,7 +5,7 @@ what IAM was last given of each shard.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -602,29 +602,6 @@ def _differences(observed: SourcePolicy | None, desired: SourcePolicy) -> Iterat
     # Attach first: if a principal doesn't exist, the former ones keep their access.
     yield from (AttachTo(arn) for arn in sorted(desired.attached - attached))
     yield from (DetachFrom(arn) for arn in sorted(attached - desired.attached))
-
-
-def apply(policy: SourcePolicy | None, name: str, actions: Iterable[Action]) -> SourcePolicy | None:
-    """Return a shard after some actions; applying the plan to the observed shard gives the desired one."""
-    for action in actions:
-        if isinstance(action, CreatePolicy):
-            policy = SourcePolicy(name=name, document=action.document, attached=frozenset())
-        elif policy is None:
-            message = f"{type(action).__name__} needs a policy"
-            raise ValueError(message)
-        else:
-            match action:
-                case WriteVersion(document=written):
-                    policy = replace(policy, document=written)
-                case TagPolicy():
-                    policy = replace(policy, tagged=True)
-                case DeleteVersion(version_id):
-                    policy = replace(policy, strays=tuple(each for each in policy.strays if each != version_id))
-                case AttachTo(principal_arn):
-                    policy = replace(policy, attached=policy.attached | {principal_arn})
-                case DetachFrom(principal_arn):
-                    policy = replace(policy, attached=policy.attached - {principal_arn})
-    return policy
 
 
 def check_sizes(settings: Settings) -> None:

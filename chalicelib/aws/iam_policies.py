@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 from botocore.exceptions import ClientError
@@ -29,17 +28,10 @@ from chalicelib.source_policy import (
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
+    from mypy_boto3_iam.type_defs import PolicyTypeDef
 
 
 _DEFAULT_ATTACHMENTS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyHeader:
-    """What GetPolicy answers about a shard that carries this stage's tags."""
-
-    version_id: str
-    attachments: int
 
 
 class IamPolicies:
@@ -66,13 +58,6 @@ class IamPolicies:
         with self._sessions.entered(self._settings.source_account_id, session_policy), translated(doing):
             yield
 
-    def header(self, name: str) -> PolicyHeader | None:
-        """Return a shard's default version and attachments, or None if there is no policy, or none of this stage's, of its name."""
-        arn = self._arn(name)
-        with self._entered(f"reading {arn}"):
-            held = self._get(arn)
-        return held.header if held and self._owner_tags(held.tags) else None
-
     def owned(self, name: str) -> SourcePolicy | None:
         """Return the policy of a shard's name, or None if there is none; raise TerminalError if it isn't this stage's by its tags."""
         observed = self.observe(name)
@@ -84,13 +69,17 @@ class IamPolicies:
         """Return a shard as IAM shows it, or None if there is none; raise TerminalError if its tags name another stage."""
         arn = self._arn(name)
         with self._entered(f"reading {arn}"):
-            held = self._get(arn)
-            if held is None:
-                return None
-            owner = self._settings.owner(held.tags, arn)
+            try:
+                policy = self._client.get_policy(PolicyArn=arn)["Policy"]
+            except ClientError as error:
+                if error_code(error) == "NoSuchEntity":
+                    return None
+                raise
+            tags = _tags(policy)
+            owner = self._settings.owner(tags, arn)
             if owner.contradicts(self._settings.ownership_tags):
-                raise self._foreign(arn, held.tags)
-            default = held.header.version_id
+                raise self._foreign(arn, tags)
+            default = policy["DefaultVersionId"]
             version = self._client.get_policy_version(PolicyArn=arn, VersionId=default)["PolicyVersion"]
             # By now the default may be a later one than GetPolicy answered.
             newer = [each for each in self._versions(arn, default=False) if _number(each) > _number(default)]
@@ -102,19 +91,6 @@ class IamPolicies:
                 strays=tuple(sorted(newer, key=_number)),
                 version_id=default,
             )
-
-    def _get(self, arn: str) -> "_Held | None":
-        try:
-            policy = self._client.get_policy(PolicyArn=arn)["Policy"]
-        except ClientError as error:
-            if error_code(error) == "NoSuchEntity":
-                return None
-            raise
-        header = PolicyHeader(policy["DefaultVersionId"], policy.get("AttachmentCount", 0))
-        return _Held(header, {tag["Key"]: tag["Value"] for tag in policy.get("Tags", [])})
-
-    def _owner_tags(self, tags: dict[str, str]) -> bool:
-        return self._settings.owner(tags, "").ours
 
     def delete(self, name: str) -> None:
         """Delete a shard: detach it, delete its versions, then the policy; repeating it is harmless.
@@ -228,9 +204,8 @@ class IamPolicies:
                 raise
         # Created by a run that was stopped before it could record it, or by another owner.
         arn = self._arn(name)
-        policy = self._client.get_policy(PolicyArn=arn)["Policy"]
-        held = {tag["Key"]: tag["Value"] for tag in policy.get("Tags", [])}
-        if not self._owner_tags(held):
+        held = _tags(self._client.get_policy(PolicyArn=arn)["Policy"])
+        if not self._settings.owner(held, arn).ours:
             raise self._foreign(arn, held)
         return self._write_version(arn, document)
 
@@ -308,10 +283,8 @@ class IamPolicies:
         return policy_arn(self._settings.partition, self._settings.source_account_id, name)
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    header: PolicyHeader
-    tags: dict[str, str]
+def _tags(policy: "PolicyTypeDef") -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in policy.get("Tags", [])}
 
 
 def _number(version_id: str) -> int:

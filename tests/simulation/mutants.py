@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
 import pytest
@@ -351,12 +350,12 @@ class TerminalErrorBlocks(ShardWriter):
 class VerifiesAtOnce(ShardWriter):
     """Verifies a shard right after it was written, when IAM may not show it yet."""
 
-    def check(self, verify_requested_at: datetime | None) -> bool:
+    def check(self) -> bool:
         self.records = {
             index: replace(record, written_at=None) if record.written_at else record
             for index, record in self.records.items()
         }
-        return super().check(verify_requested_at)
+        return super().check()
 
 
 class LeavesStrays(IamPolicies):

@@ -19,7 +19,6 @@ from chalicelib.member_role import (
     SetMaxSession,
     SetTrust,
     TagRole,
-    apply,
     deny_document,
     desired_role,
     fingerprint,
@@ -28,6 +27,7 @@ from chalicelib.member_role import (
     trust_document,
     why_foreign,
 )
+from tests.unit.applied_plans import role_after
 from tests.unit.builders import MEMBER, PARTITIONS, SOURCE, settings
 
 ARN = f"arn:aws:iam::{MEMBER}:role/CrossAccountReadOnlyRole"
@@ -60,7 +60,7 @@ observed_roles = desired_roles | st.builds(
 def test_applying_the_plan_gives_the_desired_role_with_others_tags(
     observed: MemberRole | None, desired: MemberRole
 ) -> None:
-    result = apply(observed, plan(observed, desired))
+    result = role_after(observed, plan(observed, desired))
 
     others_tags = observed.tags if observed else {}
     assert result == replace(desired, tags={**others_tags, **desired.tags})
@@ -79,7 +79,7 @@ def test_a_plan_that_stops_anywhere_has_opened_nothing_but_the_desired_role(
     actions = plan(observed, desired)
 
     for done in range(len(actions) + 1):
-        role = apply(observed, actions[:done])
+        role = role_after(observed, actions[:done])
         if role is None or (observed is not None and not _opened(observed, role)):
             continue
         assert role.trust == desired.trust
@@ -97,15 +97,15 @@ def _opened(before: MemberRole, after: MemberRole) -> bool:
 def test_a_removal_leaves_no_role_and_takes_its_policies_away_first(observed: MemberRole) -> None:
     actions = removal(observed)
 
-    assert apply(observed, actions) is None
-    emptied = apply(observed, actions[:-1])
+    assert role_after(observed, actions) is None
+    emptied = role_after(observed, actions[:-1])
     assert emptied == replace(observed, attached=frozenset(), inline={})
 
 
 @given(observed_roles, desired_roles)
 def test_what_a_role_has_already_is_not_written_again(observed: MemberRole, desired: MemberRole) -> None:
     for action in plan(observed, desired):
-        assert apply(observed, (action,)) != observed
+        assert role_after(observed, (action,)) != observed
 
 
 def test_a_new_role_costs_its_creation_and_one_call_a_policy() -> None:
@@ -135,11 +135,6 @@ def test_every_drift_is_mended_by_an_action_of_its_own() -> None:
     assert mended(inline={**desired.inline, "Other": DENY}) == (DeleteInlinePolicy("Other"),)
     assert mended(attached=frozenset()) == (AttachPolicy("arn:aws:iam::aws:policy/ReadOnlyAccess"),)
     assert mended(attached=desired.attached | {"arn:x"}) == (DetachPolicy("arn:x"),)
-
-
-def test_there_is_nothing_to_change_before_a_role_is_created() -> None:
-    with pytest.raises(ValueError, match="SetMaxSession needs a role"):
-        apply(None, (SetMaxSession(3600),))
 
 
 @pytest.mark.parametrize("partition", PARTITIONS)

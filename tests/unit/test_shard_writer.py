@@ -21,9 +21,9 @@ from chalicelib.source_policy import (
     ShardRecord,
     SourcePolicy,
     WriteVersion,
-    apply,
     parse,
 )
+from tests.unit.applied_plans import policy_after
 from tests.unit.builders import SOURCE, settings
 
 NAME = "CrossAccountReadOnlyAccess"
@@ -67,7 +67,7 @@ class Stored:
             version_id = f"v{self.written}"
         if isinstance(action, CreatePolicy) and self.policy is not None:
             action = WriteVersion(action.document)  # as the adapter does with a policy of this stage
-        policy = apply(self.policy, name, [action])
+        policy = policy_after(self.policy, name, [action])
         assert policy is not None
         self.policy = replace(policy, version_id=version_id or policy.version_id)
         if outcome == LOST:
