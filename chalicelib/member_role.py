@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from chalicelib.arns import role_arn, root_arn
+from chalicelib.data_read_denies import DENY_POLICY_NAME, deny_document
 from chalicelib.documents import Document
 from chalicelib.errors import SettingsError
 from chalicelib.settings import Settings
@@ -15,8 +16,6 @@ ASSUME_ACTIONS = ("sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity")
 
 TRUST_LIMIT = 2048
 """Characters of a trust policy, unless an account's quota was raised ("IAM and AWS STS quotas")."""
-
-DENY_POLICY_NAME = "DenyDataReads"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -214,8 +213,8 @@ def why_foreign(observed: MemberRole, desired: MemberRole, settings: Settings) -
     """Say why a role of the member role's name is not ours to change, or None where it is."""
     if observed.arn != desired.arn:
         return f"{observed.arn} has a path, so the source policy can't name it: delete or rename it, or set another MemberRoleName"
-    owner = settings.owner(observed.tags, observed.arn)
-    return owner.why_refused(adopt=settings.adopt_existing_roles, renaming="MemberRoleName")
+    ownership = settings.ownership(observed.arn, observed.tags)
+    return ownership.rejection_reason(adopt=settings.adopt_existing_roles, name_parameter="MemberRoleName")
 
 
 def fingerprint(role: MemberRole) -> str:
@@ -257,11 +256,6 @@ def trust_document(settings: Settings) -> Document:
     )
 
 
-def deny_document() -> Document:
-    """Write the inline policy that denies reads of data and secrets, whatever else is attached."""
-    return _policy({"Sid": DENY_POLICY_NAME, "Effect": "Deny", "Action": list(DENIED_DATA_READS), "Resource": "*"})
-
-
 def check_sizes(settings: Settings) -> None:
     """Raise SettingsError if IAM would refuse the trust policy for its size."""
     trust = trust_document(settings).size
@@ -280,108 +274,3 @@ def _conditions(conditions: dict[str, Any]) -> dict[str, Any]:
 
 def _filled(arn: str, settings: Settings, account_id: str) -> str:
     return arn.replace("{partition}", settings.partition).replace("{account_id}", account_id)
-
-
-# What ReadOnlyAccess (or a policy in its place) lets one read that is data or a credential and not configuration. Kept open,
-# since inventory readers need them, though they may show secrets that somebody left in configuration: Lambda's environment
-# variables, EC2's user data, task definitions and build projects.
-DENIED_DATA_READS = (
-    "appsync:ListApiKeys",
-    "athena:GetQueryResults",
-    "athena:GetQueryResultsStream",
-    "cassandra:Select",
-    "cloudformation:GetTemplate",
-    "codeartifact:GetAuthorizationToken",
-    "codeartifact:GetPackageVersionAsset",
-    "codeartifact:ReadFromRepository",
-    "codecommit:BatchGetCommits",
-    "codecommit:GetBlob",
-    "codecommit:GetDifferences",
-    "codecommit:GetFile",
-    "codecommit:GetFolder",
-    "codecommit:GitPull",
-    "cognito-identity:GetCredentialsForIdentity",
-    "cognito-identity:GetOpenIdToken",
-    "cognito-identity:GetOpenIdTokenForDeveloperIdentity",
-    "connect:GetFederationToken",
-    "datapipeline:EvaluateExpression",
-    "datapipeline:QueryObjects",
-    "dax:BatchGetItem",
-    "dax:GetItem",
-    "dax:Query",
-    "dax:Scan",
-    "dynamodb:BatchGetItem",
-    "dynamodb:GetItem",
-    "dynamodb:GetRecords",
-    "dynamodb:PartiQLSelect",
-    "dynamodb:Query",
-    "dynamodb:Scan",
-    "ebs:GetSnapshotBlock",
-    "ec2:GetConsoleOutput",
-    "ec2:GetConsoleScreenshot",
-    "ec2:GetPasswordData",
-    "ecr-public:GetAuthorizationToken",
-    "ecr:BatchGetImage",
-    "ecr:GetAuthorizationToken",
-    "ecr:GetDownloadUrlForLayer",
-    "es:ESHttpGet",
-    "es:ESHttpHead",
-    "gamelift:GetComputeAuthToken",
-    "gamelift:GetInstanceAccess",
-    "glacier:GetJobOutput",
-    "kendra:Query",
-    "kendra:Retrieve",
-    "kinesis:GetRecords",
-    "kinesis:GetShardIterator",
-    "kinesis:SubscribeToShard",
-    "kinesisvideo:GetClip",
-    "kinesisvideo:GetImages",
-    "kinesisvideo:GetMedia",
-    "kinesisvideo:GetMediaForFragmentList",
-    "kms:Decrypt",
-    "lambda:GetFunction",
-    "lambda:GetLayerVersion",
-    "lightsail:GetBucketAccessKeys",
-    "lightsail:GetInstanceAccessDetails",
-    "lightsail:GetKeyPair",
-    "lightsail:GetKeyPairs",
-    "lightsail:GetRelationalDatabaseMasterUserPassword",
-    "logs:FilterLogEvents",
-    "logs:GetLogEvents",
-    "logs:GetLogRecord",
-    "logs:GetQueryResults",
-    "logs:StartLiveTail",
-    "logs:StartQuery",
-    "logs:Unmask",
-    "neptune-db:ReadDataViaQuery",
-    "qldb:GetBlock",
-    "rds:DownloadCompleteDBLogFile",
-    "rds:DownloadDBLogFilePortion",
-    "redshift-data:GetStatementResult",
-    "s3-object-lambda:GetObject",
-    "s3-object-lambda:GetObjectVersion",
-    "s3:GetDataAccess",
-    "s3:GetObject",
-    "s3:GetObjectTorrent",
-    "s3:GetObjectVersion",
-    "s3:GetObjectVersionTorrent",
-    "s3express:CreateSession",
-    "s3tables:GetTableData",
-    "sdb:GetAttributes",
-    "sdb:Select",
-    "secretsmanager:BatchGetSecretValue",
-    "secretsmanager:GetSecretValue",
-    "snowball:GetJobUnlockCode",
-    "sqs:ReceiveMessage",
-    "ssm:GetCommandInvocation",
-    "ssm:GetDocument",
-    "ssm:GetParameter",
-    "ssm:GetParameterHistory",
-    "ssm:GetParameters",
-    "ssm:GetParametersByPath",
-    "ssm:ListCommandInvocations",
-    "states:GetExecutionHistory",
-    "storagegateway:DescribeChapCredentials",
-    "support:DescribeCommunications",
-    "timestream:Select",
-)

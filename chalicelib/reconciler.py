@@ -179,7 +179,7 @@ class Reconciler:
             observed = self._roles.observe(desired)
             if observed is None and self._may_be_unseen(row):
                 raise RetryableError(Reason.STALE_READ, f"{desired.arn} was recorded a moment ago, and IAM shows none")
-            if observed is not None and self._settings.owner(observed.tags, observed.arn).ours:
+            if observed is not None and self._settings.ownership(observed.arn, observed.tags).is_ours:
                 self._carry_out(removal(observed), observed, desired, work, dry_run=dry_run)
         work.role_arn = work.role_arn if dry_run else None
 

@@ -8,10 +8,7 @@ from typing import TypeAlias
 
 from chalicelib.arns import AccountId, Principal, is_account_id, parse_principal
 from chalicelib.errors import SettingsError
-
-MANAGED_BY_TAG = "managed-by"
-STAGE_TAG = "rolecall-stage"
-MANAGED_BY = "rolecall"
+from chalicelib.ownership import MANAGED_BY_TAG, STAGE_TAG, Ownership, ownership_tags
 
 ENVIRONMENT_LIMIT = 4096
 """Bytes of all of a function's environment variables together ("Lambda quotas")."""
@@ -46,31 +43,6 @@ class Scope(StrEnum):
 
     ACCOUNTS = "accounts"
     ORGANIZATION = "organization"
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Whose a role or policy is: this stage's, nobody's (`marks` is empty), or another's, whom `marks` tell."""
-
-    arn: str
-    ours: bool
-    marks: Mapping[str, str]
-
-    def contradicts(self, ours: Mapping[str, str]) -> bool:
-        """Tell whether the marks name another stage; anything less is ours with its tags edited."""
-        return self.marks.get(STAGE_TAG, ours[STAGE_TAG]) != ours[STAGE_TAG]
-
-    def why_refused(self, *, adopt: bool, renaming: str) -> str | None:
-        """Say why it must not be changed, or None where it may; `renaming` is the parameter that gives us another name."""
-        if self.ours or (adopt and not self.marks):
-            return None
-        if self.marks:
-            marks = ", ".join(f"{key}={value}" for key, value in sorted(self.marks.items()))
-            return f"{self.arn} belongs to another owner ({marks}): set another {renaming}, or delete it"
-        return (
-            f"{self.arn} was not made by Rolecall: delete or rename it, set another {renaming}, or have Rolecall take it over "
-            "with AdoptExistingRoles=true"
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,12 +93,11 @@ class Settings:
     @property
     def ownership_tags(self) -> dict[str, str]:
         """The two tags that mark a role or policy as this stage's."""
-        return {MANAGED_BY_TAG: MANAGED_BY, STAGE_TAG: self.stage}
+        return ownership_tags(self.stage)
 
-    def owner(self, tags: Mapping[str, str], arn: str) -> "Owner":
-        """Tell by its tags whose a role or policy is."""
-        marks = {key: tags[key] for key in (MANAGED_BY_TAG, STAGE_TAG) if key in tags}
-        return Owner(arn, ours=marks == self.ownership_tags, marks=marks)
+    def ownership(self, arn: str, tags: Mapping[str, str]) -> Ownership:
+        """Return who owns a role or policy, by its tags."""
+        return Ownership.of(arn, self.stage, tags)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":

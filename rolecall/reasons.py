@@ -48,7 +48,7 @@ REMEDY = {
     Reason.ACCESS_DENIED: f"Give the permission that the error names{_AGAIN}.",
     Reason.SCP_DENIED: f"Exempt the access role from the statement that denies it, as docs/scp-protect-member-role.json does{_AGAIN}.",
     Reason.RCP_DENIED: f"Let principals of the management account through in that policy{_AGAIN}.",
-    Reason.FOREIGN_ROLE: f"Delete or rename it, set another MemberRoleName, or take it over with AdoptExistingRoles=true{_AGAIN}.",
+    Reason.FOREIGN_ROLE: f"Delete or rename it, set another MemberRoleName, or have Rolecall adopt it with AdoptExistingRoles=true{_AGAIN}.",
     Reason.FOREIGN_SOURCE_POLICY: f"Delete or rename that policy, or uninstall and set another SourcePolicyName{_AGAIN}.",
     Reason.NO_SOURCE_PRINCIPAL: f"Create it, correct SourcePrincipalArns, or set AttachSourcePolicy=false and attach the shards yourself{_AGAIN}.",
     Reason.NO_SUCH_POLICY: f"Create it in every account, or correct the setting{_AGAIN}.",

@@ -14,7 +14,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from chalicelib.accounts import Account, LedgerRow, Outcome, why_ineligible
-from chalicelib.member_role import ASSUME_ACTIONS, DENIED_DATA_READS, trust_document
+from chalicelib.data_read_denies import DENIED_DATA_READS
+from chalicelib.member_role import ASSUME_ACTIONS, trust_document
 from chalicelib.settings import Scope, Settings
 from chalicelib.source_policy import Records, ShardContent, document
 from rolecall import __version__

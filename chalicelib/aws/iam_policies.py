@@ -12,6 +12,7 @@ from chalicelib.aws.member_roles import iam_document
 from chalicelib.aws.sessions import Sessions
 from chalicelib.documents import Document
 from chalicelib.errors import Reason, RetryableError, TerminalError
+from chalicelib.ownership import Ownership
 from chalicelib.session_policies import source_policy_delete, source_policy_read, source_policy_write
 from chalicelib.settings import Settings
 from chalicelib.source_policy import (
@@ -62,7 +63,7 @@ class IamPolicies:
         """Return the policy of a shard's name, or None if there is none; raise TerminalError if it isn't this stage's by its tags."""
         observed = self.observe(name)
         if observed is not None and not observed.tagged:
-            raise self._foreign(self._arn(name), {})
+            raise _foreign(self._settings.ownership(self._arn(name), {}))
         return observed
 
     def observe(self, name: str) -> SourcePolicy | None:
@@ -76,9 +77,9 @@ class IamPolicies:
                     return None
                 raise
             tags = _tags(policy)
-            owner = self._settings.owner(tags, arn)
-            if owner.contradicts(self._settings.ownership_tags):
-                raise self._foreign(arn, tags)
+            ownership = self._settings.ownership(arn, tags)
+            if ownership.is_other_stage:
+                raise _foreign(ownership)
             default = policy["DefaultVersionId"]
             version = self._client.get_policy_version(PolicyArn=arn, VersionId=default)["PolicyVersion"]
             # By now the default may be a later one than GetPolicy answered.
@@ -87,7 +88,7 @@ class IamPolicies:
                 name=name,
                 document=iam_document(version["Document"]),
                 attached=frozenset(self._entities(arn)),
-                tagged=owner.ours,
+                tagged=ownership.is_ours,
                 strays=tuple(sorted(newer, key=_number)),
                 version_id=default,
             )
@@ -204,9 +205,9 @@ class IamPolicies:
                 raise
         # Created by a run that was stopped before it could record it, or by another owner.
         arn = self._arn(name)
-        held = _tags(self._client.get_policy(PolicyArn=arn)["Policy"])
-        if not self._settings.owner(held, arn).ours:
-            raise self._foreign(arn, held)
+        ownership = self._settings.ownership(arn, _tags(self._client.get_policy(PolicyArn=arn)["Policy"]))
+        if not ownership.is_ours:
+            raise _foreign(ownership)
         return self._write_version(arn, document)
 
     def _tag(self, arn: str) -> None:
@@ -264,14 +265,6 @@ class IamPolicies:
             if error_code(error) != "NoSuchEntity":
                 raise
 
-    def _foreign(self, arn: str, tags: dict[str, str]) -> TerminalError:
-        marks = ", ".join(f"{key}={tags[key]}" for key in sorted(self._settings.ownership_tags) if key in tags)
-        owner = f"belongs to another owner ({marks})" if marks else "was not created by Rolecall"
-        return TerminalError(
-            Reason.FOREIGN_SOURCE_POLICY,
-            f"{arn} {owner}: delete it, or set another SourcePolicyName before the first account",
-        )
-
     def _no_principal(self, principal: Principal) -> TerminalError:
         return TerminalError(
             Reason.NO_SOURCE_PRINCIPAL,
@@ -281,6 +274,13 @@ class IamPolicies:
 
     def _arn(self, name: str) -> str:
         return policy_arn(self._settings.partition, self._settings.source_account_id, name)
+
+
+def _foreign(ownership: Ownership) -> TerminalError:
+    return TerminalError(
+        Reason.FOREIGN_SOURCE_POLICY,
+        f"{ownership.arn} {ownership.owner}: delete it, or set another SourcePolicyName before the first account",
+    )
 
 
 def _tags(policy: "PolicyTypeDef") -> dict[str, str]:

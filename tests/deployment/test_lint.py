@@ -10,7 +10,7 @@ import pytest
 from cfnlint.api import lint
 from cfnlint.config import ManualArgs
 
-from chalicelib import member_role, session_policies, source_policy
+from chalicelib import data_read_denies, session_policies, source_policy
 from chalicelib.arns import AccountId
 from chalicelib.settings import Scope, Settings
 from deploy.intrinsics import resolve
@@ -60,7 +60,7 @@ def test_the_documents_that_the_code_writes_are_clean(template: dict[str, Any], 
         source_policy.ShardContent(excluded=frozenset({account}), scope=Scope.ORGANIZATION, frozen=True),
     ]
     written = [
-        member_role.deny_document(),
+        data_read_denies.deny_document(),
         session_policies.member_role_read(settings, account),
         session_policies.member_role_write(settings, account),
         session_policies.member_role_delete(settings, account),

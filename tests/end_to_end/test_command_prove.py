@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from chalicelib.member_role import DENY_POLICY_NAME, trust_document
+from chalicelib.data_read_denies import DENY_POLICY_NAME
+from chalicelib.member_role import trust_document
 from local.organization import LocalOrganization, allowing, trusting
 from tests.end_to_end.calls import READ_ONLY
 from tests.end_to_end.command_line import CommandLine

@@ -7,8 +7,9 @@ from itertools import accumulate
 from typing import Any
 
 from chalicelib.arns import AccountId
+from chalicelib.data_read_denies import deny_document
 from chalicelib.documents import Document
-from chalicelib.member_role import deny_document, desired_role, trust_document
+from chalicelib.member_role import desired_role, trust_document
 from chalicelib.source_policy import ShardContent, document
 from tests.fuzzing.target import Target, World, ask
 from tests.simulation.changes import STRANGER

@@ -8,7 +8,7 @@ import pytest
 
 from chalicelib.accounts import Account
 from chalicelib.arns import AccountId
-from chalicelib.member_role import DENIED_DATA_READS
+from chalicelib.data_read_denies import DENIED_DATA_READS
 from chalicelib.requests import Message, Trigger, write_message
 from tests.integration.boundary import Boundary
 from tests.integration.organization import (

@@ -163,7 +163,7 @@ class Changes:
         applied = {name for name, record in self._cloud.shards().items() if "applied" in record}
         settings = settings_of(environ(**self._life.settings))
         for name, policy in self._cloud.source_policies().items():
-            mine = settings.owner(dict(policy.tags), policy.arn).ours
+            mine = settings.ownership(policy.arn, dict(policy.tags)).is_ours
             if name not in applied and not (mine and is_ours(policy.document, settings)):
                 self._detach(policy)
                 self._cloud.iam.put(policy.arn, None)

@@ -258,8 +258,8 @@ def may_change(settings: Settings | None, tags: dict[str, str], arn: str) -> boo
     """Tell whether a role is ours by its tags, or may be taken over."""
     if settings is None:
         return True
-    owner = settings.owner(tags, arn)
-    return owner.ours or (settings.adopt_existing_roles and not owner.marks)
+    ownership = settings.ownership(arn, tags)
+    return ownership.is_ours or (settings.adopt_existing_roles and not ownership.tags)
 
 
 @dataclass(frozen=True)

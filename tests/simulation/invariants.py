@@ -116,7 +116,7 @@ def _is_full(cloud: Cloud) -> bool:
 
 
 def _is_ours(settings: Settings, role: Role | None) -> bool:
-    return role is not None and settings.owner(dict(role.tags), role.arn).ours
+    return role is not None and settings.ownership(role.arn, dict(role.tags)).is_ours
 
 
 def _is_desired(role: Role | None, settings: Settings, account_id: str) -> bool:

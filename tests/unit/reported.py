@@ -140,7 +140,7 @@ def _row_of(told: Account, number: int) -> Iterator[LedgerRow]:
     failing = {
         17: (Reason.SCP_DENIED, "User: arn:aws:sts::999999999999:assumed-role/enroll is not authorized to perform: iam:CreateRole with an explicit deny in a service control policy: arn:aws:organizations::999999999999:policy/o-fd150fe903/service_control_policy/p-0a1b2c3d"),
         34: (Reason.NO_ACCESS_ROLE, "assuming OrganizationAccountAccessRole, AWSControlTowerExecution: AccessDenied"),
-        46: (Reason.FOREIGN_ROLE, "role/CrossAccountReadOnlyRole was not made by Rolecall: delete or rename it"),
+        46: (Reason.FOREIGN_ROLE, "role/CrossAccountReadOnlyRole was not created by Rolecall: delete or rename it"),
     }  # fmt: skip
     if told.is_below(["ou-ab12-55555555"]):
         yield row(told, Outcome.SKIPPED, Reason.EXCLUDED)

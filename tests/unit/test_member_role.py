@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chalicelib.data_read_denies import DENIED_DATA_READS, deny_document
 from chalicelib.documents import Document
 from chalicelib.member_role import (
-    DENIED_DATA_READS,
     Action,
     AttachPolicy,
     CreateRole,
@@ -19,7 +19,6 @@ from chalicelib.member_role import (
     SetMaxSession,
     SetTrust,
     TagRole,
-    deny_document,
     desired_role,
     fingerprint,
     plan,
@@ -259,7 +258,7 @@ OURS = {"managed-by": "rolecall", "rolecall-stage": "dev"}
     ("arn", "tags", "adopt", "why"),
     [
         (ARN, OURS, "false", None),
-        (ARN, {}, "false", "was not made by Rolecall"),
+        (ARN, {}, "false", "was not created by Rolecall"),
         (ARN, {}, "true", None),
         (ARN, OURS | {"rolecall-stage": "prod"}, "true", "belongs to another owner"),
         (ARN.replace("role/", "role/path/"), OURS, "true", "has a path"),

@@ -320,8 +320,8 @@ OURS = {"managed-by": "rolecall", "rolecall-stage": "dev"}
     [
         (OURS, None, None),
         (OURS | {"team": "platform"}, None, None),
-        ({}, "was not made by Rolecall", None),
-        ({"team": "platform"}, "was not made by Rolecall", None),
+        ({}, "was not created by Rolecall", None),
+        ({"team": "platform"}, "was not created by Rolecall", None),
         ({"managed-by": "rolecall"}, "(managed-by=rolecall)", "(managed-by=rolecall)"),
         (OURS | {"managed-by": "terraform"}, "managed-by=terraform, rolecall-stage=dev", "managed-by=terraform"),
         (OURS | {"rolecall-stage": "prod"}, "managed-by=rolecall, rolecall-stage=prod", "rolecall-stage=prod"),
@@ -330,9 +330,9 @@ OURS = {"managed-by": "rolecall", "rolecall-stage": "dev"}
 def test_what_another_owner_marked_is_refused_and_what_nobody_marked_may_be_adopted(
     tags: dict[str, str], refused: str | None, refused_though_adopting: str | None
 ) -> None:
-    owner = settings().owner(tags, "arn:x")
+    ownership = settings().ownership("arn:x", tags)
 
     for adopt, expected in ((False, refused), (True, refused_though_adopting)):
-        why = owner.why_refused(adopt=adopt, renaming="MemberRoleName")
+        why = ownership.rejection_reason(adopt=adopt, name_parameter="MemberRoleName")
         assert (why is None) == (expected is None)
         assert why is None or ("arn:x" in why and str(expected) in why and "MemberRoleName" in why)

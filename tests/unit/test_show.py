@@ -10,8 +10,9 @@ from rich.console import Console
 
 from chalicelib.accounts import Outcome
 from chalicelib.arns import AccountId
+from chalicelib.data_read_denies import DENIED_DATA_READS
 from chalicelib.errors import Reason
-from chalicelib.member_role import DENIED_DATA_READS, desired_role
+from chalicelib.member_role import desired_role
 from rolecall.console import show_json
 from rolecall.reasons import MEANING, REMEDY
 from rolecall.show import OneAccount
