@@ -29,7 +29,7 @@ class AnyEvent(CloudWatchEvent):
 @app.on_cw_event(PATTERN)
 def on_account_event(event: CloudWatchEvent) -> None:
     """Send the accounts that an Organizations or Control Tower event names to the queue."""
-    application().announce(event.to_dict())
+    application().enqueue(event.to_dict())
 
 
 on_account_event.event_class = AnyEvent

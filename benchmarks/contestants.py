@@ -18,7 +18,7 @@ from benchmarks.stub.kinds import Kind, account_id
 from benchmarks.stub.rows import row_mark, row_update
 from chalicelib.accounts import Account
 from chalicelib.arns import AccountId
-from chalicelib.aws.member_roles import MemberRoles
+from chalicelib.aws.iam_roles import IamRoles
 from chalicelib.aws.organizations import Organization
 from chalicelib.aws.sessions import Sessions, account_client, client_config
 from chalicelib.reconciler import Reconciler
@@ -37,7 +37,7 @@ def rolecall(kind: Kind, threads: int) -> Contestant:  # noqa: ARG001 - it finds
         settings,
         Organization(settings, session.client("organizations", config=config)),
         Sessions(settings, session.client("sts", config=config)),
-        MemberRoles(account_client(session, "iam", config), settings.member_role_name),
+        IamRoles(account_client(session, "iam", config), settings.member_role_name),
         lambda: datetime.now(UTC),
     )
 

@@ -108,14 +108,14 @@ def shown_outcome(row: LedgerRow, blocked: Reason | None = None) -> tuple[Outcom
     return row.outcome, row.reason
 
 
-RETRIED = frozenset(
+RETRYABLE_REASONS = frozenset(
     {
         Reason.NOT_READY,
         Reason.THROTTLED,
         Reason.SERVICE_ERROR,
         Reason.STALE_READ,
         Reason.SOURCE_POLICY_PENDING,
-        Reason.OVERTAKEN,
+        Reason.CONFLICT,
         Reason.OUT_OF_TIME,
         Reason.UNEXPECTED,
     }
@@ -128,7 +128,7 @@ _LONGEST_RETRY = timedelta(hours=6)  # the queue's receives at their longest del
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
-def moment(written: str | None) -> datetime:
+def parse_time(written: str | None) -> datetime:
     """Read a row's time; long ago where a row of another release, or one that was edited, has none that can be read."""
     try:
         read = datetime.fromisoformat(written or "")
@@ -137,14 +137,14 @@ def moment(written: str | None) -> datetime:
     return read if read.tzinfo else read.replace(tzinfo=UTC)
 
 
-def written_moment(time: datetime) -> str:
+def format_time(time: datetime) -> str:
     """Write a time as rows hold it, so that text sorts as time does."""
     return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def is_on_its_way(row: LedgerRow, now: datetime) -> bool:
+def is_retry_pending(row: LedgerRow, now: datetime) -> bool:
     """Tell whether a failed account is still being tried again with nobody doing anything."""
-    return row.reason in RETRIED and now - moment(row.updated_at) <= _LONGEST_RETRY
+    return row.reason in RETRYABLE_REASONS and now - parse_time(row.updated_at) <= _LONGEST_RETRY
 
 
 _UNWORKABLE_STATES = {
@@ -154,17 +154,17 @@ _UNWORKABLE_STATES = {
     "CLOSED": Reason.CLOSED,
 }
 
-OUT_OF_REACH = frozenset({Reason.DEPARTED, Reason.CLOSED, Reason.PENDING_CLOSURE, Reason.SUSPENDED})
+UNREACHABLE = frozenset({Reason.DEPARTED, Reason.CLOSED, Reason.PENDING_CLOSURE, Reason.SUSPENDED})
 """Why nobody can reach an account any more: a role that is left there is nothing that is left to do."""
 
 
-def why_out_of_reach(account: Account | None) -> Reason | None:
+def why_unreachable(account: Account | None) -> Reason | None:
     """Tell why nobody can reach an account, or None where one can; `account` is None for no member."""
     reason = _UNWORKABLE_STATES.get(account.state) if account else Reason.DEPARTED
-    return reason if reason in OUT_OF_REACH else None
+    return reason if reason in UNREACHABLE else None
 
 
-REMOVED = frozenset({Reason.RETIRED_BY_REQUEST, Reason.STOPPED})
+REMOVAL_REASONS = frozenset({Reason.RETIRED_BY_REQUEST, Reason.UNINSTALLED})
 """The reasons for which the member role is deleted, once the source policy no longer grants the account."""
 
 ROLE_KEPT = "the source policy may still grant the account: its role is kept until then"
@@ -178,7 +178,7 @@ def why_ineligible(
     if row is not None and row.retirement_requested_at is not None:
         return Reason.RETIRED_BY_REQUEST  # It outlives that the account is away.
     if account is None or uninstalling:
-        return why_out_of_reach(account) or Reason.STOPPED
+        return why_unreachable(account) or Reason.UNINSTALLED
     return eligibility(account, settings)
 
 
@@ -186,7 +186,7 @@ def access_for(account: Account | None, ineligible: Reason | None) -> Access:
     """Return the access that an account should have, given why it must not be enrolled."""
     if ineligible is None:
         return Access.GRANTED
-    if account is not None and ineligible in {Reason.EXCLUDED, *REMOVED}:
+    if account is not None and ineligible in {Reason.EXCLUDED, *REMOVAL_REASONS}:
         return Access.EXCLUDED
     return Access.NONE
 

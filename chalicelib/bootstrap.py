@@ -12,11 +12,10 @@ import boto3
 from botocore.config import Config
 
 from chalicelib import member_role, session_policies, source_policy
-from chalicelib.announce import announce
 from chalicelib.aws.functions import PublishFunction
 from chalicelib.aws.iam_policies import IamPolicies
+from chalicelib.aws.iam_roles import IamRoles
 from chalicelib.aws.ledger import Ledger
-from chalicelib.aws.member_roles import MemberRoles
 from chalicelib.aws.organizations import Organization
 from chalicelib.aws.queues import AccountsQueue, PublishQueue
 from chalicelib.aws.sessions import (
@@ -28,6 +27,7 @@ from chalicelib.aws.sessions import (
     publish_config,
 )
 from chalicelib.aws.source_policy_table import SourcePolicyTable
+from chalicelib.enqueue import enqueue_accounts
 from chalicelib.enrollment import Enrollment
 from chalicelib.errors import RequestError
 from chalicelib.offboarding import Freeze, Offboarding
@@ -67,9 +67,9 @@ class Application:
         self._pool = pool
         self._settings = checked_settings(environ)
 
-    def announce(self, event: dict[str, Any]) -> None:
+    def enqueue(self, event: dict[str, Any]) -> None:
         """Send an event's accounts to the queue."""
-        announce(event, self._accounts_queue)
+        enqueue_accounts(event, self._accounts_queue)
 
     def enroll(self, records: list[dict[str, Any]], context: Any) -> dict[str, Any]:
         """Handle a batch off the accounts queue within the function's remaining time."""
@@ -169,7 +169,7 @@ class Application:
 
     @cached_property
     def _reconciler(self) -> Reconciler:
-        roles = MemberRoles(self._iam, self._settings.member_role_name)
+        roles = IamRoles(self._iam, self._settings.member_role_name)
         return Reconciler(
             self._settings,
             self._organization,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from chalicelib.accounts import Access, Account, Change, LedgerRow, Outcome, written_moment
+from chalicelib.accounts import Access, Account, Change, LedgerRow, Outcome, format_time
 from chalicelib.arns import AccountId
 from chalicelib.errors import MessageError, Reason
 from chalicelib.reconciler import Reconciler, Verdict, unfinished
@@ -162,7 +162,7 @@ class Enrollment:
         age = datetime.fromtimestamp(self._clock(), UTC) - listed_at
         if not -_MAX_CLOCK_SKEW <= age <= _LISTING_VALID:
             return None
-        recorded_since = job.row is not None and job.row.updated_at > written_moment(listed_at - _MAX_CLOCK_SKEW)
+        recorded_since = job.row is not None and job.row.updated_at > format_time(listed_at - _MAX_CLOCK_SKEW)
         return None if recorded_since else job.message.account
 
     def _write(self, job: _Job, records: Records) -> None:
@@ -183,7 +183,7 @@ class Enrollment:
 
 
 # A retired account waits for the source policy with the reason that it is retired for.
-_PENDING = {Reason.SOURCE_POLICY_PENDING, Reason.RETIRED_BY_REQUEST, Reason.STOPPED}
+_PENDING = {Reason.SOURCE_POLICY_PENDING, Reason.RETIRED_BY_REQUEST, Reason.UNINSTALLED}
 
 
 def _seconds_after(first: int, received: int) -> int:
@@ -225,7 +225,7 @@ def _needs_publish(job: _Job, records: Records) -> bool:
 def _row_after(job: _Job, verdict: Verdict, now: datetime) -> LedgerRow:
     before = job.row or LedgerRow(account_id=verdict.account_id, outcome=verdict.outcome, updated_at="")
     account = verdict.account
-    now_text = written_moment(now)
+    now_text = format_time(now)
     failed = verdict.outcome is Outcome.FAILED
     row = replace(
         before,
@@ -258,7 +258,7 @@ def _row_after(job: _Job, verdict: Verdict, now: datetime) -> LedgerRow:
 def _report(job: _Job, verdict: Verdict) -> None:
     """Write the account's one log line, and count it."""
     outcome = Outcome.FAILED if job.conflict else verdict.outcome
-    reason = Reason.OVERTAKEN if job.conflict else verdict.reason
+    reason = Reason.CONFLICT if job.conflict else verdict.reason
     log = logger.warning if outcome is Outcome.FAILED else logger.info
     log(
         "account",

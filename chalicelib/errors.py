@@ -23,7 +23,7 @@ class Reason(StrEnum):
     CLOSED = "closed"
     DEPARTED = "departed"
     RETIRED_BY_REQUEST = "retired_by_request"
-    STOPPED = "stopped"
+    UNINSTALLED = "uninstalled"
 
     # Failed: it should be enrolled, and isn't (or could not be verified).
     NOT_READY = "not_ready"
@@ -42,7 +42,7 @@ class Reason(StrEnum):
     STALE_READ = "stale_read"
     SOURCE_POLICY_PENDING = "source_policy_pending"
     NAMES_CHANGED = "names_changed"
-    OVERTAKEN = "overtaken"
+    CONFLICT = "conflict"
     OUT_OF_TIME = "out_of_time"
     UNEXPECTED = "unexpected"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from chalicelib.accounts import OUT_OF_REACH, REMOVED, LedgerRow, written_moment
+from chalicelib.accounts import REMOVAL_REASONS, UNREACHABLE, LedgerRow, format_time
 from chalicelib.arns import AccountId
 from chalicelib.errors import AccountError, RequestError
 from chalicelib.requests import Message, Request, Selection, Trigger
@@ -100,7 +100,7 @@ class Offboarding:
             raise RequestError(f"the ledger has no account {', '.join(unknown)}: nothing was retired")
         if request.dry_run:
             return self._sweep.preview_retirement(request, deadline=deadline)
-        now = written_moment(datetime.fromtimestamp(self._clock(), UTC))
+        now = format_time(datetime.fromtimestamp(self._clock(), UTC))
         for account_id in account_ids:
             self._ledger.request_retirement(account_id, now)
         self._accounts.send(Message(account_id=account_id, trigger=Trigger.RETIRE) for account_id in account_ids)
@@ -204,8 +204,8 @@ def why_not_in_force(records: Records, settings: Settings, *, frozen: bool) -> s
 
 def _was_tried(row: LedgerRow) -> bool:
     """Whether enroll has handled an account's uninstall, and could not delete its role."""
-    return not row.has_access and row.reason in REMOVED
+    return not row.has_access and row.reason in REMOVAL_REASONS
 
 
 def _is_left(row: LedgerRow) -> bool:
-    return row.has_access or (row.role_arn is not None and row.reason not in OUT_OF_REACH)
+    return row.has_access or (row.role_arn is not None and row.reason not in UNREACHABLE)

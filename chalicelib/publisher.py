@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from chalicelib.accounts import Access, moment, written_moment
+from chalicelib.accounts import Access, format_time, parse_time
 from chalicelib.arns import AccountId
 from chalicelib.errors import AccountError, Reason, RetryableError, TerminalError
 from chalicelib.requests import Trigger
@@ -343,13 +343,13 @@ class _Run:
             in_force = records.in_force(row.account_id, row.access)
             if row.access is Access.GRANTED and not in_force:
                 pending += 1
-                oldest = min(oldest, moment(row.enrolled_at)) if row.enrolled_at else oldest
+                oldest = min(oldest, parse_time(row.enrolled_at)) if row.enrolled_at else oldest
             if in_force is (row.in_force_since is not None):
                 continue
-            changed.append((row.account_id, written_moment(now) if in_force else None))
+            changed.append((row.account_id, format_time(now) if in_force else None))
             came_in_force = in_force and row.access is Access.GRANTED
             granted += came_in_force
-            waited = now - moment(row.joined_at)
+            waited = now - parse_time(row.joined_at)
             if came_in_force and row.trigger == Trigger.EVENT and waited < _NEW:
                 metrics.add_metric(Metric.ACCESS_SECONDS, MetricUnit.Seconds, waited.total_seconds())
         with self._publisher.pool(self._settings.threads) as pool:

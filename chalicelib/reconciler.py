@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.accounts import (
-    REMOVED,
+    REMOVAL_REASONS,
     ROLE_KEPT,
     Access,
     Account,
@@ -14,9 +14,9 @@ from chalicelib.accounts import (
     LedgerRow,
     Outcome,
     access_for,
-    moment,
+    parse_time,
     why_ineligible,
-    why_out_of_reach,
+    why_unreachable,
 )
 from chalicelib.arns import AccountId
 from chalicelib.errors import AccountError, Reason, RetryableError, TerminalError
@@ -36,7 +36,7 @@ from chalicelib.session_policies import member_role_delete, member_role_read, me
 from chalicelib.settings import Settings
 
 if TYPE_CHECKING:
-    from chalicelib.aws.member_roles import MemberRoles
+    from chalicelib.aws.iam_roles import IamRoles
     from chalicelib.aws.organizations import Organization
     from chalicelib.aws.sessions import Sessions
 
@@ -86,7 +86,7 @@ class Reconciler:
         settings: Settings,
         organization: "Organization",
         sessions: "Sessions",
-        roles: "MemberRoles",
+        roles: "IamRoles",
         clock: Callable[[], datetime],
     ) -> None:
         """Take the organization, the sessions in its accounts, and IAM there."""
@@ -123,7 +123,7 @@ class Reconciler:
             if reason is None:
                 self._install(account_id, work, refusal, dry_run=dry_run)
             access = access_for(account, reason)
-            if reason in REMOVED:
+            if reason in REMOVAL_REASONS:
                 self._remove(account_id, account, row, work, refusal, removable=removable, dry_run=dry_run)
         except AccountError as error:
             failure = error if error is refusal else self._within_grace(error, account)
@@ -161,7 +161,7 @@ class Reconciler:
         dry_run: bool,
     ) -> None:
         """Delete the member role of a retired account, if it is this stage's."""
-        out_of_reach = why_out_of_reach(account)
+        out_of_reach = why_unreachable(account)
         if out_of_reach is not None:
             arn, work.role_arn = work.role_arn, None
             left = f"{arn} may still be there: its account is {out_of_reach}" if arn else row and row.error
@@ -207,7 +207,9 @@ class Reconciler:
 
     def _may_be_unseen(self, row: LedgerRow | None) -> bool:
         return (
-            row is not None and row.role_arn is not None and self._clock() - moment(row.updated_at) < _CONSISTENT_AFTER
+            row is not None
+            and row.role_arn is not None
+            and self._clock() - parse_time(row.updated_at) < _CONSISTENT_AFTER
         )
 
     def _within_grace(self, error: AccountError, account: Account | None) -> AccountError:

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
 from chalicelib.accounts import (
-    OUT_OF_REACH,
-    REMOVED,
-    RETRIED,
+    REMOVAL_REASONS,
+    RETRYABLE_REASONS,
+    UNREACHABLE,
     Access,
     Account,
     LedgerRow,
     Outcome,
     access_for,
-    is_on_its_way,
-    moment,
+    format_time,
+    is_retry_pending,
+    parse_time,
     shown_outcome,
     why_ineligible,
-    written_moment,
 )
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason, RequestError
@@ -58,7 +58,7 @@ class _Tally:
 
     listed: int = 0
     sent: int = 0
-    held_back: int = 0
+    deferred: int = 0
     eligible: int = 0
     enrolled: int = 0
     pending: int = 0
@@ -86,8 +86,8 @@ class _Tally:
             self.pending += not in_force
         elif row.outcome is Outcome.FAILED:
             self.failing[row.reason or Reason.UNEXPECTED] += 1
-            self.given_up += not is_on_its_way(row, now)
-            since = moment(row.failed_at or row.updated_at)
+            self.given_up += not is_retry_pending(row, now)
+            since = parse_time(row.failed_at or row.updated_at)
             self.oldest_failure = min(self.oldest_failure or since, since)
 
     def counts(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class _Tally:
         return {
             "listed": self.listed,
             "sent": self.sent,
-            "held_back": self.held_back,
+            "deferred": self.deferred,
             "eligible": self.eligible,
             "enrolled": self.enrolled,
             "pending": self.pending,
@@ -207,7 +207,7 @@ class Sweep:
                 if _is_selected(account, row, ineligible, request):
                     message = Message(account_id=account.id, trigger=trigger, account=account, listed_at=now)
                     has_access = row is not None and row.has_access
-                    would_retire = has_access and ineligible is not None and ineligible not in REMOVED
+                    would_retire = has_access and ineligible is not None and ineligible not in REMOVAL_REASONS
                     (retiring if would_retire else sending).append(message)
             self._accounts.send(sending)
             tally.sent += len(sending)
@@ -246,7 +246,7 @@ class Sweep:
         """Send the accounts that would lose access, unless they are suspiciously many at once."""
         most = max(_FEW, granted * self._settings.max_retired_percent // 100)
         if len(retiring) > most and not force:
-            tally.held_back = len(retiring)
+            tally.deferred = len(retiring)
             logger.error(
                 "retirements held back: more accounts are gone or ineligible than MAX_RETIRED_PERCENT allows at once; "
                 'if that is right, backfill with {"accounts": "all", "force": true}',
@@ -257,7 +257,7 @@ class Sweep:
         else:
             self._accounts.send(retiring)
             tally.sent += len(retiring)
-        metrics.add_metric(Metric.RETIREMENTS_HELD_BACK, MetricUnit.Count, tally.held_back)
+        metrics.add_metric(Metric.RETIREMENTS_DEFERRED, MetricUnit.Count, tally.deferred)
 
     def preview_retirement(self, request: Request, *, deadline: float) -> dict[str, Any]:
         """Return what retiring accounts would delete."""
@@ -271,7 +271,7 @@ class Sweep:
         """
         # A row without a name is of an id that Organizations never listed: it is not entered.
         known = (row for row in self._ledger.rows() if row.name is not None)
-        reachable = (row.account_id for row in known if row.reason not in OUT_OF_REACH)
+        reachable = (row.account_id for row in known if row.reason not in UNREACHABLE)
         closed = () if self._settings.include_management_account else (self._settings.management_account_id,)
         pending = sorted(each for each in reachable if each > after and each not in closed)
         found: list[dict[str, Any]] = []
@@ -311,7 +311,7 @@ class Sweep:
         def judge(pair: tuple[AccountId, Account | None]) -> Verdict:
             row = self._ledger.read([pair[0]]).get(pair[0])
             if retiring and row is not None:
-                row = replace(row, retirement_requested_at=written_moment(self._now()))
+                row = replace(row, retirement_requested_at=format_time(self._now()))
             elif isinstance(request.accounts, tuple) and row is not None:
                 row = replace(row, retirement_requested_at=None)
             refusal = None
@@ -385,7 +385,7 @@ class Sweep:
             (Metric.PENDING, MetricUnit.Count, tally.pending),
             (Metric.SKIPPED, MetricUnit.Count, sum(tally.skipped.values())),
             (Metric.FAILING, MetricUnit.Count, failing),
-            (Metric.NEEDING_ATTENTION, MetricUnit.Count, tally.given_up + tally.held_back),
+            (Metric.NEEDING_ATTENTION, MetricUnit.Count, tally.given_up + tally.deferred),
             (Metric.COVERAGE, MetricUnit.Percent, coverage),
             (Metric.OLDEST_FAILURE, MetricUnit.Seconds, oldest),
             (Metric.EVENTS_MISSED, MetricUnit.Count, tally.missed),
@@ -456,7 +456,7 @@ def _is_selected(account: Account, row: LedgerRow | None, ineligible: Reason | N
         return False
     if request.reasons and (row is None or row.reason not in request.reasons):
         return False
-    if row is not None and ineligible in REMOVED and not (row.role_arn or row.error or row.has_access):
+    if row is not None and ineligible in REMOVAL_REASONS and not (row.role_arn or row.error or row.has_access):
         return row.access is not Access.EXCLUDED  # Nothing is left to do for one that is.
     if request.accounts is Selection.ALL:
         return True
@@ -481,7 +481,7 @@ def _orphaned(records: Records, seen: set[int]) -> set[AccountId]:
 
 def _is_gone(row: LedgerRow, seen: set[int], request: Request) -> bool:
     """Whether a listing of the whole organization lacks an account that was a member when it was recorded."""
-    at_rest = row.reason in {Reason.DEPARTED, *REMOVED} and not row.has_access
+    at_rest = row.reason in {Reason.DEPARTED, *REMOVAL_REASONS} and not row.has_access
     return _is_whole(request) and int(row.account_id) not in seen and not at_rest
 
 
@@ -492,12 +492,12 @@ def _is_due(row: LedgerRow, request: Request, now: datetime) -> bool:
     """
     if row.outcome is not Outcome.FAILED or (request.reasons and row.reason not in request.reasons):
         return False
-    if row.reason in RETRIED:
-        return not is_on_its_way(row, now)
+    if row.reason in RETRYABLE_REASONS:
+        return not is_retry_pending(row, now)
     if row.attempts == 0:
         return True  # The source policy refused it; it is due as soon as it refuses no longer.
     spacing = min(_FIRST_SPACING * 2 ** min(row.attempts - 1, 10), _LONGEST_SPACING)
-    return not request.scheduled or now - moment(row.updated_at) >= spacing
+    return not request.scheduled or now - parse_time(row.updated_at) >= spacing
 
 
 def _shown(verdict: Verdict) -> dict[str, Any]:

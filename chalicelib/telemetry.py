@@ -14,7 +14,7 @@ warnings.filterwarnings("ignore", "No application metrics to publish", UserWarni
 class Metric(StrEnum):
     """What Rolecall counts and measures, all in namespace `Rolecall`."""
 
-    EVENTS_HEARD = "EventsHeard"
+    EVENTS_RECEIVED = "EventsReceived"
     EVENTS_IGNORED = "EventsIgnored"
     ACCOUNTS_ENROLLED = "AccountsEnrolled"
     ACCOUNTS_SKIPPED = "AccountsSkipped"
@@ -41,7 +41,7 @@ class Metric(StrEnum):
     OLDEST_FAILURE = "OldestFailureSeconds"
     SOURCE_POLICY_FILL = "SourcePolicyFillPercent"
     EVENTS_MISSED = "EventsMissed"
-    RETIREMENTS_HELD_BACK = "RetirementsHeldBack"
+    RETIREMENTS_DEFERRED = "RetirementsDeferred"
     FROZEN = "Frozen"
     RESYNCS = "Resyncs"
     ACCOUNTS_RERUN = "AccountsRerun"

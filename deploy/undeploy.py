@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 
-from chalicelib.accounts import OUT_OF_REACH
+from chalicelib.accounts import UNREACHABLE
 from deploy.aws import Aws, DeployError, command_line, configured_region, delete_stack, place, stack, table_exists
 
 _SHOWN = 20
@@ -56,7 +56,7 @@ def _roles(ledger: str, aws: Aws) -> list[str]:
     return sorted(
         f"{row['account_id']} {row['outcome']} {row['role_arn']}".rstrip()
         for row in _scanned(ledger, aws, "account_id", "outcome", "role_arn", "reason")
-        if row["outcome"] == "enrolled" or (row["role_arn"] and row["reason"] not in OUT_OF_REACH)
+        if row["outcome"] == "enrolled" or (row["role_arn"] and row["reason"] not in UNREACHABLE)
     )
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from chalicelib.accounts import Account, LedgerRow, Outcome, shown_outcome
 from chalicelib.arns import AccountId, is_account_id
 from chalicelib.errors import Reason
-from rolecall.console import OUTCOME_STYLES, moment, printable, show, show_json, terminal_width
+from rolecall.console import OUTCOME_STYLES, display_time, printable, show, show_json, terminal_width
 from rolecall.errors import CommandError
 from rolecall.source_policy import blocked_reason
 from rolecall.stage import Stage
@@ -181,7 +181,7 @@ def table(entries: Iterable[Entry], width: int) -> Table:
 
 def _cells(entry: Entry) -> tuple[str, ...]:
     account_id, name, outcome, reason, change, *times, error = map(printable, entry.values)
-    return account_id, name, outcome or "waiting", reason, change, *map(moment, times), error
+    return account_id, name, outcome or "waiting", reason, change, *map(display_time, times), error
 
 
 def _styled(heading: str, cell: str) -> Text:

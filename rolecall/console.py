@@ -95,7 +95,7 @@ def plain(text: str, style: str = "") -> Text:
     return Text(printable(text), style)
 
 
-def moment(at: str | None) -> str:
+def display_time(at: str | None) -> str:
     """Shorten a time of the ledger to its minute, in UTC."""
     return f"{datetime.fromisoformat(at):%Y-%m-%d %H:%M}" if at else ""
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from chalicelib.accounts import RETRIED, ROLE_KEPT, LedgerRow, Outcome, moment, shown_outcome
+from chalicelib.accounts import RETRYABLE_REASONS, ROLE_KEPT, LedgerRow, Outcome, parse_time, shown_outcome
 from chalicelib.arns import AccountId
 from chalicelib.source_policy import Problem, Status
 
@@ -47,7 +47,7 @@ class Sent:
         if outcome is Outcome.PENDING:
             return not self.leaving and _is_blocked(row, status)
         if outcome is Outcome.FAILED:
-            return row.reason not in RETRIED
+            return row.reason not in RETRYABLE_REASONS
         return row.error != ROLE_KEPT and not (self.leaving and outcome is Outcome.ENROLLED)
 
     def is_waiting(self, row: LedgerRow, status: Status | None = None) -> bool:
@@ -62,7 +62,7 @@ def _is_blocked(row: LedgerRow, status: Status | None) -> bool:
     """Whether publish is blocked, and found that out after a row was written."""
     if status is None or status.blocked is None or status.looked_at is None:
         return False
-    return status.looked_at > moment(row.updated_at)
+    return status.looked_at > parse_time(row.updated_at)
 
 
 @dataclass(kw_only=True, slots=True)

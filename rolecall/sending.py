@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from chalicelib.accounts import Account, LedgerRow, Outcome, eligibility, is_on_its_way, shown_outcome
+from chalicelib.accounts import Account, LedgerRow, Outcome, eligibility, is_retry_pending, shown_outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from rolecall.console import printable
@@ -105,10 +105,10 @@ def _sweep(
     concerned = listed | (before.keys() if whole else frozenset())
     counts = stage.invoke(function, dict(request))["counts"]
     status = operation.follow(Sent(accounts=frozenset(concerned), count=counts["sent"], before=before))
-    if not counts["held_back"]:
+    if not counts["deferred"]:
         return status
     operation.say(
-        f"{accounts(counts['held_back'])} would lose access, more than MaxRetiredPercent allows at once, so none of them was "
+        f"{accounts(counts['deferred'])} would lose access, more than MaxRetiredPercent allows at once, so none of them was "
         "sent. Look at them with rolecall plan --all; if it is right, rolecall backfill --force.",
         "red",
     )
@@ -147,7 +147,7 @@ def rerun(operation: Operation, account_ids: Iterable[AccountId] = (), reasons: 
 
 def _due(rows: Iterable[LedgerRow], reasons: Sequence[Reason], now: datetime) -> list[AccountId]:
     failed = [row for row in rows if row.outcome is Outcome.FAILED and (not reasons or row.reason in reasons)]
-    return [row.account_id for row in failed if not is_on_its_way(row, now)]
+    return [row.account_id for row in failed if not is_retry_pending(row, now)]
 
 
 def _consent_to_force(operation: Operation, request: Mapping[str, Any]) -> None:

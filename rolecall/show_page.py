@@ -10,7 +10,7 @@ from rich.text import Text
 from chalicelib.accounts import LedgerRow
 from chalicelib.documents import Document
 from chalicelib.member_role import MemberRole
-from rolecall.console import OUTCOME_STYLES, facts, moment, plain
+from rolecall.console import OUTCOME_STYLES, display_time, facts, plain
 from rolecall.reasons import MEANING, REMEDY, more
 from rolecall.show import OneAccount
 
@@ -54,11 +54,11 @@ def _standing(one: OneAccount) -> Iterator[tuple[str, RenderableType]]:
         return
     yield "outcome", Text(outcome, OUTCOME_STYLES[outcome])
     yield "access", _access(one, row)
-    yield "last pass", plain(f"{moment(row.updated_at)} by {row.trigger}, change: {row.change}")
+    yield "last pass", plain(f"{display_time(row.updated_at)} by {row.trigger}, change: {row.change}")
     if row.access_role:
         yield "access role", plain(row.access_role)
     if row.attempts:
-        yield "failing", f"since {moment(row.failed_at)}, {row.attempts} times"
+        yield "failing", f"since {display_time(row.failed_at)}, {row.attempts} times"
     if reason:
         yield "reason", Text.assemble((reason, "bold"), f": {MEANING[reason]}")
     if row.error:
@@ -69,7 +69,7 @@ def _standing(one: OneAccount) -> Iterator[tuple[str, RenderableType]]:
 
 def _access(one: OneAccount, row: LedgerRow) -> Text:
     """Show what the source policy should grant, and since when it does."""
-    in_force = f"in force since {moment(row.in_force_since)}" if row.in_force_since else "not in force"
+    in_force = f"in force since {display_time(row.in_force_since)}" if row.in_force_since else "not in force"
     by = f", by {one.shard}" if one.shard else ""
     return plain(f"{row.access or 'not decided'}, {in_force}{by}")
 

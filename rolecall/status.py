@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from chalicelib.accounts import Account, LedgerRow, Outcome, moment, shown_outcome, why_ineligible
+from chalicelib.accounts import Account, LedgerRow, Outcome, parse_time, shown_outcome, why_ineligible
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from chalicelib.requests import Selection
@@ -146,7 +146,7 @@ def cover(accounts: Iterable[Account], rows: Iterable[LedgerRow], records: Recor
         if outcome is Outcome.FAILED:
             failing[reason or Reason.UNEXPECTED] += 1
         elif outcome is Outcome.PENDING:
-            pending_since.append(moment(row.enrolled_at or row.updated_at))
+            pending_since.append(parse_time(row.enrolled_at or row.updated_at))
     granted = records.maybe_named | {row.account_id for row in known.values() if row.in_force_since is not None}
     return Coverage(
         listed=listed,

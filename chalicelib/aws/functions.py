@@ -3,7 +3,7 @@
 import json
 from typing import TYPE_CHECKING
 
-from chalicelib.aws.failures import translated
+from chalicelib.aws.errors import translated
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, assert_never
 from botocore.exceptions import ClientError
 
 from chalicelib.arns import Principal, parse_principal, policy_arn
-from chalicelib.aws.failures import error_code, translated
-from chalicelib.aws.member_roles import iam_document
+from chalicelib.aws.errors import error_code, translated
+from chalicelib.aws.iam_roles import iam_document
 from chalicelib.aws.sessions import Sessions
 from chalicelib.documents import Document
 from chalicelib.errors import Reason, RetryableError, TerminalError

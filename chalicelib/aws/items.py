@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
-from chalicelib.accounts import written_moment
+from chalicelib.accounts import format_time
 from chalicelib.arns import AccountId, is_account_id
-from chalicelib.aws.failures import error_code
+from chalicelib.aws.errors import error_code
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -101,7 +101,7 @@ def encode(value: Any, kind: Any = None) -> Any:  # noqa: ANN401 - a dataclass, 
     if isinstance(value, tuple):
         return [encode(each) for each in value] or None
     if isinstance(value, datetime):
-        return written_moment(value)
+        return format_time(value)
     return str(value) if isinstance(value, StrEnum) else value
 
 

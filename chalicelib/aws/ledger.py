@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from chalicelib.accounts import Access, Change, LedgerRow, Outcome
 from chalicelib.arns import AccountId, is_account_id
 from chalicelib.aws import items
-from chalicelib.aws.failures import error_code
+from chalicelib.aws.errors import error_code
 from chalicelib.errors import Reason, RolecallError
 
 if TYPE_CHECKING:

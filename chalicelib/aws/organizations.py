@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 
 from chalicelib.accounts import Account
 from chalicelib.arns import AccountId
-from chalicelib.aws.failures import account_error, error_code, translated
+from chalicelib.aws.errors import account_error, error_code, translated
 from chalicelib.settings import Settings
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from botocore.credentials import Credentials, ReadOnlyCredentials
 from botocore.exceptions import ClientError
 
 from chalicelib.arns import role_arn
-from chalicelib.aws.failures import account_error, denial_reason, error_code, translated
+from chalicelib.aws.errors import account_error, denial_reason, error_code, translated
 from chalicelib.documents import Document
 from chalicelib.errors import Reason, TerminalError
 from chalicelib.settings import Settings

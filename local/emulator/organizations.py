@@ -272,7 +272,7 @@ def _closed_later(close_account: Operation) -> Operation:
 
 
 def _remove_account(request: dict[str, Any]) -> Answer:
-    return _depart(request.get("AccountId", ""), "REMOVED")
+    return _depart(request.get("AccountId", ""), "REMOVAL_REASONS")
 
 
 def _leave_organization(_request: dict[str, Any]) -> Answer:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from threading import Event
 from typing import Any
 
-from chalicelib.accounts import written_moment
+from chalicelib.accounts import format_time
 from chalicelib.aws.source_policy_table import SourcePolicyTable
 from chalicelib.source_policy import Records
 from local.organization import Document, LocalOrganization
@@ -62,7 +62,7 @@ class SweptStage(Stage):
 
     def age_records(self) -> None:
         """Let every shard have been written longer ago than a resync waits for IAM to show it."""
-        long_ago = {":at": {"S": written_moment(datetime.now(UTC) - timedelta(hours=1))}}
+        long_ago = {":at": {"S": format_time(datetime.now(UTC) - timedelta(hours=1))}}
         for record in self.records().shards:
             self.organization.client("dynamodb").update_item(
                 TableName=self.environment["SOURCE_POLICY_TABLE"],

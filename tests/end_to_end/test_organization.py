@@ -383,9 +383,9 @@ def test_a_listing_that_is_suspiciously_short_retires_nobody(
     finally:
         organization.hide_accounts([])
 
-    assert counts["held_back"] == len(hidden)
+    assert counts["deferred"] == len(hidden)
     assert (stage.with_outcome("enrolled"), stage.named()) == (enrolled, named)
-    assert stage.gauge("RetirementsHeldBack") == len(hidden)
+    assert stage.gauge("RetirementsDeferred") == len(hidden)
     assert stage.alarm("accounts-need-attention") == "ALARM"
     (line,) = [each for each in stage.log("resync") if each.get("would_retire")]
     assert (line["level"], line["would_retire"], line["in_source_policy"]) == ("ERROR", len(hidden), len(enrolled))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from chalicelib.accounts import written_moment
+from chalicelib.accounts import format_time
 from local.organization import InvocationError, LocalOrganization, allowing, trusting
 from tests.end_to_end.deployed_stage import Deploy, shown
 from tests.end_to_end.swept_stage import ROLE, SweptStage, events_dropped, unheard_of
@@ -94,7 +94,7 @@ def lose_a_principal(stage: SweptStage) -> Callable[[], object]:
 def throttle(stage: SweptStage) -> Callable[[], object]:
     """IAM throttles every call, and an account was granted access two hours ago."""
     (account_id,) = unheard_of(stage.organization)
-    at = {"S": written_moment(datetime.now(UTC) - timedelta(hours=2))}
+    at = {"S": format_time(datetime.now(UTC) - timedelta(hours=2))}
     row = {"account_id": {"S": account_id}, "outcome": {"S": "enrolled"}, "access": {"S": "granted"}}
     stage.organization.client("dynamodb").put_item(
         TableName=stage.environment["LEDGER_TABLE"], Item=row | {"enrolled_at": at, "updated_at": at}

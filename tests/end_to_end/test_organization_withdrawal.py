@@ -103,7 +103,7 @@ def test_an_uninstall_leaves_nothing(organization: LocalOrganization, stage: Swe
     answer = stage.sweep("retire", **everything)
     assert answer["next"] == everything
     created = organization.create_account("created-while-uninstalling")
-    stage.settled(created, "skipped", "stopped")
+    stage.settled(created, "skipped", "uninstalled")
     for _ in range(3):
         if answer["next"] is None:
             break

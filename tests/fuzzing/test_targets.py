@@ -50,7 +50,7 @@ def test_no_input_to_begin_with_and_none_that_once_found_something_finds_anythin
 class _Deaf(Application):
     """Fails on every event."""
 
-    def announce(self, event: dict[str, Any]) -> None:
+    def enqueue(self, event: dict[str, Any]) -> None:
         raise KeyError(str(event)[:9])
 
 

@@ -138,7 +138,7 @@ class Stage:
     def announce(self, name: str, account_id: str) -> None:
         """Let EventBridge deliver an event that names an account."""
         self.sign()
-        self._applications["on_account_event"].announce(event(name, account_id))
+        self._applications["on_account_event"].enqueue(event(name, account_id))
 
     def send(self, body: str) -> None:
         """Put a message on the queue by hand."""

@@ -14,7 +14,7 @@ import pytest
 from botocore.credentials import CredentialResolver
 
 from chalicelib.aws.iam_policies import IamPolicies
-from chalicelib.aws.member_roles import MemberRoles
+from chalicelib.aws.iam_roles import IamRoles
 from chalicelib.aws.sessions import Sessions, models_loading
 from chalicelib.bootstrap import Application
 from chalicelib.settings import Settings
@@ -180,7 +180,7 @@ def test_an_action_that_nobody_knows_is_an_error_and_no_call(organization: Organ
     unknown: Any = object()
 
     with pytest.raises(AssertionError):
-        MemberRoles(iam, "Role").carry_out(unknown, "arn")
+        IamRoles(iam, "Role").carry_out(unknown, "arn")
     with pytest.raises(AssertionError):
         IamPolicies(settings, Sessions(settings, session.client("sts")), iam, lambda: None).carry_out("Name", unknown)
 

@@ -197,7 +197,7 @@ def test_an_event_is_counted_and_sent_on_and_one_that_names_nobody_is_counted_to
     invoke(stage, "on_account_event", event("CreateAccountResult", account_id))
 
     assert [json.loads(body) for body in stage.waiting()] == [{"account_id": account_id, "trigger": "event"}]
-    assert _measured(capsys) == {"EventsHeard": [1.0]}
+    assert _measured(capsys) == {"EventsReceived": [1.0]}
     (line,) = _lines(log, "event")
     assert (line["event_name"], line["accounts"]) == ("CreateAccountResult", [account_id])
 

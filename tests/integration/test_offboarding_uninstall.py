@@ -61,7 +61,7 @@ def test_everything_that_is_ours_goes_and_the_last_answer_says_so(
     reader = organization.role(MANAGEMENT, "Reader")
     assert reader is not None
     assert reader.attached == set()
-    assert {stage.verdict(account_id) for account_id in (MANAGEMENT, *accounts)} == {("retired", "stopped")}
+    assert {stage.verdict(account_id) for account_id in (MANAGEMENT, *accounts)} == {("retired", "uninstalled")}
     operations = writes(calls, "iam:")
     last_access = min(map(operations.index, {"iam:CreatePolicyVersion", "iam:DeletePolicy"}.intersection(operations)))
     assert last_access < operations.index("iam:DeleteRole")
@@ -90,7 +90,7 @@ def test_nobody_is_enrolled_from_then_on_until_a_backfill(
     # THEN nobody is enrolled, and it shows
     assert answer["counts"]["uninstalling"] is True
     assert ours(organization, MANAGEMENT, during, afterwards, *accounts) == []
-    assert {stage.verdict(account_id) for account_id in (during, afterwards)} == {("skipped", "stopped")}
+    assert {stage.verdict(account_id) for account_id in (during, afterwards)} == {("skipped", "uninstalled")}
 
     # WHEN somebody wants it back
     everybody = {MANAGEMENT, during, afterwards, *accounts}
@@ -390,7 +390,7 @@ def test_names_are_kept_until_nothing_is_left(organization: Organization, scope:
 
     renamed.work()
     assert all(organization.role(account_id) for account_id in accounts)
-    assert {renamed.row(account_id)["reason"] for account_id in accounts} == {"stopped"}
+    assert {renamed.row(account_id)["reason"] for account_id in accounts} == {"uninstalled"}
     assert all("MEMBER_ROLE_NAME is Renamed, and was" in renamed.row(account_id)["error"] for account_id in accounts)
 
     back = Stage(organization, SourcePolicyScope=scope)

@@ -380,7 +380,7 @@ def test_the_gauges_tell_how_the_organization_stands(
         "AccountsNeedingAttention": 1,
         "CoveragePercent": 50,
         "EventsMissed": 1,
-        "RetirementsHeldBack": 0,
+        "RetirementsDeferred": 0,
     }
     by_reason = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"reason"' in line]
     assert {
@@ -480,11 +480,11 @@ def test_a_listing_that_lacks_many_accounts_retires_nobody_unless_forced(
 
     answer = resynced(stage, accounts=selection)
 
-    assert answer["counts"]["held_back"] == 4
+    assert answer["counts"]["deferred"] == 4
     assert organization.named() == {MANAGEMENT, *accounts}
     assert {stage.verdict(account_id) for account_id in accounts} == {("enrolled", None)}
     gauges = measured()
-    assert (gauges["RetirementsHeldBack"], gauges["AccountsNeedingAttention"]) == (4, 4)
+    assert (gauges["RetirementsDeferred"], gauges["AccountsNeedingAttention"]) == (4, 4)
     (line,) = (record for record in caplog.records if record.getMessage().startswith("retirements held back"))
     assert line.levelname == "ERROR"
     assert {name: line.__dict__[name] for name in ("would_retire", "in_source_policy", "allowed")} == {
@@ -500,7 +500,7 @@ def test_a_listing_that_lacks_many_accounts_retires_nobody_unless_forced(
     answer = stage.run("backfill", {"accounts": "all", "force": True})
     stage.work()
 
-    assert answer["counts"]["held_back"] == 0
+    assert answer["counts"]["deferred"] == 0
     assert organization.named() == {MANAGEMENT, *accounts[4:]}
     assert {stage.verdict(account_id) for account_id in gone} == {("retired", "departed")}
 
@@ -522,7 +522,7 @@ def test_settings_that_would_exclude_many_accounts_hold_them_back_too(organizati
 
     answer = resynced(changed)
 
-    assert answer["counts"]["held_back"] == 3
+    assert answer["counts"]["deferred"] == 3
     assert organization.named() == {MANAGEMENT, *accounts}
 
 
@@ -570,7 +570,7 @@ def test_many_that_only_a_shard_names_are_held_back(organization: Organization) 
     stage.fill(SOURCE_POLICY, [MANAGEMENT, account_id, *orphaned])
     stage.let_records_grow_old(minutes=3)
 
-    assert resynced(stage)["counts"]["held_back"] == len(orphaned)
+    assert resynced(stage)["counts"]["deferred"] == len(orphaned)
     assert organization.named() == {MANAGEMENT, account_id, *orphaned}
 
     stage.run("backfill", {"accounts": "all", "force": True})

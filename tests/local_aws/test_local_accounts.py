@@ -188,7 +188,7 @@ def test_a_removed_account_is_gone_and_keeps_its_roles(organization: LocalOrgani
         "accountId": account_id
     }
     departed = events.named("AccountDepartedOrganization", account_id)["detail"]["serviceEventDetails"]
-    assert (departed["accountId"], departed["departureMethod"]) == (account_id, "REMOVED")
+    assert (departed["accountId"], departed["departureMethod"]) == (account_id, "REMOVAL_REASONS")
     assert organization.client("iam", account_id).get_role(RoleName="OrganizationAccountAccessRole")
 
 

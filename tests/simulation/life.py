@@ -292,11 +292,11 @@ class Life:
             self._quietly("resync", {})
             # The scope changes once a resync finds every account recorded, and IAM is verified once it is consistent.
             self._quietly("resync", {}, after=RESYNC)
-            held_back = self.last_answer["counts"]["held_back"]
+            deferred = self.last_answer["counts"]["deferred"]
             # Where the scope has changed, there is room for accounts that found none.
             self._quietly("rerun", {})
             check_room(self.cloud, self.changes)
-            if held_back:
+            if deferred:
                 # What the log of a resync that holds retirements back tells an operator to do, if that is right.
                 self._quietly("backfill", {"accounts": "all", "force": True})
                 # There may be room now for accounts that found none.
@@ -493,7 +493,7 @@ class Life:
         context = Context(running.name, lambda: running.deadline - self.cloud.now)
         try:
             if running.function == "on_account_event":
-                application.announce(running.payload)
+                application.enqueue(running.payload)
             else:
                 answer = getattr(application, running.function)(running.payload, context)
                 if running.function == "enroll":

@@ -10,10 +10,10 @@ import pytest
 from chalicelib import bootstrap, publisher
 from chalicelib.accounts import Access, Account, LedgerRow, Outcome
 from chalicelib.arns import AccountId
-from chalicelib.aws.failures import translated
+from chalicelib.aws.errors import translated
 from chalicelib.aws.iam_policies import IamPolicies
+from chalicelib.aws.iam_roles import IamRoles
 from chalicelib.aws.ledger import AccessRow, Ledger
-from chalicelib.aws.member_roles import MemberRoles
 from chalicelib.aws.organizations import Organization
 from chalicelib.aws.source_policy_table import SourcePolicyTable
 from chalicelib.documents import Document
@@ -49,7 +49,7 @@ _PLACES = dict.fromkeys(vars(bootstrap), bootstrap) | dict.fromkeys(("RunLease",
 # Member roles.
 
 
-class LeavesTrustAlone(MemberRoles):
+class LeavesTrustAlone(IamRoles):
     """Does not repair a role's trust."""
 
     def carry_out(self, action: Action, arn: str) -> None:
@@ -57,7 +57,7 @@ class LeavesTrustAlone(MemberRoles):
             super().carry_out(action, arn)
 
 
-class AttachesNothing(MemberRoles):
+class AttachesNothing(IamRoles):
     """Creates roles without permissions."""
 
     def carry_out(self, action: Action, arn: str) -> None:
@@ -65,7 +65,7 @@ class AttachesNothing(MemberRoles):
             super().carry_out(action, arn)
 
 
-class TakesForeignRoles(MemberRoles):
+class TakesForeignRoles(IamRoles):
     """Treats every role of the member role's name as its own."""
 
     def observe(self, desired: MemberRole) -> MemberRole | None:

@@ -230,7 +230,7 @@ class Stage:
             publishing[name] = self.cloud.now
         try:
             if function == "on_account_event":
-                return application.announce(payload)
+                return application.enqueue(payload)
             return getattr(application, function)(payload, context)
         finally:
             self._stack.pop()
@@ -307,7 +307,7 @@ class Stage:
         }
         # Whether it was ever granted depends on when its row was written first, or on what failed before.
         for row in told.values():
-            row["outcome"] = "left" if row["reason"] in {"departed", "stopped"} else row["outcome"]
+            row["outcome"] = "left" if row["reason"] in {"departed", "uninstalled"} else row["outcome"]
         # A further shard stays once it was opened, even if nothing needs it any more.
         shards = cloud.shards()
         needed = {name for name, record in shards.items() if name == SOURCE_POLICY or _version_accounts(record)}

@@ -101,5 +101,5 @@ def operation(stage: OperatedStage, **more: Any) -> tuple[Operation, io.StringIO
     return made, printed
 
 
-def sent(count: int, held_back: int = 0) -> dict[str, Any]:
-    return {"counts": {"sent": count, "held_back": held_back}, "accounts": [], "source_policy": [], "next": None}
+def sent(count: int, deferred: int = 0) -> dict[str, Any]:
+    return {"counts": {"sent": count, "deferred": deferred}, "accounts": [], "source_policy": [], "next": None}

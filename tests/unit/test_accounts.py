@@ -4,20 +4,20 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from chalicelib.accounts import (
-    OUT_OF_REACH,
-    RETRIED,
+    RETRYABLE_REASONS,
+    UNREACHABLE,
     Access,
     Account,
     LedgerRow,
     Outcome,
     access_for,
     eligibility,
-    is_on_its_way,
-    moment,
+    format_time,
+    is_retry_pending,
+    parse_time,
     shown_outcome,
     why_ineligible,
-    why_out_of_reach,
-    written_moment,
+    why_unreachable,
 )
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
@@ -89,8 +89,8 @@ def test_a_requested_retirement_outlives_every_change_of_the_account(state: str 
         (None, True, Reason.DEPARTED),
         (account(state="CLOSED"), True, Reason.CLOSED),
         (account(state="SUSPENDED"), True, Reason.SUSPENDED),
-        (account(state="PENDING_ACTIVATION"), True, Reason.STOPPED),
-        (account(), True, Reason.STOPPED),
+        (account(state="PENDING_ACTIVATION"), True, Reason.UNINSTALLED),
+        (account(), True, Reason.UNINSTALLED),
         (account(), False, None),
     ],
 )
@@ -112,8 +112,8 @@ def test_an_uninstall_stops_every_account_that_can_be_reached(
     ],
 )
 def test_an_account_that_is_gone_or_closed_is_out_of_reach(subject: Account | None, reason: Reason | None) -> None:
-    assert why_out_of_reach(subject) is reason
-    assert reason is None or reason in OUT_OF_REACH
+    assert why_unreachable(subject) is reason
+    assert reason is None or reason in UNREACHABLE
 
 
 # --- Access -----------------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def test_an_account_that_is_gone_or_closed_is_out_of_reach(subject: Account | No
         (account(), None, Access.GRANTED),
         (account(), Reason.EXCLUDED, Access.EXCLUDED),
         (account(), Reason.RETIRED_BY_REQUEST, Access.EXCLUDED),
-        (account(), Reason.STOPPED, Access.EXCLUDED),
+        (account(), Reason.UNINSTALLED, Access.EXCLUDED),
         # Closed accounts are many, and nobody can reach them: they take no room in the organization's statement.
         (account(state="CLOSED"), Reason.CLOSED, Access.NONE),
         (account(state="SUSPENDED"), Reason.SUSPENDED, Access.NONE),
@@ -172,15 +172,15 @@ def test_an_account_is_pending_until_iam_follows_its_outcome(
 
 @pytest.mark.parametrize("written", [None, "", "yesterday", "2026-01-01T00:00:00"])
 def test_a_rows_time_that_is_missing_or_broken_is_long_past(written: str | None) -> None:
-    assert moment(written) <= datetime(2026, 1, 1, tzinfo=UTC)
+    assert parse_time(written) <= datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def test_times_are_written_in_utc_so_that_their_text_sorts() -> None:
     east = datetime(2026, 11, 24, 14, tzinfo=timezone(timedelta(hours=2)))
 
-    assert written_moment(east) == "2026-11-24T12:00:00.000000+00:00"
-    assert moment(written_moment(east)) == east
-    assert written_moment(NOW) < written_moment(NOW + timedelta(microseconds=1))
+    assert format_time(east) == "2026-11-24T12:00:00.000000+00:00"
+    assert parse_time(format_time(east)) == east
+    assert format_time(NOW) < format_time(NOW + timedelta(microseconds=1))
 
 
 @pytest.mark.parametrize("reason", Reason)
@@ -189,4 +189,4 @@ def test_a_retried_failure_is_pending_as_long_as_its_message_lives(reason: Reaso
     row = replace(ROW, outcome=Outcome.FAILED, reason=reason)
     now = NOW + timedelta(hours=6, seconds=late)
 
-    assert is_on_its_way(row, now) is (reason in RETRIED and not late)
+    assert is_retry_pending(row, now) is (reason in RETRYABLE_REASONS and not late)

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from rich.console import Console
 
-from chalicelib.accounts import RETRIED, ROLE_KEPT, Access, Change, LedgerRow, Outcome
+from chalicelib.accounts import RETRYABLE_REASONS, ROLE_KEPT, Access, Change, LedgerRow, Outcome
 from chalicelib.errors import Reason
 from chalicelib.source_policy import Problem, Records, Status
 from rolecall.follow import Ending, Progress, Sent, Watch, follow
@@ -88,8 +88,8 @@ def test_failure_has_settled_unless_it_is_retried(reason: Reason) -> None:
     account = written(1, Outcome.FAILED, reason)
     for leaving in (False, True):
         sent = sending(1, leaving=leaving)
-        assert sent.is_settled(account) is (reason not in RETRIED)
-        assert sent.is_waiting(account) is (reason in RETRIED)
+        assert sent.is_settled(account) is (reason not in RETRYABLE_REASONS)
+        assert sent.is_waiting(account) is (reason in RETRYABLE_REASONS)
 
 
 def pending(number: int) -> LedgerRow:

@@ -28,7 +28,7 @@ def written(number: int, outcome: Outcome = Outcome.ENROLLED, reason: Reason | N
 
 def retired(number: int, **more: Any) -> LedgerRow:
     return written(
-        number, Outcome.RETIRED, Reason.STOPPED, **{"access": Access.EXCLUDED, "change": Change.DELETED, **more}
+        number, Outcome.RETIRED, Reason.UNINSTALLED, **{"access": Access.EXCLUDED, "change": Change.DELETED, **more}
     )
 
 
@@ -52,7 +52,7 @@ def test_a_backfill_ends_with_what_failed() -> None:
 
 
 def test_accounts_that_are_held_back_are_told_of() -> None:
-    stage = OperatedStage(answers=[sent(1, held_back=3)], listed=[ONE], steps=[[written(1)]])
+    stage = OperatedStage(answers=[sent(1, deferred=3)], listed=[ONE], steps=[[written(1)]])
     made, printed = operation(stage)
     assert sending.backfill(made) == 1
     assert "3 accounts would lose access" in printed.getvalue()
@@ -564,7 +564,7 @@ def test_an_uninstall_ends_when_the_same_accounts_stay() -> None:
     )
     made, printed = operation(stage, yes=True)
     assert withdrawing.uninstall(made) == 1
-    assert f"  {ONE} retired stopped: denied" in printed.getvalue().splitlines()
+    assert f"  {ONE} retired uninstalled: denied" in printed.getvalue().splitlines()
     assert "undeploy" not in printed.getvalue()
 
 
@@ -585,7 +585,7 @@ def test_a_role_that_is_found_while_another_account_stays_is_told_with_it() -> N
     lines = printed.getvalue().splitlines()
     assert lines[-6:-1] == [
         "1 account could not be left twice in a row:",
-        f"  {ONE} retired stopped: denied",
+        f"  {ONE} retired uninstalled: denied",
         "These accounts have a role that is not recorded, or can't be searched:",
         f"  {TWO}: its member role is being deleted",
         f"  {numbered(3)}: its member role is being deleted",

@@ -135,7 +135,7 @@ def test_ineligible_account_that_a_record_or_row_grants_is_still_granted() -> No
 @pytest.mark.parametrize("control", [Control(uninstalling=True), Control(uninstalled=True)])
 def test_while_uninstalling_no_account_is_eligible(control: Control) -> None:
     counted = cover([account(A)], [row(A)], records(shard(A), control=control), settings())
-    assert (counted.eligible, dict(counted.skipped), counted.still_granted) == (0, {Reason.STOPPED: 1}, (A,))
+    assert (counted.eligible, dict(counted.skipped), counted.still_granted) == (0, {Reason.UNINSTALLED: 1}, (A,))
     assert counted.percent == 100
 
 

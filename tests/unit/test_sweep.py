@@ -137,9 +137,9 @@ def test_a_schedule_backs_off_for_hours_and_an_operators_rerun_does_not(
 @pytest.mark.parametrize("reason", STILL_RETRIED)
 @pytest.mark.parametrize("request_", [FAILED, SCHEDULED, Request(accounts=(numbered(1), numbered(2)))])
 def test_an_account_whose_message_is_still_retried_is_not_sent_again(reason: Reason, request_: Request) -> None:
-    on_its_way = failed(1, reason, ago=timedelta(hours=6), attempts=20)
+    retry_pending = failed(1, reason, ago=timedelta(hours=6), attempts=20)
     lost = failed(2, reason, ago=timedelta(hours=6, seconds=1), attempts=20)
-    world = World(rows=[on_its_way, lost])
+    world = World(rows=[retry_pending, lost])
 
     answer = sweep_of(world).rerun(request_, deadline=FAR)
 
@@ -202,7 +202,7 @@ def test_no_account_is_retired_where_more_than_the_allowed_share_is_gone(
 
     retired = {each.account_id for each in rows[:gone]}
     assert set(world.sent) == {each.account_id for each in rows} - (set() if allowed or force else retired)
-    assert counts["held_back"] == (0 if allowed or force else gone)
+    assert counts["deferred"] == (0 if allowed or force else gone)
 
 
 def test_leftovers_are_returned_in_answers_that_fit_lambdas_limits() -> None:
@@ -230,7 +230,7 @@ def test_orphaned_accounts_in_the_source_policy_count_as_retirements(orphaned: i
 
     allowed = orphaned <= max(2, (granted + orphaned) // 5)
     assert world.sent == members + (others if allowed else [])
-    assert counts["held_back"] == (0 if allowed else orphaned)
+    assert counts["deferred"] == (0 if allowed else orphaned)
 
 
 # --- What a sweep asks of publish -------------------------------------------------------------------------------------

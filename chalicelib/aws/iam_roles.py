@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from botocore.exceptions import ClientError
 
-from chalicelib.aws.failures import account_error, error_code, translated
+from chalicelib.aws.errors import account_error, error_code, translated
 from chalicelib.documents import Document
 from chalicelib.member_role import (
     Action,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _UNREAD = Document("{}")
 
 
-class MemberRoles:
+class IamRoles:
     """Observes the member role and carries out the actions of its plan."""
 
     def __init__(self, client: "IAMClient", name: str) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from chalicelib.aws.queues import AccountsQueue
 
 
-def announce(event: object, queue: "AccountsQueue") -> None:
+def enqueue_accounts(event: object, queue: "AccountsQueue") -> None:
     """Send an event's accounts to the queue; an event that names none is counted and passed over."""
     found = account_ids(event)
     queue.send(Message(account_id=account_id, trigger=Trigger.EVENT) for account_id in found)
@@ -21,4 +21,4 @@ def announce(event: object, queue: "AccountsQueue") -> None:
     # Names are AWS's own; anything longer is not one, and nothing else of an event is fit for a log.
     known = name if isinstance(name, str) and name.isalnum() and len(name) <= 64 else None  # noqa: PLR2004
     logger.info("event", event_name=known, accounts=found)
-    metrics.add_metric(Metric.EVENTS_HEARD if found else Metric.EVENTS_IGNORED, MetricUnit.Count, 1)
+    metrics.add_metric(Metric.EVENTS_RECEIVED if found else Metric.EVENTS_IGNORED, MetricUnit.Count, 1)

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from chalicelib.announce import announce
 from chalicelib.aws.queues import AccountsQueue
+from chalicelib.enqueue import enqueue_accounts
 from chalicelib.requests import Message, Trigger
 from chalicelib.telemetry import logger, metrics
 
@@ -59,14 +59,14 @@ def counted() -> dict[str, float]:
 
 
 def test_an_events_accounts_are_sent_to_the_queue_told_and_counted(queue: MemoryQueue, log: io.StringIO) -> None:
-    announce(payload("create_account_result"), queue)
+    enqueue_accounts(payload("create_account_result"), queue)
 
     (line,) = log.getvalue().splitlines()
     told = json.loads(line)
     assert [(message.account_id, message.trigger) for message in queue.messages] == [(ABOUT, Trigger.EVENT)]
     assert (told["level"], told["message"]) == ("INFO", "event")
     assert (told["event_name"], told["accounts"]) == ("CreateAccountResult", [ABOUT])
-    assert counted() == {"EventsHeard": 1}
+    assert counted() == {"EventsReceived": 1}
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_an_events_accounts_are_sent_to_the_queue_told_and_counted(queue: Memory
 def test_an_event_that_is_about_no_account_is_told_and_counted(queue: MemoryQueue, log: io.StringIO, name: str) -> None:
     event = payload(name)
 
-    announce(event, queue)
+    enqueue_accounts(event, queue)
 
     told = json.loads(log.getvalue())
     assert queue.messages == []
@@ -92,7 +92,7 @@ def test_nothing_of_an_event_is_logged_but_its_name_and_its_accounts(
     detail = event["detail"]
     detail |= {"requestParameters": (detail.get("requestParameters") or {}) | {"email": secret}, "eventID": secret}
 
-    announce(event, queue)
+    enqueue_accounts(event, queue)
 
     told = json.loads(log.getvalue())
     assert secret not in log.getvalue()
@@ -101,7 +101,7 @@ def test_nothing_of_an_event_is_logged_but_its_name_and_its_accounts(
 
 @pytest.mark.parametrize("name", ["jo@example.com", "x" * 65, "two words", "", {"email": "jo@example.com"}, 5, None])
 def test_what_is_no_name_of_aws_is_not_logged_as_one(queue: MemoryQueue, log: io.StringIO, name: Any) -> None:
-    announce({"detail": {"eventName": name}}, queue)
+    enqueue_accounts({"detail": {"eventName": name}}, queue)
 
     assert "event_name" not in json.loads(log.getvalue())
 
@@ -119,7 +119,7 @@ def test_junk_is_counted_and_passed_over(queue: MemoryQueue, log: io.StringIO, e
     log.seek(0)
     log.truncate()
 
-    announce(event, queue)
+    enqueue_accounts(event, queue)
 
     assert json.loads(log.getvalue())["accounts"] == []
     assert queue.messages == []
