@@ -1,4 +1,4 @@
-"""Build and parse ARNs in any partition, and the account id."""
+"""ARNs in any partition, account ids and ids of organizational units."""
 
 import re
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Literal, NewType
 AccountId = NewType("AccountId", str)
 
 _ACCOUNT_ID = re.compile(r"[0-9]{12}")
+_OU_ID = re.compile(r"ou-[0-9a-z]{4,32}-[0-9a-z]{8,32}")
 _PRINCIPAL = re.compile(
     r"arn:(?P<partition>aws[a-z-]*):iam::(?P<account>[0-9]{12}):"
     r"(?P<kind>root|role|user)(?P<path>/(?:[\x21-\x7e]+/)?)?(?P<name>[\w+=,.@*-]*)",
@@ -18,6 +19,11 @@ _RESERVED_SSO = re.compile(r"/aws-reserved/sso\.amazonaws\.com/(?:[a-z0-9-]+/)?A
 def is_account_id(value: object) -> bool:
     """Tell whether a value is twelve digits in a string."""
     return isinstance(value, str) and _ACCOUNT_ID.fullmatch(value) is not None
+
+
+def is_ou_id(value: str) -> bool:
+    """Whether a value is the id of an organizational unit."""
+    return _OU_ID.fullmatch(value) is not None
 
 
 def role_arn(partition: str, account_id: str, name: str) -> str:

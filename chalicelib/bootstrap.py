@@ -35,7 +35,8 @@ from chalicelib.publisher import Publisher
 from chalicelib.reconciler import Reconciler
 from chalicelib.requests import Selection, read_freeze, read_request
 from chalicelib.settings import Settings
-from chalicelib.sweep import Sweep
+from chalicelib.sweep.preview import Preview
+from chalicelib.sweep.sweep import Sweep
 
 
 def checked_settings(environ: Mapping[str, str]) -> Settings:
@@ -97,7 +98,7 @@ class Application:
         if "accounts" not in event:
             raise RequestError("retire needs the accounts that it is to retire")
         offboarding = Offboarding(
-            self._ledger, self._table, self._accounts_queue, self._publish_queue, self._sweep, self._clock
+            self._ledger, self._table, self._accounts_queue, self._publish_queue, self._preview, self._clock
         )
         return offboarding.retire(request, deadline=self._deadline(context))
 
@@ -162,10 +163,13 @@ class Application:
             self._table,
             self._accounts_queue,
             self._publish_queue,
-            self._reconciler,
+            self._preview,
             self._clock,
-            self._pool,
         )
+
+    @cached_property
+    def _preview(self) -> Preview:
+        return Preview(self._settings, self._ledger, self._table, self._reconciler, self._clock, self._pool)
 
     @cached_property
     def _reconciler(self) -> Reconciler:

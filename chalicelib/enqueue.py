@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from aws_lambda_powertools.metrics import MetricUnit
 
 from chalicelib.events import account_ids
-from chalicelib.requests import Message, Trigger
+from chalicelib.messages import Message, Trigger
 from chalicelib.telemetry import Metric, logger, metrics
 
 if TYPE_CHECKING:

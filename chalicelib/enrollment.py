@@ -11,9 +11,10 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from chalicelib.accounts import Access, Account, Change, LedgerRow, Outcome, format_time
 from chalicelib.arns import AccountId
+from chalicelib.chunks import chunked
 from chalicelib.errors import MessageError, Reason
+from chalicelib.messages import Message, read_message
 from chalicelib.reconciler import Reconciler, Verdict, unfinished
-from chalicelib.requests import Message, read_message
 from chalicelib.settings import Settings
 from chalicelib.source_policy import Records
 from chalicelib.telemetry import Metric, logger, metrics
@@ -59,7 +60,7 @@ class _Job:
     seconds: float = 0.0
 
     @property
-    def asked_at(self) -> datetime | None:
+    def requested_at(self) -> datetime | None:
         """When the latest record was sent; SQS gives it in milliseconds."""
         sent = [record.get("attributes", {}).get("SentTimestamp") for record in self.records]
         latest = max((int(milliseconds) for milliseconds in sent if milliseconds), default=None)
@@ -116,8 +117,8 @@ class Enrollment:
     def _handle(self, jobs: list[_Job], deadline: float) -> None:
         account_ids = [job.message.account_id for job in jobs]
         with self._pool(self._settings.threads) as pool:
-            some = (account_ids[start : start + _READ] for start in range(0, len(account_ids), _READ))
-            rows = {account_id: row for read in pool.map(self._ledger.read, some) for account_id, row in read.items()}
+            reads = pool.map(self._ledger.read, chunked(account_ids, _READ))
+            rows = {account_id: row for read in reads for account_id, row in read.items()}
             # After the rows: what publish records of a row's access is never older than the row.
             records = self._table.load()
             for job in jobs:
@@ -144,7 +145,7 @@ class Enrollment:
                 account_id,
                 row,
                 listed=self._valid_listing(job),
-                refusal=records.refusal(account_id, access, self._settings, asked_at=job.asked_at),
+                blocking=records.blocking_error(account_id, access, self._settings, requested_at=job.requested_at),
                 # The row said so before the records were read: a run that read an older row would show in them.
                 removable=access in {Access.EXCLUDED, Access.NONE} and not records.may_grant(account_id),
                 uninstalling=records.control.uninstalling,
@@ -214,7 +215,7 @@ def _needs_publish(job: _Job, records: Records) -> bool:
     row = job.written
     if row is None:
         # Without #status, a run is what newcomers wait for.
-        return job.verdict is not None and job.verdict.refused and job.verdict.retry
+        return job.verdict is not None and job.verdict.blocked and job.verdict.retry
     changed = row.access is not (job.row.access if job.row else None)
     waits = job.verdict is not None and job.verdict.reason is Reason.SOURCE_POLICY_PENDING
     # In scope organization the records don't differ from a closed account's row, but publish has to update its in_force_since.
@@ -240,7 +241,7 @@ def _row_after(job: _Job, verdict: Verdict, now: datetime) -> LedgerRow:
         trigger=job.message.trigger,
         access_role=verdict.access_role or before.access_role,
         # What the source policy refused is due again as soon as it refuses no longer.
-        attempts=before.attempts + 1 if failed and not verdict.refused else 0,
+        attempts=before.attempts + 1 if failed and not verdict.blocked else 0,
         failed_at=(before.failed_at or now_text) if failed else None,
         updated_at=now_text,
     )

@@ -12,10 +12,11 @@ from aws_lambda_powertools.metrics import MetricUnit
 from chalicelib.accounts import REMOVAL_REASONS, UNREACHABLE, LedgerRow, format_time
 from chalicelib.arns import AccountId
 from chalicelib.errors import AccountError, RequestError
-from chalicelib.requests import Message, Request, Selection, Trigger
+from chalicelib.messages import Message, Trigger
+from chalicelib.requests import Request, Selection
 from chalicelib.settings import Settings
 from chalicelib.source_policy import Records
-from chalicelib.sweep import Sweep
+from chalicelib.sweep.preview import Preview
 from chalicelib.telemetry import Metric, logger, metrics
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Offboarding:
         table: "SourcePolicyTable",
         accounts: "AccountsQueue",
         publish: "PublishQueue",
-        sweep: Sweep,
+        preview: Preview,
         clock: Callable[[], float],
     ) -> None:
         """Take a clock in seconds since the epoch."""
@@ -46,7 +47,7 @@ class Offboarding:
         self._table = table
         self._accounts = accounts
         self._publish = publish
-        self._sweep = sweep
+        self._preview = preview
         self._clock = clock
 
     def retire(self, request: Request, *, deadline: float) -> dict[str, Any]:
@@ -80,7 +81,7 @@ class Offboarding:
         shown: list[dict[str, Any]] = [{"account_id": account_id} for account_id in left]
         if all(map(_was_tried, rows.values())):
             # A role whose creation was interrupted is in no row; accounts that can't be reached must not hide it.
-            looked_at, following = self._sweep.leftovers(after, deadline=deadline)
+            looked_at, following = self._preview.find_roles(after, deadline=deadline)
             unrecorded = [each for each in looked_at if each["account_id"] not in rows]
             found = [AccountId(each["account_id"]) for each in unrecorded if each["actions"]]
             self._accounts.send(Message(account_id=account_id, trigger=Trigger.RETIRE) for account_id in found)
@@ -99,7 +100,8 @@ class Offboarding:
         if unknown:
             raise RequestError(f"the ledger has no account {', '.join(unknown)}: nothing was retired")
         if request.dry_run:
-            return self._sweep.preview_retirement(request, deadline=deadline)
+            selected = ((account_id, None) for account_id in account_ids)
+            return self._preview.plan(request, selected, deadline=deadline, retiring=True)
         now = format_time(datetime.fromtimestamp(self._clock(), UTC))
         for account_id in account_ids:
             self._ledger.request_retirement(account_id, now)

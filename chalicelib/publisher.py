@@ -14,8 +14,9 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from chalicelib.accounts import Access, format_time, parse_time
 from chalicelib.arns import AccountId
+from chalicelib.chunks import chunked
 from chalicelib.errors import AccountError, Reason, RetryableError, TerminalError
-from chalicelib.requests import Trigger
+from chalicelib.messages import Trigger
 from chalicelib.run_lease import RunEndedError, RunLease
 from chalicelib.settings import Scope, Settings
 from chalicelib.shard_writer import ShardWriter
@@ -353,9 +354,9 @@ class _Run:
             if came_in_force and row.trigger == Trigger.EVENT and waited < _NEW:
                 metrics.add_metric(Metric.ACCESS_SECONDS, MetricUnit.Seconds, waited.total_seconds())
         with self._publisher.pool(self._settings.threads) as pool:
-            for start in range(0, len(changed), _CHUNK):
+            for chunk in chunked(changed, _CHUNK):
                 self._lease.hold()
-                list(pool.map(lambda each: self._publisher.ledger.set_in_force(*each), changed[start : start + _CHUNK]))
+                list(pool.map(lambda each: self._publisher.ledger.set_in_force(*each), chunk))
         metrics.add_metric(Metric.ACCESS_PENDING_SECONDS, MetricUnit.Seconds, (now - oldest).total_seconds())
         return granted, pending
 

@@ -48,7 +48,7 @@ class Verdict:
     """The status of an account after a pass, and what the pass did to its role.
 
     `access` is None where it stays as the row has it, since the account could not be looked at or brought to where it should
-    be. `account` is None for an id that is no member. `retry` is whether the message returns to the queue, and `refused` whether
+    be. `account` is None for an id that is no member. `retry` is whether the message returns to the queue, and `blocked` whether
     the source policy, not the account, is why it was not enrolled.
     """
 
@@ -59,7 +59,7 @@ class Verdict:
     error: str | None = None
     access: Access | None = None
     retry: bool = False
-    refused: bool = False
+    blocked: bool = False
     account: Account | None = None
     access_role: str | None = None
     role_arn: str | None = None
@@ -102,14 +102,14 @@ class Reconciler:
         row: LedgerRow | None,
         *,
         listed: Account | None = None,
-        refusal: AccountError | None = None,
+        blocking: AccountError | None = None,
         removable: bool = False,
         uninstalling: bool = False,
         dry_run: bool = False,
     ) -> Verdict:
         """Reconcile an account, or with `dry_run` plan the same and change nothing.
 
-        `refusal` is why it can't be enrolled now, and `removable` is whether its role may be deleted if it is retired: only once the
+        `blocking` is why it can't be enrolled now, and `removable` is whether its role may be deleted if it is retired: only once the
         source policy no longer grants it.
         """
         work = _Work(role_arn=row.role_arn if row else None)
@@ -121,14 +121,14 @@ class Reconciler:
             account = self._account(account_id, listed)
             reason = why_ineligible(account, row, self._settings, uninstalling=uninstalling)
             if reason is None:
-                self._install(account_id, work, refusal, dry_run=dry_run)
+                self._install(account_id, work, blocking, dry_run=dry_run)
             access = access_for(account, reason)
             if reason in REMOVAL_REASONS:
-                self._remove(account_id, account, row, work, refusal, removable=removable, dry_run=dry_run)
+                self._remove(account_id, account, row, work, blocking, removable=removable, dry_run=dry_run)
         except AccountError as error:
-            failure = error if error is refusal else self._within_grace(error, account)
-        refused = failure is not None and failure is refusal
-        return _verdict(account_id, account, row, reason, access, work, failure, refused=refused)
+            failure = error if error is blocking else self._within_grace(error, account)
+        blocked = failure is not None and failure is blocking
+        return _verdict(account_id, account, row, reason, access, work, failure, blocked=blocked)
 
     def _account(self, account_id: AccountId, listed: Account | None) -> Account | None:
         # A listing that was made before the settings named OUs doesn't hold the account's.
@@ -136,9 +136,9 @@ class Reconciler:
             return listed
         return self._organization.describe(account_id)
 
-    def _install(self, account_id: AccountId, work: _Work, refusal: AccountError | None, *, dry_run: bool) -> None:
-        if refusal is not None:
-            raise refusal
+    def _install(self, account_id: AccountId, work: _Work, blocking: AccountError | None, *, dry_run: bool) -> None:
+        if blocking is not None:
+            raise blocking
         desired = desired_role(self._settings, account_id)
         session_policy = (member_role_read if dry_run else member_role_write)(self._settings, account_id)
         with self._sessions.entered(account_id, session_policy) as work.access_role:
@@ -155,7 +155,7 @@ class Reconciler:
         account: Account | None,
         row: LedgerRow | None,
         work: _Work,
-        refusal: AccountError | None,
+        blocking: AccountError | None,
         *,
         removable: bool,
         dry_run: bool,
@@ -169,8 +169,8 @@ class Reconciler:
                 # It stays in the row, so that a resync tries again if the account can be reached one day.
                 raise TerminalError(out_of_reach, left)
             return
-        if refusal is not None and refusal.reason is Reason.NAMES_CHANGED:
-            raise refusal
+        if blocking is not None and blocking.reason is Reason.NAMES_CHANGED:
+            raise blocking
         if not removable:
             raise RetryableError(Reason.SOURCE_POLICY_PENDING, ROLE_KEPT)
         desired = desired_role(self._settings, account_id)
@@ -231,7 +231,7 @@ def _verdict(
     work: _Work,
     failure: AccountError | None,
     *,
-    refused: bool,
+    blocked: bool,
 ) -> Verdict:
     if access is None:
         outcome, reason = Outcome.FAILED, failure.reason if failure else Reason.UNEXPECTED
@@ -250,7 +250,7 @@ def _verdict(
         error=str(failure) if failure else None,
         access=access,
         retry=isinstance(failure, RetryableError),
-        refused=refused,
+        blocked=blocked,
         account=account,
         access_role=work.access_role,
         role_arn=work.role_arn,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
-from chalicelib.arns import AccountId, Principal, is_account_id, parse_principal
+from chalicelib.arns import AccountId, Principal, is_account_id, is_ou_id, parse_principal
 from chalicelib.errors import SettingsError
 from chalicelib.ownership import MANAGED_BY_TAG, STAGE_TAG, Ownership, ownership_tags
 
@@ -30,7 +30,6 @@ _DEFAULTS = {
 }
 
 _NAME = re.compile(r"[\w+=,.@-]+", re.ASCII)
-_OU_ID = re.compile(r"ou-[0-9a-z]{4,32}-[0-9a-z]{8,32}")
 _STAGE = re.compile(r"[a-z][a-z0-9-]{0,19}")
 _PARTITION = re.compile(r"aws(-[a-z]+)*")
 _EXTERNAL_ID = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
@@ -293,7 +292,7 @@ def _account_id(value: str) -> str | None:
 
 
 def _ou_id(value: str) -> str | None:
-    return None if _OU_ID.fullmatch(value) else "an organizational unit's id, such as ou-ab12-11111111"
+    return None if is_ou_id(value) else "an organizational unit's id, such as ou-ab12-11111111"
 
 
 def _external_id(value: str) -> str | None:

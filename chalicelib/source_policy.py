@@ -295,8 +295,8 @@ class Records:
             return self.may_grant(account_id)
         return access is Access.NONE and (self.are_lost or account_id in self.maybe_named)
 
-    def refusal(
-        self, account_id: AccountId, access: Access | None, settings: Settings, *, asked_at: datetime | None
+    def blocking_error(
+        self, account_id: AccountId, access: Access | None, settings: Settings, *, requested_at: datetime | None
     ) -> AccountError | None:
         """Return why an account can't be enrolled now, or None if it can.
 
@@ -315,7 +315,7 @@ class Records:
         blocked, looked_at = self.status.blocked, self.status.looked_at
         if blocked is None:
             return None
-        if asked_at is not None and looked_at < asked_at:
+        if requested_at is not None and looked_at < requested_at:
             message = f"the source policy was blocked, and is looked at again: {blocked.error}"
             return RetryableError(Reason.SOURCE_POLICY_PENDING, message)
         return TerminalError(blocked.reason, blocked.error)

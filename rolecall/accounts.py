@@ -1,7 +1,6 @@
 """The accounts, one row each: those in the ledger, and unless a filter needs a row, those that were not handled yet."""
 
 import csv
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -13,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chalicelib.accounts import Account, LedgerRow, Outcome, shown_outcome
-from chalicelib.arns import AccountId, is_account_id
+from chalicelib.arns import AccountId, is_account_id, is_ou_id
 from chalicelib.errors import Reason
 from rolecall.console import OUTCOME_STYLES, display_time, printable, show, show_json, terminal_width
 from rolecall.errors import CommandError
@@ -23,7 +22,6 @@ from rolecall.stage import Stage
 COLUMNS = ("account_id", "name", "outcome", "reason", "change", "enrolled_at", "in_force_since", "updated_at", "error")
 """The columns of a table and of CSV; JSON has every attribute of the ledger."""
 
-_OU_ID = re.compile(r"ou-[0-9a-z]{4,32}-[0-9a-z]{8,32}")
 _HEADINGS = ("account", "name", "outcome", "reason", "change", "enrolled", "in force", "updated", "error")
 _WIDE_ONLY = frozenset({"change", "enrolled", "in force", "updated"})
 _CUT = frozenset({"name", "error"})
@@ -84,7 +82,7 @@ def read_filter(outcomes: Iterable[Outcome], reasons: Iterable[Reason], ou_ids: 
     """Read the options; a CommandError tells which is wrong, and what it may be."""
     wanted = frozenset(ou_ids)
     for ou_id in sorted(wanted):
-        if not _OU_ID.fullmatch(ou_id):
+        if not is_ou_id(ou_id):
             raise CommandError(
                 f"--ou is {ou_id!r}: it must be the id of an organizational unit, such as ou-ab12-11111111"
             )

@@ -11,6 +11,7 @@ from chalicelib.accounts import Access, Change, LedgerRow, Outcome
 from chalicelib.arns import AccountId, is_account_id
 from chalicelib.aws import items
 from chalicelib.aws.errors import error_code
+from chalicelib.chunks import chunked
 from chalicelib.errors import Reason, RolecallError
 
 if TYPE_CHECKING:
@@ -48,10 +49,10 @@ class Ledger:
 
     def read(self, account_ids: Iterable[AccountId]) -> dict[AccountId, LedgerRow]:
         """Read the rows of some accounts; those without a row are left out."""
-        keys = [items.written({"account_id": account_id}) for account_id in dict.fromkeys(account_ids)]
+        keys = (items.written({"account_id": account_id}) for account_id in dict.fromkeys(account_ids))
         rows: dict[AccountId, LedgerRow] = {}
-        for start in range(0, len(keys), _BATCH):
-            wanted: Any = {self._name: {"Keys": keys[start : start + _BATCH], "ConsistentRead": True}}
+        for chunk in chunked(keys, _BATCH):
+            wanted: Any = {self._name: {"Keys": chunk, "ConsistentRead": True}}
             for _ in range(_ASKS):
                 answer = self._client.batch_get_item(RequestItems=wanted)
                 for item in answer["Responses"].get(self._name, []):

@@ -5,8 +5,9 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from chalicelib.chunks import chunked
 from chalicelib.errors import RolecallError
-from chalicelib.requests import Message, write_message
+from chalicelib.messages import Message, write_message
 from chalicelib.telemetry import logger
 
 if TYPE_CHECKING:
@@ -59,13 +60,11 @@ class AccountsQueue(_Queue):
         self._pool = pool
 
     def send(self, messages: Iterable[Message]) -> None:
-        """Send messages; raise RolecallError if SQS did not take all of them."""
-        waiting = list(messages)
-        batches = [waiting[start : start + _BATCH] for start in range(0, len(waiting), _BATCH)]
+        """Send messages; raise RolecallError if SQS rejects any of them."""
         with self._pool() as pool:
-            refused = [each for some in pool.map(self._send, batches) for each in some]
-        if refused:
-            message = f"SQS did not take the messages of {', '.join(refused)}"
+            rejected = [each for some in pool.map(self._send, chunked(messages, _BATCH)) for each in some]
+        if rejected:
+            message = f"SQS rejected the messages of {', '.join(rejected)}"
             raise RolecallError(message)
 
     def _send(self, batch: list[Message]) -> list[str]:

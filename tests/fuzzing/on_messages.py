@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from chalicelib.accounts import Account
 from chalicelib.arns import AccountId
 from chalicelib.errors import MessageError
-from chalicelib.requests import Message, Trigger, read_message, write_message
+from chalicelib.messages import Message, Trigger, read_message, write_message
 from tests.fuzzing.target import Target, World, work_once
 from tests.simulation.changes import STRANGER
 from tests.simulation.cloud import START

@@ -9,7 +9,7 @@ import pytest
 from chalicelib.accounts import Account
 from chalicelib.arns import AccountId
 from chalicelib.data_read_denies import DENIED_DATA_READS
-from chalicelib.requests import Message, Trigger, write_message
+from chalicelib.messages import Message, Trigger, write_message
 from tests.integration.boundary import Boundary
 from tests.integration.organization import (
     ACCESS_ROLE,

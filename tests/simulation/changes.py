@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.documents import Document
-from chalicelib.requests import Message, Trigger, write_message
+from chalicelib.messages import Message, Trigger, write_message
 from chalicelib.settings import Settings
 from chalicelib.source_policy import parse
 from tests.simulation.cloud import SOURCE, SOURCE_POLICY

@@ -211,7 +211,7 @@ class MessageWhereTheyDiffer(_Sends):
 
     def after_rows(self, jobs: list[_Job], records: Records) -> None:
         written = [job.written for job in jobs if job.written is not None]
-        waits = any(job.verdict is not None and job.verdict.refused and job.verdict.retry for job in jobs)
+        waits = any(job.verdict is not None and job.verdict.blocked and job.verdict.retry for job in jobs)
         if waits or any(records.differs(row.account_id, row.access) for row in written):
             self._publish.send()
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from chalicelib.accounts import Access, Change, Outcome
 from chalicelib.errors import Reason, RequestError, SettingsError
 from chalicelib.events import PATTERN
-from chalicelib.requests import Selection, Trigger
+from chalicelib.messages import Trigger
+from chalicelib.requests import Selection
 from chalicelib.settings import Settings
 from tests.simulation.boundary import simulated
 from tests.simulation.changes import IDS, STRANGER

@@ -8,11 +8,12 @@ from typing import Any, cast
 from chalicelib.accounts import Access, Account, LedgerRow, Outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
+from chalicelib.messages import Message
 from chalicelib.reconciler import Verdict
-from chalicelib.requests import Message
 from chalicelib.settings import Scope, Settings
 from chalicelib.source_policy import AppliedShard, Control, Names, Records, ShardContent, ShardRecord, Status
-from chalicelib.sweep import Sweep
+from chalicelib.sweep.preview import Preview
+from chalicelib.sweep.sweep import Sweep
 from tests.unit.builders import settings
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -133,9 +134,9 @@ class World:
 
     def __call__(self, account_id: AccountId, row: LedgerRow | None, **given: Any) -> Verdict:
         self.clock += 1
-        refusal = given.get("refusal")
-        if refusal is not None:
-            return Verdict(account_id=account_id, outcome=Outcome.FAILED, reason=refusal.reason, error=str(refusal))
+        blocking = given.get("blocking")
+        if blocking is not None:
+            return Verdict(account_id=account_id, outcome=Outcome.FAILED, reason=blocking.reason, error=str(blocking))
         retiring = row is not None and row.retirement_requested_at is not None
         return Verdict(
             account_id=account_id,
@@ -146,7 +147,13 @@ class World:
         )
 
 
+def preview_of(world: World, used: Settings | None = None) -> Preview:
+    here = cast("Any", world)
+    return Preview(used or settings(THREADS="1"), here, here, here, lambda: world.clock)
+
+
 def sweep_of(world: World, used: Settings | None = None) -> Sweep:
     here = cast("Any", world)
     publish = cast("Any", world.publish)
-    return Sweep(used or settings(THREADS="1"), here, here, here, here, publish, here, lambda: world.clock)
+    preview = preview_of(world, used)
+    return Sweep(used or settings(THREADS="1"), here, here, here, here, publish, preview, lambda: world.clock)

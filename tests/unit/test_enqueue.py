@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chalicelib.aws.queues import AccountsQueue
 from chalicelib.enqueue import enqueue_accounts
-from chalicelib.requests import Message, Trigger
+from chalicelib.messages import Message, Trigger
 from chalicelib.telemetry import logger, metrics
 
 EVENTS = Path(__file__).parents[1] / "events"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from chalicelib.accounts import Account
 from chalicelib.errors import MessageError
-from chalicelib.requests import Message, Trigger, read_message, write_message
+from chalicelib.messages import Message, Trigger, read_message, write_message
 from tests.unit.builders import MEMBER, account_ids
 
 times = st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-7, minutes=-30))]))

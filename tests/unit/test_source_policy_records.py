@@ -209,7 +209,7 @@ def shown(error: AccountError | None) -> tuple[type, Reason] | None:
 
 
 @pytest.mark.parametrize(
-    ("status", "access", "asked_at", "refused"),
+    ("status", "access", "requested_at", "refused"),
     [
         (STATUS, None, NOW, None),
         (None, None, NOW, (RetryableError, Reason.SOURCE_POLICY_PENDING)),
@@ -224,21 +224,21 @@ def shown(error: AccountError | None) -> tuple[type, Reason] | None:
     ],
 )
 def test_newcomers_are_refused_while_the_source_policy_is_blocked(
-    status: Status | None, access: Access | None, asked_at: datetime | None, refused: tuple[type, Reason] | None
+    status: Status | None, access: Access | None, requested_at: datetime | None, refused: tuple[type, Reason] | None
 ) -> None:
     held = records(shard(of(A)), status=status)
 
-    assert shown(held.refusal(B, access, settings(), asked_at=asked_at)) == refused
-    assert held.refusal(A, access, settings(), asked_at=asked_at) is None
+    assert shown(held.blocking_error(B, access, settings(), requested_at=requested_at)) == refused
+    assert held.blocking_error(A, access, settings(), requested_at=requested_at) is None
 
 
 def test_changed_names_refuse_every_account() -> None:
     held = records(shard(of(A)))
 
     for access in (None, *Access):
-        refusal = held.refusal(A, access, OTHER_NAME, asked_at=None)
-        assert shown(refusal) == (TerminalError, Reason.NAMES_CHANGED)
-    assert str(refusal).startswith("MEMBER_ROLE_NAME is Other, and was CrossAccountReadOnlyRole")
+        error = held.blocking_error(A, access, OTHER_NAME, requested_at=None)
+        assert shown(error) == (TerminalError, Reason.NAMES_CHANGED)
+    assert str(error).startswith("MEMBER_ROLE_NAME is Other, and was CrossAccountReadOnlyRole")
 
 
 @pytest.mark.parametrize(

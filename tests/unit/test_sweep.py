@@ -26,10 +26,10 @@ from chalicelib.source_policy import (
     ShardRecord,
     capacity,
 )
-from chalicelib.sweep import planned_shards
+from chalicelib.sweep.preview import planned_shards
 from chalicelib.telemetry import metrics
 from tests.unit.builders import settings
-from tests.unit.sweeping import FAR, NOW, World, failed, numbered, recorded, row, sweep_of
+from tests.unit.sweeping import FAR, NOW, World, failed, numbered, preview_of, recorded, row, sweep_of
 
 EVERY = Request(accounts=Selection.ALL)
 FAILED = Request(accounts=Selection.FAILED)
@@ -212,7 +212,7 @@ def test_leftovers_are_returned_in_answers_that_fit_lambdas_limits() -> None:
     while answers == 0 or after:
         world = World(rows=rows)
         world.steps = [{"action": "DeleteRole", "before": "x" * 600_000, "after": None}]
-        looked_at, after = sweep_of(world).leftovers(after, deadline=world.clock + 600)
+        looked_at, after = preview_of(world).find_roles(after, deadline=world.clock + 600)
         assert len(json.dumps(looked_at)) < 6_000_000
         found += [each["account_id"] for each in looked_at]
         answers += 1
@@ -396,7 +396,8 @@ def test_a_dry_run_refuses_newcomers_of_a_blocked_source_policy() -> None:
 def test_a_retirement_is_planned_with_the_shards_it_changes() -> None:
     world = World([numbered(1)], [row(numbered(1))])
 
-    answer = sweep_of(world).preview_retirement(Request(accounts=(numbered(1),), dry_run=True), deadline=FAR)
+    request_ = Request(accounts=(numbered(1),), dry_run=True)
+    answer = preview_of(world).plan(request_, [(numbered(1), None)], deadline=FAR, retiring=True)
 
     assert [each["outcome"] for each in answer["accounts"]] == [Outcome.RETIRED]
     assert [each["revoked"] for each in answer["source_policy"]] == [[numbered(1)]]

@@ -1,0 +1,88 @@
+"""The messages on the accounts queue: one names one account."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from chalicelib.accounts import Account
+from chalicelib.arns import AccountId, is_account_id
+from chalicelib.errors import MessageError
+
+
+class Trigger(StrEnum):
+    """Why a message was sent; recorded, and never decided by."""
+
+    EVENT = "event"
+    BACKFILL = "backfill"
+    RERUN = "rerun"
+    RESYNC = "resync"
+    RETIRE = "retire"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """One account to reconcile; a listing's message also carries the account as it was listed, and when."""
+
+    account_id: AccountId
+    trigger: Trigger
+    account: Account | None = None
+    listed_at: datetime | None = None
+
+
+def write_message(message: Message) -> str:
+    """Write a message as the queue carries it."""
+    body: dict[str, Any] = {"account_id": message.account_id, "trigger": message.trigger}
+    if message.account is not None and message.listed_at is not None:
+        account = message.account
+        body["account"] = {
+            "name": account.name,
+            "state": account.state,
+            "joined_at": account.joined_at.isoformat() if account.joined_at else None,
+            "ou_ids": account.ou_ids,
+        }
+        body["listed_at"] = message.listed_at.isoformat()
+    return json.dumps(body, separators=(",", ":"))
+
+
+def read_message(body: str) -> Message:
+    """Read a message off the queue; a MessageError says what is wrong with one that is not ours.
+
+    A key that a later release adds is passed over, and a listing that can't be read is worth nothing: the account is looked
+    up instead.
+    """
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        message = "the message is not JSON"
+        raise MessageError(message) from None
+    if not isinstance(content, dict) or not is_account_id(content.get("account_id")):
+        message = "the message's account_id is not an account id of twelve digits"
+        raise MessageError(message)
+    account_id = AccountId(content["account_id"])
+    try:
+        trigger = Trigger(str(content.get("trigger")))
+    except ValueError:
+        message = f"the message's trigger is not one of {', '.join(Trigger)}"
+        raise MessageError(message) from None
+    account, listed_at = _listing(account_id, content)
+    return Message(account_id=account_id, trigger=trigger, account=account, listed_at=listed_at)
+
+
+def _listing(account_id: AccountId, content: dict[str, Any]) -> tuple[Account, datetime] | tuple[None, None]:
+    try:
+        listed, listed_at = content["account"], datetime.fromisoformat(content["listed_at"])
+        joined_at = datetime.fromisoformat(listed["joined_at"]) if listed["joined_at"] else None
+        ou_ids = listed["ou_ids"]
+        account = Account(
+            id=account_id,
+            name=str(listed["name"]),
+            state=str(listed["state"]),
+            joined_at=joined_at,
+            ou_ids=None if ou_ids is None else tuple(str(ou_id) for ou_id in ou_ids),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None, None
+    # A time without a zone can't be compared; ours always have one.
+    return (account, listed_at) if listed_at.tzinfo and (joined_at is None or joined_at.tzinfo) else (None, None)

@@ -1,0 +1,99 @@
+"""What a resync measures of the organization: counts by status and reason, coverage, missed events."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from aws_lambda_powertools.metrics import MetricUnit, single_metric
+
+from chalicelib.accounts import Account, LedgerRow, Outcome, access_for, is_retry_pending, parse_time, shown_outcome
+from chalicelib.errors import Reason
+from chalicelib.telemetry import Metric, metrics
+
+_EVENT_GRACE = timedelta(minutes=15)  # in which an account's event is processed
+_RECENT = timedelta(days=2)  # Older accounts may be older than the deployment.
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of the listed accounts, and of what was sent."""
+
+    listed: int = 0
+    sent: int = 0
+    deferred: int = 0
+    eligible: int = 0
+    enrolled: int = 0
+    pending: int = 0
+    missed: int = 0
+    given_up: int = 0
+    unrecorded: int = 0
+    skipped: Counter[Reason] = field(default_factory=Counter)
+    failing: Counter[Reason] = field(default_factory=Counter)
+    oldest_failure: datetime | None = None
+
+    def count(self, account: Account, row: LedgerRow | None, ineligible: Reason | None, now: datetime) -> None:
+        """Count one listed account; `ineligible` is why it must not be enrolled, if it mustn't."""
+        self.listed += 1
+        self.unrecorded += not _is_recorded(account, row, ineligible)
+        if ineligible is not None:
+            self.skipped[ineligible] += 1
+            return
+        self.eligible += 1
+        if row is None:
+            age = now - account.joined_at if account.joined_at else None
+            self.missed += age is not None and _EVENT_GRACE < age < _RECENT
+        elif row.outcome is Outcome.ENROLLED:
+            in_force = shown_outcome(row)[0] is Outcome.ENROLLED
+            self.enrolled += in_force
+            self.pending += not in_force
+        elif row.outcome is Outcome.FAILED:
+            self.failing[row.reason or Reason.UNEXPECTED] += 1
+            self.given_up += not is_retry_pending(row, now)
+            since = parse_time(row.failed_at or row.updated_at)
+            self.oldest_failure = min(self.oldest_failure or since, since)
+
+    def counts(self) -> dict[str, Any]:
+        """Return the counts that an operator is shown."""
+        return {
+            "listed": self.listed,
+            "sent": self.sent,
+            "deferred": self.deferred,
+            "eligible": self.eligible,
+            "enrolled": self.enrolled,
+            "pending": self.pending,
+            "skipped": dict(self.skipped),
+            "failing": dict(self.failing),
+        }
+
+
+def _is_recorded(account: Account, row: LedgerRow | None, ineligible: Reason | None) -> bool:
+    """Whether the row has the access that the listing asks for; a failure of an eligible account leaves it as it was."""
+    if row is None:
+        return False
+    failed = row.access is None or row.outcome is Outcome.FAILED
+    return row.access is access_for(account, ineligible) or (ineligible is None and failed)
+
+
+def emit_gauges(tally: Tally, stage: str, now: datetime) -> None:
+    """Add the gauges to the function's metrics."""
+    failing = sum(tally.failing.values())
+    oldest = (now - tally.oldest_failure).total_seconds() if tally.oldest_failure else 0
+    coverage = 100 * tally.enrolled / tally.eligible if tally.eligible else 100
+    for name, unit, value in (
+        (Metric.ELIGIBLE, MetricUnit.Count, tally.eligible),
+        (Metric.ENROLLED, MetricUnit.Count, tally.enrolled),
+        (Metric.PENDING, MetricUnit.Count, tally.pending),
+        (Metric.SKIPPED, MetricUnit.Count, sum(tally.skipped.values())),
+        (Metric.FAILING, MetricUnit.Count, failing),
+        (Metric.NEEDING_ATTENTION, MetricUnit.Count, tally.given_up + tally.deferred),
+        (Metric.COVERAGE, MetricUnit.Percent, coverage),
+        (Metric.OLDEST_FAILURE, MetricUnit.Seconds, oldest),
+        (Metric.EVENTS_MISSED, MetricUnit.Count, tally.missed),
+    ):
+        metrics.add_metric(name, unit, value)
+    for name, by_reason in ((Metric.SKIPPED_FOR, tally.skipped), (Metric.FAILING_FOR, tally.failing)):
+        for reason, count in by_reason.items():
+            with single_metric(name=name, unit=MetricUnit.Count, value=count) as metric:
+                metric.add_dimension("service", f"rolecall-{stage}")
+                metric.add_dimension("reason", reason)
