@@ -1,4 +1,4 @@
-"""An account as Organizations describes it and as the ledger remembers it, and whether it should be enrolled."""
+"""An account as Organizations describes it and as the ledger records it, and whether it should be enrolled."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Change(StrEnum):
 class Account:
     """A member of the organization, or its management account.
 
-    `ou_ids` are the organizational units above it, nearest last; None where nobody asked for them.
+    `ou_ids` are the organizational units above it, nearest last; None where they were not read.
     """
 
     id: AccountId
@@ -55,7 +55,7 @@ class Account:
     ou_ids: tuple[str, ...] | None = None
 
     def is_below(self, ou_ids: Iterable[str]) -> bool:
-        """Tell whether the account is in one of some organizational units, or below one."""
+        """Whether the account is in one of the organizational units, or below one."""
         return not frozenset(ou_ids).isdisjoint(self.ou_ids or ())
 
 
@@ -66,7 +66,7 @@ class LedgerRow:
     `access` is written by enroll alone, `in_force_since` by publish alone (absent while the source policy doesn't grant the
     account), and `retirement_requested_at` by retire and backfill alone. `revision` counts every write but publish's.
     `attempts` counts the failures since the account was last enrolled or skipped, the first of them at `failed_at`; 0 in a
-    failed row means that a blocked source policy refused it.
+    failed row means that the source policy was blocked.
     """
 
     account_id: AccountId
@@ -120,16 +120,16 @@ RETRYABLE_REASONS = frozenset(
         Reason.UNEXPECTED,
     }
 )
-"""The failures whose message goes back to the queue, or is in the dead-letter queue in the end."""
+"""Failures whose message returns to the queue, and in the end moves to the dead-letter queue."""
 
-_LONGEST_RETRY = timedelta(hours=6)  # the queue's receives at their longest delays end before this
+_MAX_RETRY = timedelta(hours=6)  # All receives that the queue allows, at their longest delays, end before this.
 
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 def parse_time(written: str | None) -> datetime:
-    """Read a row's time; long ago where a row of another release, or one that was edited, has none that can be read."""
+    """Parse a time in a row; return the earliest time if it is missing or malformed, as in a row that was edited."""
     try:
         read = datetime.fromisoformat(written or "")
     except ValueError:
@@ -138,13 +138,13 @@ def parse_time(written: str | None) -> datetime:
 
 
 def format_time(time: datetime) -> str:
-    """Write a time as rows hold it, so that text sorts as time does."""
+    """Format a time as rows contain it: in UTC, so that texts sort as times do."""
     return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def is_retry_pending(row: LedgerRow, now: datetime) -> bool:
-    """Tell whether a failed account is still being tried again with nobody doing anything."""
-    return row.reason in RETRYABLE_REASONS and now - parse_time(row.updated_at) <= _LONGEST_RETRY
+    """Whether the queue still retries a failed account."""
+    return row.reason in RETRYABLE_REASONS and now - parse_time(row.updated_at) <= _MAX_RETRY
 
 
 _UNWORKABLE_STATES = {
@@ -155,11 +155,11 @@ _UNWORKABLE_STATES = {
 }
 
 UNREACHABLE = frozenset({Reason.DEPARTED, Reason.CLOSED, Reason.PENDING_CLOSURE, Reason.SUSPENDED})
-"""Why nobody can reach an account any more: a role that is left there is nothing that is left to do."""
+"""The reasons for which an account can't be entered: a role left in it can't be deleted."""
 
 
 def why_unreachable(account: Account | None) -> Reason | None:
-    """Tell why nobody can reach an account, or None where one can; `account` is None for no member."""
+    """Return why an account can't be entered, or None if it can; `account` is None if it is no member."""
     reason = _UNWORKABLE_STATES.get(account.state) if account else Reason.DEPARTED
     return reason if reason in UNREACHABLE else None
 
@@ -176,7 +176,7 @@ def why_ineligible(
 ) -> Reason | None:
     """Return why an account must not be enrolled now, or None if it should be; `account` is None if it is no member."""
     if row is not None and row.retirement_requested_at is not None:
-        return Reason.RETIRED_BY_REQUEST  # It outlives that the account is away.
+        return Reason.RETIRED_BY_REQUEST  # even while the account is no member
     if account is None or uninstalling:
         return why_unreachable(account) or Reason.UNINSTALLED
     return eligibility(account, settings)
@@ -192,7 +192,7 @@ def access_for(account: Account | None, ineligible: Reason | None) -> Access:
 
 
 def eligibility(account: Account, settings: Settings) -> Reason | None:
-    """Tell why an account should not be enrolled, or None where it should; exclusion wins over inclusion."""
+    """Return why an account should not be enrolled, or None if it should; exclusion takes precedence over inclusion."""
     if account.id == settings.management_account_id and not settings.include_management_account:
         return Reason.EXCLUDED
     if account.id in settings.exclude_account_ids or account.is_below(settings.exclude_ou_ids):

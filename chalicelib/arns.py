@@ -17,7 +17,7 @@ _RESERVED_SSO = re.compile(r"/aws-reserved/sso\.amazonaws\.com/(?:[a-z0-9-]+/)?A
 
 
 def is_account_id(value: object) -> bool:
-    """Tell whether a value is twelve digits in a string."""
+    """Whether a value is a string of twelve digits."""
     return isinstance(value, str) and _ACCOUNT_ID.fullmatch(value) is not None
 
 
@@ -37,7 +37,7 @@ def policy_arn(partition: str, account_id: str, name: str) -> str:
 
 
 def root_arn(partition: str, account_id: str) -> str:
-    """Build the ARN that stands for an account as a whole."""
+    """Build the ARN of an account's root, which as a principal means the whole account."""
     return f"arn:{partition}:iam::{account_id}:root"
 
 
@@ -54,12 +54,12 @@ class Principal:
 
     @property
     def is_reserved(self) -> bool:
-        """Whether IAM Identity Center owns it, so that nobody else can attach a policy to it."""
+        """Whether IAM Identity Center owns it, so that no other policy can be attached to it."""
         return self.path.startswith("/aws-reserved/")
 
 
 def parse_principal(arn: str) -> Principal:
-    """Parse the ARN of a source principal; a ValueError says what is wrong with it."""
+    """Parse the ARN of a source principal; raise ValueError with what is wrong with it."""
     if re.match(r"arn:[^:]*:sts::", arn):
         message = "is a session's ARN; name the role that the session is of (arn:…:iam::…:role/…)"
         raise ValueError(message)
@@ -73,7 +73,7 @@ def parse_principal(arn: str) -> Principal:
         message = "holds a wildcard, which only the hash at the end of an AWSReservedSSO role's name may be"
         raise ValueError(message)
     if found["kind"] != "root" and not name:
-        message = "names no role or user"
+        message = "has no name of a role or user"
         raise ValueError(message)
     kind: Literal["role", "user", "root"] = "root"
     if found["kind"] != "root":

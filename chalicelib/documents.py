@@ -10,13 +10,13 @@ Canonical: TypeAlias = "str | tuple[Canonical, ...]"
 
 @dataclass(frozen=True, eq=False)
 class Document:
-    """A policy document; two are equal when IAM would read the same from them."""
+    """A policy document; two are equal if they mean the same to IAM."""
 
     text: str
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> "Document":
-        """Write a document without white space, which IAM doesn't count."""
+        """Serialize a document without white space, which IAM doesn't count."""
         return cls(json.dumps(content, separators=(",", ":"), ensure_ascii=False))
 
     @property
@@ -32,19 +32,19 @@ class Document:
 
     @cached_property
     def canonical(self) -> Canonical:
-        """What the document means, whatever its order, its scalars in place of lists, and its case of actions."""
+        """The document in a form that ignores order, scalars in place of lists, and the case of actions."""
         return _canonical_document(self.content)
 
     def __eq__(self, other: object) -> bool:
-        """Compare meanings; texts first, since an unchanged document is the usual case."""
+        """Compare canonical forms, and texts first, since an unchanged document is the usual case."""
         return isinstance(other, Document) and (self.text == other.text or self.canonical == other.canonical)
 
     def __hash__(self) -> int:
-        """Hash the meaning."""
+        """Hash the canonical form."""
         return hash(self.canonical)
 
 
-def _canonical_document(content: Any) -> Canonical:  # noqa: ANN401 - any JSON may stand in a document edited by hand, here and below
+def _canonical_document(content: Any) -> Canonical:  # noqa: ANN401 - a document that was edited may contain any JSON, here and below
     if not isinstance(content, dict):
         return _plain(content)
     statements = content.get("Statement", [])
@@ -83,7 +83,7 @@ def _operator(name: str, tests: Any) -> Canonical:  # noqa: ANN401
 
 def _principal(value: Any) -> str:  # noqa: ANN401
     text = str(value)
-    # IAM lets a bare account id stand for the account's root, and writes the root's ARN in its place.
+    # IAM replaces a bare account id with the ARN of the account's root.
     parts = text.split(":")
     return parts[4] if len(parts) == 6 and parts[2] == "iam" and parts[5] == "root" else text  # noqa: PLR2004 - ARN fields
 

@@ -1,12 +1,12 @@
-"""What can go wrong, and what becomes of it.
+"""The errors that Rolecall raises, and their consequences.
 
 RolecallError
-├── SettingsError         the deployment's settings are wrong: nothing is done until they are mended
-├── RequestError          what an operator asked for is malformed or refused: nothing is done
-├── MessageError          a queue message can't be read: handed back, and to the dead-letter queue in the end
-└── AccountError          one account (or its source policy) can't be brought to where it should be
-    ├── RetryableError    may pass by itself: the message goes back to the queue with a growing delay
-    └── TerminalError     won't pass by itself: recorded as failed, alarmed on, rerun when its cause is mended
+├── SettingsError         a setting is wrong: the functions do nothing until it is corrected
+├── RequestError          an operator's request is malformed or not allowed: nothing is done
+├── MessageError          a queue message can't be parsed: it returns to the queue, and moves to the dead-letter queue in the end
+└── AccountError          an account, or the source policy, can't be brought to its desired state
+    ├── RetryableError    a retry may succeed: the message returns to the queue with a growing delay
+    └── TerminalError     a retry can't succeed: recorded as failed, alarmed on, rerun once the cause is fixed
 """
 
 from enum import StrEnum
@@ -25,7 +25,7 @@ class Reason(StrEnum):
     RETIRED_BY_REQUEST = "retired_by_request"
     UNINSTALLED = "uninstalled"
 
-    # Failed: it should be enrolled, and isn't (or could not be verified).
+    # Failed: the account should be enrolled and isn't, or could not be verified.
     NOT_READY = "not_ready"
     NO_ACCESS_ROLE = "no_access_role"
     ACCESS_DENIED = "access_denied"
@@ -48,33 +48,33 @@ class Reason(StrEnum):
 
 
 class RolecallError(Exception):
-    """Anything that Rolecall itself raises."""
+    """The base of Rolecall's errors."""
 
 
 class SettingsError(RolecallError):
-    """A setting is missing or malformed; the message names it, what it holds and what it may hold."""
+    """A setting is missing or malformed; the message names it, its value and the values allowed."""
 
 
 class RequestError(RolecallError):
-    """A request is malformed, or asks for what must not be done; the message says which and what to do."""
+    """A request is malformed or not allowed; the message says what to change."""
 
 
 class MessageError(RolecallError):
-    """A queue message is not one of ours, or is broken."""
+    """A queue message is malformed."""
 
 
 class AccountError(RolecallError):
-    """One account can't be brought to where it should be."""
+    """An account, or the source policy, can't be brought to its desired state."""
 
     def __init__(self, reason: Reason, message: str) -> None:
-        """Keep the reason, one word of the closed list, beside the message for a person."""
+        """Take the reason, one of a closed list, and the message for a person."""
         super().__init__(message)
         self.reason = reason
 
 
 class RetryableError(AccountError):
-    """Trying again later may succeed with nobody doing anything."""
+    """A retry may succeed without a change by an operator."""
 
 
 class TerminalError(AccountError):
-    """Trying again is useless until somebody mends the cause that the message names."""
+    """A retry fails again until the cause in the message is fixed."""

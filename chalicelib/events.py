@@ -1,7 +1,7 @@
-"""The events that tell of an account, and where each carries the account's id.
+"""The events about accounts, and where each contains the account's id.
 
 Organizations and Control Tower deliver them through CloudTrail on a best-effort basis ("AWS Organizations events" in the
-EventBridge reference), so an event is a hint: whatever it names is looked up before anything is done.
+EventBridge reference), so an event is only a hint: each account is described before anything is changed.
 """
 
 import json
@@ -10,12 +10,11 @@ from typing import Any, TypeAlias
 
 from chalicelib.arns import AccountId, is_account_id
 
-# Deep or wide junk is not worth a search: a real event has some sixty values.
-_SEARCH_LIMIT = 1000
+_SEARCH_LIMIT = 1000  # values; an event has some sixty
 
 
 def account_ids(event: object) -> list[AccountId]:
-    """Name the accounts that an event is about; none where it is not about a change, or can't be read."""
+    """Return the accounts that an event is about: none if it is about no change, or is malformed."""
     if not isinstance(event, dict):
         return []
     detail = _mapping(event.get("detail"))
@@ -26,7 +25,7 @@ def account_ids(event: object) -> list[AccountId]:
     if parser is None:
         return []
     callers = [event.get("account")]
-    if parser is not _accepted:  # Only an invitation is accepted by the very account that it is about.
+    if parser is not _accepted:  # An invitation is accepted by the account that it is about.
         callers += [detail.get("recipientAccountId"), _at(detail, "userIdentity").get("accountId")]
     found = (value for value in parser(detail) if is_account_id(value) and value not in callers)
     return [AccountId(value) for value in dict.fromkeys(found)]
@@ -65,9 +64,9 @@ def _accepted(detail: dict[str, Any]) -> Iterator[Any]:
 
 
 def _anywhere(detail: dict[str, Any]) -> Iterator[Any]:
-    """Look for `accountId` at any depth, but never in who called.
+    """Yield every `accountId` at any depth, except the caller's.
 
-    AccountJoinedOrganization and AccountDepartedOrganization are documented by name; where they carry the id is not.
+    AccountJoinedOrganization and AccountDepartedOrganization are documented by name, but not where they contain the id.
     """
     pending: list[Any] = [detail]
     for _ in range(_SEARCH_LIMIT):
@@ -110,7 +109,7 @@ def _at(node: dict[str, Any], *path: str) -> dict[str, Any]:
 
 
 def _mapping(value: object) -> dict[str, Any]:
-    """Take an object as it is, or out of the JSON string that some relays make of it."""
+    """Return an object, also from the JSON string that some relays convert it to; return an empty one for anything else."""
     if isinstance(value, str) and value.startswith("{"):
         try:
             value = json.loads(value)

@@ -1,4 +1,4 @@
-"""The member role: what it should be, and the plan that makes an observed one so."""
+"""The member role: the desired one, and the plan that changes an observed one into it."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from chalicelib.errors import SettingsError
 from chalicelib.settings import Settings
 
 ASSUME_ACTIONS = ("sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity")
-"""What a reader needs: some carry transitive tags or a source identity into every session that they assume."""
+"""What source principals need: some pass session tags or a source identity to every role that they assume."""
 
 TRUST_LIMIT = 2048
 """Characters of a trust policy, unless an account's quota was raised ("IAM and AWS STS quotas")."""
@@ -61,7 +61,7 @@ class SetMaxSession:
 
 @dataclass(frozen=True, slots=True)
 class SetBoundary:
-    """Set the permissions boundary, or take it off."""
+    """Set the permissions boundary, or remove it."""
 
     boundary: str | None
 
@@ -97,7 +97,7 @@ class DetachPolicy:
 
 @dataclass(frozen=True, slots=True)
 class DeleteRole:
-    """Delete the role, which carries no policy any more."""
+    """Delete the role, which has no policies any more."""
 
 
 Action: TypeAlias = (
@@ -115,7 +115,7 @@ Action: TypeAlias = (
 
 
 def desired_role(settings: Settings, account_id: str) -> MemberRole:
-    """Say what the member role of an account should be."""
+    """Return the member role that an account should have."""
     boundary = settings.permissions_boundary_arn
     return MemberRole(
         arn=role_arn(settings.partition, account_id, settings.member_role_name),
@@ -129,10 +129,10 @@ def desired_role(settings: Settings, account_id: str) -> MemberRole:
 
 
 def plan(observed: MemberRole | None, desired: MemberRole) -> tuple[Action, ...]:
-    """List the actions that make the observed role the desired one, what narrows it before what widens it.
+    """Return the actions that change the observed role into the desired one; what restricts it comes before what extends it.
 
-    So whatever stops the plan half-way, nobody who is let in by it finds more than the desired role allows.
-    Tags that others put on the role stay: tag policies and cost tools would only put them on again.
+    So a plan that stops half-way never allows more than the desired role. Tags that Rolecall doesn't set are kept, since tag
+    policies and cost tools would only add them again.
     """
     if observed is None:
         bare = replace(desired, attached=frozenset(), inline={})
@@ -141,7 +141,7 @@ def plan(observed: MemberRole | None, desired: MemberRole) -> tuple[Action, ...]
 
 
 def _differences(observed: MemberRole, desired: MemberRole) -> Iterator[Action]:
-    # Tags first: an adopted role that is ours by its tags is taken up again wherever a crash leaves it.
+    # Tags first: the next pass recognizes an adopted role as ours if this one stops after any action.
     tags = {key: value for key, value in desired.tags.items() if observed.tags.get(key) != value}
     if tags:
         yield TagRole(tags)
@@ -165,7 +165,7 @@ def _differences(observed: MemberRole, desired: MemberRole) -> Iterator[Action]:
 
 
 def removal(observed: MemberRole) -> tuple[Action, ...]:
-    """List the actions that take the role away, policies first as IAM demands."""
+    """Return the actions that delete the role: its policies first, as IAM requires."""
     return (
         *(DetachPolicy(arn) for arn in sorted(observed.attached)),
         *(DeleteInlinePolicy(name) for name in sorted(observed.inline)),
@@ -174,7 +174,7 @@ def removal(observed: MemberRole) -> tuple[Action, ...]:
 
 
 def describe(action: Action, observed: MemberRole | None) -> dict[str, Any]:
-    """Tell an action to a person: its name, what is there before it and what after it."""
+    """Return an action as a person reads it: its name, and what it changes from and to."""
     before: Any = None
     after: Any = None
     match action:
@@ -210,15 +210,15 @@ def describe(action: Action, observed: MemberRole | None) -> dict[str, Any]:
 
 
 def why_foreign(observed: MemberRole, desired: MemberRole, settings: Settings) -> str | None:
-    """Say why a role of the member role's name is not ours to change, or None where it is."""
+    """Return why a role of the member role's name must not be changed, or None if it may be."""
     if observed.arn != desired.arn:
-        return f"{observed.arn} has a path, so the source policy can't name it: delete or rename it, or set another MemberRoleName"
+        return f"{observed.arn} has a path, so the source policy doesn't match it: delete or rename it, or set another MemberRoleName"
     ownership = settings.ownership(observed.arn, observed.tags)
     return ownership.rejection_reason(adopt=settings.adopt_existing_roles, name_parameter="MemberRoleName")
 
 
 def fingerprint(role: MemberRole) -> str:
-    """Digest a role, so that a change of what is desired shows without reading IAM."""
+    """Return a digest of a role."""
     inline = sorted((name, document.text) for name, document in role.inline.items())
     parts = (
         role.arn,
@@ -233,7 +233,7 @@ def fingerprint(role: MemberRole) -> str:
 
 
 def trust_document(settings: Settings) -> Document:
-    """Write the trust policy: the source account, narrowed to the source principals and the external id.
+    """Build the trust policy: the source account, restricted to the source principals and the external id.
 
     The account's root as principal survives the re-creation of a source principal, and does not fail when one does not exist
     yet ("AWS JSON policy elements: Principal").
@@ -257,10 +257,10 @@ def trust_document(settings: Settings) -> Document:
 
 
 def check_sizes(settings: Settings) -> None:
-    """Raise SettingsError if IAM would refuse the trust policy for its size."""
+    """Raise SettingsError if the trust policy would exceed IAM's limit."""
     trust = trust_document(settings).size
     if trust > TRUST_LIMIT:
-        message = f"the trust policy would take {trust} characters, and IAM allows {TRUST_LIMIT}: name fewer SOURCE_PRINCIPAL_ARNS or a shorter EXTERNAL_ID"
+        message = f"the trust policy would take {trust} characters, and IAM allows {TRUST_LIMIT}: set fewer SOURCE_PRINCIPAL_ARNS or a shorter EXTERNAL_ID"
         raise SettingsError(message)
 
 

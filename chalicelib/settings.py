@@ -1,4 +1,4 @@
-"""The deployment's settings: read from the environment once, checked whole, then frozen."""
+"""The deployment's settings, read from the environment and validated."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -38,7 +38,7 @@ _MANAGED_POLICY = re.compile(r"arn:aws[a-z-]*:iam::(aws|[0-9]{12}):policy/[\w+=,
 
 
 class Scope(StrEnum):
-    """What the source policy names: exactly the enrolled accounts, or the whole organization."""
+    """What the source policy grants access to: exactly the enrolled accounts, or the whole organization."""
 
     ACCOUNTS = "accounts"
     ORGANIZATION = "organization"
@@ -46,7 +46,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """Everything an operator decided, and where the deployment stands."""
+    """The operator's settings, and the partition and account of the deployment."""
 
     stage: str
     partition: str
@@ -79,14 +79,14 @@ class Settings:
 
     @property
     def attachable_principals(self) -> tuple[Principal, ...]:
-        """The source principals that Rolecall attaches the source policy to; an account's root has nothing to attach to."""
+        """The source principals that Rolecall attaches the source policy to; nothing can be attached to an account's root."""
         if not self.attach_source_policy:
             return ()
         return tuple(principal for principal in self.source_principals if principal.kind != "root")
 
     @property
     def names_ous(self) -> bool:
-        """Whether an account's organizational units decide on anything."""
+        """Whether the settings select accounts by organizational unit."""
         return bool(self.include_ou_ids or self.exclude_ou_ids)
 
     @property
@@ -100,21 +100,21 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
-        """Read and check every setting; a SettingsError names the first that is wrong."""
-        read = _Reader(environ)
+        """Read and validate every setting; raise SettingsError for the first that is wrong."""
+        read = _Variables(environ)
         partition = read.matching("PARTITION", _PARTITION, "a partition, such as aws, aws-us-gov or aws-cn")
         principals = _principals(read, partition)
         access_roles = read.each("ACCESS_ROLE_NAMES", _role_name)
         member_role = read.one("MEMBER_ROLE_NAME", _role_name)
-        # IAM tells no two names apart by their case.
+        # IAM ignores the case of names.
         if member_role.lower() in {name.lower() for name in access_roles}:
             raise read.wrong("MEMBER_ROLE_NAME", "a role name that is not one of ACCESS_ROLE_NAMES")
         attach = read.boolean("ATTACH_SOURCE_POLICY")
         if attach and any(principal.is_reserved for principal in principals):
             raise read.wrong(
                 "ATTACH_SOURCE_POLICY",
-                "false, since SOURCE_PRINCIPAL_ARNS names a role of IAM Identity Center (/aws-reserved/), which nobody can "
-                "attach a policy to; name the source policy as a customer-managed policy in its permission set instead",
+                "false, since SOURCE_PRINCIPAL_ARNS names a role of IAM Identity Center (/aws-reserved/), which no policy "
+                "can be attached to; add the source policy to its permission set as a customer-managed policy instead",
             )
         return cls(
             stage=read.matching("STAGE", _STAGE, "1 to 20 lower-case letters, digits and hyphens, a letter first"),
@@ -137,7 +137,7 @@ class Settings:
             exclude_account_ids=frozenset(read.each("EXCLUDE_ACCOUNT_IDS", _account_id)),
             include_management_account=read.boolean("INCLUDE_MANAGEMENT_ACCOUNT"),
             adopt_existing_roles=read.boolean("ADOPT_EXISTING_ROLES"),
-            # Three hours is what the queue's receive count outlasts (.chalice/resources.yaml).
+            # The queue's receive count allows for more than three hours (.chalice/resources.yaml).
             ready_grace_seconds=read.integer("READY_GRACE_SECONDS", 0, 10800),
             max_retired_percent=read.integer("MAX_RETIRED_PERCENT", 0, 100),
             threads=read.integer("THREADS", 1, 64),
@@ -145,8 +145,8 @@ class Settings:
 
 
 def check_environment_size(environ: Mapping[str, str]) -> None:
-    """Refuse variables that together are over Lambda's limit, with a SettingsError that names the longest."""
-    # Bytes that are no text stand as surrogates in Python's environment.
+    """Raise SettingsError, with the longest variable, if all together exceed Lambda's limit."""
+    # Python represents bytes that are no text as surrogates.
     sizes = {name: len((name + value).encode("utf-8", "surrogateescape")) for name, value in environ.items()}
     total = sum(sizes.values())
     if total > ENVIRONMENT_LIMIT:
@@ -159,11 +159,11 @@ def check_environment_size(environ: Mapping[str, str]) -> None:
 
 
 _Check: TypeAlias = Callable[[str], str | None]
-"""Answers what a value should have been, or None where it is right."""
+"""Returns what a value must be, or None if it is valid."""
 
 
-class _Reader:
-    """Takes values out of the environment; an empty string means not set."""
+class _Variables:
+    """The environment's values, with defaults; an empty string means not set."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
@@ -211,7 +211,7 @@ class _Reader:
         return int(value)
 
 
-def _principals(read: _Reader, partition: str) -> tuple[Principal, ...]:
+def _principals(read: _Variables, partition: str) -> tuple[Principal, ...]:
     name = "SOURCE_PRINCIPAL_ARNS"
     expected = f"ARNs of roles or users, comma-separated, all of one account, such as arn:{partition}:iam::111122223333:role/Reader"
     if not read.text(name):
@@ -229,21 +229,21 @@ def _principals(read: _Reader, partition: str) -> tuple[Principal, ...]:
         principals.append(principal)
     accounts = sorted({principal.account_id for principal in principals})
     if len(accounts) > 1:
-        message = f"{name} holds principals of {len(accounts)} accounts ({', '.join(accounts)}): it must be {expected}; a second reader is a second stage"
+        message = f"{name} holds principals of {len(accounts)} accounts ({', '.join(accounts)}): it must be {expected}; deploy a second stage for the other account"
         raise SettingsError(message)
     if len(principals) > 1 and any(principal.kind == "root" for principal in principals):
-        message = f"{name} holds an account's root beside others: root already means any principal that the account delegates to, so it must stand alone"
+        message = f"{name} holds an account's root beside others: root already means any principal that the account delegates to, so it must be the only one"
         raise SettingsError(message)
     return tuple(principals)
 
 
-def _tags(read: _Reader) -> dict[str, str]:
+def _tags(read: _Variables) -> dict[str, str]:
     name = "MEMBER_ROLE_TAGS"
     tags: dict[str, str] = {}
     for pair in read.each(name, _tag):
         key, _, value = pair.partition("=")
         if key.lower() in map(str.lower, tags):
-            message = f"{name} holds {pair!r}: the key {key!r} stands there twice"
+            message = f"{name} holds {pair!r}: the key {key!r} is there twice"
             raise SettingsError(message)
         tags[key] = value
     most = 48  # Of the 50 tags that a role may carry, two are the ownership tags.
@@ -258,8 +258,8 @@ def _tag(value: str) -> str | None:
     fits = 1 <= len(key) <= 128 and len(text) <= 256 and _TAG_TEXT.fullmatch(value)  # noqa: PLR2004 - IAM's tag quotas
     if not (equals and fits) or key.lower().startswith("aws:"):
         return "key=value, of the characters that IAM allows in tags"
-    if key.lower() in {MANAGED_BY_TAG, STAGE_TAG}:  # IAM tells no two keys apart by their case
-        return f"a tag other than {MANAGED_BY_TAG} and {STAGE_TAG}, which mark what Rolecall owns"
+    if key.lower() in {MANAGED_BY_TAG, STAGE_TAG}:  # IAM ignores the case of keys
+        return f"a tag other than {MANAGED_BY_TAG} and {STAGE_TAG}, which are Rolecall's ownership tags"
     return None
 
 

@@ -205,10 +205,13 @@ class IamPolicies:
                 raise
         # Created by a run that was stopped before it could record it, or by another owner.
         arn = self._arn(name)
+        self._require_ownership(arn)
+        return self._write_version(arn, document)
+
+    def _require_ownership(self, arn: str) -> None:
         ownership = self._settings.ownership(arn, _tags(self._client.get_policy(PolicyArn=arn)["Policy"]))
         if not ownership.is_ours:
             raise _foreign(ownership)
-        return self._write_version(arn, document)
 
     def _tag(self, arn: str) -> None:
         tags = self._settings.ownership_tags

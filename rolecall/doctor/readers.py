@@ -149,7 +149,7 @@ def judge_sizes(settings: Settings, trust_quota: int, deploy: str) -> Finding:
         return wrong(str(error), deploy)
     if trust > trust_quota:
         return wrong(
-            f"the trust policy takes {trust} of {trust_quota} characters", f"{deploy}: name fewer SourcePrincipalArns"
+            f"the trust policy takes {trust} of {trust_quota} characters", f"{deploy}: set fewer SourcePrincipalArns"
         )
     return ok(f"role name {len(name)} of {_ROLE_NAME_QUOTA} characters, trust policy {trust} of {trust_quota}")
 

@@ -389,7 +389,7 @@ def test_a_listing_that_is_suspiciously_short_retires_nobody(
     assert stage.alarm("accounts-need-attention") == "ALARM"
     (line,) = [each for each in stage.log("resync") if each.get("would_retire")]
     assert (line["level"], line["would_retire"], line["in_source_policy"]) == ("ERROR", len(hidden), len(enrolled))
-    assert "retirements held back" in line["message"]
+    assert "retirements deferred" in line["message"]
     assert all(map(backfilled.reads, hidden[:3]))
 
 

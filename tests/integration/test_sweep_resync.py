@@ -121,7 +121,7 @@ def test_a_dry_run_tells_what_a_resync_would_do(organization: Organization, boun
 def test_a_resync_of_single_accounts_is_refused(organization: Organization, dry_run: bool) -> None:
     stage = Stage(organization)
 
-    with pytest.raises(RequestError, match="name single accounts to backfill or rerun"):
+    with pytest.raises(RequestError, match="give single accounts to backfill or rerun"):
         stage.run("resync", {"accounts": [MANAGEMENT], "dry_run": dry_run})
 
 
@@ -462,7 +462,7 @@ def test_the_fill_where_the_operator_attaches_and_in_scope_organization(organiza
     assert measured()["SourcePolicyFillPercent"] == pytest.approx(100 / room)
 
 
-# --- Retirements held back --------------------------------------------------------------------------------------------
+# --- Retirements deferred -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("selection", ["all", "new"])
@@ -485,7 +485,7 @@ def test_a_listing_that_lacks_many_accounts_retires_nobody_unless_forced(
     assert {stage.verdict(account_id) for account_id in accounts} == {("enrolled", None)}
     gauges = measured()
     assert (gauges["RetirementsDeferred"], gauges["AccountsNeedingAttention"]) == (4, 4)
-    (line,) = (record for record in caplog.records if record.getMessage().startswith("retirements held back"))
+    (line,) = (record for record in caplog.records if record.getMessage().startswith("retirements deferred"))
     assert line.levelname == "ERROR"
     assert {name: line.__dict__[name] for name in ("would_retire", "in_source_policy", "allowed")} == {
         "would_retire": 4,

@@ -403,8 +403,8 @@ class AttachesTheFirst(IamPolicies):
 class TakesForeignPolicies(IamPolicies):
     """Takes every policy under a shard's name for its own."""
 
-    def _owner_tags(self, _: object) -> bool:
-        return True
+    def _require_ownership(self, arn: str) -> None:
+        """Accept any policy."""
 
     def owned(self, name: str) -> SourcePolicy | None:  # noqa: ARG002 - it looks for none
         return None

@@ -223,7 +223,7 @@ def test_documents_and_names_fit_iams_quotas() -> None:
     assert readers.judge_sizes(settings(), 200, "make deploy").verdict is Verdict.WRONG
     arns = ",".join(f"arn:aws:iam::{SOURCE}:role/Reader{number:03}" for number in range(60))
     many = readers.judge_sizes(settings(SOURCE_PRINCIPAL_ARNS=arns), 4096, "make deploy")
-    assert (many.verdict, "name fewer SOURCE_PRINCIPAL_ARNS" in many.saw) == (Verdict.WRONG, True)
+    assert (many.verdict, "set fewer SOURCE_PRINCIPAL_ARNS" in many.saw) == (Verdict.WRONG, True)
 
 
 def test_the_account_that_is_tried_is_one_that_kept_the_worker_out_before_any_other() -> None:

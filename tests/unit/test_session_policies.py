@@ -170,7 +170,7 @@ def test_a_session_policy_with_the_longest_names_fits_its_limit(
 def test_too_many_member_role_policies_are_refused_with_the_settings() -> None:
     policies = ",".join(f"arn:aws:iam::aws:policy/{'p' * 90}{number:02}" for number in range(20))
 
-    with pytest.raises(SettingsError, match=r"access roles would take \d+ .* 2048: name fewer MEMBER_ROLE_POLICY_ARNS"):
+    with pytest.raises(SettingsError, match=r"access roles would take \d+ .* 2048: set fewer MEMBER_ROLE_POLICY_ARNS"):
         check_sizes(settings(MEMBER_ROLE_POLICY_ARNS=policies))
 
 
@@ -180,5 +180,5 @@ def test_too_many_principals_are_refused_in_a_separate_source_account() -> None:
         return settings(SOURCE_PRINCIPAL_ARNS=",".join(arns))
 
     check_sizes(principals(MANAGEMENT))  # where no session is needed
-    with pytest.raises(SettingsError, match=r"source account would take \d+ .* 2048: name fewer SOURCE_PRINCIPAL_ARNS"):
+    with pytest.raises(SettingsError, match=r"source account would take \d+ .* 2048: set fewer SOURCE_PRINCIPAL_ARNS"):
         check_sizes(principals(SOURCE))

@@ -156,8 +156,8 @@ def test_a_required_setting_that_is_missing_is_named(name: str, value: str | Non
         ("MEMBER_ROLE_TAGS", "team=<b>", "key=value"),
         ("MEMBER_ROLE_TAGS", "k" * 129 + "=v", "key=value"),
         ("MEMBER_ROLE_TAGS", "k=" + "v" * 257, "key=value"),
-        ("MEMBER_ROLE_TAGS", "managed-by=me", "what Rolecall owns"),
-        ("MEMBER_ROLE_TAGS", "Rolecall-Stage=mine", "what Rolecall owns"),
+        ("MEMBER_ROLE_TAGS", "managed-by=me", "ownership tags"),
+        ("MEMBER_ROLE_TAGS", "Rolecall-Stage=mine", "ownership tags"),
         ("ATTACH_SOURCE_POLICY", "True", "true or false"),
         ("SOURCE_POLICY_NAME", "a/b", "a policy name"),
         ("SOURCE_POLICY_NAME", "P" * 121, "1 to 120"),
@@ -204,14 +204,14 @@ def test_principals_of_two_accounts_are_refused_with_both_accounts() -> None:
     message = refusal(SOURCE_PRINCIPAL_ARNS=f"{READER},arn:aws:iam::444455556666:role/Reader")
 
     assert message.startswith("SOURCE_PRINCIPAL_ARNS holds principals of 2 accounts (111122223333, 444455556666)")
-    assert "a second reader is a second stage" in message
+    assert "deploy a second stage for the other account" in message
 
 
 def test_a_root_stands_alone() -> None:
     root = f"arn:aws:iam::{SOURCE}:root"
 
     assert settings(SOURCE_PRINCIPAL_ARNS=root).source_principals == (parse_principal(root),)
-    assert "must stand alone" in refusal(SOURCE_PRINCIPAL_ARNS=f"{READER},{root}")
+    assert "must be the only one" in refusal(SOURCE_PRINCIPAL_ARNS=f"{READER},{root}")
 
 
 def test_nothing_can_be_attached_to_a_role_of_identity_center() -> None:
@@ -239,7 +239,7 @@ def test_tags_differ_by_more_than_case_and_leave_room_for_two() -> None:
 
     assert len(settings(MEMBER_ROLE_TAGS=most).member_role_tags) == 48
     assert "holds 49 tags: it must be at most 48" in refusal(MEMBER_ROLE_TAGS=f"{most},one=more")
-    assert "stands there twice" in refusal(MEMBER_ROLE_TAGS="team=a,Team=b")
+    assert "is there twice" in refusal(MEMBER_ROLE_TAGS="team=a,Team=b")
 
 
 @given(name=st.sampled_from(sorted({*environ(), *map(str.upper, settings().__slots__)})), value=st.text())
