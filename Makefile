@@ -74,11 +74,11 @@ verify: ## the demo, every test and what else proves something, in a clean clone
 
 soak: $(APP) ## faults at every call, then as many seeds of an organization's life as there is time for: MINUTES=60
 	$(call needs,MINUTES)
-	@$(BIN)/python -m tests.simulation.soak "$(MINUTES)"
+	@$(BIN)/python -m tests.integration.simulation.soak "$(MINUTES)"
 
 fuzz: $(FUZZ) ## whatever may reach the functions, by a coverage-guided fuzzer (Linux on x86-64): MINUTES=60, TARGETS=rows for some
 	$(call needs,MINUTES)
-	@.venv-fuzz/bin/python -m tests.fuzzing "$(MINUTES)" $(TARGETS)
+	@.venv-fuzz/bin/python -m tests.integration.fuzzing "$(MINUTES)" $(TARGETS)
 
 browser: $(APP) ## the report in Chromium; takes its pictures in docs/ anew
 	$(chromium)
@@ -103,8 +103,8 @@ $(BENCH): $(SHIPPED) benchmarks/requirements.txt
 	$(call environment,.venv-bench,benchmarks/requirements.txt,$(SHIPPED))
 
 # Atheris has wheels for Python 3.11 to 3.14, on Linux on x86-64 alone; it is never needed for make test.
-$(FUZZ): $(SHIPPED) tests/fuzzing/requirements.txt
-	$(call environment,.venv-fuzz,tests/fuzzing/requirements.txt,$(SHIPPED))
+$(FUZZ): $(SHIPPED) tests/integration/fuzzing/requirements.txt
+	$(call environment,.venv-fuzz,tests/integration/fuzzing/requirements.txt,$(SHIPPED))
 
 needs = $(foreach name,$(1),$(if $($(name)),,$(error say $(name)=..., as in: make $@ $(name)=...)))
 

@@ -13,8 +13,8 @@ from chalicelib.source_policy import capacity
 from local.organization import LocalOrganization
 from local.waiting import until
 from tests.end_to_end.deployed_stage import Deploy, Stage, logged_at, shown
+from tests.end_to_end.emulator.refusals import denied
 from tests.end_to_end.swept_stage import POLICY, SweptStage, attached_to, unheard_of
-from tests.local_aws.refusals import denied
 
 WORKERS = 3
 CREATED, A_SECOND = 400, 3  # AWS itself creates one account in ten seconds

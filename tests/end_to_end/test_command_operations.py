@@ -11,6 +11,7 @@ import pytest
 from local.organization import LocalOrganization
 from tests.end_to_end.command_line import CommandLine
 from tests.end_to_end.deployed_stage import Deploy
+from tests.end_to_end.emulator.refusals import denied
 from tests.end_to_end.swept_stage import (
     POLICY,
     SweptStage,
@@ -22,7 +23,6 @@ from tests.end_to_end.swept_stage import (
     unit,
 )
 from tests.end_to_end.terminal import Terminal
-from tests.local_aws.refusals import denied
 
 READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess"
 COUNTED = re.compile(r"(\d+) of 60 settled: ")

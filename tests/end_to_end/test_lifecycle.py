@@ -8,8 +8,8 @@ import pytest
 from local.organization import Document, LocalOrganization, allowing, trusting
 from local.waiting import until
 from tests.end_to_end.deployed_stage import PATIENCE, Deploy, Stage
+from tests.end_to_end.emulator.refusals import denied
 from tests.end_to_end.roles_in_iam import role_of
-from tests.local_aws.refusals import denied
 
 ROLE = "CrossAccountReadOnlyRole"
 POLICY = "CrossAccountReadOnlyAccess"

@@ -15,9 +15,9 @@ from chalicelib.session_policies import (
 from local.organization import Credentials, LocalOrganization, trusting
 from tests.end_to_end.calls import ADMINISTRATOR, ANYBODY, ANYTHING, OTHER_BOUNDARIES, READ_ONLY, Call, call
 from tests.end_to_end.deployed_stage import Deploy, Stage
+from tests.end_to_end.emulator.refusals import denied
 from tests.end_to_end.function_sessions import session_of
 from tests.end_to_end.roles_in_iam import REPAIRS, role_of, spoil
-from tests.local_aws.refusals import denied
 
 ROLE = "CrossAccountReadOnlyRole"
 BOUNDARY = "arn:aws:iam::aws:policy/job-function/ViewOnlyAccess"

@@ -9,6 +9,7 @@ import pytest
 
 from local.organization import InvocationError, LocalOrganization, allowing, trusting
 from tests.end_to_end.deployed_stage import Deploy
+from tests.end_to_end.emulator.refusals import denied
 from tests.end_to_end.roles_in_iam import Role
 from tests.end_to_end.swept_stage import (
     DAY,
@@ -24,7 +25,6 @@ from tests.end_to_end.swept_stage import (
     unheard_of,
     unit,
 )
-from tests.local_aws.refusals import denied
 
 READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess"
 ANOTHER = "arn:aws:iam::aws:policy/SecurityAudit"

@@ -4,9 +4,9 @@ from typing import Any
 
 from local.organization import LocalOrganization
 from tests.end_to_end.deployed_stage import Deploy
+from tests.end_to_end.emulator.refusals import denied
 from tests.end_to_end.roles_in_iam import role_of
 from tests.end_to_end.swept_stage import SweptStage, attached_to, move, unheard_of, unit
-from tests.local_aws.refusals import denied
 
 ANOTHER = "arn:aws:iam::aws:policy/SecurityAudit"
 EXTERNAL_ID = "told-by-the-reader"

@@ -7,9 +7,9 @@ import pytest
 
 from local.organization import InvocationError, LocalOrganization
 from tests.end_to_end.deployed_stage import Deploy
+from tests.end_to_end.emulator.refusals import denied
 from tests.end_to_end.roles_in_iam import role_of
 from tests.end_to_end.swept_stage import ROLE, SweptStage, attached_to, unheard_of
-from tests.local_aws.refusals import denied
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 
 from local.organization import Credentials, LocalOrganization, trusting
 from tests.end_to_end.deployed_stage import Deploy, Stage
-from tests.local_aws.refusals import denied
+from tests.end_to_end.emulator.refusals import denied
 
 EXTERNAL_ID = "told-by-the-reader"
 CARRIED: dict[str, Any] = {

@@ -11,9 +11,9 @@ from chalicelib.source_policy import capacity
 from local.organization import LocalOrganization
 from local.waiting import until
 from tests.end_to_end.deployed_stage import PATIENCE, Deploy
+from tests.end_to_end.emulator.refusals import denied
 from tests.end_to_end.function_sessions import role_name
 from tests.end_to_end.swept_stage import POLICY, SweptStage, unheard_of
-from tests.local_aws.refusals import denied
 
 IN_FORCE_SECONDS = 30
 

@@ -7,8 +7,8 @@ import pytest
 
 from local.organization import LocalOrganization
 from tests.end_to_end.deployed_stage import Deploy
+from tests.end_to_end.emulator.refusals import denied
 from tests.end_to_end.swept_stage import SweptStage, unheard_of
-from tests.local_aws.refusals import denied
 
 LEDGER, RECORDS = ("LEDGER_TABLE", "account_id"), ("SOURCE_POLICY_TABLE", "policy_name")
 LOST = {"ledger": [LEDGER], "source-policy table": [RECORDS], "both": [LEDGER, RECORDS]}

@@ -6,9 +6,9 @@ import pytest
 
 from local.organization import LocalOrganization, allowing, trusting
 from tests.end_to_end.deployed_stage import Deploy, Stage
+from tests.end_to_end.emulator.refusals import denied
 from tests.end_to_end.roles_in_iam import role_of
 from tests.end_to_end.swept_stage import SweptStage, attached_to
-from tests.local_aws.refusals import denied
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,109 @@
+"""Environments: read whole, with what follows from them within AWS's limits, or refused by the name of a setting."""
+
+import os
+from dataclasses import replace
+from typing import Any
+
+from chalicelib.accounts import Access
+from chalicelib.arns import AccountId
+from chalicelib.errors import SettingsError
+from chalicelib.member_role import TRUST_LIMIT, desired_role, fingerprint, plan
+from chalicelib.session_policies import SESSION_POLICY_LIMIT, member_role_write
+from chalicelib.settings import _DEFAULTS, Scope, check_environment_size
+from chalicelib.source_policy import MAX_SHARDS, POLICY_LIMIT, assign, capacity, document
+from tests.integration.fuzzing.target import Target, World
+from tests.integration.simulation.changes import IDS, SETTINGS
+from tests.integration.simulation.stages import environ
+
+_NAMES = {
+    *environ(),
+    *_DEFAULTS,
+    *("EXTERNAL_ID", "MEMBER_ROLE_TAGS", "PERMISSIONS_BOUNDARY_ARN", "INCLUDE_OU_IDS", "EXCLUDE_OU_IDS"),
+    "EXCLUDE_ACCOUNT_IDS",
+}
+
+
+def _run(world: World, content: Any) -> None:
+    if not isinstance(content, dict):
+        return
+    given = {name: value for name, value in content.items() if isinstance(value, str) and _is_handed_over(name + value)}
+    variables = environ() | given
+    refusal = ""
+    try:
+        check_environment_size(variables)
+        settings = world.read_settings(variables)
+    except SettingsError as error:
+        refusal = str(error)
+    if refusal:
+        assert any(name in refusal for name in _NAMES | given.keys()), refusal
+        return
+    role = desired_role(settings, settings.management_account_id)
+    assert role.trust.size <= TRUST_LIMIT
+    assert member_role_write(settings, settings.management_account_id).size <= SESSION_POLICY_LIMIT
+    assert plan(role, role) == ()
+    assert fingerprint(role)
+    most = capacity(settings)
+    assert most > 0
+    some = [AccountId(f"{number:012}") for number in range(1, most + len(IDS))]
+    for scope, access in ((Scope.ACCOUNTS, Access.GRANTED), (Scope.ORGANIZATION, Access.EXCLUDED)):
+        rows = {Access.GRANTED: some} | {access: some}
+        contents = assign((), rows, settings, scope=scope, max_shards=MAX_SHARDS).contents
+        frozen = [document(settings, replace(each, frozen=True), "o-" + 32 * "x") for each in contents]
+        assert all(each.size <= POLICY_LIMIT for each in frozen)
+
+
+def _is_handed_over(text: str) -> bool:
+    """Tell whether Linux can hand it over: no NUL, and of surrogates only what Python makes of bytes that are no text."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
+def _seeds() -> list[Any]:
+    return [
+        environ(),
+        *SETTINGS,
+        dict(_DEFAULTS),
+        {"SOURCE_POLICY_SCOPE": "organization", "EXCLUDE_ACCOUNT_IDS": ",".join(IDS), "THREADS": "64"},
+        {"SOURCE_PRINCIPAL_ARNS": "arn:aws:iam::111122223333:root", "MEMBER_ROLE_TAGS": "a=b,c=d:e"},
+        {"SOURCE_PRINCIPAL_ARNS": "arn:aws:iam::444455556666:role/path/Reader,arn:aws:iam::444455556666:user/Reader"},
+        {
+            "SOURCE_PRINCIPAL_ARNS": "arn:aws:iam::444455556666:role/aws-reserved/sso.amazonaws.com/AWSReservedSSO_Read_*",
+            "ATTACH_SOURCE_POLICY": "false",
+        },
+        {"PARTITION": "aws-us-gov", "SOURCE_PRINCIPAL_ARNS": "arn:aws-us-gov:iam::111122223333:role/Reader"},
+        {
+            "PERMISSIONS_BOUNDARY_ARN": "arn:{partition}:iam::{account_id}:policy/Boundary",
+            "INCLUDE_OU_IDS": "ou-ab12-11111111",
+        },
+        {"ACCESS_ROLE_NAMES": "", "MEMBER_ROLE_NAME": "a" * 64, "SOURCE_POLICY_NAME": "b" * 120},
+    ]
+
+
+SETTINGS_TARGET = Target(
+    "settings",
+    _run,
+    _seeds,
+    words=(
+        *sorted(_NAMES),
+        *(
+            "a",
+            "-",
+            ",",
+            "*",
+            "?",
+            "$",
+            "=",
+            ":",
+            "/",
+            "true",
+            "false",
+            "999999999",
+            "arn:aws:iam::aws:policy/A",
+            "a=b",
+            "\udcff",
+        ),
+        *("arn:aws:sts::111122223333:assumed-role/a/b", "a," * 999, "/!" * 900, "aws-" * 300, "x" * 1224),
+    ),
+)
