@@ -1,4 +1,4 @@
-"""The source policy's only writer: makes IAM grant what the ledger says.
+"""The source policy's only writer: makes IAM grant what the ledger grants.
 
 A run depends on no message. It reads what was applied and the access of every row, and has the shards that differ written. One run at a
 time holds the run lease, which it renews before each write.
@@ -132,7 +132,7 @@ class _Run:
         self._rows: dict[AccountId, AccessRow] = {}
 
     def publish(self) -> bool:
-        """Make IAM grant what the ledger says; return False if something has to be retried."""
+        """Make IAM grant what the ledger grants; return False if something has to be retried."""
         control, status = self._control, self._status
         if control.uninstalled and self._records.status is None and not self._shards.records:
             return True
