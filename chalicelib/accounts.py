@@ -154,7 +154,7 @@ _UNWORKABLE_STATES = {
     "CLOSED": Reason.CLOSED,
 }
 
-UNREACHABLE = frozenset({Reason.DEPARTED, Reason.CLOSED, Reason.PENDING_CLOSURE, Reason.SUSPENDED})
+UNREACHABLE = frozenset({Reason.DEPARTED, Reason.CLOSED, Reason.SUSPENDED})
 """The reasons for which an account can't be entered: a role left in it can't be deleted."""
 
 

@@ -36,6 +36,7 @@ class Reason(StrEnum):
     NO_SOURCE_PRINCIPAL = "no_source_principal"
     NO_SUCH_POLICY = "no_such_policy"
     QUOTA = "quota"
+    INSTANCE_PROFILE = "instance_profile"
     REJECTED = "rejected"
     THROTTLED = "throttled"
     SERVICE_ERROR = "service_error"

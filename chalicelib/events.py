@@ -5,11 +5,17 @@ EventBridge reference), so an event is only a hint: each account is described be
 """
 
 import json
+import re
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from chalicelib.arns import AccountId, is_account_id
 
+_ID_KEYS = ("accountid", ".account", ".account.id")
+_LARGEST_ID = 10**12
+# Accounts in "Actions, resources, and condition keys for AWS Organizations"
+_ACCOUNT_ARN = re.compile(r"arn:aws[a-z-]*:organizations::[0-9]{12}:account/o-[a-z0-9]+/([0-9]{12})")
 _SEARCH_LIMIT = 1000  # values; an event has some sixty
 
 
@@ -24,11 +30,20 @@ def account_ids(event: object) -> list[AccountId]:
     parser = _PARSERS.get(name) if isinstance(name, str) else None
     if parser is None:
         return []
-    callers = [event.get("account")]
+    not_meant = [event.get("account")]
     if parser is not _accepted:  # An invitation is accepted by the account that it is about.
-        callers += [detail.get("recipientAccountId"), _at(detail, "userIdentity").get("accountId")]
-    found = (value for value in parser(detail) if is_account_id(value) and value not in callers)
+        not_meant.append(detail.get("recipientAccountId"))
+    if parser not in {_accepted, _anywhere}:  # A member that leaves calls LeaveOrganization itself.
+        not_meant.append(_at(detail, "userIdentity").get("accountId"))
+    found = (value for value in parser(detail) if is_account_id(value) and value not in not_meant)
     return [AccountId(value) for value in dict.fromkeys(found)]
+
+
+def is_membership_event(event: object) -> bool:
+    """Whether an event is about an account that joined or left the organization."""
+    detail = _mapping(_mapping(event).get("detail"))
+    name = detail.get("eventName")
+    return isinstance(name, str) and _PARSERS.get(name) is _anywhere and not detail.get("errorCode")
 
 
 def _created(detail: dict[str, Any]) -> Iterator[Any]:
@@ -64,20 +79,30 @@ def _accepted(detail: dict[str, Any]) -> Iterator[Any]:
 
 
 def _anywhere(detail: dict[str, Any]) -> Iterator[Any]:
-    """Yield every `accountId` at any depth, except the caller's.
+    """Yield every account id at any depth, or the caller's if there is no other.
 
-    AccountJoinedOrganization and AccountDepartedOrganization are documented by name, but not where they contain the id.
+    AccountJoinedOrganization and AccountDepartedOrganization are documented by name, but not where they contain the id: it may
+    be under a key that ends in "accountId", under "account" or its "id", a number, or part of an ARN.
     """
-    pending: list[Any] = [detail]
+    found: list[Any] = list(_ids_in(detail, except_for=("userIdentity", "recipientAccountId")))
+    yield from found or [_at(detail, "userIdentity").get("accountId")]
+
+
+def _ids_in(content: Any, except_for: tuple[str, ...]) -> Iterator[str]:  # noqa: ANN401 - any JSON
+    pending: deque[tuple[str, Any]] = deque([("", content)])
     for _ in range(_SEARCH_LIMIT):
         if not pending:
             return
-        value = pending.pop()
-        node = {key: each for key, each in _mapping(value).items() if key != "userIdentity"}
-        yield from (each for key, each in node.items() if key.lower() == "accountid")
-        pending.extend(node.values())
+        path, value = pending.popleft()
         if isinstance(value, list):
-            pending.extend(value[:_SEARCH_LIMIT])
+            pending.extend((path, each) for each in value[:_SEARCH_LIMIT])
+        elif node := _mapping(value):
+            above = path.rpartition(".")[2]
+            pending.extend((f"{above}.{key}".lower(), each) for key, each in node.items() if key not in except_for)
+        elif path.endswith(_ID_KEYS):
+            yield f"{value:012}" if type(value) is int and 0 <= value < _LARGEST_ID else str(value)
+        elif isinstance(value, str) and (named := _ACCOUNT_ARN.fullmatch(value)):
+            yield named[1]
 
 
 _Parser: TypeAlias = Callable[[dict[str, Any]], Iterator[Any]]

@@ -9,6 +9,7 @@ from chalicelib.arns import role_arn, root_arn
 from chalicelib.data_read_denies import DENY_POLICY_NAME, deny_document
 from chalicelib.documents import Document
 from chalicelib.errors import SettingsError
+from chalicelib.ownership import OWNERSHIP_TAGS
 from chalicelib.settings import Settings
 
 ASSUME_ACTIONS = ("sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity")
@@ -40,7 +41,7 @@ class CreateRole:
 
 @dataclass(frozen=True, slots=True)
 class TagRole:
-    """Set tags that are missing or have another value."""
+    """Set the tags."""
 
     tags: Mapping[str, str]
 
@@ -141,19 +142,22 @@ def plan(observed: MemberRole | None, desired: MemberRole) -> tuple[Action, ...]
 
 
 def _differences(observed: MemberRole, desired: MemberRole) -> Iterator[Action]:
-    # Tags first: the next pass recognizes an adopted role as ours if this one stops after any action.
-    tags = {key: value for key, value in desired.tags.items() if observed.tags.get(key) != value}
-    if tags:
-        yield TagRole(tags)
+    # All desired tags at once: an SCP may deny a request without the tags that the organization requires.
+    is_tagged = desired.tags.items() <= observed.tags.items()
+    is_owned = all(observed.tags.get(key) == desired.tags[key] for key in OWNERSHIP_TAGS)
+    # Ownership first: the next pass recognizes an adopted role as ours if this one stops after any action.
+    if not is_owned:
+        yield TagRole(desired.tags)
+    for arn in sorted(observed.attached - desired.attached):
+        yield DetachPolicy(arn)
+    # Deleted before others are put: all inline policies of a role share one quota of characters.
+    for name in sorted(observed.inline.keys() - desired.inline.keys()):
+        yield DeleteInlinePolicy(name)
     for name, document in sorted(desired.inline.items()):
         if observed.inline.get(name) != document:
             yield PutInlinePolicy(name, document)
     if desired.boundary is not None and observed.boundary != desired.boundary:
         yield SetBoundary(desired.boundary)
-    for arn in sorted(observed.attached - desired.attached):
-        yield DetachPolicy(arn)
-    for name in sorted(observed.inline.keys() - desired.inline.keys()):
-        yield DeleteInlinePolicy(name)
     if observed.trust != desired.trust:
         yield SetTrust(desired.trust)
     if desired.boundary is None and observed.boundary is not None:
@@ -162,13 +166,28 @@ def _differences(observed: MemberRole, desired: MemberRole) -> Iterator[Action]:
         yield AttachPolicy(arn)
     if observed.max_session != desired.max_session:
         yield SetMaxSession(desired.max_session)
+    if is_owned and not is_tagged:
+        yield TagRole(desired.tags)
+
+
+def restricts(action: Action) -> bool:
+    """Whether an action can only take permissions away: it is carried out even if another action of the plan was rejected.
+
+    A trust policy that differs from the desired one may be open to anyone, so replacing it counts as a restriction.
+    """
+    if isinstance(action, SetBoundary):
+        return action.boundary is not None
+    return isinstance(action, DetachPolicy | DeleteInlinePolicy | PutInlinePolicy | SetTrust)
 
 
 def removal(observed: MemberRole) -> tuple[Action, ...]:
-    """Return the actions that delete the role: its policies first, as IAM requires."""
+    """Return the actions that delete the role: its policies first, as IAM requires, and the deny of data reads last of them."""
     return (
         *(DetachPolicy(arn) for arn in sorted(observed.attached)),
-        *(DeleteInlinePolicy(name) for name in sorted(observed.inline)),
+        *(
+            DeleteInlinePolicy(name)
+            for name in sorted(observed.inline, key=lambda name: (name == DENY_POLICY_NAME, name))
+        ),
         DeleteRole(),
     )
 
@@ -187,8 +206,9 @@ def describe(action: Action, observed: MemberRole | None) -> dict[str, Any]:
                 "tags": dict(role.tags),
             }
         case TagRole(tags):
-            before = {key: observed.tags[key] for key in tags if observed and key in observed.tags}
-            after = dict(tags)
+            held = observed.tags if observed else {}
+            after = {key: value for key, value in tags.items() if held.get(key) != value}
+            before = {key: held[key] for key in after if key in held}
         case SetTrust(trust):
             before, after = observed and observed.trust.content, trust.content
         case SetMaxSession(seconds):
@@ -196,8 +216,8 @@ def describe(action: Action, observed: MemberRole | None) -> dict[str, Any]:
         case SetBoundary(boundary):
             before, after = observed and observed.boundary, boundary
         case PutInlinePolicy(name, document):
-            held = observed.inline.get(name) if observed else None
-            before, after = held and held.content, document.content
+            replaced = observed.inline.get(name) if observed else None
+            before, after = replaced and replaced.content, document.content
         case DeleteInlinePolicy(name):
             before = name
         case AttachPolicy(arn):

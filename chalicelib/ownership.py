@@ -6,6 +6,7 @@ from typing import NamedTuple
 MANAGED_BY_TAG = "managed-by"
 STAGE_TAG = "rolecall-stage"
 MANAGED_BY = "rolecall"
+OWNERSHIP_TAGS = (MANAGED_BY_TAG, STAGE_TAG)
 
 
 def ownership_tags(stage: str) -> dict[str, str]:
@@ -23,7 +24,7 @@ class Ownership(NamedTuple):
     @classmethod
     def of(cls, arn: str, stage: str, tags: Mapping[str, str]) -> "Ownership":
         """Read the ownership tags among all tags of a role or policy."""
-        return cls(arn, stage, {key: tags[key] for key in (MANAGED_BY_TAG, STAGE_TAG) if key in tags})
+        return cls(arn, stage, {key: tags[key] for key in OWNERSHIP_TAGS if key in tags})
 
     @property
     def is_ours(self) -> bool:

@@ -30,6 +30,7 @@ from chalicelib.member_role import (
     fingerprint,
     plan,
     removal,
+    restricts,
     why_foreign,
 )
 from chalicelib.session_policies import member_role_delete, member_role_read, member_role_write
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from chalicelib.aws.organizations import Organization
     from chalicelib.aws.sessions import Sessions
 
+_DENIALS = frozenset({Reason.NO_ACCESS_ROLE, Reason.ACCESS_DENIED, Reason.SCP_DENIED, Reason.RCP_DENIED})
 _CONSISTENT_AFTER = timedelta(minutes=2)  # IAM shows what it was given longer ago.
 
 
@@ -120,6 +122,8 @@ class Reconciler:
         try:
             account = self._account(account_id, listed)
             reason = why_ineligible(account, row, self._settings, uninstalling=uninstalling)
+            if reason is Reason.PENDING_ACTIVATION and self._is_new(account):
+                raise RetryableError(Reason.NOT_READY, "not ready yet: its state is PENDING_ACTIVATION")
             if reason is None:
                 self._install(account_id, work, blocking, dry_run=dry_run)
             access = access_for(account, reason)
@@ -192,9 +196,19 @@ class Reconciler:
         *,
         dry_run: bool,
     ) -> None:
+        """Carry out a plan; after a rejected action only those that restrict the role, so that nothing stays open."""
+        rejected: list[TerminalError] = []
         for action in actions:
-            if not dry_run:
-                self._roles.carry_out(action, desired.arn)
+            if rejected and not restricts(action):
+                continue
+            try:
+                if not dry_run:
+                    self._roles.carry_out(action, desired.arn)
+            except TerminalError as error:
+                if isinstance(action, CreateRole):
+                    raise
+                rejected.append(error)
+                continue
             work.actions.append(describe(action, observed))
             work.role_arn = desired.arn
             match action:
@@ -204,6 +218,8 @@ class Reconciler:
                     work.change = Change.DELETED
                 case _ if work.change is Change.NONE:
                     work.change = Change.UPDATED
+        if rejected:
+            raise TerminalError(rejected[0].reason, "; ".join(map(str, rejected))) from rejected[0]
 
     def _may_be_unseen(self, row: LedgerRow | None) -> bool:
         return (
@@ -213,13 +229,21 @@ class Reconciler:
         )
 
     def _within_grace(self, error: AccountError, account: Account | None) -> AccountError:
-        """Return "not ready yet" for a denial while an account is new: its access role and IAM take minutes to be there."""
-        denied = error.reason in {Reason.NO_ACCESS_ROLE, Reason.ACCESS_DENIED}
-        if not denied or account is None or account.joined_at is None:
-            return error
-        grace = timedelta(seconds=self._settings.ready_grace_seconds)
-        is_new = self._clock() - account.joined_at < grace
-        return RetryableError(Reason.NOT_READY, f"not ready yet: {error}") if is_new else error
+        """Return "not ready yet" for a denial while an account is new.
+
+        Its access role and IAM take minutes to be there, and landing zones attach an SCP that denies IAM meanwhile.
+        """
+        is_denied = error.reason in _DENIALS
+        return (
+            RetryableError(Reason.NOT_READY, f"not ready yet: {error}")
+            if is_denied and self._is_new(account)
+            else error
+        )
+
+    def _is_new(self, account: Account | None) -> bool:
+        if account is None or account.joined_at is None:
+            return False
+        return self._clock() - account.joined_at < timedelta(seconds=self._settings.ready_grace_seconds)
 
 
 def _verdict(

@@ -16,6 +16,7 @@ class Metric(StrEnum):
 
     EVENTS_RECEIVED = "EventsReceived"
     EVENTS_IGNORED = "EventsIgnored"
+    EVENTS_WITHOUT_ACCOUNT = "EventsWithoutAccount"
     ACCOUNTS_ENROLLED = "AccountsEnrolled"
     ACCOUNTS_SKIPPED = "AccountsSkipped"
     ACCOUNTS_FAILED = "AccountsFailed"

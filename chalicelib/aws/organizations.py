@@ -87,7 +87,8 @@ class Organization:
         found: list[str] = []
         child: str = account_id
         while True:
-            parent = self._client.list_parents(ChildId=child)["Parents"][0]
+            pages = self._client.get_paginator("list_parents").paginate(ChildId=child)
+            parent = next(parent for page in pages for parent in page["Parents"])
             if parent["Type"] == "ROOT":
                 return tuple(reversed(found))
             child = parent["Id"]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.arns import is_account_id
-from chalicelib.events import PATTERN, account_ids
+from chalicelib.events import PATTERN, account_ids, is_membership_event
 
 PAYLOADS = {path.name: json.loads(path.read_text()) for path in (Path(__file__).parents[1] / "events").glob("*.json")}
 CALLER = "111122223333"
@@ -144,6 +144,27 @@ def test_who_called_is_nowhere_taken_for_the_account(name: str, nested: dict[str
     for where in ({"userIdentity": caller}, {"additionalEventData": [{"userIdentity": caller}]}):
         detail = {"eventName": name, "recipientAccountId": INVITED, "details": {"accountId": INVITED}, **where}
         assert account_ids({"account": CALLER, "detail": detail}) == []
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+@pytest.mark.parametrize(
+    "detail",
+    [
+        {"serviceEventDetails": {"memberAccountId": ABOUT}},
+        {"serviceEventDetails": {"account": ABOUT}},
+        {"serviceEventDetails": {"account": {"id": ABOUT}}},
+        {"requestParameters": {"account": {"id": int(ABOUT)}}},
+        {"resources": [f"arn:aws:organizations::{CALLER}:account/o-abcdefghij/{ABOUT}"]},
+        {"userIdentity": {"accountId": ABOUT}},
+        {"userIdentity": {"accountId": ABOUT}, "requestParameters": {"accountId": ABOUT}},
+    ],
+    ids=["key ends in it", "account", "account.id", "number", "ARN", "member that leaves", "member and parameter"],
+)
+def test_membership_event_of_any_shape_names_the_account(name: str, detail: dict[str, Any]) -> None:
+    event = {"account": CALLER, "detail": {"eventName": name, "recipientAccountId": CALLER, **detail}}
+
+    assert account_ids(event) == [ABOUT]
+    assert is_membership_event(event)
 
 
 def test_an_account_that_an_event_names_twice_is_named_once() -> None:

@@ -23,6 +23,7 @@ from chalicelib.member_role import (
     fingerprint,
     plan,
     removal,
+    restricts,
     trust_document,
     why_foreign,
 )
@@ -124,8 +125,8 @@ def test_every_drift_is_mended_by_an_action_of_its_own() -> None:
     def mended(**drift: Any) -> tuple[Action, ...]:
         return plan(replace(desired, **drift), desired)
 
-    assert mended(tags={"team": "x"}) == (TagRole({"managed-by": "rolecall", "rolecall-stage": "dev"}),)
-    assert mended(tags={**desired.tags, "managed-by": "me"}) == (TagRole({"managed-by": "rolecall"}),)
+    assert mended(tags={"team": "x"}) == (TagRole(desired.tags),)
+    assert mended(tags={**desired.tags, "managed-by": "me"}) == (TagRole(desired.tags),)
     assert mended(trust=open_trust) == (SetTrust(desired.trust),)
     assert mended(boundary=None) == (SetBoundary(f"arn:aws:iam::{MEMBER}:policy/Boundary"),)
     assert mended(max_session=43200) == (SetMaxSession(3600),)
@@ -297,3 +298,39 @@ def test_a_fingerprint_is_the_same_in_every_process_and_release() -> None:
     )
 
     assert fingerprint(role) == "df6b54cfbbb2ddbd"
+
+
+def test_ownership_tags_come_first_and_other_tags_last() -> None:
+    desired = desired_role(settings(MEMBER_ROLE_TAGS="team=platform"), MEMBER)
+
+    adopted = plan(replace(desired, tags={}, attached=frozenset()), desired)
+    edited = plan(replace(desired, tags={**desired.tags, "team": "x"}, attached=frozenset()), desired)
+
+    assert [type(action) for action in adopted] == [TagRole, AttachPolicy]
+    assert [type(action) for action in edited] == [AttachPolicy, TagRole]
+    assert adopted[0] == edited[1] == TagRole(desired.tags)
+
+
+@given(observed_roles, desired_roles)
+def test_rejected_action_leaves_nothing_else_open(observed: MemberRole, desired: MemberRole) -> None:
+    """Whichever action is rejected, the role is no wider than desired but for what that action would have changed."""
+    actions = plan(observed, desired)
+
+    for index, rejected in enumerate(actions):
+        carried_out = [*actions[:index], *filter(restricts, actions[index + 1 :])]
+        role = role_after(observed, carried_out)
+
+        assert role
+        assert role.attached <= desired.attached | ({rejected.arn} if isinstance(rejected, DetachPolicy) else set())
+        strays = role.inline.keys() - desired.inline.keys()
+        assert strays <= ({rejected.name} if isinstance(rejected, DeleteInlinePolicy) else set())
+        assert role.trust == desired.trust or isinstance(rejected, SetTrust)
+        assert role.boundary == desired.boundary or desired.boundary is None or isinstance(rejected, SetBoundary)
+        for name, document in desired.inline.items():
+            assert role.inline.get(name) == document or rejected == PutInlinePolicy(name, document)
+
+
+@given(observed_roles)
+def test_removal_deletes_the_deny_last(observed: MemberRole) -> None:
+    actions = removal(replace(observed, inline={**observed.inline, "DenyDataReads": DENY}))
+    assert actions[-2] == DeleteInlinePolicy("DenyDataReads")
