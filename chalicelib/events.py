@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from chalicelib.arns import AccountId, is_account_id
 
-_ID_KEYS = ("accountid", ".account", ".account.id")
+_ID_KEYS = ("accountid", ".account", "account.id")
 _LARGEST_ID = 10**12
 # Accounts in "Actions, resources, and condition keys for AWS Organizations"
 _ACCOUNT_ARN = re.compile(r"arn:aws[a-z-]*:organizations::[0-9]{12}:account/o-[a-z0-9]+/([0-9]{12})")
