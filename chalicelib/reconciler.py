@@ -19,6 +19,7 @@ from chalicelib.accounts import (
     why_unreachable,
 )
 from chalicelib.arns import AccountId
+from chalicelib.documents import Document
 from chalicelib.errors import AccountError, Reason, RetryableError, TerminalError
 from chalicelib.member_role import (
     Action,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from chalicelib.aws.sessions import Sessions
 
 _DENIALS = frozenset({Reason.NO_ACCESS_ROLE, Reason.ACCESS_DENIED, Reason.SCP_DENIED, Reason.RCP_DENIED})
+_WORK_DENIALS = _DENIALS - {Reason.NO_ACCESS_ROLE}
 _CONSISTENT_AFTER = timedelta(minutes=2)  # IAM shows what it was given longer ago.
 
 
@@ -125,7 +127,7 @@ class Reconciler:
             if reason is Reason.PENDING_ACTIVATION and self._is_new(account):
                 raise RetryableError(Reason.NOT_READY, "not ready yet: its state is PENDING_ACTIVATION")
             if reason is None:
-                self._install(account_id, work, blocking, dry_run=dry_run)
+                self._install(account_id, row, work, blocking, dry_run=dry_run)
             access = access_for(account, reason)
             if reason in REMOVAL_REASONS:
                 self._remove(account_id, account, row, work, blocking, removable=removable, dry_run=dry_run)
@@ -140,17 +142,22 @@ class Reconciler:
             return listed
         return self._organization.describe(account_id)
 
-    def _install(self, account_id: AccountId, work: _Work, blocking: AccountError | None, *, dry_run: bool) -> None:
+    def _install(
+        self, account_id: AccountId, row: LedgerRow | None, work: _Work, blocking: AccountError | None, *, dry_run: bool
+    ) -> None:
         if blocking is not None:
             raise blocking
         desired = desired_role(self._settings, account_id)
         session_policy = (member_role_read if dry_run else member_role_write)(self._settings, account_id)
-        with self._sessions.entered(account_id, session_policy) as work.access_role:
+
+        def install() -> None:
             observed = self._roles.observe(desired)
             foreign = why_foreign(observed, desired, self._settings) if observed else None
             if foreign is not None:
                 raise TerminalError(Reason.FOREIGN_ROLE, foreign)
             self._carry_out(plan(observed, desired), observed, desired, work, dry_run=dry_run)
+
+        self._do_in(account_id, session_policy, self._access_roles(row), work, install)
         work.role_arn, work.fingerprint = desired.arn, fingerprint(desired)
 
     def _remove(
@@ -179,13 +186,38 @@ class Reconciler:
             raise RetryableError(Reason.SOURCE_POLICY_PENDING, ROLE_KEPT)
         desired = desired_role(self._settings, account_id)
         session_policy = (member_role_read if dry_run else member_role_delete)(self._settings, account_id)
-        with self._sessions.entered(account_id, session_policy) as work.access_role:
+
+        def remove() -> None:
             observed = self._roles.observe(desired)
             if observed is None and self._may_be_unseen(row):
                 raise RetryableError(Reason.STALE_READ, f"{desired.arn} was recorded a moment ago, and IAM shows none")
             if observed is not None and self._settings.ownership(observed.arn, observed.tags).is_ours:
                 self._carry_out(removal(observed), observed, desired, work, dry_run=dry_run)
+
+        self._do_in(account_id, session_policy, self._access_roles(row), work, remove)
         work.role_arn = work.role_arn if dry_run else None
+
+    def _access_roles(self, row: LedgerRow | None) -> list[str]:
+        """Return the access roles to try, the one that enrolled the account first."""
+        worked = row.access_role if row is not None and row.outcome is Outcome.ENROLLED else None
+        return sorted(self._settings.access_role_names, key=lambda name: name != worked)
+
+    def _do_in(
+        self, account_id: AccountId, session_policy: Document, names: list[str], work: _Work, do: Callable[[], None]
+    ) -> None:
+        """Do work in an account by the first access role that is allowed all of it."""
+        try:
+            with self._sessions.entered(account_id, session_policy, names) as work.access_role:
+                do()
+        except TerminalError as denied:
+            # Roles before the one that was denied could not be assumed.
+            rest = names[names.index(work.access_role) + 1 :] if work.access_role in names else []
+            if denied.reason not in _WORK_DENIALS or not rest:
+                raise
+            try:
+                self._do_in(account_id, session_policy, rest, work, do)
+            except TerminalError as error:
+                raise (denied if error.reason is Reason.NO_ACCESS_ROLE else error) from error
 
     def _carry_out(
         self,

@@ -1,7 +1,7 @@
 """Clients, and credentials for one account at a time: the narrowed assumption of an access role."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -122,24 +122,29 @@ class Sessions:
         self._sts = sts
 
     @contextmanager
-    def entered(self, account_id: str, session_policy: Document) -> Iterator[str | None]:
+    def entered(
+        self, account_id: str, session_policy: Document, names: Sequence[str] | None = None
+    ) -> Iterator[str | None]:
         """Act in an account within the session policy; yield the access role's name, or None in the management account.
 
-        Raise TerminalError if no access role could be assumed.
+        `names` are the access roles to try, in their order, instead of those in the settings. Raise TerminalError if none of them
+        could be assumed.
         """
         if account_id == self._settings.management_account_id:
             yield None
             return
-        access_role, credentials = self._assume(account_id, session_policy)
+        access_role, credentials = self._assume(account_id, session_policy, names or self._settings.access_role_names)
         token = _account_credentials.set(credentials)
         try:
             yield access_role
         finally:
             _account_credentials.reset(token)
 
-    def _assume(self, account_id: str, session_policy: Document) -> tuple[str, ReadOnlyCredentials]:
+    def _assume(
+        self, account_id: str, session_policy: Document, names: Sequence[str]
+    ) -> tuple[str, ReadOnlyCredentials]:
         denials = []
-        for name in self._settings.access_role_names:
+        for name in names:
             arn = role_arn(self._settings.partition, account_id, name)
             try:
                 with translated_unless_denied(f"assuming {arn}"):
@@ -155,7 +160,7 @@ class Sessions:
                 continue
             found = answer["Credentials"]
             return name, ReadOnlyCredentials(found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])
-        raise _not_assumed(account_id, self._settings.access_role_names, denials)
+        raise _not_assumed(account_id, names, denials)
 
 
 @contextmanager
@@ -173,7 +178,7 @@ def translated_unless_denied(doing: str) -> Iterator[None]:
     raise denied
 
 
-def _not_assumed(account_id: str, names: tuple[str, ...], denials: list[str]) -> TerminalError:
+def _not_assumed(account_id: str, names: Sequence[str], denials: list[str]) -> TerminalError:
     reasons = set(map(denial_reason, denials))
     tried = ", ".join(names)
     if Reason.RCP_DENIED in reasons:
