@@ -55,7 +55,13 @@ def test_created_account_gets_role_row_and_access(organization: Organization) ->
             "DenyDataReads": {
                 "Version": "2012-10-17",
                 "Statement": [
-                    {"Sid": "DenyDataReads", "Effect": "Deny", "Action": list(DENIED_DATA_READS), "Resource": "*"}
+                    {"Sid": "DenyDataReads", "Effect": "Deny", "Action": list(DENIED_DATA_READS), "Resource": "*"},
+                    {
+                        "Sid": "DenyApiKeys",
+                        "Effect": "Deny",
+                        "Action": "apigateway:GET",
+                        "Resource": ["arn:*:apigateway:*::/apikeys", "arn:*:apigateway:*::/apikeys/*"],
+                    },
                 ],
             }
         },

@@ -220,9 +220,10 @@ def test_the_trust_that_iam_gives_back_is_the_one_that_was_written() -> None:
 def test_denied_are_reads_of_data_in_order_each_once() -> None:
     assert list(DENIED_DATA_READS) == sorted(set(DENIED_DATA_READS))
     assert not any("*" in action for action in DENIED_DATA_READS)
-    assert DENY.content["Statement"] == [
-        {"Sid": "DenyDataReads", "Effect": "Deny", "Action": list(DENIED_DATA_READS), "Resource": "*"}
-    ]
+    reads, keys = DENY.content["Statement"]
+    assert reads == {"Sid": "DenyDataReads", "Effect": "Deny", "Action": list(DENIED_DATA_READS), "Resource": "*"}
+    assert (keys["Effect"], keys["Action"]) == ("Deny", "apigateway:GET")
+    assert keys["Resource"] == ["arn:*:apigateway:*::/apikeys", "arn:*:apigateway:*::/apikeys/*"]
     assert DENY.size < 10_240  # what IAM allows a role's inline policies together
 
 
@@ -246,7 +247,10 @@ def test_denied_are_the_data_and_secrets_of_every_service_that_the_design_names(
 
 @pytest.mark.parametrize(
     "inventory",
-    ["s3:GetBucketPolicy", "lambda:GetFunctionConfiguration", "iam:GetAccountSummary", "ssm:DescribeParameters"],
+    [
+        *("s3:GetBucketPolicy", "lambda:GetFunctionConfiguration", "iam:GetAccountSummary", "ssm:DescribeParameters"),
+        *("ec2:DescribeVpnConnections", "directconnect:DescribeVirtualInterfaces"),
+    ],
 )
 def test_inventory_stays_readable(inventory: str) -> None:
     assert inventory not in DENIED_DATA_READS
