@@ -25,7 +25,6 @@ def ledger_row(account_id: str, *, in_force: bool = True) -> Item:
         "change": "none",
         "access": "granted",
         "role_arn": f"arn:aws:iam::{account_id}:role/CrossAccountReadOnlyRole",
-        "fingerprint": "0123456789abcdef",
         "trigger": "resync",
         "access_role": "OrganizationAccountAccessRole",
         "joined_at": "2024-01-01T00:00:00+00:00",

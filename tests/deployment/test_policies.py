@@ -11,7 +11,7 @@ from tests.deployment.deployed import MANAGEMENT_ACCOUNT, Deployment, deployed
 _FUNCTIONS = {"OnAccountEvent", "Enroll", "Publish", "Backfill", "Rerun", "Resync", "Retire", "Freeze"}
 _PREVIEWING = {"Backfill", "Rerun", "Resync", "Retire"}
 _ROW = {
-    *("account_id", "name", "outcome", "reason", "change", "error", "access", "role_arn", "fingerprint", "trigger"),
+    *("account_id", "name", "outcome", "reason", "change", "error", "access", "role_arn", "trigger"),
     *("access_role", "attempts", "failed_at", "joined_at", "enrolled_at", "updated_at", "revision"),
 }
 _RETIREMENT = {"account_id", "retirement_requested_at", "revision"}

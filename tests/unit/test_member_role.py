@@ -20,7 +20,6 @@ from chalicelib.member_role import (
     SetTrust,
     TagRole,
     desired_role,
-    fingerprint,
     plan,
     removal,
     trust_document,
@@ -275,25 +274,3 @@ def test_a_role_that_is_not_ours_is_refused_with_the_way_out(
 
     assert (refused is None) == (why is None)
     assert refused is None or (str(why) in refused and arn in refused and "MemberRoleName" in refused)
-
-
-def test_a_fingerprint_tells_desired_roles_apart() -> None:
-    roles = [desired_role(settings(**changes), account) for changes in CHANGES for account in (MEMBER, SOURCE)]
-
-    assert len({fingerprint(role) for role in roles}) == len(roles)
-    assert fingerprint(desired_role(settings(), MEMBER)) == fingerprint(roles[0])
-
-
-def test_a_fingerprint_is_the_same_in_every_process_and_release() -> None:
-    # The ledger holds one of every account; computed otherwise, each would look changed.
-    role = MemberRole(
-        arn=ARN,
-        trust=Document("{}"),
-        max_session=3600,
-        boundary=None,
-        tags={"b": "2", "a": "1"},
-        attached=frozenset({"arn:b", "arn:a"}),
-        inline={"b": Document("{}"), "a": Document("{}")},
-    )
-
-    assert fingerprint(role) == "df6b54cfbbb2ddbd"
