@@ -1,4 +1,4 @@
-"""The composition root: the one place where settings, clients and parts are put together, on first use."""
+"""The composition root: builds settings, clients and parts, each on first use."""
 
 import os
 import time
@@ -40,7 +40,7 @@ from chalicelib.sweep.sweep import Sweep
 
 
 def checked_settings(environ: Mapping[str, str]) -> Settings:
-    """Return the settings, after a check that what follows from them fits AWS's limits; a SettingsError says what to change."""
+    """Return the settings; raise SettingsError if one is wrong, or if a policy built from them would exceed AWS's limits."""
     settings = Settings.from_env(environ)
     member_role.check_sizes(settings)
     session_policies.check_sizes(settings)
@@ -49,7 +49,7 @@ def checked_settings(environ: Mapping[str, str]) -> Settings:
 
 
 class Application:
-    """Everything that the functions are made of; each part is made when a function first needs it."""
+    """The functions' parts, each built when a function first needs it."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Application:
         pause: Callable[[float], None] = time.sleep,
         pool: Callable[[int], Executor] = ThreadPoolExecutor,
     ) -> None:
-        """Take the function's environment, the session that its own role signs for, and what time and threads are here."""
+        """Take the function's environment and session, and its sources of time and threads."""
         self._environ = environ
         self._session = session
         self._clock = clock
@@ -77,7 +77,7 @@ class Application:
         return self._enrollment(records, deadline=self._deadline(context))
 
     def publish(self, records: list[dict[str, Any]], context: Any) -> dict[str, Any]:
-        """Make the source policy what the ledger grants."""
+        """Write the source policy that the ledger grants."""
         return self._publisher(records, owner=context.aws_request_id, deadline=self._deadline(context))
 
     def backfill(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -89,14 +89,14 @@ class Application:
         return self._sweep.rerun(read_request(event, Selection.FAILED), deadline=self._deadline(context))
 
     def resync(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
-        """Verify the organization and the source policy."""
+        """Send accounts to be verified, and request a check of the source policy."""
         return self._sweep.resync(read_request(event, Selection.ALL), deadline=self._deadline(context))
 
     def retire(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
         """Retire accounts, or uninstall."""
         request = read_request(event, Selection.ALL)
         if "accounts" not in event:
-            raise RequestError("retire needs the accounts that it is to retire")
+            raise RequestError("retire needs accounts: a list of account ids, or all")
         offboarding = Offboarding(
             self._ledger, self._table, self._accounts_queue, self._publish_queue, self._preview, self._clock
         )
@@ -137,7 +137,7 @@ class Application:
 
     @cached_property
     def _publisher(self) -> Publisher:
-        # Under a run lease, no call may outlast it.
+        # No call may take longer than the run lease.
         config = publish_config(self._settings.threads)
         table = SourcePolicyTable(
             self._settings, self._client("dynamodb", config), self._environ["SOURCE_POLICY_TABLE"]
@@ -217,7 +217,7 @@ class Application:
         return self._client("dynamodb")
 
     def _client(self, service: str, config: Config | None = None) -> Any:
-        make: Any = self._session.client  # whose overloads want to know the service
+        make: Any = self._session.client  # whose overloads need a literal
         with models_loading():
             return make(service, config=config or self._config)
 
@@ -228,5 +228,5 @@ class Application:
 
 @cache
 def application() -> Application:
-    """Put the application together once a process, from its environment."""
+    """Return the process's application, built from its environment."""
     return Application(os.environ, boto3.Session())

@@ -257,7 +257,7 @@ class ShardWriter:
         self._save(index, verified)
 
     def delete(self, index: int) -> bool:
-        """Delete a shard from IAM, and return whether it is gone; its record stays, and says that nothing is surely granted."""
+        """Delete a shard from IAM, and return whether it is gone; its record stays until then, with nothing surely granted."""
         record = self.records[index]
         with self._collecting(index):
             if record.applied is not None or self._is_ours(record.name):

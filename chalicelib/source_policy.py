@@ -1,7 +1,7 @@
 """The source policy: which accounts each shard grants, its document, and the plan that makes IAM follow.
 
-A shard is one managed policy. The ledger's rows say which accounts are granted; the records in the source-policy table say
-what IAM was last given of each shard.
+A shard is one managed policy. The ledger's rows define which accounts are granted; the records in the source-policy table
+contain what was last written to IAM of each shard.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ _LONGEST_ORGANIZATION_ID = "o-" + 32 * "x"  # Organization in the "AWS Organizat
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardContent:
-    """What one shard says; only the first shard has scope organization, in which `excluded` counts and `accounts` is empty."""
+    """What one shard grants; only the first can have scope organization, in which `excluded` counts and `accounts` is empty."""
 
     accounts: frozenset[AccountId] = frozenset()
     excluded: frozenset[AccountId] = frozenset()
@@ -47,7 +47,7 @@ class ShardContent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AppliedShard:
-    """What IAM was given of a shard: its content, a digest of the rest of its document, and the attached principals' ARNs.
+    """What was written of a shard: its content, a digest of the rest of its document, and the attached principals' ARNs.
 
     `version_id` is the version that the document became, empty if it is not known.
     """
@@ -70,8 +70,8 @@ class Problem:
 class ShardRecord:
     """What publish recorded of one shard.
 
-    `applied` is what IAM was last known to say, `applying` what it is being given (after a failure: either may be true), and
-    `unfinished` what earlier writes that did not finish may have given it since `applied`.
+    `applied` is what IAM was last known to contain, `applying` what is being written (after a failure: either may be true), and
+    `unfinished` what earlier writes that did not finish may have written since `applied`.
     `denied_principals` are those that a read of IAM showed attached while the shard denied everything; None before such a read.
     """
 
@@ -86,12 +86,12 @@ class ShardRecord:
 
     @property
     def versions(self) -> tuple[AppliedShard, ...]:
-        """What IAM may say: one, or several while a write is unfinished."""
+        """What IAM may contain: one version, or several while a write is unfinished."""
         return tuple(each for each in (self.applied, *self.unfinished, self.applying) if each is not None)
 
     @property
     def content(self) -> ShardContent:
-        """What IAM says once the unfinished write is finished."""
+        """What IAM contains once the unfinished write is finished."""
         return self.versions[-1].content if self.versions else ShardContent()
 
     @property
@@ -106,18 +106,18 @@ class ShardRecord:
 
     @property
     def is_frozen(self) -> bool:
-        """Whether IAM was given the freeze's deny, and nothing else since."""
+        """Whether every version that IAM may contain has the freeze's deny."""
         return bool(self.versions) and all(each.content.frozen for each in self.versions)
 
     def begun(self, applying: AppliedShard) -> "ShardRecord":
-        """Return the record of a write that begins; what an unfinished write may have given IAM stays in it."""
+        """Return the record of a write that begins; what an unfinished write may have written stays in it."""
         earlier = [*self.unfinished, *([self.applying] if self.applying else [])]
         unfinished = _extremes([each for each in earlier if each != applying])
         return replace(self, unfinished=unfinished, applying=applying)
 
 
 def _extremes(versions: Sequence[AppliedShard]) -> tuple[AppliedShard, ...]:
-    """Return at most two versions a scope that grant surely, and may grant, what some versions do."""
+    """Return at most two versions a scope, which surely grant, and may grant, what the given versions do."""
     found: list[AppliedShard] = []
     for scope in Scope:
         same = [each for each in versions if each.content.scope is scope]
@@ -146,10 +146,10 @@ def _extremes(versions: Sequence[AppliedShard]) -> tuple[AppliedShard, ...]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Control:
-    """What operators and schedules asked for; `frozen` is None for "as last applied".
+    """What operators and schedules requested; `frozen` is None for "as last applied".
 
-    `verify_requested_at` is when a full resync asked for every shard to be verified, `check_requested_at` when any resync asked
-    for a check. `scope_recorded` is the scope that the latest resync found every account's row ready for.
+    `check_requested_at` is when the latest resync requested a check of the shards, `verify_requested_at` when the latest full one
+    did. `scope_recorded` is the scope for which the latest resync found a row of every account.
     """
 
     frozen: bool | None = None
@@ -194,11 +194,11 @@ class Names:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Status:
-    """What publish found out about the source policy as a whole.
+    """What publish found of the source policy as a whole.
 
     `shards` counts those that were ever opened, and `room` how many each source principal has room for. `principals` is why
-    source principals can't have the policy attached; `looked_at` is when both were read. `blocked` is why a newcomer would
-    find no shard, and `scope` why the scope that the settings ask for is not in force. `repairs` are those of the last verify.
+    the policy can't be attached to source principals; `looked_at` is when both were read. `blocked` is why a new account would
+    find no shard, and `scope` why the scope in the settings is not in force. `repairs` are those of the last check.
     """
 
     names: Names
@@ -216,7 +216,7 @@ class Status:
 
 @dataclass(frozen=True, kw_only=True)
 class Records:
-    """The source-policy table: what was asked for, what publish found, and the shards by their index.
+    """The source-policy table: what was requested, what publish found, and the shards by their index.
 
     `status` is None before the first run of publish, and where it was lost. `unreadable` are items that count as lost, since
     they can't be read, and why not.
@@ -262,7 +262,7 @@ class Records:
         if account_id in self.surely_named:
             return True
         first = self.by_index.get(0)
-        # An account that is no member, or of unknown access, is not said to be granted by the organization's statement.
+        # The organization's statement doesn't count for an account that is no member, or whose access is not known.
         if first is None or first.applied is None or access not in {Access.GRANTED, Access.EXCLUDED}:
             return False
         contents = [each.content for each in first.versions]
@@ -300,8 +300,8 @@ class Records:
     ) -> AccountError | None:
         """Return why an account can't be enrolled now, or None if it can.
 
-        Changed names refuse every account; a blocked source policy refuses newcomers. What blocked it may be gone since publish
-        looked: an account that was asked for later waits until it has looked again.
+        Changed names block every account, a blocked source policy new ones. The cause may be gone since publish looked: an
+        account whose message is later is retried until publish has looked again.
         """
         changed = self.status.names.why_changed(settings) if self.status else None
         if changed is not None:
@@ -310,13 +310,13 @@ class Records:
             return None
         if self.status is None or self.status.looked_at is None:
             return RetryableError(
-                Reason.SOURCE_POLICY_PENDING, "publish has yet to check the source policy: it is asked to"
+                Reason.SOURCE_POLICY_PENDING, "publish has not checked the source policy yet: a run is requested"
             )
         blocked, looked_at = self.status.blocked, self.status.looked_at
         if blocked is None:
             return None
         if requested_at is not None and looked_at < requested_at:
-            message = f"the source policy was blocked, and is looked at again: {blocked.error}"
+            message = f"the source policy was blocked, and is checked again: {blocked.error}"
             return RetryableError(Reason.SOURCE_POLICY_PENDING, message)
         return TerminalError(blocked.reason, blocked.error)
 
@@ -541,7 +541,7 @@ def _account_ids(values: object) -> frozenset[AccountId]:
 
 
 def digest(settings: Settings, content: ShardContent, organization_id: str) -> str:
-    """Return a digest of what a shard's document says besides the account ids, so that changed settings show."""
+    """Return a digest of a shard's document without the account ids, by which changed settings are found."""
     bare = ShardContent(scope=content.scope)
     return hashlib.sha256(document(settings, bare, organization_id).text.encode()).hexdigest()[:16]
 
@@ -564,7 +564,7 @@ def desired_policy(settings: Settings, name: str, desired: AppliedShard, organiz
 def last_applied_policy(
     settings: Settings, record: ShardRecord, desired: AppliedShard, organization_id: str
 ) -> SourcePolicy | None:
-    """Return what IAM was last known to say of a shard, without reading IAM, whose reads are eventually consistent.
+    """Return what IAM was last known to contain of a shard, without reading IAM, whose reads are eventually consistent.
 
     Return None if the shard was never written completely. The document is None where it is not known: while a write is
     unfinished, and after a change of settings. An attachment that is not known counts as there only if it isn't desired.

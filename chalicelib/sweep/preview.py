@@ -113,7 +113,7 @@ class Preview:
         pending = sorted(each for each in reachable if each > after and each not in left_out)
 
         def check(account_id: AccountId) -> Verdict:
-            # Without a listing: an account is entered only if Organizations says that it is a member.
+            # Without a listing: an account is entered only if Organizations describes it as a member.
             return self._reconciler(account_id, None, uninstalling=True, removable=True, dry_run=True)
 
         verdicts, done = self._until_full(
