@@ -16,7 +16,7 @@ from benchmarks.stub.process import Conditions, Counts, StubProcess
 from benchmarks.stub.role_states import RoleState, account_ids
 from benchmarks.timing import timed
 from chalicelib.settings import Settings
-from chalicelib.source_policy import capacity
+from chalicelib.source_policy.documents import capacity
 
 _SIZES = (1, 100, 1_000, 8_000)
 _MAX_GROWTH = 1.3

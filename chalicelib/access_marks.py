@@ -11,7 +11,7 @@ from chalicelib.accounts import Access, format_time, parse_time
 from chalicelib.chunks import chunked
 from chalicelib.messages import Trigger
 from chalicelib.run_lease import RunLease
-from chalicelib.source_policy import Records
+from chalicelib.source_policy.records import Records
 from chalicelib.telemetry import Metric, metrics
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from chalicelib.errors import MessageError, Reason
 from chalicelib.messages import Message, read_message
 from chalicelib.reconciler import Reconciler, Verdict, unfinished
 from chalicelib.settings import Settings
-from chalicelib.source_policy import Records
+from chalicelib.source_policy.records import Records
 from chalicelib.telemetry import Metric, logger, metrics
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from aws_lambda_powertools.metrics import MetricUnit
 from chalicelib.access_marks import Marked
 from chalicelib.settings import Scope, Settings
 from chalicelib.shard_writer import ShardWriter
-from chalicelib.source_policy import Status, capacity, exclusion_capacity
+from chalicelib.source_policy.documents import capacity, exclusion_capacity
+from chalicelib.source_policy.records import Status
 from chalicelib.telemetry import Metric, logger, metrics
 
 

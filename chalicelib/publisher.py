@@ -20,19 +20,9 @@ from chalicelib.publish_report import report_run
 from chalicelib.run_lease import RunEndedError, RunLease
 from chalicelib.settings import Scope, Settings
 from chalicelib.shard_writer import ShardWriter
-from chalicelib.source_policy import (
-    MAX_SHARDS,
-    Assignment,
-    Names,
-    Problem,
-    ShardContent,
-    ShardRecord,
-    Status,
-    assign,
-    capacity,
-    interim,
-    shard_name,
-)
+from chalicelib.source_policy.assignment import Assignment, assign, interim
+from chalicelib.source_policy.documents import capacity
+from chalicelib.source_policy.records import MAX_SHARDS, Names, Problem, ShardContent, ShardRecord, Status, shard_name
 from chalicelib.telemetry import Metric, logger, metrics
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 from chalicelib.bootstrap import Application
 from chalicelib.settings import Settings
-from chalicelib.source_policy import capacity
+from chalicelib.source_policy.documents import capacity
 from chalicelib.telemetry import metrics
 from deploy.aws import Place
 from deploy.intrinsics import resolve
