@@ -1,4 +1,4 @@
-"""When a run of publish may still write."""
+"""The run lease: when a run of publish may still write."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ DEADLINE = 1000.0
 
 
 class _Table:
-    """The run lease of the source-policy table, and the freeze mark."""
+    """The run lease and the freeze flag of the source-policy table, in memory."""
 
     def __init__(self) -> None:
         self.owner: str | None = None
@@ -45,7 +45,7 @@ class _Run:
         self.lease = RunLease(here, owner, deadline=DEADLINE, clock=lambda: self.now)
 
 
-def test_a_second_run_waits_until_the_lease_is_released_or_expires() -> None:
+def test_second_run_waits_until_the_lease_is_released_or_expires() -> None:
     table = _Table()
     first, second = _Run(table), _Run(table, "second")
 
@@ -60,7 +60,7 @@ def test_a_second_run_waits_until_the_lease_is_released_or_expires() -> None:
     assert table.owner == "first"
 
 
-def test_a_run_that_writes_keeps_its_lease() -> None:
+def test_run_that_writes_renews_its_lease() -> None:
     table = _Table()
     run = _Run(table)
     run.lease.acquire()
@@ -68,11 +68,11 @@ def test_a_run_that_writes_keeps_its_lease() -> None:
     for second in range(1, 100):
         run.now = float(second)
         run.lease.hold()
-        # A write that begins now ends before the lease does.
+        # A write that begins now ends before the lease expires.
         assert table.until - run.now > LEASE_SECONDS - 4
 
 
-def test_a_run_ends_when_another_took_its_lease() -> None:
+def test_run_ends_when_its_lease_is_taken() -> None:
     table = _Table()
     run = _Run(table)
     run.lease.acquire()
@@ -83,7 +83,7 @@ def test_a_run_ends_when_another_took_its_lease() -> None:
         run.lease.hold()
 
 
-def test_a_run_begins_no_write_in_its_last_thirty_seconds() -> None:
+def test_run_begins_no_write_in_its_last_thirty_seconds() -> None:
     table = _Table()
     run = _Run(table)
     run.lease.acquire()
@@ -96,7 +96,7 @@ def test_a_run_begins_no_write_in_its_last_thirty_seconds() -> None:
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, True), (None, False), (True, False), (False, True)])
-def test_a_run_ends_when_a_freeze_is_asked_for_or_lifted(before: bool | None, after: bool) -> None:
+def test_run_ends_when_a_freeze_is_requested_or_lifted(before: bool | None, after: bool) -> None:
     table = _Table()
     run = _Run(table)
     run.lease.acquire()
