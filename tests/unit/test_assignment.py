@@ -80,11 +80,11 @@ def test_granted_account_is_in_one_shard_or_unassigned(
     current: tuple[ShardContent, ...], rows: Rows, max_shards: int, full: frozenset[int]
 ) -> None:
     accesses = by_access(rows)
-    held = frozenset[AccountId]().union(*(content.accounts for content in current))
+    recorded = frozenset[AccountId]().union(*(content.accounts for content in current))
 
     found = assigned(current, rows, max_shards=max_shards, full=full)
 
-    with_access = (held | accesses[Access.GRANTED]) - accesses[Access.NONE] - accesses[Access.EXCLUDED]
+    with_access = (recorded | accesses[Access.GRANTED]) - accesses[Access.NONE] - accesses[Access.EXCLUDED]
     in_shards = [account_id for content in found.contents for account_id in content.accounts]
     assert sorted([*in_shards, *found.unassigned]) == sorted(with_access)
     assert found.contents == tuple(ShardContent(accounts=content.accounts) for content in found.contents)
@@ -164,22 +164,22 @@ def test_no_shard_is_opened_without_a_granted_account() -> None:
 
 @given(some_rows, st.frozensets(members, max_size=3), st.lists(some, max_size=2))
 def test_scope_organization_grants_all_but_excluded_accounts(
-    rows: Rows, held: frozenset[AccountId], others: list[frozenset[AccountId]]
+    rows: Rows, excluded: frozenset[AccountId], others: list[frozenset[AccountId]]
 ) -> None:
     small = small_shards(exclusion_capacity)
     accesses = by_access(rows)
-    current = (replace(ORGANIZATION, excluded=held), *(ShardContent(accounts=accounts) for accounts in others))
+    current = (replace(ORGANIZATION, excluded=excluded), *(ShardContent(accounts=accounts) for accounts in others))
 
     found = assigned(current, rows, Scope.ORGANIZATION, given=small)
 
     # An account without a row, or whose row has no access, stays excluded.
-    wanted = (accesses[Access.EXCLUDED] | held) - accesses[Access.GRANTED] - accesses[Access.NONE]
+    wanted = (accesses[Access.EXCLUDED] | excluded) - accesses[Access.GRANTED] - accesses[Access.NONE]
     first, *rest = found.contents
     assert first == replace(ORGANIZATION, excluded=first.excluded)
     assert rest == [ShardContent()] * len(others)
     assert first.excluded | set(found.unassigned) == wanted
     assert len(first.excluded) == min(len(wanted), FEW)
-    assert held & wanted <= first.excluded
+    assert excluded & wanted <= first.excluded
     assert assigned(found.contents, rows, Scope.ORGANIZATION, given=small) == found
 
 
@@ -358,7 +358,9 @@ class Steps(RuleBasedStateMachine):
         )
         # An account may lose access if it is granted again after its revocation began.
         contents = [each.content for each in self.shards.values()]
-        before = {each for each in MEMBERS if self.is_granted(each) and any(held.grants(each) for held in contents)}
+        before = {
+            each for each in MEMBERS if self.is_granted(each) and any(content.grants(each) for content in contents)
+        }
         self.shards[index] = record.begun(AppliedShard(content=content))
         if outcome != FAILED:
             self.in_iam[index] = content

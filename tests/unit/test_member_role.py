@@ -128,7 +128,7 @@ def test_each_drift_is_repaired_by_its_own_action() -> None:
 
 @pytest.mark.parametrize("partition", PARTITIONS)
 def test_desired_role_follows_from_the_settings_and_the_account(partition: str) -> None:
-    held = settings(
+    config = settings(
         partition,
         MEMBER_ROLE_NAME="Reader",
         MEMBER_ROLE_POLICY_ARNS="arn:{partition}:iam::aws:policy/A,arn:{partition}:iam::{account_id}:policy/B",
@@ -138,9 +138,9 @@ def test_desired_role_follows_from_the_settings_and_the_account(partition: str) 
         DENY_DATA_READS="false",
     )
 
-    assert desired_role(held, MEMBER) == MemberRole(
+    assert desired_role(config, MEMBER) == MemberRole(
         arn=f"arn:{partition}:iam::{MEMBER}:role/Reader",
-        trust=trust_document(held),
+        trust=trust_document(config),
         max_session=7200,
         boundary=f"arn:{partition}:iam::{MEMBER}:policy/Boundary",
         tags={"team": "platform", "managed-by": "rolecall", "rolecall-stage": "dev"},
@@ -176,9 +176,9 @@ def trusted(action: str | list[str], *principals: str, external_id: str | None =
 def test_trust_is_the_source_account_restricted_to_the_principals(
     arns: str, external_id: str, statements: list[dict[str, Any]]
 ) -> None:
-    held = settings(SOURCE_PRINCIPAL_ARNS=arns, EXTERNAL_ID=external_id, ATTACH_SOURCE_POLICY="false")
+    config = settings(SOURCE_PRINCIPAL_ARNS=arns, EXTERNAL_ID=external_id, ATTACH_SOURCE_POLICY="false")
 
-    assert trust_document(held).content == {"Version": "2012-10-17", "Statement": statements}
+    assert trust_document(config).content == {"Version": "2012-10-17", "Statement": statements}
 
 
 def test_trust_as_returned_by_iam_is_no_drift() -> None:
@@ -230,10 +230,10 @@ OURS = {"managed-by": "rolecall", "rolecall-stage": "dev"}
     ],
 )
 def test_foreign_role_is_rejected_with_the_reason(arn: str, tags: dict[str, str], adopt: str, why: str | None) -> None:
-    held = settings(ADOPT_EXISTING_ROLES=adopt)
-    desired = desired_role(held, MEMBER)
+    config = settings(ADOPT_EXISTING_ROLES=adopt)
+    desired = desired_role(config, MEMBER)
 
-    reason = why_foreign(replace(desired, arn=arn, tags=tags), desired, held)
+    reason = why_foreign(replace(desired, arn=arn, tags=tags), desired, config)
 
     assert (reason is None) == (why is None)
     assert reason is None or (str(why) in reason and arn in reason and "MemberRoleName" in reason)

@@ -110,24 +110,24 @@ def test_session_in_the_source_account_may_only_write_the_shards(
     arns = [f"{account}:{principal}" for principal in principals]
     shards = [f"{account}:policy/{NAME}", f"{account}:policy/{NAME}-*"]
     only_shards = {"ArnLike": {"iam:PolicyARN": shards}}
-    held = settings(partition, SOURCE_PRINCIPAL_ARNS=",".join(arns), ATTACH_SOURCE_POLICY=attach)
+    config = settings(partition, SOURCE_PRINCIPAL_ARNS=",".join(arns), ATTACH_SOURCE_POLICY=attach)
     detaching: Allowed = {}
     if attach == "true":
         former = (f"{account}:role/*", f"{account}:user/*")
         detaching = on(*former, actions="DetachRolePolicy DetachUserPolicy", condition=only_shards)
 
-    assert allowed(source_policy_read(held)) == {
+    assert allowed(source_policy_read(config)) == {
         **on(*shards, actions="GetPolicy GetPolicyVersion ListPolicyVersions ListEntitiesForPolicy"),
         **(on("*", actions="GetAccountSummary") if kinds else {}),
         **on(*arns, actions=" ".join(f"ListAttached{kind}Policies" for kind in kinds)),
     }
-    assert allowed(source_policy_write(held)) == {
+    assert allowed(source_policy_write(config)) == {
         **on(*shards, actions="CreatePolicy TagPolicy GetPolicy ListPolicyVersions"),
         **on(*shards, actions="CreatePolicyVersion DeletePolicyVersion"),
         **on(*arns, actions=" ".join(f"Attach{kind}Policy" for kind in kinds), condition=only_shards),
         **detaching,
     }
-    assert allowed(source_policy_delete(held)) == {
+    assert allowed(source_policy_delete(config)) == {
         **on(*shards, actions="ListPolicyVersions DeletePolicyVersion DeletePolicy"),
         **detaching,
     }
@@ -137,7 +137,7 @@ def test_session_in_the_source_account_may_only_write_the_shards(
 
 
 def member_role(build: Callable[[Settings, str], Document]) -> Callable[[Settings], Document]:
-    return lambda held: build(held, MEMBER)
+    return lambda config: build(config, MEMBER)
 
 
 @pytest.mark.parametrize("partition", PARTITIONS)
@@ -154,7 +154,7 @@ def test_session_policy_with_the_longest_names_is_within_the_limit(
     partition: str, build: Callable[[Settings], Document]
 ) -> None:
     policies = ",".join(f"arn:{{partition}}:iam::aws:policy/job-function/Policy{number}" for number in range(4))
-    held = settings(
+    config = settings(
         partition,
         MEMBER_ROLE_NAME="R" * 64,
         MEMBER_ROLE_POLICY_ARNS=policies,
@@ -163,8 +163,8 @@ def test_session_policy_with_the_longest_names_is_within_the_limit(
         SOURCE_PRINCIPAL_ARNS=f"arn:{partition}:iam::{SOURCE}:role/{'r' * 64},arn:{partition}:iam::{SOURCE}:user/{'u' * 64}",
     )
 
-    assert build(held).size <= SESSION_POLICY_LIMIT
-    check_sizes(held)
+    assert build(config).size <= SESSION_POLICY_LIMIT
+    check_sizes(config)
 
 
 def test_too_many_member_role_policies_are_rejected() -> None:

@@ -32,10 +32,10 @@ def test_setting_is_read(name: str) -> None:
 def test_required_settings_are_read() -> None:
     user = "arn:aws-cn:iam::111122223333:user/b"
 
-    held = settings("aws-cn", STAGE="prod-2", SOURCE_PRINCIPAL_ARNS=f"{user}, arn:aws-cn:iam::111122223333:role/a")
+    config = settings("aws-cn", STAGE="prod-2", SOURCE_PRINCIPAL_ARNS=f"{user}, arn:aws-cn:iam::111122223333:role/a")
 
-    assert (held.stage, held.partition, held.management_account_id) == ("prod-2", "aws-cn", MANAGEMENT)
-    assert held.source_principals == (parse_principal(user), parse_principal("arn:aws-cn:iam::111122223333:role/a"))
+    assert (config.stage, config.partition, config.management_account_id) == ("prod-2", "aws-cn", MANAGEMENT)
+    assert config.source_principals == (parse_principal(user), parse_principal("arn:aws-cn:iam::111122223333:role/a"))
 
 
 def test_empty_setting_has_its_default() -> None:
@@ -51,10 +51,10 @@ def test_every_optional_setting_has_an_example() -> None:
 @pytest.mark.parametrize("name", REQUIRED)
 @pytest.mark.parametrize("value", [None, "", "  "])
 def test_missing_required_setting_is_an_error(name: str, value: str | None) -> None:
-    held = {key: text for key, text in environ().items() if key != name} | ({} if value is None else {name: value})
+    variables = {key: text for key, text in environ().items() if key != name} | ({} if value is None else {name: value})
 
     with pytest.raises(SettingsError, match=f"^{name} is not set: it must be "):
-        Settings.from_env(held)
+        Settings.from_env(variables)
 
 
 @pytest.mark.parametrize(
@@ -158,9 +158,9 @@ def test_identity_center_role_requires_attach_false() -> None:
     ],
 )
 def test_attachable_principals_are_roles_and_users(arns: str, attach: str, attachable: list[str]) -> None:
-    held = settings(SOURCE_PRINCIPAL_ARNS=arns, ATTACH_SOURCE_POLICY=attach)
+    config = settings(SOURCE_PRINCIPAL_ARNS=arns, ATTACH_SOURCE_POLICY=attach)
 
-    assert [principal.arn for principal in held.attachable_principals] == attachable
+    assert [principal.arn for principal in config.attachable_principals] == attachable
 
 
 def test_tags_are_at_most_48_with_distinct_keys() -> None:
