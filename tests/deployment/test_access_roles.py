@@ -1,7 +1,6 @@
 """The access roles and the service control policy in docs/."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -47,27 +46,6 @@ def _settings(arns: str = ",".join(_SOURCE_ACCOUNT["SourcePrincipalArns"]), **ch
     return replace(Settings.from_env(environ), **changes)  # type: ignore[arg-type]
 
 
-def _without_conditions(node: Any, parameters: Mapping[str, Any]) -> Any:
-    """Resolve the conditions of the narrow template."""
-    conditions = {
-        "HasBoundary": bool(parameters["PermissionsBoundaryArn"]),
-        "IsSourceAccount": bool(parameters["SourcePolicyName"]),
-        "HasSourcePrincipals": bool(parameters["SourcePolicyName"] and "".join(parameters["SourcePrincipalArns"])),
-    }
-    if isinstance(node, list):
-        return [_without_conditions(each, parameters) for each in node]
-    if not isinstance(node, dict):
-        return node
-    if "Fn::If" in node:
-        condition, yes, no = node["Fn::If"]
-        return _without_conditions(yes if conditions[condition] else no, parameters)
-    return {
-        key: _without_conditions(value, parameters)
-        for key, value in node.items()
-        if not (isinstance(value, dict) and not conditions.get(str(value.get("Condition")), True))
-    }
-
-
 def _allowed(statements: list[dict[str, Any]]) -> set[tuple[str, str]]:
     """Return each action and resource that the statements allow."""
     return {
@@ -79,12 +57,18 @@ def _allowed(statements: list[dict[str, Any]]) -> set[tuple[str, str]]:
 
 
 def _narrow(**given: Any) -> list[dict[str, Any]]:
-    parameters = _PARAMETERS | given
+    """Return the statements of the narrow role with these parameters."""
+    values = _PARAMETERS | given
+    principals = "".join(values["SourcePrincipalArns"])
+    conditions = {
+        "HasBoundary": bool(values["PermissionsBoundaryArn"]),
+        "IsSourceAccount": bool(values["SourcePolicyName"]),
+        "HasSourcePrincipals": bool(values["SourcePolicyName"] and principals),
+    }
     template = yaml_parse((ROOT / "docs/access-role-narrow.yaml").read_text())
-    resources = resolve(_without_conditions(template["Resources"], parameters), parameters)
-    role = resources.pop("AccessRole")["Properties"]
-    policies = [*role["Policies"], *(each["Properties"] for each in resources.values())]
-    return list(chain.from_iterable(policy["PolicyDocument"]["Statement"] for policy in policies))
+    included = [each for each in template["Resources"].values() if conditions.get(each.get("Condition"), True)]
+    role, *others = (each["Properties"] for each in resolve(included, values | conditions))
+    return list(chain.from_iterable(policy["PolicyDocument"]["Statement"] for policy in (*role["Policies"], *others)))
 
 
 @pytest.mark.parametrize("boundary", [None, _BOUNDARY])

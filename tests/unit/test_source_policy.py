@@ -350,22 +350,6 @@ RECORD = ShardRecord(name=SHARD, applied=APPLIED)
             [WriteVersion, AttachTo, DetachFrom],
         ),
     ],
-    ids=[
-        "new",
-        "written",
-        "wider",
-        "frozen",
-        "other scope",
-        "other role",
-        "other principal",
-        "the whole account",
-        "attached by an operator",
-        "unrelated settings",
-        "unfinished",
-        "unfinished, then back",
-        "unfinished, attachments unknown",
-        "unfinished twice, with a former principal",
-    ],
 )
 def test_plan_starts_from_the_last_applied_version(
     record: ShardRecord, content: ShardContent, changes: dict[str, str], actions: list[type]
