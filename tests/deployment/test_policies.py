@@ -113,14 +113,6 @@ def test_each_queue_has_its_senders_and_receivers(deployment: Deployment) -> Non
         "AccountsDeadLetterQueue": {"Rerun"},
         "PublishDeadLetterQueue": {"Rerun"},
     }
-    for action in (
-        "sqs:StartMessageMoveTask",
-        "sqs:ListMessageMoveTasks",
-        "sqs:DeleteMessage",
-        "sqs:GetQueueAttributes",
-    ):
-        assert _allowed_functions(deployment, action, arns["PublishDeadLetterQueue"]) == {"Rerun"}
-        assert _allowed_functions(deployment, action, arns["AccountsDeadLetterQueue"]) == {"Rerun"}
 
 
 def test_only_freeze_may_invoke_a_function_and_only_publish(deployment: Deployment) -> None:

@@ -257,12 +257,6 @@ def test_unreadable_record_is_lost_and_reported(edited: dict[str, Any]) -> None:
     assert records.are_lost
 
 
-def test_record_with_only_the_applied_version_is_read() -> None:
-    table = _table({"policy_name": SHARD, "applied": VERSION})
-
-    assert table.load().by_index[0].applied is not None
-
-
 @pytest.mark.parametrize(
     "edited",
     [

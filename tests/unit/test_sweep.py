@@ -212,8 +212,7 @@ def test_backfill_ends_an_uninstall_and_requests_publishing() -> None:
 
 
 def test_backfill_of_account_ids_lifts_their_retirements() -> None:
-    marked = row(numbered(1), retirement_requested_at=NOW.isoformat())
-    aws = FakeAws(rows=[marked])
+    aws = FakeAws(rows=[row(numbered(1), retirement_requested_at=NOW.isoformat())])
 
     response = sweep_of(aws).backfill(Request(accounts=(numbered(1), numbered(2))), deadline=FAR)
 
@@ -248,8 +247,16 @@ def test_resync_requests_a_check_and_records_a_complete_ledger(
     assert aws.publish.sent == 2
 
 
+def test_resync_before_the_first_run_has_no_repairs() -> None:
+    aws = FakeAws([numbered(1)], records=Records(control=Control(uninstalling=True)))
+
+    response = sweep_of(aws).resync(ALL, deadline=FAR)
+
+    assert (response["source_policy"], response["counts"]["uninstalling"]) == ([], True)
+
+
 def test_resync_returns_counts_state_and_the_last_repairs() -> None:
-    repair = {"policy_name": "CrossAccountReadOnlyAccess", "action": "TagPolicy"}
+    repair = {"policy_name": SHARD, "action": "TagPolicy"}
     before = recorded([numbered(1)], control=Control(uninstalling=False))
     status = before.status and replace(before.status, repairs=(repair,))
     frozen = {0: replace(before.by_index[0], applied=AppliedShard(content=ShardContent(frozen=True)))}
@@ -262,15 +269,6 @@ def test_resync_returns_counts_state_and_the_last_repairs() -> None:
     assert (counts["eligible"], counts["enrolled"], counts["pending"]) == (3, 1, 1)
     assert (counts["frozen"], counts["uninstalling"]) == (True, False)
     assert response["source_policy"] == [repair]
-
-
-def test_resync_before_the_first_run_has_no_repairs() -> None:
-    aws = FakeAws([numbered(1)], records=Records(control=Control(uninstalling=True)))
-
-    response = sweep_of(aws).resync(ALL, deadline=FAR)
-
-    assert response["source_policy"] == []
-    assert response["counts"]["uninstalling"] is True
 
 
 # --- Planned shards ---------------------------------------------------------------------------------------------------
