@@ -28,7 +28,7 @@ def measure(stub: StubProcess, profile: Profile) -> list[Measurement]:
             stub.reset(Conditions(role_state=role_state, accounts=size, listing_rate=rate, listing_burst=burst))
             functions(1)
             stub.put_rows(role_state, size if known else 0)
-            measured.rows.append({"sweep": name, "accounts": size} | _sweep(stub, function, size, rate, burst))
+            measured.rows.append({"sweep": name, "accounts": size, **_sweep(stub, function, size, rate, burst)})
         rows = {row["accounts"]: row for row in measured.rows if row["sweep"] == name}
         memory = {size: float(row["MB"] or 0) for size, row in rows.items()}
         largest = max(profile.organization_sizes)

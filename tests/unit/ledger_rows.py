@@ -3,9 +3,11 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from hypothesis import strategies as st
+
 from chalicelib.accounts import Access, Account, Change, LedgerRow, Outcome
 from chalicelib.arns import AccountId
-from chalicelib.settings import Settings
+from chalicelib.settings import Scope, Settings
 from chalicelib.source_policy.records import AppliedShard, Control, Names, Records, ShardContent, ShardRecord, Status
 from tests.unit.builders import ORGANIZATION_ID, settings
 
@@ -42,6 +44,13 @@ def shard(*account_ids: str, name: str = SHARD, attached: frozenset[str] = froze
     """Build the record of a shard whose write is finished."""
     granted = ShardContent(accounts=frozenset(map(AccountId, account_ids)), **content)
     return ShardRecord(name=name, applied=AppliedShard(content=granted, attached=attached))
+
+
+def shard_contents(accounts: st.SearchStrategy[frozenset[AccountId]]) -> st.SearchStrategy[ShardContent]:
+    """Generate the contents of shards in either scope, frozen or not."""
+    return st.builds(ShardContent, accounts=accounts, frozen=st.booleans()) | st.builds(
+        ShardContent, excluded=accounts, scope=st.just(Scope.ORGANIZATION), frozen=st.booleans()
+    )
 
 
 def records(

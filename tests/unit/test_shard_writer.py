@@ -10,14 +10,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from chalicelib.errors import Reason, RetryableError, TerminalError
-from chalicelib.settings import Scope, Settings
+from chalicelib.settings import Settings
 from chalicelib.shard_writer import ShardWriter
 from chalicelib.source_policy.documents import parse
 from chalicelib.source_policy.plan import Action, CreatePolicy, SourcePolicy, WriteVersion
 from chalicelib.source_policy.records import ShardContent, ShardRecord
 from tests.unit.applied_plans import policy_after
 from tests.unit.builders import FORMER, ORGANIZATION_ID, READER, settings
-from tests.unit.ledger_rows import NOW, SHARD, numbered_set
+from tests.unit.ledger_rows import NOW, SHARD, numbered_set, shard_contents
 
 ACCOUNTS = tuple(sorted(numbered_set(1, 2, 3)))
 SETTINGS = tuple(settings(SOURCE_PRINCIPAL_ARNS=arns) for arns in (READER, FORMER, f"{READER},{FORMER}"))
@@ -107,10 +107,7 @@ class FakeAws:
             assert content.frozen
 
 
-some_accounts = st.frozensets(st.sampled_from(ACCOUNTS))
-contents = st.builds(ShardContent, accounts=some_accounts, frozen=st.booleans()) | st.builds(
-    ShardContent, excluded=some_accounts, scope=st.just(Scope.ORGANIZATION), frozen=st.booleans()
-)
+contents = shard_contents(st.frozensets(st.sampled_from(ACCOUNTS)))
 outcomes = st.lists(st.sampled_from([DONE, REJECTED, THROTTLED, TIMEOUT, KILLED]), max_size=3)
 FREEZE = None  # instead of a content to write
 runs = st.tuples(st.sampled_from(SETTINGS), contents | st.just(FREEZE), outcomes)

@@ -45,7 +45,7 @@ from tests.unit.builders import (
     account_ids,
     settings,
 )
-from tests.unit.ledger_rows import SHARD, numbered_set
+from tests.unit.ledger_rows import SHARD, numbered_set, shard_contents
 
 LONGEST_ID = "o-" + "x" * 32
 ASSUME = ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"]
@@ -170,9 +170,7 @@ def test_further_shards_have_a_number() -> None:
 
 
 some_accounts = st.frozensets(account_ids.filter(lambda each: each != "000000000000"), max_size=4)
-contents = st.builds(ShardContent, accounts=some_accounts, frozen=st.booleans()) | st.builds(
-    ShardContent, excluded=some_accounts, scope=st.just(Scope.ORGANIZATION), frozen=st.booleans()
-)
+contents = shard_contents(some_accounts)
 varied_settings = st.builds(
     settings,
     st.sampled_from(PARTITIONS),
@@ -191,7 +189,7 @@ def test_document_is_parsed_to_its_content(content: ShardContent, config: Settin
 
 
 def _set(path: str, value: Any, scope: Scope = Scope.ACCOUNTS) -> Any:
-    """Return a shard's document with one value changed, or removed if it is None."""
+    """Return a shard's document with one value changed."""
     content = ShardContent(accounts=frozenset({MEMBER}) if scope is Scope.ACCOUNTS else frozenset(), scope=scope)
     changed = json.loads(document(settings(), content, ORGANIZATION_ID).text)
     *parents, last = path.split("/")
@@ -347,6 +345,7 @@ RECORD = ShardRecord(name=SHARD, applied=APPLIED)
         (
             RECORD.begun(replace(WIDER, attached=frozenset({FORMER}))).begun(APPLIED),
             APPLIED.content,
+            {},
             [WriteVersion, AttachTo, DetachFrom],
         ),
     ],

@@ -24,7 +24,7 @@ from chalicelib.source_policy.records import (
     Status,
 )
 from tests.unit.builders import FORMER, ORGANIZATION_ID, READER, SOURCE, settings
-from tests.unit.ledger_rows import NOW, SHARD
+from tests.unit.ledger_rows import NOW, SHARD, shard_contents
 
 STATUS = Status(names=Names.of(settings()), organization_id=ORGANIZATION_ID, looked_at=NOW)
 A, B, C, D = (AccountId(letter * 12) for letter in "1234")
@@ -74,12 +74,7 @@ def test_first_write_may_freeze_a_shard() -> None:
 
 accounts = st.frozensets(st.sampled_from([A, B, C, D]))
 principals = st.frozensets(st.sampled_from([READER, FORMER]))
-versions = st.builds(
-    AppliedShard,
-    content=st.builds(ShardContent, accounts=accounts, frozen=st.booleans())
-    | st.builds(ShardContent, excluded=accounts, scope=st.just(Scope.ORGANIZATION), frozen=st.booleans()),
-    attached=principals,
-)
+versions = st.builds(AppliedShard, content=shard_contents(accounts), attached=principals)
 
 
 @given(versions, st.lists(versions, max_size=8))
