@@ -32,10 +32,14 @@ install: ## install the command line into .venv-cli
 	@echo "  ln -sf $(CURDIR)/.venv-cli/bin/rolecall ~/.local/bin/rolecall"
 
 # The checks run in parallel with the first minute of tests; their output follows the tests' summary.
-test: $(APP) $(LOCAL) ## run the checks and every test
+test: $(APP) $(LOCAL) ## run the checks and every test, or only T=tests/unit/test_arns.py or T=file::test
+ifdef T
+	@$(BIN)/pytest -q $(T)
+else
 	@$(MAKE) --no-print-directory static > .venv/static.log 2>&1 & static=$$!; \
 	$(BIN)/pytest -q -n 2 --dist loadfile --cov --cov-report=term; tests=$$?; \
 	wait $$static || { cat .venv/static.log >&2; exit 1; }; exit $$tests
+endif
 
 check: static ## check format, lint, types, layers, template and policies, and run the fast tests
 	@$(BIN)/pytest -q tests/unit tests/deployment/test_lint.py
@@ -43,7 +47,7 @@ check: static ## check format, lint, types, layers, template and policies, and r
 static: $(APP)
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet || { echo "files are not formatted; run $(BIN)/ruff format" >&2; exit 1; }
-	@$(BIN)/mypy --no-error-summary && $(BIN)/mypy --no-error-summary .chalice/package.py
+	@$(BIN)/mypy --no-error-summary && $(BIN)/mypy --no-error-summary .chalice/package.py .ci/retired_words.py
 	@$(BIN)/lint-imports > .venv/layers.log || { cat .venv/layers.log >&2; exit 1; }
 
 bench: $(BENCH) ## measure performance, as ratios, in twenty minutes: OPTIONS=--quick for less
