@@ -248,6 +248,7 @@ VERSION = {
     ],
 )
 def test_unreadable_record_is_lost_and_reported(edited: dict[str, Any]) -> None:
+    assert _table({"policy_name": SHARD, "applied": VERSION}).load().by_index[0].applied is not None
     table = _table({"policy_name": SHARD, "applied": VERSION} | edited)
     table.write_status(STATUS)
 
