@@ -13,7 +13,7 @@ from chalicelib.accounts import Access, Account, Change, LedgerRow, Outcome, for
 from chalicelib.arns import AccountId
 from chalicelib.chunks import chunked
 from chalicelib.errors import MessageError, Reason
-from chalicelib.messages import Message, read_message
+from chalicelib.messages import Message, Trigger, read_message
 from chalicelib.reconciler import Reconciler, Verdict, unfinished
 from chalicelib.settings import Settings
 from chalicelib.source_policy.records import Records
@@ -153,10 +153,20 @@ class Enrollment:
                 removable=access in {Access.EXCLUDED, Access.NONE} and not records.may_grant(account_id),
                 uninstalling=records.control.uninstalling,
             )
+            if job.verdict.reason is Reason.DEPARTED and self._may_be_too_new(job):
+                error = "not ready yet: an event announced the account, and Organizations doesn't know it"
+                job.verdict = unfinished(account_id, None, Reason.NOT_READY, error)
         except Exception as error:  # noqa: BLE001 - the failure of one account doesn't stop the others
             logger.exception("account failed unexpectedly", account_id=account_id)
             job.verdict = unfinished(account_id, row, Reason.UNEXPECTED, f"{type(error).__name__}: {error}")
         job.seconds = self._clock() - started
+
+    def _may_be_too_new(self, job: _Job) -> bool:
+        """Whether an id that is no member's may become one: Organizations' reads are eventually consistent."""
+        if job.row is not None or job.message.trigger is not Trigger.EVENT or job.requested_at is None:
+            return False
+        age = datetime.fromtimestamp(self._clock(), UTC) - job.requested_at
+        return age < timedelta(seconds=self._settings.ready_grace_seconds)
 
     def _valid_listing(self, job: _Job) -> Account | None:
         """Return the listed account unless the listing is older than 15 minutes, or than the row, or from the future."""
@@ -173,8 +183,9 @@ class Enrollment:
         verdict = job.verdict
         if verdict is None or verdict.reason is Reason.OUT_OF_TIME:
             return
-        is_unknown = verdict.reason is Reason.DEPARTED and job.row is None
-        if is_unknown and verdict.account_id not in records.maybe_named:
+        # An event may be forged: no row is written for an id that is no member's.
+        is_unknown = verdict.account is None and verdict.reason in {Reason.DEPARTED, Reason.NOT_READY}
+        if is_unknown and job.row is None and verdict.account_id not in records.maybe_named:
             return  # not an account's id, and no shard grants it
         try:
             row = _row_after(job, verdict, datetime.fromtimestamp(self._clock(), UTC))
@@ -240,7 +251,6 @@ def _row_after(job: _Job, verdict: Verdict, now: datetime) -> LedgerRow:
         # A failure leaves the access as it was.
         access=verdict.access or before.access,
         role_arn=verdict.role_arn,
-        fingerprint=verdict.fingerprint or before.fingerprint,
         trigger=job.message.trigger,
         access_role=verdict.access_role or before.access_role,
         # A blocked source policy is not the account's failure: the account is due as soon as that is over.

@@ -28,7 +28,6 @@ from chalicelib.member_role import (
     MemberRole,
     describe,
     desired_role,
-    fingerprint,
     plan,
     removal,
     restricts,
@@ -67,7 +66,6 @@ class Verdict:
     account: Account | None = None
     access_role: str | None = None
     role_arn: str | None = None
-    fingerprint: str | None = None
     actions: tuple[dict[str, Any], ...] = ()
 
 
@@ -77,7 +75,6 @@ class _Work:
 
     access_role: str | None = None
     role_arn: str | None = None
-    fingerprint: str | None = None
     actions: list[dict[str, Any]] = field(default_factory=list)
     change: Change = Change.NONE
 
@@ -156,9 +153,13 @@ class Reconciler:
             if foreign is not None:
                 raise TerminalError(Reason.FOREIGN_ROLE, foreign)
             self._carry_out(plan(observed, desired), observed, desired, work, dry_run=dry_run)
+<<<<<<< HEAD
 
         self._do_in(account_id, session_policy, self._access_roles(row), work, install)
         work.role_arn, work.fingerprint = desired.arn, fingerprint(desired)
+=======
+        work.role_arn = desired.arn
+>>>>>>> main
 
     def _remove(
         self,
@@ -310,7 +311,6 @@ def _verdict(
         account=account,
         access_role=work.access_role,
         role_arn=work.role_arn,
-        fingerprint=work.fingerprint,
         actions=tuple(work.actions),
     )
 

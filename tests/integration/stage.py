@@ -122,7 +122,7 @@ class Stage:
         written, shared = (
             json.loads((_DEPLOYMENT / f"{name}.json").read_text()) for name in (f"policy-{function}", "statements")
         )
-        return tuple(resolve(_PACKAGE["spelled_out"](written["Statement"], shared), self._values))
+        return tuple(resolve(_PACKAGE["expanded_statements"](written["Statement"], shared), self._values))
 
     def sign(self) -> None:
         """Let each function's calls be known as this stage's, and be held against its policy."""
