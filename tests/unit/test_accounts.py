@@ -95,25 +95,6 @@ def test_uninstall_makes_every_reachable_account_ineligible(
     assert why_ineligible(subject, None, settings(), uninstalling=uninstalling) is reason
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize(
-    ("subject", "reason"),
-    [
-        (None, Reason.DEPARTED),
-        (account(state="CLOSED"), Reason.CLOSED),
-        (account(state="SUSPENDED"), Reason.SUSPENDED),
-        (account(state="PENDING_CLOSURE"), None),
-        (account(state="PENDING_ACTIVATION"), None),
-        (account(), None),
-    ],
-)
-def test_an_account_that_is_gone_or_closed_is_out_of_reach(subject: Account | None, reason: Reason | None) -> None:
-    assert why_unreachable(subject) is reason
-    assert reason is None or reason in UNREACHABLE
-
-
-=======
->>>>>>> main
 # --- Access -----------------------------------------------------------------------------------------------------------
 
 

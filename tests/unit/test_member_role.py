@@ -115,20 +115,8 @@ def test_each_drift_is_repaired_by_its_own_action() -> None:
     def repair(**drift: Any) -> tuple[Action, ...]:
         return plan(replace(desired, **drift), desired)
 
-<<<<<<< HEAD
-    assert mended(tags={"team": "x"}) == (TagRole(desired.tags),)
-    assert mended(tags={**desired.tags, "managed-by": "me"}) == (TagRole(desired.tags),)
-    assert mended(trust=open_trust) == (SetTrust(desired.trust),)
-    assert mended(boundary=None) == (SetBoundary(f"arn:aws:iam::{MEMBER}:policy/Boundary"),)
-    assert mended(max_session=43200) == (SetMaxSession(3600),)
-    assert mended(inline={}) == (PutInlinePolicy("DenyDataReads", DENY),)
-    assert mended(inline={"DenyDataReads": open_trust}) == (PutInlinePolicy("DenyDataReads", DENY),)
-    assert mended(inline={**desired.inline, "Other": DENY}) == (DeleteInlinePolicy("Other"),)
-    assert mended(attached=frozenset()) == (AttachPolicy("arn:aws:iam::aws:policy/ReadOnlyAccess"),)
-    assert mended(attached=desired.attached | {"arn:x"}) == (DetachPolicy("arn:x"),)
-=======
-    assert repair(tags={"team": "x"}) == (TagRole({"managed-by": "rolecall", "rolecall-stage": "dev"}),)
-    assert repair(tags={**desired.tags, "managed-by": "me"}) == (TagRole({"managed-by": "rolecall"}),)
+    assert repair(tags={"team": "x"}) == (TagRole(desired.tags),)
+    assert repair(tags={**desired.tags, "managed-by": "me"}) == (TagRole(desired.tags),)
     assert repair(trust=empty) == (SetTrust(desired.trust),)
     assert repair(boundary=None) == (SetBoundary(f"arn:aws:iam::{MEMBER}:policy/Boundary"),)
     assert repair(max_session=43200) == (SetMaxSession(3600),)
@@ -137,7 +125,6 @@ def test_each_drift_is_repaired_by_its_own_action() -> None:
     assert repair(inline={**desired.inline, "Other": DENY}) == (DeleteInlinePolicy("Other"),)
     assert repair(attached=frozenset()) == (AttachPolicy("arn:aws:iam::aws:policy/ReadOnlyAccess"),)
     assert repair(attached=desired.attached | {"arn:x"}) == (DetachPolicy("arn:x"),)
->>>>>>> main
 
 
 @pytest.mark.parametrize("partition", PARTITIONS)
@@ -206,18 +193,11 @@ def test_trust_as_returned_by_iam_is_no_drift() -> None:
 def test_deny_document_lists_each_action_once_in_order() -> None:
     assert list(DENIED_DATA_READS) == sorted(set(DENIED_DATA_READS))
     assert not any("*" in action for action in DENIED_DATA_READS)
-<<<<<<< HEAD
     reads, keys = DENY.content["Statement"]
     assert reads == {"Sid": "DenyDataReads", "Effect": "Deny", "Action": list(DENIED_DATA_READS), "Resource": "*"}
     assert (keys["Effect"], keys["Action"]) == ("Deny", "apigateway:GET")
     assert keys["Resource"] == ["arn:*:apigateway:*::/apikeys", "arn:*:apigateway:*::/apikeys/*"]
-    assert DENY.size < 10_240  # what IAM allows a role's inline policies together
-=======
-    assert DENY.content["Statement"] == [
-        {"Sid": "DenyDataReads", "Effect": "Deny", "Action": list(DENIED_DATA_READS), "Resource": "*"}
-    ]
     assert DENY.size < 10_240  # of all inline policies of a role ("IAM and AWS STS quotas")
->>>>>>> main
 
 
 def test_reads_of_data_and_secrets_are_denied() -> None:
@@ -231,23 +211,13 @@ def test_reads_of_data_and_secrets_are_denied() -> None:
         *("ecr:BatchGetImage", "lambda:GetFunction", "codecommit:GetFile", "codecommit:GitPull"),
         *("ec2:GetConsoleOutput", "ec2:GetPasswordData"),
     }
-    inventory = {"s3:GetBucketPolicy", "lambda:GetFunctionConfiguration", "iam:GetAccountSummary"}
-
-<<<<<<< HEAD
-
-@pytest.mark.parametrize(
-    "inventory",
-    [
+    inventory = {
         *("s3:GetBucketPolicy", "lambda:GetFunctionConfiguration", "iam:GetAccountSummary", "ssm:DescribeParameters"),
         *("ec2:DescribeVpnConnections", "directconnect:DescribeVirtualInterfaces"),
-    ],
-)
-def test_inventory_stays_readable(inventory: str) -> None:
-    assert inventory not in DENIED_DATA_READS
-=======
+    }
+
     assert data <= set(DENIED_DATA_READS)
     assert inventory.isdisjoint(DENIED_DATA_READS)
->>>>>>> main
 
 
 OURS = {"managed-by": "rolecall", "rolecall-stage": "dev"}
@@ -270,31 +240,8 @@ def test_foreign_role_is_rejected_with_the_reason(arn: str, tags: dict[str, str]
 
     reason = why_foreign(replace(desired, arn=arn, tags=tags), desired, config)
 
-<<<<<<< HEAD
-    assert (refused is None) == (why is None)
-    assert refused is None or (str(why) in refused and arn in refused and "MemberRoleName" in refused)
-
-
-def test_a_fingerprint_tells_desired_roles_apart() -> None:
-    roles = [desired_role(settings(**changes), account) for changes in CHANGES for account in (MEMBER, SOURCE)]
-
-    assert len({fingerprint(role) for role in roles}) == len(roles)
-    assert fingerprint(desired_role(settings(), MEMBER)) == fingerprint(roles[0])
-
-
-def test_a_fingerprint_is_the_same_in_every_process_and_release() -> None:
-    # The ledger holds one of every account; computed otherwise, each would look changed.
-    role = MemberRole(
-        arn=ARN,
-        trust=Document("{}"),
-        max_session=3600,
-        boundary=None,
-        tags={"b": "2", "a": "1"},
-        attached=frozenset({"arn:b", "arn:a"}),
-        inline={"b": Document("{}"), "a": Document("{}")},
-    )
-
-    assert fingerprint(role) == "df6b54cfbbb2ddbd"
+    assert (reason is None) == (why is None)
+    assert reason is None or (str(why) in reason and arn in reason and "MemberRoleName" in reason)
 
 
 def test_ownership_tags_come_first_and_other_tags_last() -> None:
@@ -331,7 +278,3 @@ def test_rejected_action_leaves_nothing_else_open(observed: MemberRole, desired:
 def test_removal_deletes_the_deny_last(observed: MemberRole) -> None:
     actions = removal(replace(observed, inline={**observed.inline, "DenyDataReads": DENY}))
     assert actions[-2] == DeleteInlinePolicy("DenyDataReads")
-=======
-    assert (reason is None) == (why is None)
-    assert reason is None or (str(why) in reason and arn in reason and "MemberRoleName" in reason)
->>>>>>> main
