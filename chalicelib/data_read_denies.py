@@ -201,5 +201,5 @@ def deny_document() -> Document:
     """Build the inline policy that denies the data reads."""
     reads = {"Sid": DENY_POLICY_NAME, "Effect": "Deny", "Action": list(DENIED_DATA_READS), "Resource": "*"}
     # API Gateway has one read action for all its resources.
-    keys = {"Sid": "DenyApiKeys", "Effect": "Deny", "Action": "apigateway:GET", "Resource": list(_API_KEYS)}
+    keys = {"Sid": "DenyApiKeys", "Effect": "Deny", "Action": ["apigateway:GET"], "Resource": list(_API_KEYS)}
     return Document.of({"Version": "2012-10-17", "Statement": [reads, keys]})

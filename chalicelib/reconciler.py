@@ -153,13 +153,9 @@ class Reconciler:
             if foreign is not None:
                 raise TerminalError(Reason.FOREIGN_ROLE, foreign)
             self._carry_out(plan(observed, desired), observed, desired, work, dry_run=dry_run)
-<<<<<<< HEAD
 
         self._do_in(account_id, session_policy, self._access_roles(row), work, install)
-        work.role_arn, work.fingerprint = desired.arn, fingerprint(desired)
-=======
         work.role_arn = desired.arn
->>>>>>> main
 
     def _remove(
         self,

@@ -1,5 +1,6 @@
 """One account, as a person reads it."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -87,7 +88,10 @@ def _role(role: MemberRole) -> Iterator[tuple[str, RenderableType]]:
 
 def _denied(document: Document) -> str:
     statements = document.content["Statement"]
-    return ", ".join(f"{each['Effect'].lower()} of {len(each['Action'])} actions" for each in statements)
+    counts: Counter[str] = Counter()
+    for each in statements:
+        counts[each["Effect"].lower()] += len(each["Action"])
+    return ", ".join(f"{effect} of {count} actions" for effect, count in counts.items())
 
 
 def _plan(one: OneAccount) -> Iterator[RenderableType]:

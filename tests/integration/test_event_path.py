@@ -59,7 +59,7 @@ def test_created_account_gets_role_row_and_access(organization: Organization) ->
                     {
                         "Sid": "DenyApiKeys",
                         "Effect": "Deny",
-                        "Action": "apigateway:GET",
+                        "Action": ["apigateway:GET"],
                         "Resource": ["arn:*:apigateway:*::/apikeys", "arn:*:apigateway:*::/apikeys/*"],
                     },
                 ],

@@ -83,7 +83,7 @@ def test_requested_retirement_takes_precedence(state: str | None, uninstalling: 
         (None, True, Reason.DEPARTED),
         (account(state="CLOSED"), True, Reason.CLOSED),
         (account(state="SUSPENDED"), True, Reason.SUSPENDED),
-        (account(state="PENDING_CLOSURE"), True, Reason.PENDING_CLOSURE),
+        (account(state="PENDING_CLOSURE"), True, Reason.UNINSTALLED),
         (account(state="PENDING_ACTIVATION"), True, Reason.UNINSTALLED),
         (account(), True, Reason.UNINSTALLED),
         (account(), False, None),

@@ -195,7 +195,7 @@ def test_deny_document_lists_each_action_once_in_order() -> None:
     assert not any("*" in action for action in DENIED_DATA_READS)
     reads, keys = DENY.content["Statement"]
     assert reads == {"Sid": "DenyDataReads", "Effect": "Deny", "Action": list(DENIED_DATA_READS), "Resource": "*"}
-    assert (keys["Effect"], keys["Action"]) == ("Deny", "apigateway:GET")
+    assert (keys["Effect"], keys["Action"]) == ("Deny", ["apigateway:GET"])
     assert keys["Resource"] == ["arn:*:apigateway:*::/apikeys", "arn:*:apigateway:*::/apikeys/*"]
     assert DENY.size < 10_240  # of all inline policies of a role ("IAM and AWS STS quotas")
 

@@ -65,7 +65,7 @@ def test_a_failing_account_is_told_with_its_error_and_what_to_do() -> None:
         f"what to do  {REMEDY[Reason.NO_ACCESS_ROLE]} More in docs/runbook.md#no_access_role.",
         "boundary  arn:aws:iam::444455556666:policy/edge",
         "tags      team=security, managed-by=rolecall, rolecall-stage=dev",
-        f"inline    DenyDataReads: deny of {len(DENIED_DATA_READS)} actions",
+        f"inline    DenyDataReads: deny of {len(DENIED_DATA_READS) + 1} actions",
         "it would be failed: no_access_role",
         "2026-03-01 10:00:30,000+0000  account  outcome=failed",
     ):
