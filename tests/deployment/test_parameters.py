@@ -13,10 +13,10 @@ _READER = "arn:aws:iam::111122223333:role/Reader"
 
 
 def test_pairs_are_parsed_as_in_a_shell(template: dict[str, Any]) -> None:
-    given = parse(
+    parameters = parse(
         f"SourcePrincipalArns={_READER} MemberRoleTags='team=the audit,cost=1' ExternalId=", template["Parameters"]
     )
-    assert given == {"SourcePrincipalArns": _READER, "MemberRoleTags": "team=the audit,cost=1", "ExternalId": ""}
+    assert parameters == {"SourcePrincipalArns": _READER, "MemberRoleTags": "team=the audit,cost=1", "ExternalId": ""}
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_missing_required_parameter_is_an_error(template: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("given", "error"),
+    ("parameters", "error"),
     [
         ({"SourcePrincipalArns": "arn:aws-cn:iam::111122223333:role/Reader"}, "not of this partition"),
         (
@@ -70,11 +70,11 @@ def test_missing_required_parameter_is_an_error(template: dict[str, Any]) -> Non
     ],
 )
 def test_settings_and_sizes_that_functions_reject_are_rejected(
-    given: dict[str, str], error: str, template: dict[str, Any]
+    parameters: dict[str, str], error: str, template: dict[str, Any]
 ) -> None:
-    parameters = settle(template["Parameters"], {"SourcePrincipalArns": _READER, **given}, {})
+    settled = settle(template["Parameters"], {"SourcePrincipalArns": _READER, **parameters}, {})
     with pytest.raises(DeployError, match=error):
-        check_environment(template, known_values(template, parameters, _HERE))
+        check_environment(template, known_values(template, settled, _HERE))
 
 
 def _in_account(partition: str, account_id: str) -> Any:
