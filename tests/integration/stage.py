@@ -18,9 +18,9 @@ from chalicelib.bootstrap import Application
 from chalicelib.settings import Settings
 from chalicelib.source_policy.documents import capacity
 from chalicelib.telemetry import metrics
-from deploy.aws import Place
+from deploy.aws import Location
 from deploy.intrinsics import resolve
-from deploy.parameters import known_values, settle
+from deploy.parameters import known_values, merge_parameters
 from tests.integration.boundary import FUNCTION_KEYS, Signer
 from tests.integration.organization import MANAGEMENT, READER, REGION, Organization
 
@@ -72,7 +72,7 @@ class Stage:
         # moto is not thread-safe.
         given = {"SourcePrincipalArns": READER, "Threads": "1", **parameters, "Stage": stage}
         self._values = known_values(
-            template, settle(template["Parameters"], given, {}), Place("aws", MANAGEMENT, REGION)
+            template, merge_parameters(template["Parameters"], given, {}), Location("aws", MANAGEMENT, REGION)
         )
         for name, resource in template["Resources"].items():
             if resource.get("Type") in _ARNS:

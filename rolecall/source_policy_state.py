@@ -1,4 +1,4 @@
-"""The state of the source policy, computed from its records: what status, report and doctor show of it."""
+"""The state of the source policy, computed from its records, as status, report and doctor show it."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,19 +10,19 @@ from chalicelib.source_policy.records import Problem, Records, ShardRecord, shar
 from rolecall.reasons import REMEDY
 
 RESTORE = (
-    "rolecall resync has publish restore them from IAM. Never put the table back from a backup, which would be older than IAM: "
-    "delete its items instead, and publish restores all of them"
+    "run rolecall resync, after which publish restores them from IAM. Don't restore the table from a backup, which is older than "
+    "IAM: delete its items instead, and publish restores all of them"
 )
 """What to do about lost records."""
 
-UNKNOWN = "publish has not run yet"
+NEVER_PUBLISHED = "publish has not run yet"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardState:
-    """One shard: how many accounts it grants (or excludes, in scope organization) and how many fit.
+    """One shard: the accounts that it grants (or excludes, in scope organization), and its capacity.
 
-    `unfinished` is whether a write to IAM has begun and is not recorded as done, `error` why the latest one failed.
+    `unfinished` is whether a write to IAM began and is not recorded as complete, `error` why the latest write failed.
     """
 
     policy_name: str
@@ -42,9 +42,9 @@ class ShardState:
 class SourcePolicyState:
     """The source policy as a whole.
 
-    `known` is False before the first run of publish: then `room`, `blocked` and the times are not known either. `frozen` is what
-    was asked for last, and `freeze_in_force` whether IAM follows it. `room` counts the shards that each source principal has
-    room for, and `lost` names the records that are missing or can't be read.
+    `known` is False before the first run of publish; then `room`, `blocked` and the times are None. `frozen` is the latest
+    request, and `freeze_in_force` whether IAM matches it. `room` is the number of shards that fit on each source principal, and
+    `lost` names the records that are missing or unreadable.
     """
 
     known: bool
@@ -67,20 +67,20 @@ class SourcePolicyState:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What is not as it should be, one sentence each."""
-        # After an uninstall there is nothing left that publish could know.
-        is_unknown = not self.known and not self.uninstalled and not self.lost
+        """What needs attention, one sentence each."""
+        # After an uninstall there is nothing left to publish.
+        unknown = not self.known and not self.uninstalled and not self.lost
         other_scope = self.scope_problem is None and self.shards and self.scope is not self.scope_asked_for
         found = [
-            (self.uninstalling, "everything is uninstalled" if self.uninstalled else "everything is being uninstalled"),
+            (self.uninstalling, "the stage is uninstalled" if self.uninstalled else "the stage is being uninstalled"),
             (self.frozen and self.freeze_in_force, "frozen: every new session is denied"),
             (self.frozen and not self.freeze_in_force, "a freeze was requested and is not in force"),
             (not self.frozen and not self.freeze_in_force, "an unfreeze was requested and is not in force"),
-            (is_unknown, f"the state of the source policy is not known: {UNKNOWN}"),
+            (unknown, f"the state of the source policy is unknown: {NEVER_PUBLISHED}"),
             (self.blocked, self.blocked and f"publishing is blocked: {self.blocked.reason}: {self.blocked.error}"),
             *((each.error, each.error and f"{each.policy_name}: {each.error.error}") for each in self.shards),
             *(
-                (each.unfinished and not each.error, f"{each.policy_name} is not written completely")
+                (each.unfinished and not each.error, f"{each.policy_name} is not completely written")
                 for each in self.shards
             ),
             (self.lost, f"records are lost: {', '.join(self.lost)}"),
@@ -90,7 +90,7 @@ class SourcePolicyState:
                 f"the source policy has scope {self.scope}: the next resync changes it to {self.scope_asked_for}",
             ),
         ]
-        return tuple(str(sentence) for is_so, sentence in found if is_so)
+        return tuple(str(sentence) for applies, sentence in found if applies)
 
 
 def read_source_policy(records: Records, settings: Settings) -> SourcePolicyState:
@@ -120,16 +120,16 @@ def read_source_policy(records: Records, settings: Settings) -> SourcePolicyStat
 
 
 def freeze_state(records: Records, settings: Settings) -> tuple[bool, bool]:
-    """Return whether a freeze is asked for, and whether IAM follows what is asked for."""
-    asked = records.control.frozen
-    frozen = any(record.is_frozen for record in records.shards) if asked is None else asked
+    """Return whether a freeze is requested, and whether IAM matches the request."""
+    requested = records.control.frozen
+    frozen = any(record.is_frozen for record in records.shards) if requested is None else requested
     if frozen:
         return True, records.freeze_in_force(settings)
     return False, not any(each.content.frozen for record in records.shards for each in record.versions)
 
 
 def blocked_reason(records: Records) -> Reason | None:
-    """Return why publishing is blocked, or None if it isn't, or it is not known."""
+    """Return why publishing is blocked, or None if it isn't blocked or has never run."""
     return records.status.blocked.reason if records.status and records.status.blocked else None
 
 
@@ -155,7 +155,7 @@ def _lost(records: Records, settings: Settings) -> tuple[str, ...]:
     lost = set(records.unreadable)
     status = records.status
     if status is None:
-        # Shards without a status: it was there once.
+        # Shards are only written after the status.
         lost |= {"#status"} if records.by_index and not records.control.uninstalled else set()
     else:
         named = replace(settings, source_policy_name=status.names.source_policy_name)
