@@ -1,10 +1,9 @@
 """The messages on the accounts queue: one names one account."""
 
 import json
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from chalicelib.accounts import Account
 from chalicelib.arns import AccountId, is_account_id
@@ -21,8 +20,7 @@ class Trigger(StrEnum):
     RETIRE = "retire"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One account to reconcile; a message of a sweep also contains the listed account, and when it was listed."""
 
     account_id: AccountId

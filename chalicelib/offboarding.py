@@ -15,7 +15,7 @@ from chalicelib.errors import AccountError, RequestError
 from chalicelib.messages import Message, Trigger
 from chalicelib.requests import Request, Selection
 from chalicelib.settings import Settings
-from chalicelib.source_policy import Records
+from chalicelib.source_policy.records import Records
 from chalicelib.sweep.preview import Preview
 from chalicelib.telemetry import Metric, logger, metrics
 

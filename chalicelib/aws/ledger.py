@@ -29,7 +29,7 @@ _ACCESSES: dict[str | None, Access] = {access.value: access for access in Access
 
 
 class AccessRow(NamedTuple):
-    """What publish reads of a row."""
+    """What publish and a sweep's end read of every row: parsing all attributes would take several times as long."""
 
     account_id: AccountId
     access: Access | None
@@ -37,6 +37,12 @@ class AccessRow(NamedTuple):
     enrolled_at: str | None
     joined_at: str | None
     trigger: str | None
+    reason: str | None = None
+
+    @property
+    def has_access(self) -> bool:
+        """Whether the account is to be granted, or still is."""
+        return self.access is Access.GRANTED or self.in_force_since is not None
 
 
 class Ledger:
@@ -72,12 +78,12 @@ class Ledger:
         return (row for row in rows if is_account_id(row.account_id))
 
     def accesses(self) -> Iterator[AccessRow]:
-        """Yield what publish needs of every account's row, page by page."""
+        """Yield the access of every account's row, page by page."""
         found = items.scan(
             self._client,
             self._name,
-            ProjectionExpression="account_id, #access, in_force_since, enrolled_at, joined_at, #trigger",
-            ExpressionAttributeNames={"#access": "access", "#trigger": "trigger"},
+            ProjectionExpression="account_id, #access, in_force_since, enrolled_at, joined_at, #trigger, #reason",
+            ExpressionAttributeNames={"#access": "access", "#trigger": "trigger", "#reason": "reason"},
         )
         return (row for row in map(_access_row, found) if is_account_id(row.account_id))
 

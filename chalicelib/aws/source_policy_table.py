@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from chalicelib.aws import items
 from chalicelib.settings import Scope, Settings
-from chalicelib.source_policy import MAX_SHARDS, Control, Records, ShardRecord, Status
+from chalicelib.source_policy.records import MAX_SHARDS, Control, Records, ShardRecord, Status
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

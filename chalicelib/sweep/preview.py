@@ -14,7 +14,9 @@ from chalicelib.chunks import chunked
 from chalicelib.reconciler import Reconciler, Verdict
 from chalicelib.requests import Request, write_request
 from chalicelib.settings import Scope, Settings
-from chalicelib.source_policy import MAX_SHARDS, Records, ShardRecord, assign, capacity, shard_name
+from chalicelib.source_policy.assignment import assign
+from chalicelib.source_policy.documents import capacity
+from chalicelib.source_policy.records import MAX_SHARDS, Records, ShardRecord, shard_name
 
 if TYPE_CHECKING:
     from chalicelib.aws.ledger import Ledger

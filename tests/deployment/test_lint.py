@@ -1,4 +1,4 @@
-"""The template and every policy, as cfn-lint and parliament judge them."""
+"""The template and every policy, linted by cfn-lint and parliament."""
 
 import json
 import warnings
@@ -10,15 +10,17 @@ import pytest
 from cfnlint.api import lint
 from cfnlint.config import ManualArgs
 
-from chalicelib import data_read_denies, session_policies, source_policy
+from chalicelib import data_read_denies, session_policies
 from chalicelib.arns import AccountId
 from chalicelib.settings import Scope, Settings
+from chalicelib.source_policy.documents import document
+from chalicelib.source_policy.records import ShardContent
 from deploy.intrinsics import resolve
 from rolecall.regions import EVENT_REGIONS
 from tests.deployment.deployed import Deployment
 
 with warnings.catch_warnings():
-    # It leaves the files that it reads open, and looks for them with pkg_resources.
+    # parliament leaves files open and uses pkg_resources.
     warnings.simplefilter("ignore")
     import parliament
 
@@ -32,15 +34,15 @@ def _policy_findings(document: dict[str, Any]) -> list[str]:
     return list(found)
 
 
-def test_the_packaged_template_is_clean_wherever_it_is_deployed(packaged: Path) -> None:
+def test_packaged_template_is_clean_in_every_region(packaged: Path) -> None:
     assert _template_findings((packaged / "template.yaml").read_text(), *EVENT_REGIONS.values()) == []
 
 
-def test_the_expanded_template_is_clean(deployment: Deployment) -> None:
-    assert _template_findings(json.dumps(deployment.expanded), deployment.place.region) == []
+def test_expanded_template_is_clean(deployment: Deployment) -> None:
+    assert _template_findings(json.dumps(deployment.expanded), deployment.location.region) == []
 
 
-def test_the_functions_policies_are_clean(deployment: Deployment) -> None:
+def test_policies_of_functions_are_clean(deployment: Deployment) -> None:
     documents = [
         policy["PolicyDocument"]
         for role in deployment.of_type("AWS::IAM::Role").values()
@@ -50,14 +52,14 @@ def test_the_functions_policies_are_clean(deployment: Deployment) -> None:
     assert [_policy_findings(document) for document in documents] == [[]] * len(documents)
 
 
-def test_the_documents_that_the_code_writes_are_clean(template: dict[str, Any], deployment: Deployment) -> None:
+def test_documents_that_the_code_writes_are_clean(template: dict[str, Any], deployment: Deployment) -> None:
     environment = resolve(template["Globals"]["Function"]["Environment"]["Variables"], deployment.values)
-    boundary = f"arn:{deployment.place.partition}:iam::{{account_id}}:policy/Boundary"
+    boundary = f"arn:{deployment.location.partition}:iam::{{account_id}}:policy/Boundary"
     settings = replace(Settings.from_env(environment), permissions_boundary_arn=boundary)
     account = AccountId("444455556666")
     contents = [
-        source_policy.ShardContent(accounts=frozenset({account}), frozen=True),
-        source_policy.ShardContent(excluded=frozenset({account}), scope=Scope.ORGANIZATION, frozen=True),
+        ShardContent(accounts=frozenset({account}), frozen=True),
+        ShardContent(excluded=frozenset({account}), scope=Scope.ORGANIZATION, frozen=True),
     ]
     written = [
         data_read_denies.deny_document(),
@@ -67,7 +69,7 @@ def test_the_documents_that_the_code_writes_are_clean(template: dict[str, Any], 
         session_policies.source_policy_read(settings),
         session_policies.source_policy_write(settings),
         session_policies.source_policy_delete(settings),
-        *(source_policy.document(settings, content, "o-abcdefghij") for content in contents),
+        *(document(settings, content, "o-abcdefghij") for content in contents),
     ]
     assert [_policy_findings(document.content) for document in written] == [[]] * len(written)
 
@@ -80,5 +82,5 @@ def test_the_documents_that_the_code_writes_are_clean(template: dict[str, Any], 
         {"Action": "sts:AssumeRole", "Resource": "*", "Condition": {"StringEquals": {"iam:PolicyARN": "x"}}},
     ],
 )
-def test_the_lint_finds_a_planted_mistake(statement: dict[str, Any]) -> None:
+def test_lint_detects_an_invalid_statement(statement: dict[str, Any]) -> None:
     assert _policy_findings({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **statement}]})

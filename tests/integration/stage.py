@@ -16,11 +16,11 @@ from samtranslator.yaml_helper import yaml_parse
 
 from chalicelib.bootstrap import Application
 from chalicelib.settings import Settings
-from chalicelib.source_policy import capacity
+from chalicelib.source_policy.documents import capacity
 from chalicelib.telemetry import metrics
-from deploy.aws import Place
+from deploy.aws import Location
 from deploy.intrinsics import resolve
-from deploy.parameters import known_values, settle
+from deploy.parameters import known_values, merge_parameters
 from tests.integration.boundary import FUNCTION_KEYS, Signer
 from tests.integration.organization import MANAGEMENT, READER, REGION, Organization
 
@@ -72,7 +72,7 @@ class Stage:
         # moto is not thread-safe.
         given = {"SourcePrincipalArns": READER, "Threads": "1", **parameters, "Stage": stage}
         self._values = known_values(
-            template, settle(template["Parameters"], given, {}), Place("aws", MANAGEMENT, REGION)
+            template, merge_parameters(template["Parameters"], given, {}), Location("aws", MANAGEMENT, REGION)
         )
         for name, resource in template["Resources"].items():
             if resource.get("Type") in _ARNS:
@@ -122,7 +122,7 @@ class Stage:
         written, shared = (
             json.loads((_DEPLOYMENT / f"{name}.json").read_text()) for name in (f"policy-{function}", "statements")
         )
-        return tuple(resolve(_PACKAGE["spelled_out"](written["Statement"], shared), self._values))
+        return tuple(resolve(_PACKAGE["expanded_statements"](written["Statement"], shared), self._values))
 
     def sign(self) -> None:
         """Let each function's calls be known as this stage's, and be held against its policy."""

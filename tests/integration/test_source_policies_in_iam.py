@@ -8,7 +8,7 @@ from botocore.exceptions import ReadTimeoutError
 
 from chalicelib import publisher
 from chalicelib.settings import Settings
-from chalicelib.source_policy import POLICY_LIMIT, exclusion_capacity
+from chalicelib.source_policy.documents import POLICY_LIMIT, exclusion_capacity
 from tests.integration.boundary import Boundary
 from tests.integration.organization import (
     ACCESS_ROLE,

@@ -1,11 +1,12 @@
-"""What a plan's actions make of a member role and of a shard, for the properties of plans."""
+"""Apply a plan's actions to a member role or a shard, for the properties of plans."""
 
 from collections.abc import Iterable
 from dataclasses import replace
 
-from chalicelib import member_role, source_policy
+from chalicelib import member_role
 from chalicelib.member_role import CreateRole, DeleteRole, MemberRole
-from chalicelib.source_policy import (
+from chalicelib.source_policy import plan as shard_plan
+from chalicelib.source_policy.plan import (
     AttachTo,
     CreatePolicy,
     DeleteVersion,
@@ -17,7 +18,7 @@ from chalicelib.source_policy import (
 
 
 def role_after(role: MemberRole | None, actions: Iterable[member_role.Action]) -> MemberRole | None:
-    """Return a role after some actions."""
+    """Return the role after the actions."""
     for action in actions:
         if isinstance(action, CreateRole):
             role = action.role
@@ -50,10 +51,8 @@ def _role_after(role: MemberRole, action: member_role.Action) -> MemberRole | No
     raise AssertionError(action)
 
 
-def policy_after(
-    policy: SourcePolicy | None, name: str, actions: Iterable[source_policy.Action]
-) -> SourcePolicy | None:
-    """Return a shard after some actions."""
+def policy_after(policy: SourcePolicy | None, name: str, actions: Iterable[shard_plan.Action]) -> SourcePolicy | None:
+    """Return the shard's policy after the actions."""
     for action in actions:
         if isinstance(action, CreatePolicy):
             policy = SourcePolicy(name=name, document=action.document, attached=frozenset())
@@ -63,7 +62,7 @@ def policy_after(
     return policy
 
 
-def _policy_after(policy: SourcePolicy, action: source_policy.Action) -> SourcePolicy:
+def _policy_after(policy: SourcePolicy, action: shard_plan.Action) -> SourcePolicy:
     match action:
         case WriteVersion(document=written):
             return replace(policy, document=written)

@@ -10,7 +10,8 @@ from chalicelib.arns import AccountId
 from chalicelib.data_read_denies import deny_document
 from chalicelib.documents import Document
 from chalicelib.member_role import desired_role, trust_document
-from chalicelib.source_policy import ShardContent, document
+from chalicelib.source_policy.documents import document
+from chalicelib.source_policy.records import ShardContent
 from tests.integration.fuzzing.target import SystemUnderTest, Target, send_requests
 from tests.integration.simulation.environment import environ, event, member_role_arn, settings_of, source_policy_arn
 from tests.integration.simulation.example_stages import DEPARTED, MEMBER, check_unknown_account

@@ -38,7 +38,6 @@ def _seeds() -> list[Any]:
         "outcome": "enrolled",
         "change": "created",
         "role_arn": member_role_arn(MEMBER),
-        "fingerprint": "0123456789abcdef",
         "access": "granted",
         "in_force_since": _TIME,
         "retirement_requested_at": None,

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.documents import Document
-from chalicelib.source_policy import parse
+from chalicelib.source_policy.documents import parse
 from tests.integration.simulation.cloud import SOURCE_POLICY
 from tests.integration.simulation.environment import environ, event, member_role_arn, settings_of, source_policy_arn
 from tests.integration.simulation.iam import EMPTY_DOCUMENT, Policy, Role

@@ -12,7 +12,7 @@ from chalicelib.enrollment import Enrollment, _Job
 from chalicelib.errors import Reason
 from chalicelib.member_role import Action, AttachPolicy, MemberRole, SetTrust
 from chalicelib.reconciler import Reconciler, Verdict
-from chalicelib.source_policy import Records
+from chalicelib.source_policy.records import Records
 
 # Member roles.
 

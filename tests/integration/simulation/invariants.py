@@ -6,7 +6,8 @@ from chalicelib.documents import Document
 from chalicelib.errors import Reason
 from chalicelib.member_role import desired_role
 from chalicelib.settings import Scope, Settings
-from chalicelib.source_policy import ShardContent, capacity, document
+from chalicelib.source_policy.documents import capacity, document
+from chalicelib.source_policy.records import ShardContent
 from tests.integration.simulation.changes import LOSSES
 from tests.integration.simulation.cloud import Cloud
 from tests.integration.simulation.environment import environ, member_role_arn, settings_of

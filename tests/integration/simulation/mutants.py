@@ -1,5 +1,6 @@
 """The application with one rule broken at a time, and the invariant that this violates."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -14,17 +15,16 @@ from tests.integration.simulation.faults import KILLS, LATE, OVERLAP
 from tests.integration.simulation.harness import simulated
 from tests.integration.simulation.random_run import first_violation
 
-_MODULES = dict.fromkeys(vars(bootstrap), bootstrap) | dict.fromkeys(("RunLease", "_Run", "ShardWriter"), publisher)
-"""The module that uses each class that a mutant may replace."""
-
 
 @contextmanager
 def with_mutants(*mutants: type) -> Iterator[None]:
     """Replace classes by mutants that derive from them."""
     with pytest.MonkeyPatch.context() as patch:
         for mutant in mutants:
-            name = next(name for kind in mutant.__mro__[1:] if (name := kind.__name__) in _MODULES)
-            patch.setattr(_MODULES[name], name, mutant)
+            replaced = next(kind for kind in mutant.__mro__[1:] if kind.__module__.startswith("chalicelib."))
+            for module in (sys.modules[replaced.__module__], bootstrap, publisher):
+                if getattr(module, replaced.__name__, None) is replaced:
+                    patch.setattr(module, replaced.__name__, mutant)
         yield
 
 

@@ -17,7 +17,9 @@ from chalicelib.publisher import _Run
 from chalicelib.run_lease import RunLease
 from chalicelib.settings import Scope
 from chalicelib.shard_writer import ShardWriter
-from chalicelib.source_policy import Assignment, AttachTo, Problem, ShardContent, ShardRecord, SourcePolicy
+from chalicelib.source_policy.assignment import Assignment
+from chalicelib.source_policy.plan import AttachTo, SourcePolicy
+from chalicelib.source_policy.records import Problem, ShardContent, ShardRecord
 
 # Runs.
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from chalicelib.source_policy import capacity
+from chalicelib.source_policy.documents import capacity
 from tests.integration.simulation.calls import Call
 from tests.integration.simulation.cloud import SOURCE, SOURCE_POLICY, Cloud, source_principal
 from tests.integration.simulation.environment import environ, member_role_arn, settings_of, source_policy_arn

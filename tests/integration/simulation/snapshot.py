@@ -9,7 +9,7 @@ from tests.integration.simulation.cloud import SOURCE_POLICY, Cloud
 from tests.integration.simulation.grants import grant_of
 from tests.integration.simulation.iam import Policy
 
-_ROW = ("outcome", "reason", "error", "role_arn", "fingerprint", "access", "attempts")
+_ROW = ("outcome", "reason", "error", "role_arn", "access", "attempts")
 _STATUS = ("names", "organization_id", "room", "principals", "blocked", "scope", "run_owner")
 _UNFINISHED = {"applying", "unfinished", "error"}
 
