@@ -1,4 +1,4 @@
-"""Environments: read whole, with what follows from them within AWS's limits, or refused by the name of a setting."""
+"""Environments: parsed, with everything derived from them within AWS's limits, or rejected by the name of a setting."""
 
 import os
 from dataclasses import fields, replace
@@ -13,26 +13,26 @@ from chalicelib.settings import _DEFAULTS, Scope, Settings, check_environment_si
 from chalicelib.source_policy.assignment import assign
 from chalicelib.source_policy.documents import POLICY_LIMIT, capacity, document
 from chalicelib.source_policy.records import MAX_SHARDS
-from tests.integration.fuzzing.target import Target, World
-from tests.integration.simulation.changes import IDS, SETTINGS
-from tests.integration.simulation.stages import environ
+from tests.integration.fuzzing.target import SystemUnderTest, Target
+from tests.integration.simulation.environment import SETTINGS, environ
+from tests.integration.simulation.members import IDS
 
 _NAMES = {*environ(), *(field.name.upper() for field in fields(Settings))}
 
 
-def _run(world: World, content: Any) -> None:
+def _run(system: SystemUnderTest, content: Any) -> None:
     if not isinstance(content, dict):
         return
-    given = {name: value for name, value in content.items() if isinstance(value, str) and _is_handed_over(name + value)}
+    given = {name: value for name, value in content.items() if isinstance(value, str) and _is_possible(name + value)}
     variables = environ() | given
-    refusal = ""
+    rejection = ""
     try:
         check_environment_size(variables)
-        settings = world.read_settings(variables)
+        settings = system.read_settings(variables)
     except SettingsError as error:
-        refusal = str(error)
-    if refusal:
-        assert any(name in refusal for name in _NAMES | given.keys()), refusal
+        rejection = str(error)
+    if rejection:
+        assert any(name in rejection for name in _NAMES | given.keys()), rejection
         return
     role = desired_role(settings, settings.management_account_id)
     assert role.trust.size <= TRUST_LIMIT
@@ -40,16 +40,16 @@ def _run(world: World, content: Any) -> None:
     assert plan(role, role) == ()
     most = capacity(settings)
     assert most > 0
-    some = [AccountId(f"{number:012}") for number in range(1, most + len(IDS))]
+    account_ids = [AccountId(f"{number:012}") for number in range(1, most + len(IDS))]
     for scope, access in ((Scope.ACCOUNTS, Access.GRANTED), (Scope.ORGANIZATION, Access.EXCLUDED)):
-        rows = {Access.GRANTED: some} | {access: some}
+        rows = {Access.GRANTED: account_ids} | {access: account_ids}
         contents = assign((), rows, settings, scope=scope, max_shards=MAX_SHARDS).contents
         frozen = [document(settings, replace(each, frozen=True), "o-" + 32 * "x") for each in contents]
         assert all(each.size <= POLICY_LIMIT for each in frozen)
 
 
-def _is_handed_over(text: str) -> bool:
-    """Tell whether Linux can hand it over: no NUL, and of surrogates only what Python makes of bytes that are no text."""
+def _is_possible(text: str) -> bool:
+    """Whether Linux can pass it: without NUL, and with no surrogates but those that Python decodes from bytes."""
     try:
         return b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:
@@ -57,22 +57,19 @@ def _is_handed_over(text: str) -> bool:
 
 
 def _seeds() -> list[Any]:
+    readers = "arn:aws:iam::444455556666:role/path/Reader,arn:aws:iam::444455556666:user/Reader"
+    sso = "arn:aws:iam::444455556666:role/aws-reserved/sso.amazonaws.com/AWSReservedSSO_Read_*"
+    boundary = "arn:{partition}:iam::{account_id}:policy/Boundary"
     return [
         environ(),
         *SETTINGS,
         dict(_DEFAULTS),
         {"SOURCE_POLICY_SCOPE": "organization", "EXCLUDE_ACCOUNT_IDS": ",".join(IDS), "THREADS": "64"},
         {"SOURCE_PRINCIPAL_ARNS": "arn:aws:iam::111122223333:root", "MEMBER_ROLE_TAGS": "a=b,c=d:e"},
-        {"SOURCE_PRINCIPAL_ARNS": "arn:aws:iam::444455556666:role/path/Reader,arn:aws:iam::444455556666:user/Reader"},
-        {
-            "SOURCE_PRINCIPAL_ARNS": "arn:aws:iam::444455556666:role/aws-reserved/sso.amazonaws.com/AWSReservedSSO_Read_*",
-            "ATTACH_SOURCE_POLICY": "false",
-        },
+        {"SOURCE_PRINCIPAL_ARNS": readers},
+        {"SOURCE_PRINCIPAL_ARNS": sso, "ATTACH_SOURCE_POLICY": "false"},
         {"PARTITION": "aws-us-gov", "SOURCE_PRINCIPAL_ARNS": "arn:aws-us-gov:iam::111122223333:role/Reader"},
-        {
-            "PERMISSIONS_BOUNDARY_ARN": "arn:{partition}:iam::{account_id}:policy/Boundary",
-            "INCLUDE_OU_IDS": "ou-ab12-11111111",
-        },
+        {"PERMISSIONS_BOUNDARY_ARN": boundary, "INCLUDE_OU_IDS": "ou-ab12-11111111"},
         {"ACCESS_ROLE_NAMES": "", "MEMBER_ROLE_NAME": "a" * 64, "SOURCE_POLICY_NAME": "b" * 120},
     ]
 
@@ -83,23 +80,8 @@ SETTINGS_TARGET = Target(
     _seeds,
     words=(
         *sorted(_NAMES),
-        *(
-            "a",
-            "-",
-            ",",
-            "*",
-            "?",
-            "$",
-            "=",
-            ":",
-            "/",
-            "true",
-            "false",
-            "999999999",
-            "arn:aws:iam::aws:policy/A",
-            "a=b",
-            "\udcff",
-        ),
+        *"a-,*?$=:/",
+        *("true", "false", "999999999", "arn:aws:iam::aws:policy/A", "a=b", "\udcff"),
         *("arn:aws:sts::111122223333:assumed-role/a/b", "a," * 999, "/!" * 900, "aws-" * 300, "x" * 1224),
     ),
 )

@@ -1,4 +1,4 @@
-"""Bodies on the queue, JSON or not: handed back, or about an account that is looked up."""
+"""Bodies on the accounts queue, JSON or not: returned to the queue, or about an account that is checked."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,25 +6,24 @@ from chalicelib.accounts import Account
 from chalicelib.arns import AccountId
 from chalicelib.errors import MessageError
 from chalicelib.messages import Message, Trigger, read_message, write_message
-from tests.integration.fuzzing.target import Target, World, work_once
-from tests.integration.simulation.changes import STRANGER
+from tests.integration.fuzzing.target import SystemUnderTest, Target, deliver_once
 from tests.integration.simulation.cloud import START
-from tests.integration.simulation.members import MANAGEMENT
-from tests.integration.simulation.strangers import DEPARTED, MEMBER, nobody_else_was_entered
+from tests.integration.simulation.example_stages import DEPARTED, MEMBER, check_unknown_account
+from tests.integration.simulation.members import MANAGEMENT, UNKNOWN_ACCOUNT
 
-_BELIEVED = timedelta(minutes=15)
-_CLOCKS_DIFFER = timedelta(minutes=1)
+_LISTING_VALID = timedelta(minutes=15)
+_MAX_CLOCK_SKEW = timedelta(minutes=1)
 
 
-def _run(world: World, body: str) -> None:
-    stage = world.strangers.enrolled()
-    # Whoever may send messages may make up a listing, which is believed for a while (docs/security.md): then access roles are
-    # asked for, and AWS, which knows who is in the organization, refuses.
+def _run(system: SystemUnderTest, body: str) -> None:
+    stage = system.stages.enrolled()
+    # A sender of messages may forge a listing, which is used for a while (docs/security.md): then the access role is
+    # requested, and AWS denies it outside the organization.
     listed = _listed(body, datetime.fromtimestamp(stage.cloud.now, UTC))
-    stage.cloud.members.known.update(listed)
+    stage.cloud.members.confirmed.update(listed)
     stage.cloud.queues.accounts.put(body)
-    work_once(stage)
-    nobody_else_was_entered(stage, recorded=STRANGER in listed)
+    deliver_once(stage)
+    check_unknown_account(stage, recorded=UNKNOWN_ACCOUNT in listed)
 
 
 def _listed(body: str, now: datetime) -> set[str]:
@@ -32,7 +31,7 @@ def _listed(body: str, now: datetime) -> set[str]:
         message = read_message(body)
     except MessageError:
         return set()
-    if message.listed_at is None or not -_CLOCKS_DIFFER <= now - message.listed_at <= _BELIEVED:
+    if message.listed_at is None or not -_MAX_CLOCK_SKEW <= now - message.listed_at <= _LISTING_VALID:
         return set()
     return {message.account_id}
 
@@ -40,7 +39,7 @@ def _listed(body: str, now: datetime) -> set[str]:
 def _seeds() -> list[str]:
     now = datetime.fromtimestamp(START, UTC)
     messages = []
-    for account_id in map(AccountId, (MEMBER, DEPARTED, STRANGER, MANAGEMENT)):
+    for account_id in map(AccountId, (MEMBER, DEPARTED, UNKNOWN_ACCOUNT, MANAGEMENT)):
         account = Account(id=account_id, name="Name", state="ACTIVE", joined_at=now, ou_ids=("ou-ab12-11111111",))
         messages += [
             Message(account_id=account_id, trigger=Trigger.EVENT),
