@@ -1,8 +1,8 @@
-"""Rolecall's Lambda entry points: which event reaches which part of the application."""
+"""Rolecall's Lambda functions: each passes its event to the application."""
 
 import gc
 
-gc.disable()  # What an import makes stays: to look through it for garbage takes a twentieth of the start.
+gc.disable()  # Imported objects stay: collecting garbage meanwhile takes a twentieth of the start.
 
 from typing import Any
 
@@ -20,10 +20,10 @@ app.register_middleware(ConvertToMiddleware(metrics.log_metrics))
 
 
 class AnyEvent(CloudWatchEvent):
-    """An event of whatever shape: Chalice's own class fails on one that lacks a part of the envelope."""
+    """An event of any shape: Chalice's own class fails on one that lacks a part of the envelope."""
 
     def _extract_attributes(self, event_dict: dict[str, Any]) -> None:
-        """Take nothing apart: what an event is about is found out in events.py."""
+        """Do nothing: events.py parses the event."""
 
 
 @app.on_cw_event(PATTERN)
@@ -35,45 +35,45 @@ def on_account_event(event: CloudWatchEvent) -> None:
 on_account_event.event_class = AnyEvent
 
 
-# The queue's name and the batch size are settled in .chalice/resources.yaml, which is merged over these.
+# .chalice/resources.yaml overrides the queue's name and the batch size.
 @app.on_sqs_message(queue="rolecall-accounts", batch_size=10)
 def enroll(event: SQSEvent) -> dict[str, Any]:
-    """Bring each account of a batch, and the source policy, to where they should be."""
+    """Reconcile each account of a batch."""
     return application().enroll(event.to_dict()["Records"], event.context)
 
 
-# Invoked by its queue, and by freeze, which waits for the result.
+# Invoked by its queue, and by freeze, which waits for the response.
 @app.on_sqs_message(queue="rolecall-publish.fifo", batch_size=10)
 def publish(event: SQSEvent) -> dict[str, Any]:
-    """Make the source policy in IAM what the ledger grants; the messages carry nothing."""
+    """Write the source policy that the ledger grants; the messages have no content."""
     return application().publish(event.to_dict().get("Records", []), event.context)
 
 
 @app.lambda_function()
 def backfill(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Send the accounts that are older than the deployment to the queue, or plan them."""
+    """Send the organization's accounts to the queue, or plan them."""
     return application().backfill(event, context)
 
 
 @app.lambda_function()
 def rerun(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Send failed accounts again, and have the dead-letter queue redriven."""
+    """Send failed accounts again, and redrive the dead-letter queues."""
     return application().rerun(event, context)
 
 
 @app.lambda_function()
 def resync(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Verify the whole organization and the source policy, and tell how they stand."""
+    """Send accounts to be verified, request a check of the source policy, and measure the organization."""
     return application().resync(event, context)
 
 
 @app.lambda_function()
 def retire(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Take accounts out of the source policy and their roles away."""
+    """Revoke accounts and delete their roles, or uninstall everything."""
     return application().retire(event, context)
 
 
 @app.lambda_function()
 def freeze(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Deny the readers everything, or no longer."""
+    """Deny the source principals everything, or lift that."""
     return application().freeze(event, context)

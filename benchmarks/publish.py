@@ -16,7 +16,7 @@ from benchmarks.stub.kinds import Kind, account_ids
 from benchmarks.stub.process import Conditions, Seen, StubProcess
 from benchmarks.timing import spent
 from chalicelib.settings import Settings
-from chalicelib.source_policy import capacity
+from chalicelib.source_policy.documents import capacity
 
 _SIZES = (1, 100, 1_000, 8_000)
 _LINEAR = 1.3

@@ -1,8 +1,7 @@
 """ARNs in any partition, account ids and ids of organizational units."""
 
 import re
-from dataclasses import dataclass
-from typing import Literal, NewType
+from typing import Literal, NamedTuple, NewType
 
 AccountId = NewType("AccountId", str)
 
@@ -41,8 +40,7 @@ def root_arn(partition: str, account_id: str) -> str:
     return f"arn:{partition}:iam::{account_id}:root"
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
+class Principal(NamedTuple):
     """A role or user that may assume the member roles, or a whole account (`root`)."""
 
     arn: str

@@ -1,4 +1,7 @@
-"""The composition root: the one place where settings, clients and parts are put together, on first use."""
+"""The composition root: builds settings, clients and parts, each on first use.
+
+What enroll and on_account_event don't need is imported on first use, too: that is a third of Rolecall's own import time.
+"""
 
 import os
 import time
@@ -6,14 +9,12 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cache, cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
 
-from chalicelib import member_role, session_policies, source_policy
-from chalicelib.aws.functions import PublishFunction
-from chalicelib.aws.iam_policies import IamPolicies
+from chalicelib import member_role, session_policies
 from chalicelib.aws.iam_roles import IamRoles
 from chalicelib.aws.ledger import Ledger
 from chalicelib.aws.organizations import Organization
@@ -30,26 +31,28 @@ from chalicelib.aws.source_policy_table import SourcePolicyTable
 from chalicelib.enqueue import enqueue_accounts
 from chalicelib.enrollment import Enrollment
 from chalicelib.errors import RequestError
-from chalicelib.offboarding import Freeze, Offboarding
-from chalicelib.publisher import Publisher
 from chalicelib.reconciler import Reconciler
 from chalicelib.requests import Selection, read_freeze, read_request
 from chalicelib.settings import Settings
-from chalicelib.sweep.preview import Preview
-from chalicelib.sweep.sweep import Sweep
+from chalicelib.source_policy import documents
+
+if TYPE_CHECKING:
+    from chalicelib.publisher import Publisher
+    from chalicelib.sweep.preview import Preview
+    from chalicelib.sweep.sweep import Sweep
 
 
 def checked_settings(environ: Mapping[str, str]) -> Settings:
-    """Return the settings, after a check that what follows from them fits AWS's limits; a SettingsError says what to change."""
+    """Return the settings; raise SettingsError if one is wrong, or if a policy built from them would exceed AWS's limits."""
     settings = Settings.from_env(environ)
     member_role.check_sizes(settings)
     session_policies.check_sizes(settings)
-    source_policy.check_sizes(settings)
+    documents.check_sizes(settings)
     return settings
 
 
 class Application:
-    """Everything that the functions are made of; each part is made when a function first needs it."""
+    """The functions' parts, each built when a function first needs it."""
 
     def __init__(
         self,
@@ -60,7 +63,7 @@ class Application:
         pause: Callable[[float], None] = time.sleep,
         pool: Callable[[int], Executor] = ThreadPoolExecutor,
     ) -> None:
-        """Take the function's environment, the session that its own role signs for, and what time and threads are here."""
+        """Take the function's environment and session, and its sources of time and threads."""
         self._environ = environ
         self._session = session
         self._clock = clock
@@ -77,7 +80,7 @@ class Application:
         return self._enrollment(records, deadline=self._deadline(context))
 
     def publish(self, records: list[dict[str, Any]], context: Any) -> dict[str, Any]:
-        """Make the source policy what the ledger grants."""
+        """Write the source policy that the ledger grants."""
         return self._publisher(records, owner=context.aws_request_id, deadline=self._deadline(context))
 
     def backfill(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -89,14 +92,16 @@ class Application:
         return self._sweep.rerun(read_request(event, Selection.FAILED), deadline=self._deadline(context))
 
     def resync(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
-        """Verify the organization and the source policy."""
+        """Send accounts to be verified, and request a check of the source policy."""
         return self._sweep.resync(read_request(event, Selection.ALL), deadline=self._deadline(context))
 
     def retire(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
         """Retire accounts, or uninstall."""
+        from chalicelib.offboarding import Offboarding
+
         request = read_request(event, Selection.ALL)
         if "accounts" not in event:
-            raise RequestError("retire needs the accounts that it is to retire")
+            raise RequestError("retire needs accounts: a list of account ids, or all")
         offboarding = Offboarding(
             self._ledger, self._table, self._accounts_queue, self._publish_queue, self._preview, self._clock
         )
@@ -104,6 +109,9 @@ class Application:
 
     def freeze(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
         """Freeze or unfreeze the source policy."""
+        from chalicelib.aws.functions import PublishFunction
+        from chalicelib.offboarding import Freeze
+
         frozen = read_freeze(event)
         function = PublishFunction(self._client("lambda", invoke_config()), self._environ["PUBLISH_FUNCTION"])
         freeze = Freeze(self._settings, self._table, self._publish_queue, function, self._clock, self._pause)
@@ -136,8 +144,11 @@ class Application:
         )
 
     @cached_property
-    def _publisher(self) -> Publisher:
-        # Under a run lease, no call may outlast it.
+    def _publisher(self) -> "Publisher":
+        from chalicelib.aws.iam_policies import IamPolicies
+        from chalicelib.publisher import Publisher
+
+        # No call may take longer than the run lease.
         config = publish_config(self._settings.threads)
         table = SourcePolicyTable(
             self._settings, self._client("dynamodb", config), self._environ["SOURCE_POLICY_TABLE"]
@@ -155,7 +166,9 @@ class Application:
         )
 
     @cached_property
-    def _sweep(self) -> Sweep:
+    def _sweep(self) -> "Sweep":
+        from chalicelib.sweep.sweep import Sweep
+
         return Sweep(
             self._settings,
             self._organization,
@@ -168,7 +181,9 @@ class Application:
         )
 
     @cached_property
-    def _preview(self) -> Preview:
+    def _preview(self) -> "Preview":
+        from chalicelib.sweep.preview import Preview
+
         return Preview(self._settings, self._ledger, self._table, self._reconciler, self._clock, self._pool)
 
     @cached_property
@@ -217,7 +232,7 @@ class Application:
         return self._client("dynamodb")
 
     def _client(self, service: str, config: Config | None = None) -> Any:
-        make: Any = self._session.client  # whose overloads want to know the service
+        make: Any = self._session.client  # whose overloads need a literal
         with models_loading():
             return make(service, config=config or self._config)
 
@@ -228,5 +243,5 @@ class Application:
 
 @cache
 def application() -> Application:
-    """Put the application together once a process, from its environment."""
+    """Return the process's application, built from its environment."""
     return Application(os.environ, boto3.Session())

@@ -1,4 +1,4 @@
-"""An event arrived: send the accounts that it names to the queue."""
+"""Send the accounts of an event to the queue."""
 
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def enqueue_accounts(event: object, queue: "AccountsQueue") -> None:
-    """Send an event's accounts to the queue; an event that names none is counted and passed over."""
+    """Send an event's accounts to the queue; an event without one is counted as ignored."""
     found = account_ids(event)
     queue.send(Message(account_id=account_id, trigger=Trigger.EVENT) for account_id in found)
     detail = event.get("detail") if isinstance(event, dict) else None
     name = detail.get("eventName") if isinstance(detail, dict) else None
-    # Names are AWS's own; anything longer is not one, and nothing else of an event is fit for a log.
+    # An event may be forged: only what can be a name is logged.
     known = name if isinstance(name, str) and name.isalnum() and len(name) <= 64 else None  # noqa: PLR2004
     logger.info("event", event_name=known, accounts=found)
     metrics.add_metric(Metric.EVENTS_RECEIVED if found else Metric.EVENTS_IGNORED, MetricUnit.Count, 1)

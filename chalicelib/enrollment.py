@@ -1,4 +1,4 @@
-"""One batch off the accounts queue: reconcile each account, write its row, and ask publish for a run if access changed."""
+"""One batch of the accounts queue: reconcile each account, write its row, and request a run of publish if access changed."""
 
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -16,7 +16,7 @@ from chalicelib.errors import MessageError, Reason
 from chalicelib.messages import Message, read_message
 from chalicelib.reconciler import Reconciler, Verdict, unfinished
 from chalicelib.settings import Settings
-from chalicelib.source_policy import Records
+from chalicelib.source_policy.records import Records
 from chalicelib.telemetry import Metric, logger, metrics
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 _READ = 100  # accounts whose rows are read at once
 _FIRST_DELAY_SECONDS = 30
-_FIRST_PENDING_SECONDS = 5  # A run of publish takes seconds.
+_FIRST_PENDING_SECONDS = 5  # a run of publish takes seconds
 _MAX_DELAY_SECONDS = 900
-_LISTING_VALID = timedelta(minutes=15)  # How long a listed account spares a DescribeAccount
-_MAX_CLOCK_SKEW = timedelta(minutes=1)  # between the functions that list and that record
-_RESERVE_SECONDS = 60.0  # of a function's time, kept for the rows
+_LISTING_VALID = timedelta(minutes=15)  # in which a listed account replaces DescribeAccount
+_MAX_CLOCK_SKEW = timedelta(minutes=1)  # between two functions
+_RESERVE_SECONDS = 60.0  # of the function's time, kept for writing rows
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -49,7 +49,7 @@ _CHANGED = {
 
 @dataclass(slots=True)
 class _Job:
-    """One account of a batch, with every record that asks for it."""
+    """One account of a batch, with every record about it."""
 
     message: Message
     records: list[dict[str, Any]]
@@ -61,7 +61,7 @@ class _Job:
 
     @property
     def requested_at(self) -> datetime | None:
-        """When the latest record was sent; SQS gives it in milliseconds."""
+        """When the latest record was sent."""
         sent = [record.get("attributes", {}).get("SentTimestamp") for record in self.records]
         latest = max((int(milliseconds) for milliseconds in sent if milliseconds), default=None)
         return datetime.fromtimestamp(latest / 1000, UTC) if latest is not None else None
@@ -72,7 +72,7 @@ class _Job:
 
 
 class Enrollment:
-    """Handles a batch; one account's failure never stops another's."""
+    """Handles a batch; the failure of one account doesn't stop the others."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Enrollment:
         clock: Callable[[], float],
         pool: Callable[[int], Executor] = ThreadPoolExecutor,
     ) -> None:
-        """Take a clock in seconds since the epoch, and what opens a batch's pool of so many threads."""
+        """Take a clock in seconds since the epoch, and what opens a pool of so many threads."""
         self._settings = settings
         self._reconciler = reconciler
         self._ledger = ledger
@@ -103,8 +103,8 @@ class Enrollment:
         try:
             self._handle(jobs, deadline)
             finished = {id(record) for job in jobs if job.is_finished for record in job.records}
-        except Exception:  # noqa: BLE001 - whatever it is, the messages must come back
-            # Without a delay, the messages would stay hidden for the queue's whole visibility timeout.
+        except Exception:  # noqa: BLE001 - after any error, the messages return
+            # The delays below are shorter than the queue's visibility timeout.
             logger.exception("batch failed")
         reasons = {id(record): job.verdict.reason for job in jobs if job.verdict for record in job.records}
         failed = [record for record in records if id(record) not in finished]
@@ -119,24 +119,27 @@ class Enrollment:
         with self._pool(self._settings.threads) as pool:
             reads = pool.map(self._ledger.read, chunked(account_ids, _READ))
             rows = {account_id: row for read in reads for account_id, row in read.items()}
-            # After the rows: what publish records of a row's access is never older than the row.
+            # After the rows: records that were read later can't be older than the rows.
             records = self._table.load()
             for job in jobs:
                 job.row = rows.get(job.message.account_id)
-            list(pool.map(lambda job: self._reconcile(job, records, deadline), jobs))
-            list(pool.map(lambda job: self._write(job, records), jobs))
-        # After the rows: a run that begins now reads them.
+            list(pool.map(lambda job: self._enroll(job, records, deadline), jobs))
+        # After the rows are written: a run that begins now reads them.
         if any(_needs_publish(job, records) for job in jobs):
             self._publish.send()
-        # Metrics are not made for several threads at once.
+        # Metrics are not thread-safe.
         for job, verdict in [(job, job.verdict) for job in jobs if job.verdict is not None]:
             _report(job, verdict)
+
+    def _enroll(self, job: _Job, records: Records, deadline: float) -> None:
+        self._reconcile(job, records, deadline)
+        self._write(job, records)
 
     def _reconcile(self, job: _Job, records: Records, deadline: float) -> None:
         started = self._clock()
         account_id, row = job.message.account_id, job.row
         if started > deadline - _RESERVE_SECONDS:
-            error = "the function's time ran out before this account's turn"
+            error = "the function ran out of time before this account"
             job.verdict = unfinished(account_id, row, Reason.OUT_OF_TIME, error)
             return
         access = row.access if row else None
@@ -146,11 +149,11 @@ class Enrollment:
                 row,
                 listed=self._valid_listing(job),
                 blocking=records.blocking_error(account_id, access, self._settings, requested_at=job.requested_at),
-                # The row said so before the records were read: a run that read an older row would show in them.
+                # The row was read before the records, so they show a run of publish that read an older row.
                 removable=access in {Access.EXCLUDED, Access.NONE} and not records.may_grant(account_id),
                 uninstalling=records.control.uninstalling,
             )
-        except Exception as error:  # noqa: BLE001 - one account's failure never stops another's
+        except Exception as error:  # noqa: BLE001 - the failure of one account doesn't stop the others
             logger.exception("account failed unexpectedly", account_id=account_id)
             job.verdict = unfinished(account_id, row, Reason.UNEXPECTED, f"{type(error).__name__}: {error}")
         job.seconds = self._clock() - started
@@ -172,18 +175,18 @@ class Enrollment:
             return
         is_unknown = verdict.reason is Reason.DEPARTED and job.row is None
         if is_unknown and verdict.account_id not in records.maybe_named:
-            return  # an id that is no account's, and that nothing grants
+            return  # not an account's id, and no shard grants it
         try:
             row = _row_after(job, verdict, datetime.fromtimestamp(self._clock(), UTC))
-            # Where another worker wrote the row since it was read, this one may have decided on older facts.
+            # If another invocation wrote the row since it was read, this pass may be based on older facts.
             job.conflict = not self._ledger.write(row, over=job.row)
             job.written = None if job.conflict else row
-        except Exception:  # noqa: BLE001 - one row's failure never stops another's
-            logger.exception("account could not be recorded", account_id=verdict.account_id)
+        except Exception:  # noqa: BLE001 - the failure of one row doesn't stop the others
+            logger.exception("row not written", account_id=verdict.account_id)
             job.conflict = True
 
 
-# A retired account waits for the source policy with the reason that it is retired for.
+# A retired account that waits for the source policy keeps the reason for which it is retired.
 _PENDING = {Reason.SOURCE_POLICY_PENDING, Reason.RETIRED_BY_REQUEST, Reason.UNINSTALLED}
 
 
@@ -197,10 +200,10 @@ def _jobs(records: list[dict[str, Any]]) -> list[_Job]:
         try:
             message = read_message(record["body"])
         except MessageError as error:
-            logger.error("message can't be read", message_id=record["messageId"], error=str(error))
+            logger.error("malformed message", message_id=record["messageId"], error=str(error))
             continue
         job = jobs.setdefault(message.account_id, _Job(message, []))
-        # A message without a listing has the account looked up, which is newest.
+        # An account without a listing is described, which is newest.
         job.message = max(job.message, message, key=lambda each: each.listed_at or _NEVER)
         job.records.append(record)
     return list(jobs.values())
@@ -209,12 +212,12 @@ def _jobs(records: list[dict[str, Any]]) -> list[_Job]:
 def _needs_publish(job: _Job, records: Records) -> bool:
     """Whether a run of publish has something to do for an account: its row changed, or the records differ from it.
 
-    Either alone is not enough: a run may have read the row before it changed, and a worker may have been stopped between
-    the row and this message.
+    Either alone is not enough: a run may have read the row before it changed, and an invocation may have been killed between
+    writing the row and sending this message.
     """
     row = job.written
     if row is None:
-        # Without #status, a run is what newcomers wait for.
+        # Without #status, new accounts wait for a run.
         return job.verdict is not None and job.verdict.blocked and job.verdict.retry
     changed = row.access is not (job.row.access if job.row else None)
     waits = job.verdict is not None and job.verdict.reason is Reason.SOURCE_POLICY_PENDING
@@ -240,7 +243,7 @@ def _row_after(job: _Job, verdict: Verdict, now: datetime) -> LedgerRow:
         fingerprint=verdict.fingerprint or before.fingerprint,
         trigger=job.message.trigger,
         access_role=verdict.access_role or before.access_role,
-        # What the source policy refused is due again as soon as it refuses no longer.
+        # A blocked source policy is not the account's failure: the account is due as soon as that is over.
         attempts=before.attempts + 1 if failed and not verdict.blocked else 0,
         failed_at=(before.failed_at or now_text) if failed else None,
         updated_at=now_text,
@@ -257,7 +260,7 @@ def _row_after(job: _Job, verdict: Verdict, now: datetime) -> LedgerRow:
 
 
 def _report(job: _Job, verdict: Verdict) -> None:
-    """Write the account's one log line, and count it."""
+    """Log the account's outcome in one line, and count it."""
     outcome = Outcome.FAILED if job.conflict else verdict.outcome
     reason = Reason.CONFLICT if job.conflict else verdict.reason
     log = logger.warning if outcome is Outcome.FAILED else logger.info

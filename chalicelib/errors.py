@@ -56,7 +56,7 @@ class SettingsError(RolecallError):
 
 
 class RequestError(RolecallError):
-    """A request is malformed or not allowed; the message says what to change."""
+    """A request is malformed or not allowed; the message is what to change."""
 
 
 class MessageError(RolecallError):

@@ -1,10 +1,9 @@
 """The messages on the accounts queue: one names one account."""
 
 import json
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from chalicelib.accounts import Account
 from chalicelib.arns import AccountId, is_account_id
@@ -12,7 +11,7 @@ from chalicelib.errors import MessageError
 
 
 class Trigger(StrEnum):
-    """Why a message was sent; recorded, and never decided by."""
+    """Why a message was sent; it is recorded, and decides nothing."""
 
     EVENT = "event"
     BACKFILL = "backfill"
@@ -21,9 +20,8 @@ class Trigger(StrEnum):
     RETIRE = "retire"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Message:
-    """One account to reconcile; a listing's message also carries the account as it was listed, and when."""
+class Message(NamedTuple):
+    """One account to reconcile; a message of a sweep also contains the listed account, and when it was listed."""
 
     account_id: AccountId
     trigger: Trigger
@@ -32,7 +30,7 @@ class Message:
 
 
 def write_message(message: Message) -> str:
-    """Write a message as the queue carries it."""
+    """Serialize a message."""
     body: dict[str, Any] = {"account_id": message.account_id, "trigger": message.trigger}
     if message.account is not None and message.listed_at is not None:
         account = message.account
@@ -47,10 +45,9 @@ def write_message(message: Message) -> str:
 
 
 def read_message(body: str) -> Message:
-    """Read a message off the queue; a MessageError says what is wrong with one that is not ours.
+    """Parse a message; raise MessageError if it is malformed.
 
-    A key that a later release adds is passed over, and a listing that can't be read is worth nothing: the account is looked
-    up instead.
+    Further keys are ignored, as is a malformed listing: then the account is described.
     """
     try:
         content = json.loads(body)
@@ -84,5 +81,5 @@ def _listing(account_id: AccountId, content: dict[str, Any]) -> tuple[Account, d
         )
     except (KeyError, TypeError, ValueError):
         return None, None
-    # A time without a zone can't be compared; ours always have one.
+    # A time without a time zone can't be compared.
     return (account, listed_at) if listed_at.tzinfo and (joined_at is None or joined_at.tzinfo) else (None, None)

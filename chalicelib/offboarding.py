@@ -1,6 +1,6 @@
 """Revoking access: retire accounts, uninstall everything, freeze and unfreeze.
 
-Each writes a mark and asks for work: publish revokes first, then enroll deletes the roles.
+Each writes a mark and sends messages: publish revokes first, then enroll deletes the roles.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from chalicelib.errors import AccountError, RequestError
 from chalicelib.messages import Message, Trigger
 from chalicelib.requests import Request, Selection
 from chalicelib.settings import Settings
-from chalicelib.source_policy import Records
+from chalicelib.source_policy.records import Records
 from chalicelib.sweep.preview import Preview
 from chalicelib.telemetry import Metric, logger, metrics
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from chalicelib.aws.queues import AccountsQueue, PublishQueue
     from chalicelib.aws.source_policy_table import SourcePolicyTable
 
-_RESERVE_SECONDS = 5.0  # of the freeze function's time, kept for its answer
+_RESERVE_SECONDS = 5.0  # of the function's time, kept for its response
 _PAUSE_SECONDS = 1.0
 _INVOKE_SECONDS = 12.0  # that an invocation of publish takes at most (`aws.sessions.invoke_config`)
 
@@ -53,7 +53,7 @@ class Offboarding:
     def retire(self, request: Request, *, deadline: float) -> dict[str, Any]:
         """Retire accounts by id, or with `all` and `force` uninstall: the source policy, then every role.
 
-        Asking for the same again continues, and returns what is left.
+        Repeating the request continues it, and returns what is left.
         """
         if isinstance(request.accounts, tuple):
             return self._retire(request, request.accounts, deadline)
@@ -61,11 +61,11 @@ class Offboarding:
             raise RequestError("retire takes a list of account ids, or all for everything to be uninstalled")
         if request.dry_run:
             left = sorted(row.account_id for row in self._ledger.rows() if _is_left(row))
-            # Nothing continues it: a request that goes on would be one that uninstalls.
+            # A request that continues it would uninstall.
             return self._uninstalled([{"account_id": account_id} for account_id in left]) | {"next": None}
         if not request.force:
             raise RequestError(
-                'retiring all accounts uninstalls everything: say so with {"accounts": "all", "force": true}'
+                'retiring all accounts uninstalls everything: confirm it with {"accounts": "all", "force": true}'
             )
         return self._uninstall(request.after, deadline)
 
@@ -80,7 +80,7 @@ class Offboarding:
         following = ""
         shown: list[dict[str, Any]] = [{"account_id": account_id} for account_id in left]
         if all(map(_was_tried, rows.values())):
-            # A role whose creation was interrupted is in no row; accounts that can't be reached must not hide it.
+            # A role whose creation was interrupted is in no row. Accounts that can't be entered don't delay the search for it.
             looked_at, following = self._preview.find_roles(after, deadline=deadline)
             unrecorded = [each for each in looked_at if each["account_id"] not in rows]
             found = [AccountId(each["account_id"]) for each in unrecorded if each["actions"]]
@@ -90,7 +90,7 @@ class Offboarding:
         logger.info("uninstall", left=len(left))
         answer = self._uninstalled(shown, following)
         if answer["next"] is None and not control.uninstalled:
-            # No role is left: publish forgets the names, which may be others from now on.
+            # No role is left: publish deletes the recorded names, so that others may be set.
             self._table.set_uninstalling(uninstalling=True, uninstalled=True)
             self._publish.send()
         return answer

@@ -1,7 +1,7 @@
 """Who owns a role or policy, by its tags."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MANAGED_BY_TAG = "managed-by"
 STAGE_TAG = "rolecall-stage"
@@ -13,8 +13,7 @@ def ownership_tags(stage: str) -> dict[str, str]:
     return {MANAGED_BY_TAG: MANAGED_BY, STAGE_TAG: stage}
 
 
-@dataclass(frozen=True, slots=True)
-class Ownership:
+class Ownership(NamedTuple):
     """The ownership tags of a role or policy, compared with a stage's; `tags` is empty for one that Rolecall didn't create."""
 
     arn: str

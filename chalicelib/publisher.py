@@ -1,4 +1,4 @@
-"""The source policy's only writer: makes IAM grant what the ledger says.
+"""The source policy's only writer: makes IAM grant what the ledger grants.
 
 A run depends on no message. It reads what was applied and the access of every row, and has the shards that differ written. One run at a
 time holds the run lease, which it renews before each write.
@@ -7,33 +7,22 @@ time holds the run lease, which it renews before each write.
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from chalicelib.accounts import Access, format_time, parse_time
+from chalicelib.access_marks import Marked, write_marks
+from chalicelib.accounts import Access
 from chalicelib.arns import AccountId
-from chalicelib.chunks import chunked
 from chalicelib.errors import AccountError, Reason, RetryableError, TerminalError
-from chalicelib.messages import Trigger
+from chalicelib.publish_report import report_run
 from chalicelib.run_lease import RunEndedError, RunLease
 from chalicelib.settings import Scope, Settings
 from chalicelib.shard_writer import ShardWriter
-from chalicelib.source_policy import (
-    MAX_SHARDS,
-    Assignment,
-    Names,
-    Problem,
-    ShardContent,
-    ShardRecord,
-    Status,
-    assign,
-    capacity,
-    exclusion_capacity,
-    interim,
-    shard_name,
-)
+from chalicelib.source_policy.assignment import Assignment, assign, interim
+from chalicelib.source_policy.documents import capacity
+from chalicelib.source_policy.records import MAX_SHARDS, Names, Problem, ShardContent, ShardRecord, Status, shard_name
 from chalicelib.telemetry import Metric, logger, metrics
 
 if TYPE_CHECKING:
@@ -44,9 +33,7 @@ if TYPE_CHECKING:
 
 _DELAYS = (5, 15, 60)  # seconds until a message that was not finished comes back
 _PASSES = 4  # A shard is written at most once a pass; an account that moves takes two.
-_NEW = timedelta(days=1)  # An account that an event names later was moved or readmitted.
 _MAX_REPAIRS = 50  # that the status keeps
-_CHUNK = 200  # rows that are marked between two looks at the lease
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +93,7 @@ def _seconds_after(received: int) -> int:
 
 
 class _Run:
-    """One run: the state that its steps share."""
+    """One run; it is one class of over 200 lines, since all its steps share the run's state."""
 
     def __init__(self, publisher: Publisher, lease: RunLease) -> None:
         self._publisher = publisher
@@ -132,7 +119,7 @@ class _Run:
         self._rows: dict[AccountId, AccessRow] = {}
 
     def publish(self) -> bool:
-        """Make IAM grant what the ledger says; return False if something has to be retried."""
+        """Make IAM grant what the ledger grants; return False if something has to be retried."""
         control, status = self._control, self._status
         if control.uninstalled and self._records.status is None and not self._shards.records:
             return True
@@ -327,38 +314,19 @@ class _Run:
         control = self._control
         blocked = None if control.uninstalling else self._blocked()
         self._save(replace(self._status, blocked=blocked))
-        in_force, pending = self._mark_rows() if written else (0, 0)
+        marked = self._mark_rows() if written else Marked()
         if control.uninstalling and control.uninstalled and not self._shards.records:
             self._lease.hold()
-            self._publisher.table.delete_status()  # and with it the names: from now on they may be others
-        self._report(blocked, in_force, pending)
+            self._publisher.table.delete_status()  # and with it the names, so that others may be set
+        seconds = (self._publisher.now() - self._started).total_seconds()
+        report_run(self._shards, self._status, self._settings, marked, seconds)
         return not self._shards.must_retry
 
-    def _mark_rows(self) -> tuple[int, int]:
-        """Record in the rows what is in force, and return how many accounts came in force, and how many are pending."""
+    def _mark_rows(self) -> Marked:
         records = replace(self._records, by_index=self._shards.records)
         now = self._publisher.now()
-        changed: list[tuple[AccountId, str | None]] = []
-        oldest, pending, granted = now, 0, 0
-        for row in self._rows.values():
-            in_force = records.in_force(row.account_id, row.access)
-            if row.access is Access.GRANTED and not in_force:
-                pending += 1
-                oldest = min(oldest, parse_time(row.enrolled_at)) if row.enrolled_at else oldest
-            if in_force is (row.in_force_since is not None):
-                continue
-            changed.append((row.account_id, format_time(now) if in_force else None))
-            came_in_force = in_force and row.access is Access.GRANTED
-            granted += came_in_force
-            waited = now - parse_time(row.joined_at)
-            if came_in_force and row.trigger == Trigger.EVENT and waited < _NEW:
-                metrics.add_metric(Metric.ACCESS_SECONDS, MetricUnit.Seconds, waited.total_seconds())
         with self._publisher.pool(self._settings.threads) as pool:
-            for chunk in chunked(changed, _CHUNK):
-                self._lease.hold()
-                list(pool.map(lambda each: self._publisher.ledger.set_in_force(*each), chunk))
-        metrics.add_metric(Metric.ACCESS_PENDING_SECONDS, MetricUnit.Seconds, (now - oldest).total_seconds())
-        return granted, pending
+            return write_marks(self._rows.values(), records, self._publisher.ledger, self._lease, pool, now)
 
     def _blocked(self) -> Problem | None:
         """Return why a newcomer would find no shard, or None if it finds one."""
@@ -374,43 +342,6 @@ class _Run:
         problem = self._why_not_opened(len(records))
         # After a transient error it is as it was: the run is retried.
         return self._status.blocked if self._shards.must_retry else problem
-
-    def _report(self, blocked: Problem | None, in_force: int, pending: int) -> None:
-        """Write the run's one log line, and its metrics."""
-        shards = self._shards
-        frozen = any(record.is_frozen for record in shards.records.values())
-        seconds = (self._publisher.now() - self._started).total_seconds()
-        for name, unit, value in (
-            (Metric.PUBLISH_RUNS, MetricUnit.Count, 1),
-            (Metric.PUBLISH_SECONDS, MetricUnit.Seconds, seconds),
-            (Metric.POLICY_VERSIONS_WRITTEN, MetricUnit.Count, shards.versions_written),
-            (Metric.ACCESS_GRANTED, MetricUnit.Count, in_force),
-            (Metric.PUBLISHING_BLOCKED, MetricUnit.Count, int(blocked is not None)),
-            (Metric.SOURCE_POLICY_FILL, MetricUnit.Percent, self._fill_percent()),
-            (Metric.FROZEN, MetricUnit.Count, int(frozen)),
-        ):
-            metrics.add_metric(name, unit, value)
-        log = logger.warning if blocked or shards.failed else logger.info
-        log(
-            "publish",
-            shards=len(shards.records),
-            versions_written=shards.versions_written,
-            in_force=in_force,
-            pending=pending,
-            repairs=shards.repairs,
-            frozen=frozen,
-            blocked=blocked and blocked.reason,
-            error=blocked and blocked.error,
-            retry=shards.must_retry,
-            duration_ms=round(seconds * 1000),
-        )
-
-    def _fill_percent(self) -> float:
-        contents = [record.content for record in self._shards.records.values()]
-        if contents and contents[0].scope is Scope.ORGANIZATION:
-            return 100 * len(contents[0].excluded) / max(exclusion_capacity(self._settings), 1)
-        taken = sum(len(content.accounts) for content in contents)
-        return 100 * taken / (capacity(self._settings) * max(self._status.room, 1))
 
     def _save(self, status: Status) -> None:
         self._lease.hold()

@@ -10,7 +10,7 @@ from chalicelib.errors import Reason, RequestError
 
 
 class Selection(StrEnum):
-    """Which accounts a sweep is about, where they are not named one by one."""
+    """Which accounts a request selects, if it doesn't list them."""
 
     ALL = "all"
     NEW = "new"
@@ -19,7 +19,7 @@ class Selection(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What an operator or a schedule asks for; `after` is the account id that an earlier answer of the same request ended at."""
+    """What an operator or a schedule requests; `after` is the account id that an earlier response to it ended with."""
 
     accounts: Selection | tuple[AccountId, ...]
     ous: frozenset[str] = frozenset()
@@ -34,9 +34,9 @@ _KEYS = ("accounts", "ous", "reasons", "dry_run", "force", "after")
 
 
 def read_request(event: object, default: Selection) -> Request:
-    """Read a request, or a schedule's event as the default one; a RequestError says what is wrong with it.
+    """Parse a request, or a schedule's event as the default one; raise RequestError if it is malformed.
 
-    An empty list is refused: it must never mean everyone.
+    An empty list is an error: it must not mean every account.
     """
     content = _object(event)
     if _is_scheduled(content):
@@ -55,10 +55,10 @@ def read_request(event: object, default: Selection) -> Request:
         )
     )
     if isinstance(accounts, tuple) and (ous or reasons):
-        raise RequestError("the request names accounts one by one: ous and reasons narrow only all, new and failed")
+        raise RequestError("the request lists accounts: ous and reasons can only restrict all, new and failed")
     after = content.get("after", "")
     if after != "" and not is_account_id(after):
-        raise RequestError(f"after is {after!r}: it must be the account id that an earlier answer's next holds")
+        raise RequestError(f"after is {after!r}: it must be the account id in the next of an earlier response")
     return Request(
         accounts=accounts,
         ous=ous,
@@ -70,18 +70,18 @@ def read_request(event: object, default: Selection) -> Request:
 
 
 def write_request(request: Request) -> dict[str, Any]:
-    """Write a request as an operator would send it."""
+    """Serialize a request as an operator would send it."""
     written: dict[str, Any] = {
         "accounts": request.accounts if isinstance(request.accounts, str) else list(request.accounts)
     }
     written |= {"ous": sorted(request.ous)} if request.ous else {}
     written |= {"reasons": sorted(request.reasons)} if request.reasons else {}
-    written |= {name: True for name, asked in (("dry_run", request.dry_run), ("force", request.force)) if asked}
+    written |= {name: True for name, is_set in (("dry_run", request.dry_run), ("force", request.force)) if is_set}
     return written | ({"after": request.after} if request.after else {})
 
 
 def read_freeze(event: object) -> bool:
-    """Read whether to freeze or unfreeze; a RequestError says what is wrong."""
+    """Parse whether to freeze or unfreeze; raise RequestError if the request is malformed."""
     content = _object(event)
     if set(content) != {"frozen"} or not isinstance(content["frozen"], bool):
         raise RequestError('the request must be {"frozen": true} or {"frozen": false}')

@@ -13,32 +13,25 @@ from typing import TYPE_CHECKING
 
 from chalicelib.errors import AccountError, Reason, RetryableError, TerminalError
 from chalicelib.settings import Settings
-from chalicelib.source_policy import (
-    MAX_SHARDS,
-    AppliedShard,
+from chalicelib.source_policy.documents import digest, document, parse
+from chalicelib.source_policy.plan import (
     CreatePolicy,
     DetachFrom,
-    Problem,
-    ShardContent,
-    ShardRecord,
     SourcePolicy,
     WriteVersion,
     desired_policy,
     desired_shard,
-    digest,
-    document,
     last_applied_policy,
-    parse,
     plan,
-    shard_name,
 )
+from chalicelib.source_policy.records import MAX_SHARDS, AppliedShard, Problem, ShardContent, ShardRecord, shard_name
 from chalicelib.telemetry import logger
 
 if TYPE_CHECKING:
     from chalicelib.aws.iam_policies import IamPolicies
     from chalicelib.aws.source_policy_table import SourcePolicyTable
     from chalicelib.run_lease import RunLease
-    from chalicelib.source_policy import Action
+    from chalicelib.source_policy.plan import Action
 
 _CONSISTENT_AFTER = timedelta(
     minutes=2
@@ -257,7 +250,7 @@ class ShardWriter:
         self._save(index, verified)
 
     def delete(self, index: int) -> bool:
-        """Delete a shard from IAM, and return whether it is gone; its record stays, and says that nothing is surely granted."""
+        """Delete a shard from IAM, and return whether it is gone; its record stays until then, with nothing surely granted."""
         record = self.records[index]
         with self._collecting(index):
             if record.applied is not None or self._is_ours(record.name):

@@ -7,12 +7,12 @@ from aws_lambda_powertools import Logger, Metrics
 
 logger = Logger()
 metrics = Metrics()
-# A run that measures nothing, as one whose request is refused, is nothing to warn of.
+# An invocation without metrics, such as one with a malformed request, is no problem.
 warnings.filterwarnings("ignore", "No application metrics to publish", UserWarning)
 
 
 class Metric(StrEnum):
-    """What Rolecall counts and measures, all in namespace `Rolecall`."""
+    """The metrics, all in namespace `Rolecall`."""
 
     EVENTS_RECEIVED = "EventsReceived"
     EVENTS_IGNORED = "EventsIgnored"

@@ -7,7 +7,7 @@ from enum import Enum, auto
 
 from chalicelib.accounts import RETRYABLE_REASONS, ROLE_KEPT, LedgerRow, Outcome, parse_time, shown_outcome
 from chalicelib.arns import AccountId
-from chalicelib.source_policy import Problem, Status
+from chalicelib.source_policy.records import Problem, Status
 
 # Seconds without any news after which the queues are read; their counts may lag as long ("Amazon SQS queues").
 _QUIET = 60.0

@@ -12,7 +12,7 @@ from rich.text import Text
 from chalicelib.accounts import ROLE_KEPT, Change, LedgerRow, Outcome, shown_outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
-from chalicelib.source_policy import Problem
+from chalicelib.source_policy.records import Problem
 from rolecall.console import printable
 from rolecall.follow import Ending, Progress, Sent
 from rolecall.reasons import REMEDY

@@ -10,7 +10,9 @@ from chalicelib.accounts import REMOVAL_REASONS, Access, Change, Outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from chalicelib.settings import Scope
-from chalicelib.source_policy import MAX_SHARDS, assign, capacity, shard_name
+from chalicelib.source_policy.assignment import assign
+from chalicelib.source_policy.documents import capacity
+from chalicelib.source_policy.records import MAX_SHARDS, shard_name
 from rolecall.stage import Stage
 
 

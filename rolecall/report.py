@@ -17,7 +17,8 @@ from chalicelib.accounts import Account, LedgerRow, Outcome, why_ineligible
 from chalicelib.data_read_denies import DENIED_DATA_READS
 from chalicelib.member_role import ASSUME_ACTIONS, trust_document
 from chalicelib.settings import Scope, Settings
-from chalicelib.source_policy import Records, ShardContent, document
+from chalicelib.source_policy.documents import document
+from chalicelib.source_policy.records import Records, ShardContent
 from rolecall import __version__
 from rolecall.reasons import MEANING, REMEDY
 from rolecall.source_policy import RESTORE, SourcePolicyState, blocked_reason, read_source_policy

@@ -5,14 +5,8 @@ from datetime import datetime
 
 from chalicelib.errors import Reason
 from chalicelib.settings import Scope, Settings
-from chalicelib.source_policy import (
-    Problem,
-    Records,
-    ShardRecord,
-    capacity,
-    exclusion_capacity,
-    shard_name,
-)
+from chalicelib.source_policy.documents import capacity, exclusion_capacity
+from chalicelib.source_policy.records import Problem, Records, ShardRecord, shard_name
 from rolecall.reasons import REMEDY
 
 RESTORE = (

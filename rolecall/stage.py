@@ -19,7 +19,7 @@ from chalicelib.aws.organizations import Organization
 from chalicelib.aws.source_policy_table import SourcePolicyTable
 from chalicelib.errors import RolecallError
 from chalicelib.settings import Settings
-from chalicelib.source_policy import Records
+from chalicelib.source_policy.records import Records
 from rolecall.aws_errors import command_error
 from rolecall.errors import CommandError, FunctionError, NotDeployedError
 

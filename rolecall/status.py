@@ -11,7 +11,7 @@ from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from chalicelib.requests import Selection
 from chalicelib.settings import Settings
-from chalicelib.source_policy import Records
+from chalicelib.source_policy.records import Records
 from rolecall.source_policy import SourcePolicyState, blocked_reason, read_source_policy
 from rolecall.stage import DEAD_LETTER_QUEUES, Alarm, Queue, Stage
 

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from chalicelib import member_role, source_policy
+from chalicelib import member_role
 from chalicelib.accounts import Access
 from chalicelib.arns import AccountId
 from chalicelib.settings import Settings
-from chalicelib.source_policy import MAX_SHARDS, ShardContent
+from chalicelib.source_policy.assignment import assign
+from chalicelib.source_policy.documents import document
+from chalicelib.source_policy.records import MAX_SHARDS, ShardContent, shard_name
 from rolecall.regions import EVENT_REGIONS
 from tests.deployment.conftest import packaged, template
 from tests.deployment.deployed import MANAGEMENT_ACCOUNT, deployed
@@ -83,14 +85,14 @@ class Setting:
         contents: tuple[ShardContent, ...] = ()
         for rows in ({Access.GRANTED: ever}, left):
             scope = settings.source_policy_scope
-            contents = source_policy.assign(contents, rows, settings, scope=scope, max_shards=MAX_SHARDS).contents
-        return {source_policy.shard_name(settings, index): content for index, content in enumerate(contents)}
+            contents = assign(contents, rows, settings, scope=scope, max_shards=MAX_SHARDS).contents
+        return {shard_name(settings, index): content for index, content in enumerate(contents)}
 
     def documents(self) -> dict[str, Any]:
         settings, shards = self.settings, self.shards()
         written = {
             # One frozen shard denies every session, whatever the others grant.
-            f"{self} {name} {frozen}": source_policy.document(
+            f"{self} {name} {frozen}": document(
                 settings, replace(content, frozen=frozen and name == settings.source_policy_name), ORGANIZATION
             ).content
             for frozen in (False, True)

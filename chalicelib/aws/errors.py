@@ -1,4 +1,4 @@
-"""Which of our errors an AWS error is, so that no other code compares error codes."""
+"""AWS errors as Rolecall's errors, so that no other module compares error codes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.errors import AccountError, Reason, RetryableError, TerminalError
 
-# AccessDenied and its kin; the last three are what a very new account answers while its services start.
+# The last three are errors of a very new account, whose services are still starting.
 _DENIED = {
     "AccessDenied",
     "AccessDeniedException",
@@ -46,24 +46,24 @@ _SERVER_ERROR = 500
 
 
 def error_code(error: ClientError) -> str:
-    """Take the error code out of an answer."""
+    """Return the error code."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Raise our error for AWS's; `doing` says what was tried and where."""
+    """Raise Rolecall's error for an AWS error; `doing` is what was attempted and where, for the message."""
     try:
         yield
     except ClientError as error:
         raise account_error(error, doing) from error
     except BotoCoreError as error:
-        # Time-outs, resets and endpoints that don't answer: whether the call took effect is unknown, and asked again.
+        # Timeouts and connection errors: whether the call took effect is not known.
         raise RetryableError(Reason.SERVICE_ERROR, f"{doing}: {error}") from error
 
 
 def account_error(error: ClientError, doing: str) -> AccountError:
-    """Turn one of AWS's errors into ours."""
+    """Return Rolecall's error for an AWS error."""
     code = error_code(error)
     answer = str(error.response.get("Error", {}).get("Message", ""))
     message = f"{doing}: {code}: {answer}"
@@ -75,7 +75,7 @@ def account_error(error: ClientError, doing: str) -> AccountError:
     if code in _PASSING or status >= _SERVER_ERROR:
         return RetryableError(Reason.SERVICE_ERROR, message)
     if code == "NoSuchEntity":
-        # IAM names a policy or boundary that doesn't exist "not attachable"; anything else was there a moment ago.
+        # IAM calls a policy or boundary that doesn't exist "not attachable"; anything else existed a moment ago.
         if "attachable" in answer:
             return TerminalError(Reason.NO_SUCH_POLICY, message)
         return RetryableError(Reason.STALE_READ, message)
@@ -87,7 +87,7 @@ def account_error(error: ClientError, doing: str) -> AccountError:
 
 
 def denial_reason(answer: str) -> Reason:
-    """Tell what denied a call by the text of the answer ("Troubleshoot access denied error messages" in the IAM guide)."""
+    """Return what denied a call, by the error's text ("Troubleshoot access denied error messages" in the IAM User Guide)."""
     text = answer.lower()
     if "service control policy" in text:
         return Reason.SCP_DENIED

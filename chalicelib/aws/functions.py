@@ -1,4 +1,4 @@
-"""The one invocation of a function by another: freeze has publish run at once."""
+"""The one function that another invokes: freeze runs publish at once."""
 
 import json
 from typing import TYPE_CHECKING
@@ -18,9 +18,9 @@ class PublishFunction:
         self._name = name
 
     def invoke(self) -> None:
-        """Run publish and wait for its end, whether it could publish or found another run at work.
+        """Run publish and wait until it returns, also if another run holds the lease.
 
-        Raises AccountError if it can't be invoked, or takes longer than `invoke_config` waits.
+        Raise AccountError if it can't be invoked, or takes longer than `invoke_config` waits.
         """
         with translated(f"invoking {self._name}"):
             self._client.invoke(

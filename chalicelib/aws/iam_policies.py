@@ -15,8 +15,7 @@ from chalicelib.errors import Reason, RetryableError, TerminalError
 from chalicelib.ownership import Ownership
 from chalicelib.session_policies import source_policy_delete, source_policy_read, source_policy_write
 from chalicelib.settings import Settings
-from chalicelib.source_policy import (
-    MAX_SHARDS,
+from chalicelib.source_policy.plan import (
     Action,
     AttachTo,
     CreatePolicy,
@@ -26,6 +25,7 @@ from chalicelib.source_policy import (
     TagPolicy,
     WriteVersion,
 )
+from chalicelib.source_policy.records import MAX_SHARDS
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient

@@ -1,4 +1,4 @@
-"""Member roles in IAM, in whichever account has been entered."""
+"""Member roles in IAM, in the account that has been entered."""
 
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -28,7 +28,7 @@ _UNREAD = Document("{}")
 
 
 class IamRoles:
-    """Observes the member role and carries out the actions of its plan."""
+    """Reads the member role and carries out the actions of its plan."""
 
     def __init__(self, client: "IAMClient", name: str) -> None:
         """Take the client that signs for the entered account, and the member role's name."""
@@ -36,7 +36,7 @@ class IamRoles:
         self._name = name
 
     def observe(self, desired: MemberRole) -> MemberRole | None:
-        """Read the role, or tell by None that there is none; inline policies that are not desired are seen by name only."""
+        """Return the role, or None if there is none; inline policies that are not desired are read by name only."""
         doing = f"reading {desired.arn}"
         with translated(doing):
             try:
@@ -54,7 +54,7 @@ class IamRoles:
                 attached=frozenset(),
                 inline={},
             )
-            # A role with a path is refused whatever its policies; our session may not even list them.
+            # A role with a path is foreign, and the session isn't allowed to list its policies.
             return seen if seen.arn != desired.arn else self._with_policies(seen, desired)
 
     def _with_policies(self, seen: MemberRole, desired: MemberRole) -> MemberRole:
@@ -75,7 +75,7 @@ class IamRoles:
         return iam_document(self._client.get_role_policy(RoleName=self._name, PolicyName=policy_name)["PolicyDocument"])
 
     def carry_out(self, action: Action, arn: str) -> None:
-        """Carry out one action on the role; `arn` is for the error that tells what failed where."""
+        """Carry out one action on the role; `arn` is for the error message."""
         with translated(f"{type(action).__name__} on {arn}"):
             self._carry_out(action)
 
@@ -122,5 +122,5 @@ class IamRoles:
 
 
 def iam_document(answered: Any) -> Document:  # noqa: ANN401 - botocore's stubs and botocore differ
-    """Take a document out of IAM's answer, which botocore has decoded."""
+    """Return a document that IAM returned and botocore decoded."""
     return Document.of(answered)

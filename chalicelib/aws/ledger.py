@@ -1,4 +1,4 @@
-"""The ledger: one row of one table for each account, saying where it stands and why."""
+"""The ledger: a table with one row for each account, its status and the reason for it."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields, replace
@@ -29,7 +29,7 @@ _ACCESSES: dict[str | None, Access] = {access.value: access for access in Access
 
 
 class AccessRow(NamedTuple):
-    """What publish reads of a row."""
+    """What publish and a sweep's end read of every row: parsing all attributes would take several times as long."""
 
     account_id: AccountId
     access: Access | None
@@ -37,6 +37,12 @@ class AccessRow(NamedTuple):
     enrolled_at: str | None
     joined_at: str | None
     trigger: str | None
+    reason: str | None = None
+
+    @property
+    def has_access(self) -> bool:
+        """Whether the account is to be granted, or still is."""
+        return self.access is Access.GRANTED or self.in_force_since is not None
 
 
 class Ledger:
@@ -48,7 +54,7 @@ class Ledger:
         self._name = table
 
     def read(self, account_ids: Iterable[AccountId]) -> dict[AccountId, LedgerRow]:
-        """Read the rows of some accounts; those without a row are left out."""
+        """Return the rows of some accounts; those without a row are omitted."""
         keys = (items.written({"account_id": account_id}) for account_id in dict.fromkeys(account_ids))
         rows: dict[AccountId, LedgerRow] = {}
         for chunk in chunked(keys, _BATCH):
@@ -67,22 +73,22 @@ class Ledger:
         return rows
 
     def rows(self) -> Iterator[LedgerRow]:
-        """Read the row of every account, page by page; a later release may keep something else in the same table."""
+        """Yield every account's row, page by page; other items in the table are omitted."""
         rows = map(_row, items.scan(self._client, self._name))
         return (row for row in rows if is_account_id(row.account_id))
 
     def accesses(self) -> Iterator[AccessRow]:
-        """Yield what publish needs of every account's row, page by page."""
+        """Yield the access of every account's row, page by page."""
         found = items.scan(
             self._client,
             self._name,
-            ProjectionExpression="account_id, #access, in_force_since, enrolled_at, joined_at, #trigger",
-            ExpressionAttributeNames={"#access": "access", "#trigger": "trigger"},
+            ProjectionExpression="account_id, #access, in_force_since, enrolled_at, joined_at, #trigger, #reason",
+            ExpressionAttributeNames={"#access": "access", "#trigger": "trigger", "#reason": "reason"},
         )
         return (row for row in map(_access_row, found) if is_account_id(row.account_id))
 
     def write(self, row: LedgerRow, *, over: LedgerRow | None) -> bool:
-        """Write what enroll decides of a row, or return False if its revision is no longer the one that was read.
+        """Write the attributes that enroll owns, or return False if the row's revision is no longer the one that was read.
 
         The attributes of other writers (in_force_since, retirement_requested_at) stay as they are.
         """
@@ -94,9 +100,9 @@ class Ledger:
         return self._update(row.account_id, change, condition, names=_ENROLLS, values=values | {":read": revision})
 
     def request_retirement(self, account_id: AccountId, moment: str | None) -> bool:
-        """Mark an account's row as retired by request, or lift the mark; return False if there is no row.
+        """Mark an account's row as retired by request, or remove the mark; return False if there is no row.
 
-        An enroll that is at work on the account finds another revision, and looks again.
+        An invocation of enroll that has read the row finds another revision, and retries.
         """
         change = "SET retirement_requested_at = :moment" if moment else "REMOVE retirement_requested_at"
         values: dict[str, Any] = {":one": 1} | ({":moment": moment} if moment else {})
@@ -111,7 +117,7 @@ class Ledger:
         return self._update(account_id, change, condition, values=values)
 
     def set_in_force(self, account_id: AccountId, since: str | None) -> None:
-        """Record since when the source policy grants an account, or that it doesn't; a row that is gone stays so."""
+        """Record since when the source policy grants an account, or that it doesn't; a deleted row is not created again."""
         change = "SET in_force_since = :since" if since else "REMOVE in_force_since"
         self._update(account_id, change, "attribute_exists(account_id)", values={":since": since} if since else {})
 
@@ -134,7 +140,7 @@ def _access_row(item: dict[str, Any]) -> AccessRow:
 
 
 def _row(item: dict[str, Any]) -> LedgerRow:
-    """Read an item, of another release or edited by hand, too: what it lacks, or has of another type, is not known."""
+    """Parse an item; an attribute that is missing or has another type, as in an edited row, gets its default."""
     texts = {name: value["S"] for name, value in item.items() if name in _KNOWN and "S" in value}
     outcome, change, reason = (texts.get(name, "") for name in ("outcome", "change", "reason"))
     return LedgerRow(
@@ -152,5 +158,5 @@ def _row(item: dict[str, Any]) -> LedgerRow:
 
 
 def _count(written: str) -> int:
-    # A number may have 126 digits in DynamoDB, which boto3 refuses to read, and nothing could be computed with.
+    # DynamoDB allows numbers that boto3 can't parse.
     return int(min(max(Decimal(written), Decimal(0)), Decimal(_MAX_COUNT)))

@@ -1,4 +1,4 @@
-"""What Organizations knows of an account."""
+"""Accounts and organizational units, from AWS Organizations."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Organization:
-    """The organization that the management account leads."""
+    """The organization of the management account."""
 
     def __init__(self, settings: Settings, client: "OrganizationsClient") -> None:
         """Take the client that the function's own role signs for."""
@@ -26,7 +26,7 @@ class Organization:
         self._id: str | None = None
 
     def describe(self, account_id: AccountId) -> Account | None:
-        """Describe an account, or tell by None that it is no member; only Organizations' own word counts for that."""
+        """Return an account, or None if Organizations answers that it is no member."""
         doing = f"describing account {account_id}"
         with translated(doing):
             try:
@@ -38,22 +38,22 @@ class Organization:
             return self._account(answer["Account"])
 
     def accounts(self, *, by_ou: bool) -> Iterator[Account]:
-        """List every account, page by page, with the OUs above it where they are asked for."""
+        """Yield every account, page by page; with `by_ou`, also the OUs above each."""
         by_ou = by_ou or self._by_ou
         walked: dict[str, tuple[str, ...]] | None = None
         with translated("listing the organization's accounts"):
             for page in self._client.get_paginator("list_accounts").paginate():
-                for told in page["Accounts"]:
-                    account = self._account(told, walk=False)
-                    if by_ou and not told.get("Paths"):
+                for listed in page["Accounts"]:
+                    account = self._account(listed, walk=False)
+                    if by_ou and not listed.get("Paths"):
                         walked = walked if walked is not None else dict(self._walk())
                         account = replace(account, ou_ids=walked.get(account.id, ()))
                     elif by_ou:
-                        account = replace(account, ou_ids=_ou_ids_of(told["Paths"]))
+                        account = replace(account, ou_ids=_ou_ids_of(listed["Paths"]))
                     yield account
 
     def _walk(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Go through the OUs once, where a listing doesn't tell each account's path."""
+        """Yield each account with the OUs above it, for a listing without paths."""
         roots = self._client.get_paginator("list_roots").paginate()
         pending: list[tuple[str, tuple[str, ...]]] = [(root["Id"], ()) for page in roots for root in page["Roots"]]
         while pending:
@@ -64,21 +64,21 @@ class Organization:
                 pending += [(unit["Id"], (*above, unit["Id"])) for unit in units["OrganizationalUnits"]]
 
     def organization_id(self) -> str:
-        """Tell the organization's id; asked once, since Organizations answers this one call a second."""
+        """Return the organization's id; it is read once, since Organizations allows one such call a second."""
         if self._id is None:
             with translated("describing the organization"):
                 self._id = self._client.describe_organization()["Organization"]["Id"]
         return self._id
 
-    def _account(self, told: "AccountTypeDef", *, walk: bool = True) -> Account:
-        account_id = AccountId(told["Id"])
+    def _account(self, listed: "AccountTypeDef", *, walk: bool = True) -> Account:
+        account_id = AccountId(listed["Id"])
         return Account(
             id=account_id,
-            name=told.get("Name", ""),
-            # Status is what State replaces; it was to be retired in September 2026.
-            state=told.get("State") or told.get("Status", "ACTIVE"),
-            joined_at=told.get("JoinedTimestamp"),
-            ou_ids=self._ou_ids(account_id, told.get("Paths", [])) if self._by_ou and walk else None,
+            name=listed.get("Name", ""),
+            # Status is replaced by State, and was announced to be removed in September 2026.
+            state=listed.get("State") or listed.get("Status", "ACTIVE"),
+            joined_at=listed.get("JoinedTimestamp"),
+            ou_ids=self._ou_ids(account_id, listed.get("Paths", [])) if self._by_ou and walk else None,
         )
 
     def _ou_ids(self, account_id: AccountId, paths: list[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The two queues: accounts to enroll, and the request to publish."""
+"""The two queues: accounts to enroll, and requests to publish."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
@@ -18,7 +18,7 @@ _GROUP = "source-policy"
 
 
 class _Queue:
-    """What both queues can do."""
+    """Redriving and delaying messages."""
 
     def __init__(self, client: "SQSClient", url: str, dead_letter_arn: str) -> None:
         """Take a client, the queue's URL and its dead-letter queue's ARN."""
@@ -38,9 +38,9 @@ class _Queue:
         return True
 
     def delay(self, record: dict[str, Any], seconds_after: Callable[[int], int]) -> None:
-        """Hide a received message, after which it is delivered again; `seconds_after` says how long by the number of receives.
+        """Set a received message's visibility timeout; `seconds_after` maps the number of receives to seconds.
 
-        Log a failure: one message's never stops another's, and the message comes back all the same.
+        A failure is logged: the message returns all the same, after the queue's visibility timeout.
         """
         received = int(record.get("attributes", {}).get("ApproximateReceiveCount", "1"))
         try:
@@ -48,14 +48,14 @@ class _Queue:
                 QueueUrl=self._url, ReceiptHandle=record["receiptHandle"], VisibilityTimeout=seconds_after(received)
             )
         except Exception:  # noqa: BLE001
-            logger.exception("a message's delay could not be set: it comes back after the queue's visibility timeout")
+            logger.exception("message delay not set; the message returns after the queue's visibility timeout")
 
 
 class AccountsQueue(_Queue):
     """The accounts to enroll."""
 
     def __init__(self, client: "SQSClient", url: str, dead_letter_arn: str, pool: Callable[[], Executor]) -> None:
-        """Take what opens the pool that batches are sent by, besides."""
+        """Take also what opens the pool in which batches are sent."""
         super().__init__(client, url, dead_letter_arn)
         self._pool = pool
 
@@ -76,11 +76,11 @@ class AccountsQueue(_Queue):
 
 
 class PublishQueue(_Queue):
-    """The FIFO queue that publish is invoked by; its one message group lets one run work at a time."""
+    """The FIFO queue that invokes publish; with its one message group, SQS runs one invocation at a time."""
 
     def send(self) -> None:
-        """Ask for a run; the message carries nothing."""
-        # A new id each: within five minutes SQS would drop a second message of the same one.
+        """Request a run; the message has no content."""
+        # SQS drops a second message with the same id within five minutes.
         self._client.send_message(
             QueueUrl=self._url, MessageBody="{}", MessageGroupId=_GROUP, MessageDeduplicationId=uuid4().hex
         )

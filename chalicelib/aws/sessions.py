@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from boto3 import Session
     from mypy_boto3_sts import STSClient
 
-_SHORTEST_SESSION = 900  # seconds; no pass over one account takes as long
+_SESSION_SECONDS = 900  # STS's minimum; a pass over one account is shorter
 
 _account_credentials: ContextVar[ReadOnlyCredentials | None] = ContextVar("account_credentials", default=None)
 
 
 class _CurrentCredentials(Credentials):
-    """Signs with the credentials of the account at hand.
+    """The credentials of the entered account.
 
-    One client then serves all accounts, where a client each would cost more than all the calls that it makes.
+    They let one client work in all accounts: creating a client for each would cost more than all its calls.
     """
 
     def __init__(self, own: Credentials) -> None:
@@ -52,7 +52,7 @@ class _CurrentProvider:
 def publish_config(threads: int) -> Config:
     """Return the configuration of the client that writes the source policy: one call ends within 15 seconds.
 
-    Two attempts of 2 + 5 seconds and a second between them: less than the run lease (publisher.LEASE_SECONDS) is still valid when
+    Two attempts of 2 + 5 seconds and a second between them: less than the run lease (run_lease.LEASE_SECONDS) is valid for when
     a call begins.
     """
     return client_config(threads).merge(
@@ -63,7 +63,7 @@ def publish_config(threads: int) -> Config:
 def invoke_config() -> Config:
     """Return the configuration of the client that waits for a run of publish: one call ends within 12 seconds.
 
-    A longer run goes on; freeze, which is stopped after 60 seconds, reads the records meanwhile.
+    A longer run continues; freeze, whose timeout is 60 seconds, reads the records meanwhile.
     """
     return client_config(1).merge(
         Config(retries={"mode": "standard", "total_max_attempts": 1}, connect_timeout=2, read_timeout=10)
@@ -71,23 +71,23 @@ def invoke_config() -> Config:
 
 
 def client_config(threads: int) -> Config:
-    """Return the configuration of a client that some threads use at once; botocore retries throttled calls."""
+    """Return the configuration of a client that so many threads use; botocore retries throttled calls."""
     return Config(
         max_pool_connections=threads,
         retries={"mode": "standard", "total_max_attempts": 6},
         connect_timeout=5,
         read_timeout=20,
-        # Left to itself, botocore puts this together twice a call, at a tenth of the call's whole cost.
+        # botocore builds its own twice in each call, at a tenth of the call's cost.
         user_agent=f"Botocore/{botocore.__version__} rolecall",
     )
 
 
 @contextmanager
 def models_loading() -> Iterator[None]:
-    """Make clients without collecting garbage meanwhile.
+    """Create clients without garbage collection.
 
-    A service's model is tens of thousands of objects that all stay: to look through them again and again would take more than
-    half of the time, and later a tenth of each account's.
+    A service's model has tens of thousands of objects that all stay: collecting would take more than half of the time here, and
+    later a tenth of each account's.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -100,14 +100,14 @@ def models_loading() -> Iterator[None]:
 
 
 def account_client(session: "Session", service: str, config: Config) -> Any:  # noqa: ANN401 - one of boto3's generated clients
-    """Make a client that acts in whichever account `Sessions` has entered."""
+    """Create a client that acts in the account that `Sessions` has entered."""
     own = session.get_credentials()
     if own is None:
         message = "no AWS credentials: Rolecall runs as a Lambda function, which has its role's"
         raise RuntimeError(message)
     core = botocore.session.Session()
     core.register_component("credential_provider", _CurrentProvider(own))
-    # What the session has read of botocore's data is not read again; boto3 has no public way to its loader.
+    # The session's loader has cached botocore's data; boto3 has no public access to it.
     core.register_component("data_loader", session._session.get_component("data_loader"))  # noqa: SLF001
     core.set_config_variable("region", session.region_name)
     return core.create_client(service, config=config)
@@ -123,9 +123,9 @@ class Sessions:
 
     @contextmanager
     def entered(self, account_id: str, session_policy: Document) -> Iterator[str | None]:
-        """Act in an account, within the session policy, and tell by which access role; by none in the management account.
+        """Act in an account within the session policy; yield the access role's name, or None in the management account.
 
-        A TerminalError tells that every access role was refused.
+        Raise TerminalError if no access role could be assumed.
         """
         if account_id == self._settings.management_account_id:
             yield None
@@ -138,7 +138,7 @@ class Sessions:
             _account_credentials.reset(token)
 
     def _assume(self, account_id: str, session_policy: Document) -> tuple[str, ReadOnlyCredentials]:
-        refusals = []
+        denials = []
         for name in self._settings.access_role_names:
             arn = role_arn(self._settings.partition, account_id, name)
             try:
@@ -148,19 +148,19 @@ class Sessions:
                         RoleArn=arn,
                         RoleSessionName=f"rolecall-{self._settings.stage}",
                         Policy=session_policy.text,
-                        DurationSeconds=_SHORTEST_SESSION,
+                        DurationSeconds=_SESSION_SECONDS,
                     )
             except ClientError as error:
-                refusals.append(str(error.response["Error"].get("Message", "")))
+                denials.append(str(error.response["Error"].get("Message", "")))
                 continue
             found = answer["Credentials"]
             return name, ReadOnlyCredentials(found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])
-        raise _refused(account_id, self._settings.access_role_names, refusals)
+        raise _not_assumed(account_id, self._settings.access_role_names, denials)
 
 
 @contextmanager
 def translated_unless_denied(doing: str) -> Iterator[None]:
-    """Raise our error for AWS's, but let a plain denial through: another access role may be let in."""
+    """Raise Rolecall's error for an AWS error, except for a denial: another access role may be allowed."""
     with translated(doing):
         try:
             yield
@@ -173,17 +173,17 @@ def translated_unless_denied(doing: str) -> Iterator[None]:
     raise denied
 
 
-def _refused(account_id: str, names: tuple[str, ...], refusals: list[str]) -> TerminalError:
-    reasons = {denial_reason(refusal) for refusal in refusals}
+def _not_assumed(account_id: str, names: tuple[str, ...], denials: list[str]) -> TerminalError:
+    reasons = set(map(denial_reason, denials))
     tried = ", ".join(names)
     if Reason.RCP_DENIED in reasons:
         return TerminalError(
             Reason.RCP_DENIED,
-            f"a resource control policy denies assuming the access roles ({tried}) in {account_id}: let the management account through",
+            f"a resource control policy denies assuming the access roles ({tried}) in {account_id}: allow the management account in it",
         )
     return TerminalError(
         Reason.NO_ACCESS_ROLE,
         f"no access role could be assumed in {account_id} (tried {tried}). Invited accounts have none: create one there that trusts "
         "the management account. If it has another name, add it to AccessRoleNames. If it was edited or deleted, restore its trust. "
-        f"AWS answered: {refusals[-1]}",
+        f"AWS returned: {denials[-1]}",
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from chalicelib.aws import items
 from chalicelib.settings import Scope, Settings
-from chalicelib.source_policy import MAX_SHARDS, Control, Records, ShardRecord, Status
+from chalicelib.source_policy.records import MAX_SHARDS, Control, Records, ShardRecord, Status
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -105,7 +105,7 @@ class SourcePolicyTable:
         self._update(_CONTROL, {"uninstalling": uninstalling, "uninstalled": uninstalled}, condition=condition)
 
     def request_check(self, now: datetime, *, verify: bool, scope_recorded: Scope | None) -> None:
-        """Ask for the shards to be checked against IAM, or each of them verified, and say for which scope the ledger is ready."""
+        """Request a check of the shards, a full one with `verify`; record the scope for which the ledger is complete."""
         requested_at = items.encode(now)
         asked = {"check_requested_at": requested_at, "scope_recorded": items.encode(scope_recorded)}
         self._update(_CONTROL, asked | ({"verify_requested_at": requested_at} if verify else {}))

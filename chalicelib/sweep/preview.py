@@ -14,7 +14,9 @@ from chalicelib.chunks import chunked
 from chalicelib.reconciler import Reconciler, Verdict
 from chalicelib.requests import Request, write_request
 from chalicelib.settings import Scope, Settings
-from chalicelib.source_policy import MAX_SHARDS, Records, ShardRecord, assign, capacity, shard_name
+from chalicelib.source_policy.assignment import assign
+from chalicelib.source_policy.documents import capacity
+from chalicelib.source_policy.records import MAX_SHARDS, Records, ShardRecord, shard_name
 
 if TYPE_CHECKING:
     from chalicelib.aws.ledger import Ledger
@@ -113,7 +115,7 @@ class Preview:
         pending = sorted(each for each in reachable if each > after and each not in left_out)
 
         def check(account_id: AccountId) -> Verdict:
-            # Without a listing: an account is entered only if Organizations says that it is a member.
+            # Without a listing: an account is entered only if Organizations describes it as a member.
             return self._reconciler(account_id, None, uninstalling=True, removable=True, dry_run=True)
 
         verdicts, done = self._until_full(

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from chalicelib.accounts import (
     REMOVAL_REASONS,
@@ -16,7 +17,10 @@ from chalicelib.accounts import (
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from chalicelib.requests import Request, Selection
-from chalicelib.source_policy import Records
+from chalicelib.source_policy.records import Records
+
+if TYPE_CHECKING:
+    from chalicelib.aws.ledger import AccessRow
 
 _FIRST_SPACING = timedelta(hours=1)
 _MAX_SPACING = timedelta(days=7)
@@ -51,7 +55,7 @@ def loses_access(row: LedgerRow | None, ineligible: Reason | None) -> bool:
     return row is not None and row.has_access and ineligible is not None and ineligible not in REMOVAL_REASONS
 
 
-def is_gone(row: LedgerRow, listed: Collection[int], request: Request) -> bool:
+def is_gone(row: "AccessRow", listed: Collection[int], request: Request) -> bool:
     """Whether a listing of the whole organization lacks an account that was a member when its row was written."""
     is_settled = row.reason in {Reason.DEPARTED, *REMOVAL_REASONS} and not row.has_access
     return covers_organization(request) and int(row.account_id) not in listed and not is_settled

@@ -14,7 +14,7 @@ from chalicelib.errors import Reason, RequestError
 from chalicelib.messages import Message, Trigger
 from chalicelib.requests import Request, Selection
 from chalicelib.settings import Settings
-from chalicelib.source_policy import Records
+from chalicelib.source_policy.records import Records
 from chalicelib.sweep.gauges import Tally, emit_gauges
 from chalicelib.sweep.preview import Preview
 from chalicelib.sweep.selection import (
@@ -148,11 +148,11 @@ class Sweep:
         orphaned = orphaned_accounts(records, listed, request)
         with_access = 0
         gone: list[Message] = []
-        for row in self._ledger.rows():
-            with_access += row.has_access
-            if is_gone(row, listed, request):
-                orphaned.discard(row.account_id)
-                (losing if row.has_access else gone).append(Message(account_id=row.account_id, trigger=trigger))
+        for each in self._ledger.accesses():
+            with_access += each.has_access
+            if is_gone(each, listed, request):
+                orphaned.discard(each.account_id)
+                (losing if each.has_access else gone).append(Message(account_id=each.account_id, trigger=trigger))
         self._send(gone, tally)
         losing += [Message(account_id=account_id, trigger=trigger) for account_id in sorted(orphaned)]
         self._send_losing(losing, with_access + len(orphaned), tally, force=request.force)
@@ -190,7 +190,7 @@ class Sweep:
             for account, row, ineligible in chunk:
                 if is_selected(account, row, ineligible, request):
                     yield account.id, account
-        gone = {row.account_id for row in self._ledger.rows() if is_gone(row, listed, request)}
+        gone = {row.account_id for row in self._ledger.accesses() if is_gone(row, listed, request)}
         yield from ((account_id, None) for account_id in gone | orphaned_accounts(records, listed, request))
 
     def _listing(

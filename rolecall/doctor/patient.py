@@ -6,7 +6,7 @@ from typing import Any
 from chalicelib.accounts import LedgerRow
 from chalicelib.arns import AccountId
 from chalicelib.settings import Settings
-from chalicelib.source_policy import Records
+from chalicelib.source_policy.records import Records
 from rolecall.regions import EVENT_REGIONS
 from rolecall.stage import Stage, told
 

@@ -7,7 +7,8 @@ from chalicelib.arns import Principal
 from chalicelib.errors import Reason, SettingsError
 from chalicelib.member_role import check_sizes, trust_document
 from chalicelib.settings import Settings
-from chalicelib.source_policy import Records, capacity
+from chalicelib.source_policy.documents import capacity
+from chalicelib.source_policy.records import Records
 from rolecall.doctor.finding import Check, Finding, cant_tell, ok, wrong
 from rolecall.doctor.patient import Patient
 from rolecall.reasons import REMEDY

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chalicelib.settings import Settings
-from chalicelib.source_policy import Records
+from chalicelib.source_policy.records import Records
 from rolecall.doctor.finding import Check, Finding, cant_tell, ok, wrong
 from rolecall.doctor.patient import Patient
 from rolecall.source_policy import RESTORE, UNKNOWN, read_source_policy

@@ -10,9 +10,11 @@ import pytest
 from cfnlint.api import lint
 from cfnlint.config import ManualArgs
 
-from chalicelib import data_read_denies, session_policies, source_policy
+from chalicelib import data_read_denies, session_policies
 from chalicelib.arns import AccountId
 from chalicelib.settings import Scope, Settings
+from chalicelib.source_policy.documents import document
+from chalicelib.source_policy.records import ShardContent
 from deploy.intrinsics import resolve
 from rolecall.regions import EVENT_REGIONS
 from tests.deployment.deployed import Deployment
@@ -56,8 +58,8 @@ def test_the_documents_that_the_code_writes_are_clean(template: dict[str, Any], 
     settings = replace(Settings.from_env(environment), permissions_boundary_arn=boundary)
     account = AccountId("444455556666")
     contents = [
-        source_policy.ShardContent(accounts=frozenset({account}), frozen=True),
-        source_policy.ShardContent(excluded=frozenset({account}), scope=Scope.ORGANIZATION, frozen=True),
+        ShardContent(accounts=frozenset({account}), frozen=True),
+        ShardContent(excluded=frozenset({account}), scope=Scope.ORGANIZATION, frozen=True),
     ]
     written = [
         data_read_denies.deny_document(),
@@ -67,7 +69,7 @@ def test_the_documents_that_the_code_writes_are_clean(template: dict[str, Any], 
         session_policies.source_policy_read(settings),
         session_policies.source_policy_write(settings),
         session_policies.source_policy_delete(settings),
-        *(source_policy.document(settings, content, "o-abcdefghij") for content in contents),
+        *(document(settings, content, "o-abcdefghij") for content in contents),
     ]
     assert [_policy_findings(document.content) for document in written] == [[]] * len(written)
 

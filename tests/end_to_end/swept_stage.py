@@ -11,7 +11,7 @@ from typing import Any
 
 from chalicelib.accounts import format_time
 from chalicelib.aws.source_policy_table import SourcePolicyTable
-from chalicelib.source_policy import Records
+from chalicelib.source_policy.records import Records
 from local.organization import Document, LocalOrganization
 from local.waiting import until
 from tests.end_to_end.deployed_stage import PATIENCE, Stage, logged_at

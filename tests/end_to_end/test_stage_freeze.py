@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.source_policy import capacity
+from chalicelib.source_policy.documents import capacity
 from local.organization import LocalOrganization
 from local.waiting import until
 from tests.end_to_end.deployed_stage import PATIENCE, Deploy

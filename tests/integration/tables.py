@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from chalicelib.settings import Settings
-from chalicelib.source_policy import capacity
+from chalicelib.source_policy.documents import capacity
 from tests.integration.deployment import Deployment
 from tests.integration.organization import SOURCE_POLICY
 

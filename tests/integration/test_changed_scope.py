@@ -3,7 +3,7 @@
 import pytest
 
 from chalicelib.settings import Settings
-from chalicelib.source_policy import exclusion_capacity
+from chalicelib.source_policy.documents import exclusion_capacity
 from tests.integration.boundary import Boundary
 from tests.integration.organization import MANAGEMENT, SECOND_SHARD, Organization
 from tests.integration.stage import Stage

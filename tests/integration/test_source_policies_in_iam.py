@@ -7,7 +7,7 @@ import pytest
 
 from chalicelib import publisher
 from chalicelib.settings import Settings
-from chalicelib.source_policy import exclusion_capacity
+from chalicelib.source_policy.documents import exclusion_capacity
 from tests.integration.boundary import Boundary, writes
 from tests.integration.organization import (
     ACCESS_ROLE,

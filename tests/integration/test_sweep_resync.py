@@ -9,7 +9,7 @@ import pytest
 
 from chalicelib.errors import RequestError
 from chalicelib.settings import Settings
-from chalicelib.source_policy import capacity, exclusion_capacity
+from chalicelib.source_policy.documents import capacity, exclusion_capacity
 from chalicelib.telemetry import metrics
 from tests.integration.boundary import Boundary
 from tests.integration.drifts import OTHER_DOCUMENT, OTHER_POLICY

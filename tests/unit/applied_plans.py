@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from chalicelib import member_role, source_policy
+from chalicelib import member_role
 from chalicelib.member_role import CreateRole, DeleteRole, MemberRole
-from chalicelib.source_policy import (
+from chalicelib.source_policy import plan as shard_plan
+from chalicelib.source_policy.plan import (
     AttachTo,
     CreatePolicy,
     DeleteVersion,
@@ -50,9 +51,7 @@ def _role_after(role: MemberRole, action: member_role.Action) -> MemberRole | No
     raise AssertionError(action)
 
 
-def policy_after(
-    policy: SourcePolicy | None, name: str, actions: Iterable[source_policy.Action]
-) -> SourcePolicy | None:
+def policy_after(policy: SourcePolicy | None, name: str, actions: Iterable[shard_plan.Action]) -> SourcePolicy | None:
     """Return a shard after some actions."""
     for action in actions:
         if isinstance(action, CreatePolicy):
@@ -63,7 +62,7 @@ def policy_after(
     return policy
 
 
-def _policy_after(policy: SourcePolicy, action: source_policy.Action) -> SourcePolicy:
+def _policy_after(policy: SourcePolicy, action: shard_plan.Action) -> SourcePolicy:
     match action:
         case WriteVersion(document=written):
             return replace(policy, document=written)

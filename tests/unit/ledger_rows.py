@@ -6,7 +6,7 @@ from typing import Any
 from chalicelib.accounts import Access, Account, Change, LedgerRow, Outcome
 from chalicelib.arns import AccountId
 from chalicelib.settings import Settings
-from chalicelib.source_policy import AppliedShard, Control, Names, Records, ShardContent, ShardRecord, Status
+from chalicelib.source_policy.records import AppliedShard, Control, Names, Records, ShardContent, ShardRecord, Status
 from tests.unit.builders import settings
 
 WORKED = "2026-03-01T10:00:30.000001+00:00"

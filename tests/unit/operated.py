@@ -10,7 +10,7 @@ from rich.console import Console
 from chalicelib.accounts import Account, LedgerRow
 from chalicelib.arns import AccountId
 from chalicelib.settings import Settings
-from chalicelib.source_policy import Records
+from chalicelib.source_policy.records import Records
 from rolecall.errors import CommandError
 from rolecall.operation import Operation
 from rolecall.stage import DEAD_LETTER_QUEUES, WORK_QUEUES, Queue

@@ -8,7 +8,8 @@ from chalicelib.accounts import Access, Account, LedgerRow, Outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from chalicelib.settings import Settings
-from chalicelib.source_policy import AppliedShard, Control, Names, Records, ShardRecord, Status, assign, shard_name
+from chalicelib.source_policy.assignment import assign
+from chalicelib.source_policy.records import AppliedShard, Control, Names, Records, ShardRecord, Status, shard_name
 from rolecall.report import Origin, Report, compose
 from rolecall.stage import Unit
 from tests.unit.builders import MANAGEMENT, settings

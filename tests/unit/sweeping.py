@@ -7,11 +7,12 @@ from typing import Any, cast
 
 from chalicelib.accounts import Access, Account, LedgerRow, Outcome
 from chalicelib.arns import AccountId
+from chalicelib.aws.ledger import AccessRow
 from chalicelib.errors import Reason
 from chalicelib.messages import Message
 from chalicelib.reconciler import Verdict
 from chalicelib.settings import Scope, Settings
-from chalicelib.source_policy import AppliedShard, Control, Names, Records, ShardContent, ShardRecord, Status
+from chalicelib.source_policy.records import AppliedShard, Control, Names, Records, ShardContent, ShardRecord, Status
 from chalicelib.sweep.preview import Preview
 from chalicelib.sweep.sweep import Sweep
 from tests.unit.builders import settings
@@ -97,6 +98,11 @@ class World:
 
     def rows(self) -> Iterator[LedgerRow]:
         yield from self._rows.values()
+
+    def accesses(self) -> Iterator[AccessRow]:
+        for row in self._rows.values():
+            times = row.in_force_since, row.enrolled_at, row.joined_at
+            yield AccessRow(row.account_id, row.access, *times, row.trigger, row.reason)
 
     def request_retirement(self, account_id: AccountId, moment: str | None) -> bool:
         if account_id not in self._rows:

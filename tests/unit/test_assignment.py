@@ -13,19 +13,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from chalicelib.accounts import Access
 from chalicelib.arns import AccountId
 from chalicelib.settings import Scope, Settings
-from chalicelib.source_policy import (
+from chalicelib.source_policy.assignment import Assignment, assign, interim
+from chalicelib.source_policy.documents import capacity, exclusion_capacity
+from chalicelib.source_policy.records import (
     MAX_SHARDS,
     AppliedShard,
-    Assignment,
     Names,
     Records,
     ShardContent,
     ShardRecord,
     Status,
-    assign,
-    capacity,
-    exclusion_capacity,
-    interim,
     shard_name,
 )
 from tests.unit.builders import settings

@@ -11,7 +11,7 @@ import pytest
 from chalicelib.accounts import Account, LedgerRow, Outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
-from chalicelib.source_policy import Control, Problem, Records, ShardRecord
+from chalicelib.source_policy.records import Control, Problem, Records, ShardRecord
 from rolecall.doctor import access, deployed, place, readers, running
 from rolecall.doctor.command import exit_status
 from rolecall.doctor.examination import CHECKS, kept_out

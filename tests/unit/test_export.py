@@ -217,7 +217,7 @@ def test_names_are_safe_and_unique_whatever_their_order(accounts: dict[AccountId
 def test_the_document_shows_what_is_exported(reader: Reader) -> None:
     rows = [row("254077454489", 'Payments, "Ltd"'), row("466029591468", "search")]
     options = Options(region="us-east-1", source_profile="reader")
-    lines = export(reader, settings(EXTERNAL_ID="told-by-the-reader"), rows, options).splitlines()
+    lines = export(reader, settings(EXTERNAL_ID="example-external-id"), rows, options).splitlines()
     # What comes before the configuration itself says who wrote it.
     start = next(number for number, line in enumerate(lines) if line and not re.match(r"#(?! 254077454489)", line))
     assert "\n".join(lines[start:]) in (ROOT / "docs" / "readers.md").read_text()

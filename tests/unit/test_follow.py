@@ -8,7 +8,7 @@ from rich.console import Console
 
 from chalicelib.accounts import RETRYABLE_REASONS, ROLE_KEPT, Access, Change, LedgerRow, Outcome
 from chalicelib.errors import Reason
-from chalicelib.source_policy import Problem, Records, Status
+from chalicelib.source_policy.records import Problem, Records, Status
 from rolecall.follow import Ending, Progress, Sent, Watch, follow
 from rolecall.follow_text import shown, summary_lines
 from rolecall.reasons import REMEDY

@@ -7,7 +7,7 @@ import typer
 
 from chalicelib.accounts import ROLE_KEPT, Access, Change, LedgerRow, Outcome
 from chalicelib.errors import Reason
-from chalicelib.source_policy import Control, Problem, Records, ShardRecord
+from chalicelib.source_policy.records import Control, Problem, Records, ShardRecord
 from rolecall import sending, withdrawing
 from rolecall.errors import CommandError, FunctionError
 from rolecall.operation import Operation

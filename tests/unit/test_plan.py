@@ -14,7 +14,7 @@ from chalicelib.errors import Reason
 from chalicelib.member_role import MemberRole, describe, desired_role, removal
 from chalicelib.member_role import plan as actions_of
 from chalicelib.settings import Scope
-from chalicelib.source_policy import capacity
+from chalicelib.source_policy.documents import capacity
 from rolecall.plan import Kind, Plan, PlannedAccount, PlannedShard, plan, read_plan, read_shards
 from rolecall.plan_text import difference, show_plan
 from tests.unit.builders import settings

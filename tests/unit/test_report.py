@@ -8,7 +8,8 @@ import pytest
 
 from chalicelib.accounts import Outcome
 from chalicelib.errors import Reason
-from chalicelib.source_policy import Control, Problem, Records, ShardRecord, capacity
+from chalicelib.source_policy.documents import capacity
+from chalicelib.source_policy.records import Control, Problem, Records, ShardRecord
 from rolecall.reasons import MEANING, REMEDY
 from rolecall.report import Report, report
 from rolecall.source_policy import RESTORE, read_source_policy

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from chalicelib.run_lease import LEASE_SECONDS, RunEndedError, RunLease
-from chalicelib.source_policy import Control
+from chalicelib.source_policy.records import Control
 
 DEADLINE = 1000.0
 

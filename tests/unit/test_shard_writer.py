@@ -14,15 +14,9 @@ from chalicelib.arns import AccountId
 from chalicelib.errors import Reason, RetryableError, TerminalError
 from chalicelib.settings import Scope, Settings
 from chalicelib.shard_writer import ShardWriter
-from chalicelib.source_policy import (
-    Action,
-    CreatePolicy,
-    ShardContent,
-    ShardRecord,
-    SourcePolicy,
-    WriteVersion,
-    parse,
-)
+from chalicelib.source_policy.documents import parse
+from chalicelib.source_policy.plan import Action, CreatePolicy, SourcePolicy, WriteVersion
+from chalicelib.source_policy.records import ShardContent, ShardRecord
 from tests.unit.applied_plans import policy_after
 from tests.unit.builders import SOURCE, settings
 

@@ -13,28 +13,27 @@ from chalicelib.arns import AccountId
 from chalicelib.documents import Document
 from chalicelib.errors import SettingsError
 from chalicelib.settings import Scope, Settings
-from chalicelib.source_policy import (
+from chalicelib.source_policy.documents import (
     POLICY_LIMIT,
-    AppliedShard,
-    AttachTo,
-    CreatePolicy,
-    DetachFrom,
-    ShardContent,
-    ShardRecord,
-    SourcePolicy,
-    WriteVersion,
     capacity,
     check_sizes,
-    desired_policy,
-    desired_shard,
     digest,
     document,
     exclusion_capacity,
-    last_applied_policy,
     parse,
-    plan,
-    shard_name,
 )
+from chalicelib.source_policy.plan import (
+    AttachTo,
+    CreatePolicy,
+    DetachFrom,
+    SourcePolicy,
+    WriteVersion,
+    desired_policy,
+    desired_shard,
+    last_applied_policy,
+    plan,
+)
+from chalicelib.source_policy.records import AppliedShard, ShardContent, ShardRecord, shard_name
 from tests.unit.applied_plans import policy_after
 from tests.unit.builders import MEMBER, PARTITIONS, SOURCE, account_ids, settings
 

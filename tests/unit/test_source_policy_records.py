@@ -13,7 +13,7 @@ from chalicelib.arns import AccountId
 from chalicelib.errors import AccountError, Reason, RetryableError, TerminalError
 from chalicelib.offboarding import why_not_in_force
 from chalicelib.settings import Scope, Settings
-from chalicelib.source_policy import (
+from chalicelib.source_policy.records import (
     AppliedShard,
     Control,
     Names,

@@ -12,7 +12,7 @@ from chalicelib.aws import items
 from chalicelib.aws.source_policy_table import SourcePolicyTable
 from chalicelib.errors import Reason
 from chalicelib.settings import Scope
-from chalicelib.source_policy import (
+from chalicelib.source_policy.records import (
     AppliedShard,
     Control,
     Names,

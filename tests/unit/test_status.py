@@ -11,7 +11,8 @@ from chalicelib.accounts import Outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from chalicelib.settings import Scope
-from chalicelib.source_policy import Control, Problem, Records, ShardRecord, capacity, exclusion_capacity
+from chalicelib.source_policy.documents import capacity, exclusion_capacity
+from chalicelib.source_policy.records import Control, Problem, Records, ShardRecord
 from rolecall.reasons import MEANING, REMEDY
 from rolecall.source_policy import RESTORE, SourcePolicyState, read_source_policy
 from rolecall.stage import Alarm, Queue

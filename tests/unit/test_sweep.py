@@ -17,15 +17,8 @@ from chalicelib.arns import AccountId
 from chalicelib.errors import Reason, RequestError
 from chalicelib.requests import Request, Selection, read_request
 from chalicelib.settings import Scope
-from chalicelib.source_policy import (
-    AppliedShard,
-    Control,
-    Problem,
-    Records,
-    ShardContent,
-    ShardRecord,
-    capacity,
-)
+from chalicelib.source_policy.documents import capacity
+from chalicelib.source_policy.records import AppliedShard, Control, Problem, Records, ShardContent, ShardRecord
 from chalicelib.sweep.preview import planned_shards
 from chalicelib.telemetry import metrics
 from tests.unit.builders import settings

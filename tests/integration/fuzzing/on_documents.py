@@ -10,7 +10,8 @@ from chalicelib.arns import AccountId
 from chalicelib.data_read_denies import deny_document
 from chalicelib.documents import Document
 from chalicelib.member_role import desired_role, trust_document
-from chalicelib.source_policy import ShardContent, document
+from chalicelib.source_policy.documents import document
+from chalicelib.source_policy.records import ShardContent
 from tests.integration.fuzzing.target import Target, World, ask
 from tests.integration.simulation.changes import STRANGER
 from tests.integration.simulation.iam import Policy, Role

@@ -10,7 +10,9 @@ from chalicelib.errors import SettingsError
 from chalicelib.member_role import TRUST_LIMIT, desired_role, fingerprint, plan
 from chalicelib.session_policies import SESSION_POLICY_LIMIT, member_role_write
 from chalicelib.settings import _DEFAULTS, Scope, check_environment_size
-from chalicelib.source_policy import MAX_SHARDS, POLICY_LIMIT, assign, capacity, document
+from chalicelib.source_policy.assignment import assign
+from chalicelib.source_policy.documents import POLICY_LIMIT, capacity, document
+from chalicelib.source_policy.records import MAX_SHARDS
 from tests.integration.fuzzing.target import Target, World
 from tests.integration.simulation.changes import IDS, SETTINGS
 from tests.integration.simulation.stages import environ

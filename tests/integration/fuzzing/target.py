@@ -10,7 +10,8 @@ from chalicelib.bootstrap import Application, checked_settings
 from chalicelib.documents import Document
 from chalicelib.errors import RolecallError
 from chalicelib.settings import Settings
-from chalicelib.source_policy import ShardContent, parse
+from chalicelib.source_policy.documents import parse
+from chalicelib.source_policy.records import ShardContent
 from tests.integration.simulation.boundary import Boundary
 from tests.integration.simulation.changes import IDS, STRANGER
 from tests.integration.simulation.members import MANAGEMENT

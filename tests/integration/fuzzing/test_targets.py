@@ -17,7 +17,7 @@ from chalicelib.aws.source_policy_table import SourcePolicyTable
 from chalicelib.bootstrap import Application
 from chalicelib.documents import Document
 from chalicelib.settings import Settings
-from chalicelib.source_policy import Records, ShardContent
+from chalicelib.source_policy.records import Records, ShardContent
 from tests.integration.fuzzing.mutation import Mutation
 from tests.integration.fuzzing.target import WORDS, World
 from tests.integration.fuzzing.targets import TARGETS

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from chalicelib.documents import Document
 from chalicelib.messages import Message, Trigger, write_message
 from chalicelib.settings import Settings
-from chalicelib.source_policy import parse
+from chalicelib.source_policy.documents import parse
 from tests.integration.simulation.cloud import SOURCE, SOURCE_POLICY
 from tests.integration.simulation.iam import Policy, Role
 from tests.integration.simulation.invariants import LOSSES

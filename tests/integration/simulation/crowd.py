@@ -8,16 +8,8 @@ from datetime import UTC, datetime
 from chalicelib.arns import AccountId
 from chalicelib.aws.source_policy_table import SourcePolicyTable
 from chalicelib.settings import Settings
-from chalicelib.source_policy import (
-    AppliedShard,
-    Names,
-    ShardContent,
-    ShardRecord,
-    Status,
-    capacity,
-    digest,
-    document,
-)
+from chalicelib.source_policy.documents import capacity, digest, document
+from chalicelib.source_policy.records import AppliedShard, Names, ShardContent, ShardRecord, Status
 from tests.integration.simulation.cloud import SOURCE_POLICY, Cloud
 from tests.integration.simulation.iam import ATTACHMENTS, Policy, Role
 from tests.integration.simulation.members import ORGANIZATION_ID

@@ -6,7 +6,8 @@ from chalicelib.documents import Document
 from chalicelib.errors import Reason
 from chalicelib.member_role import desired_role
 from chalicelib.settings import Scope, Settings
-from chalicelib.source_policy import ShardContent, capacity, document
+from chalicelib.source_policy.documents import capacity, document
+from chalicelib.source_policy.records import ShardContent
 from tests.integration.simulation.cloud import Cloud, may_change
 from tests.integration.simulation.iam import ATTACHMENTS, Role
 from tests.integration.simulation.members import MANAGEMENT, ORGANIZATION_ID

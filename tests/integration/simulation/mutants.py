@@ -1,5 +1,6 @@
 """Mutants: a part of the application with one rule of the design broken; the simulation must catch every one."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,7 +26,9 @@ from chalicelib.reconciler import Reconciler, Verdict
 from chalicelib.run_lease import RunLease
 from chalicelib.settings import Scope
 from chalicelib.shard_writer import ShardWriter
-from chalicelib.source_policy import Assignment, AttachTo, Problem, Records, ShardContent, ShardRecord, SourcePolicy
+from chalicelib.source_policy.assignment import Assignment
+from chalicelib.source_policy.plan import AttachTo, SourcePolicy
+from chalicelib.source_policy.records import Problem, Records, ShardContent, ShardRecord
 from tests.integration.simulation.boundary import simulated
 from tests.integration.simulation.every_call import interrupted
 from tests.integration.simulation.life import first_broken
@@ -37,13 +40,11 @@ def planted(*parts: type) -> Iterator[None]:
     """Have applications made of some parts, each in place of the class that it derives from."""
     with pytest.MonkeyPatch.context() as patch:
         for part in parts:
-            name = next(name for kind in part.__mro__[1:] if (name := kind.__name__) in _PLACES)
-            patch.setattr(_PLACES[name], name, part)
+            replaced = next(kind for kind in part.__mro__[1:] if kind.__module__.startswith("chalicelib."))
+            for module in (sys.modules[replaced.__module__], bootstrap, publisher):
+                if getattr(module, replaced.__name__, None) is replaced:
+                    patch.setattr(module, replaced.__name__, part)
         yield
-
-
-_PLACES = dict.fromkeys(vars(bootstrap), bootstrap) | dict.fromkeys(("RunLease", "_Run", "ShardWriter"), publisher)
-"""Where each class is used that a mutant may replace."""
 
 
 # Member roles.

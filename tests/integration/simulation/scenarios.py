@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from chalicelib.source_policy import capacity
+from chalicelib.source_policy.documents import capacity
 from tests.integration.simulation.answers import Call
 from tests.integration.simulation.cloud import SOURCE, SOURCE_POLICY, Cloud, reader
 from tests.integration.simulation.crowd import crowd

@@ -8,7 +8,7 @@ from benchmarks.deployment import ENVIRON
 from benchmarks.stub.aws import Aws
 from benchmarks.stub.kinds import Kind, account_ids
 from chalicelib.settings import Settings
-from chalicelib.source_policy import capacity
+from chalicelib.source_policy.documents import capacity
 from tests.integration.speed.conftest import Stage
 
 MANY = 20

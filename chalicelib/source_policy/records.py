@@ -1,0 +1,325 @@
+"""What is recorded of the source policy: what was requested, what publish found, and what was last written of each shard."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+
+from chalicelib.accounts import Access
+from chalicelib.arns import AccountId
+from chalicelib.errors import AccountError, Reason, RetryableError, TerminalError
+from chalicelib.settings import Scope, Settings
+
+MAX_SHARDS = 25
+"""No principal has more policies attached ("IAM and AWS STS quotas")."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardContent:
+    """What one shard grants; only the first can have scope organization, in which `excluded` counts and `accounts` is empty."""
+
+    accounts: frozenset[AccountId] = frozenset()
+    excluded: frozenset[AccountId] = frozenset()
+    scope: Scope = Scope.ACCOUNTS
+    frozen: bool = False
+
+    def grants(self, account_id: AccountId) -> bool:
+        """Whether the source principals may assume the member role in an account of the organization, unless frozen."""
+        if self.scope is Scope.ORGANIZATION:
+            return account_id not in self.excluded
+        return account_id in self.accounts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AppliedShard:
+    """What was written of a shard: its content, a digest of the rest of its document, and the attached principals' ARNs.
+
+    `version_id` is the version that the document became, empty if it is not known.
+    """
+
+    content: ShardContent = field(default_factory=ShardContent, metadata={"inline": True})
+    digest: str = ""
+    attached: frozenset[str] = frozenset()
+    version_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why something can't be written: the reason, and a message for a person."""
+
+    reason: Reason
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardRecord:
+    """What publish recorded of one shard.
+
+    `applied` is what IAM was last known to contain, `applying` what is being written (after a failure: either may be true), and
+    `unfinished` what earlier writes that did not finish may have written since `applied`.
+    `denied_principals` are those that a read of IAM showed attached while the shard denied everything; None before such a read.
+    """
+
+    name: str
+    applied: AppliedShard | None = None
+    unfinished: tuple[AppliedShard, ...] = ()
+    applying: AppliedShard | None = None
+    error: Problem | None = None
+    written_at: datetime | None = None
+    verified_at: datetime | None = None
+    denied_principals: frozenset[str] | None = None
+
+    @property
+    def versions(self) -> tuple[AppliedShard, ...]:
+        """What IAM may contain: one version, or several while a write is unfinished."""
+        return tuple(each for each in (self.applied, *self.unfinished, self.applying) if each is not None)
+
+    @property
+    def content(self) -> ShardContent:
+        """What IAM contains once the unfinished write is finished."""
+        return self.versions[-1].content if self.versions else ShardContent()
+
+    @property
+    def attached(self) -> frozenset[str]:
+        """The principals that the shard may be attached to."""
+        return frozenset[str]().union(*(each.attached for each in self.versions))
+
+    @property
+    def maybe_named(self) -> frozenset[AccountId]:
+        """The accounts that the shard may grant by name."""
+        return frozenset[AccountId]().union(*(each.content.accounts for each in self.versions))
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether every version that IAM may contain has the freeze's deny."""
+        return bool(self.versions) and all(each.content.frozen for each in self.versions)
+
+    def begun(self, applying: AppliedShard) -> "ShardRecord":
+        """Return the record of a write that begins; what an unfinished write may have written stays in it."""
+        earlier = [*self.unfinished, *([self.applying] if self.applying else [])]
+        unfinished = _extremes([each for each in earlier if each != applying])
+        return replace(self, unfinished=unfinished, applying=applying)
+
+
+def _extremes(versions: Sequence[AppliedShard]) -> tuple[AppliedShard, ...]:
+    """Return at most two versions a scope, which surely grant, and may grant, what the given versions do."""
+    found: list[AppliedShard] = []
+    for scope in Scope:
+        same = [each for each in versions if each.content.scope is scope]
+        if len(same) > 2:  # noqa: PLR2004 - the narrowest and the widest
+            accounts, excluded = [each.content.accounts for each in same], [each.content.excluded for each in same]
+            frozen, attached = [each.content.frozen for each in same], [each.attached for each in same]
+            narrowest = ShardContent(
+                accounts=frozenset.intersection(*accounts),
+                excluded=frozenset.union(*excluded),
+                scope=scope,
+                frozen=all(frozen),
+            )
+            widest = ShardContent(
+                accounts=frozenset.union(*accounts),
+                excluded=frozenset.intersection(*excluded),
+                scope=scope,
+                frozen=any(frozen),
+            )
+            same = [
+                AppliedShard(content=narrowest, attached=frozenset.intersection(*attached)),
+                AppliedShard(content=widest, attached=frozenset.union(*attached)),
+            ]
+        found += same
+    return tuple(found)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Control:
+    """What operators and schedules requested; `frozen` is None for "as last applied".
+
+    `check_requested_at` is when the latest resync requested a check of the shards, `verify_requested_at` when the latest full one
+    did. `scope_recorded` is the scope for which the latest resync found a row of every account.
+    """
+
+    frozen: bool | None = None
+    uninstalling: bool = False
+    uninstalled: bool = False
+    verify_requested_at: datetime | None = None
+    check_requested_at: datetime | None = None
+    scope_recorded: Scope | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Names:
+    """The names that the first run of publish pins until everything is uninstalled."""
+
+    member_role_name: str
+    source_policy_name: str
+    source_account_id: str
+
+    def why_changed(self, settings: Settings) -> str | None:
+        """Return which setting differs from the recorded name and what to do, or None."""
+        for name, recorded, value in (
+            ("MEMBER_ROLE_NAME", self.member_role_name, settings.member_role_name),
+            ("SOURCE_POLICY_NAME", self.source_policy_name, settings.source_policy_name),
+            ("SOURCE_PRINCIPAL_ARNS' account", self.source_account_id, settings.source_account_id),
+        ):
+            if recorded != value:
+                return (
+                    f"{name} is {value}, and was {recorded} when accounts were enrolled: set it back, or uninstall first "
+                    '(retire with {"accounts": "all", "force": true}), or deploy a second stage beside this one'
+                )
+        return None
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Names":
+        """Return the names in the settings."""
+        return cls(
+            member_role_name=settings.member_role_name,
+            source_policy_name=settings.source_policy_name,
+            source_account_id=settings.source_account_id,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    """What publish found of the source policy as a whole.
+
+    `shards` counts those that were ever opened, and `room` how many each source principal has room for. `principals` is why
+    the policy can't be attached to source principals; `looked_at` is when both were read. `blocked` is why a new account would
+    find no shard, and `scope` why the scope in the settings is not in force. `repairs` are those of the last check.
+    """
+
+    names: Names
+    organization_id: str
+    shards: int = 0
+    room: int = 0
+    principals: Problem | None = None
+    looked_at: datetime | None = None
+    blocked: Problem | None = None
+    scope: Problem | None = None
+    verified_at: datetime | None = None
+    checked_at: datetime | None = None
+    repairs: tuple[Mapping[str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """The source-policy table: what was requested, what publish found, and the shards by their index.
+
+    `status` is None before the first run of publish, and where it was lost. `unreadable` are items that count as lost, since
+    they can't be read, and why not.
+    """
+
+    control: Control = field(default_factory=Control)
+    status: Status | None = None
+    by_index: Mapping[int, ShardRecord] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def shards(self) -> tuple[ShardRecord, ...]:
+        """The recorded shards in their order."""
+        return tuple(self.by_index[index] for index in sorted(self.by_index))
+
+    @property
+    def are_lost(self) -> bool:
+        """Whether fewer shards are recorded than were ever opened, or whether it is not known how many were."""
+        if self.status is None:
+            return not self.control.uninstalled
+        return self.by_index.keys() != set(range(max(min(self.status.shards, MAX_SHARDS), len(self.by_index))))
+
+    @property
+    def scope(self) -> Scope:
+        """The scope that the shards are written in."""
+        return self.by_index[0].content.scope if 0 in self.by_index else Scope.ACCOUNTS
+
+    @cached_property
+    def surely_named(self) -> frozenset[AccountId]:
+        """The accounts that a shard grants by name, whether or not its unfinished write has reached IAM."""
+        written = (record.versions for record in self.by_index.values() if record.applied is not None)
+        return frozenset[AccountId]().union(
+            *(frozenset.intersection(*(each.content.accounts for each in versions)) for versions in written)
+        )
+
+    @cached_property
+    def maybe_named(self) -> frozenset[AccountId]:
+        """The accounts that a shard may grant by name."""
+        return frozenset[AccountId]().union(*(record.maybe_named for record in self.by_index.values()))
+
+    def grants(self, account_id: AccountId, access: Access | None) -> bool:
+        """Whether IAM surely grants an account with this access: by name, or as a member in scope organization."""
+        if account_id in self.surely_named:
+            return True
+        first = self.by_index.get(0)
+        # The organization's statement doesn't count for an account that is no member, or whose access is not known.
+        if first is None or first.applied is None or access not in {Access.GRANTED, Access.EXCLUDED}:
+            return False
+        contents = [each.content for each in first.versions]
+        # A scope change is unfinished: either content grants it.
+        return any(each.scope is Scope.ORGANIZATION for each in contents) and all(
+            each.grants(account_id) for each in contents
+        )
+
+    def may_grant(self, account_id: AccountId) -> bool:
+        """Whether IAM may grant an account of the organization; a shard that was lost, or is foreign, may grant any."""
+        unknown = self.are_lost or any(record.error and not record.versions for record in self.by_index.values())
+        if unknown or account_id in self.maybe_named:
+            return True
+        first = self.by_index.get(0)
+        return first is not None and any(
+            each.content.scope is Scope.ORGANIZATION and each.content.grants(account_id) for each in first.versions
+        )
+
+    def in_force(self, account_id: AccountId, access: Access | None) -> bool:
+        """Whether access counts as in force: surely granted, or, where it is to be revoked, not surely revoked."""
+        if access in {Access.EXCLUDED, Access.NONE}:
+            return self.differs(account_id, access)
+        return self.grants(account_id, access)
+
+    def differs(self, account_id: AccountId, access: Access | None) -> bool:
+        """Whether publish has something to do for an account of this access."""
+        if access is Access.GRANTED:
+            return not self.grants(account_id, access)
+        if access is Access.EXCLUDED:
+            return self.may_grant(account_id)
+        return access is Access.NONE and (self.are_lost or account_id in self.maybe_named)
+
+    def blocking_error(
+        self, account_id: AccountId, access: Access | None, settings: Settings, *, requested_at: datetime | None
+    ) -> AccountError | None:
+        """Return why an account can't be enrolled now, or None if it can.
+
+        Changed names block every account, a blocked source policy new ones. The cause may be gone since publish looked: an
+        account whose message is later is retried until publish has looked again.
+        """
+        changed = self.status.names.why_changed(settings) if self.status else None
+        if changed is not None:
+            return TerminalError(Reason.NAMES_CHANGED, changed)
+        if access is Access.GRANTED or self.grants(account_id, access):
+            return None
+        if self.status is None or self.status.looked_at is None:
+            return RetryableError(
+                Reason.SOURCE_POLICY_PENDING, "publish has not checked the source policy yet: a run is requested"
+            )
+        blocked, looked_at = self.status.blocked, self.status.looked_at
+        if blocked is None:
+            return None
+        if requested_at is not None and looked_at < requested_at:
+            message = f"the source policy was blocked, and is checked again: {blocked.error}"
+            return RetryableError(Reason.SOURCE_POLICY_PENDING, message)
+        return TerminalError(blocked.reason, blocked.error)
+
+    def freeze_in_force(self, settings: Settings) -> bool:
+        """Whether a read of IAM showed that every principal which a shard is attached to is denied everything."""
+        denied = self.denied_principals
+        unread = [record for record in self.by_index.values() if record.versions and record.denied_principals is None]
+        # Where the operator attaches, it is not known what an unread shard is attached to.
+        known = bool(settings.attachable_principals) or not unread
+        return bool(denied) and known and not self.are_lost and all(record.attached <= denied for record in unread)
+
+    @property
+    def denied_principals(self) -> frozenset[str]:
+        """The principals that a read of IAM showed to be denied everything."""
+        read = (record.denied_principals or frozenset() for record in self.by_index.values())
+        return frozenset[str]().union(*read)
+
+
+def shard_name(settings: Settings, index: int) -> str:
+    """Return a shard's policy name: the source policy's own for the first, then -2, -3, …."""
+    return settings.source_policy_name if index == 0 else f"{settings.source_policy_name}-{index + 1}"
