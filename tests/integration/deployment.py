@@ -90,5 +90,5 @@ def _policy_template(function: str) -> list[dict[str, Any]]:
     policy, shared = (
         json.loads((_DIRECTORY / f"{name}.json").read_text()) for name in (f"policy-{function}", "statements")
     )
-    statements: list[dict[str, Any]] = _PACKAGE["spelled_out"](policy["Statement"], shared)
+    statements: list[dict[str, Any]] = _PACKAGE["expanded_statements"](policy["Statement"], shared)
     return statements

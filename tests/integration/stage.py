@@ -1,14 +1,13 @@
 """A stage of Rolecall in an organization: the functions, over a deployment's queues and tables."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
 import boto3
-from botocore.config import Config
 
 from chalicelib.aws.sessions import account_client, publish_config
 from chalicelib.bootstrap import Application
@@ -39,17 +38,19 @@ class ReusingSession(boto3.Session):
     def _clients(self) -> dict[str, Any]:
         return {}
 
-    def client(self, service_name: str, *_: Any, config: Config, **__: Any) -> Any:  # type: ignore[override]
-        key = f"{service_name} {config._user_provided_options}"
-        if key not in self._clients:
-            self._clients[key] = super().client(service_name, config=config)  # type: ignore[call-overload]
-        return self._clients[key]
+    def client(self, service_name: str, *_: Any, config: Any, **__: Any) -> Any:  # type: ignore[override]
+        return self._reused(
+            service_name, config, lambda: super(ReusingSession, self).client(service_name, config=config)
+        )  # type: ignore[call-overload]
 
-    def account_client(self, config: Config) -> Any:
+    def account_client(self, config: Any) -> Any:
         """Return the IAM client that acts in the account that was entered."""
-        key = f"iam {config._user_provided_options}"
+        return self._reused("account", config, lambda: account_client(self, "iam", config))
+
+    def _reused(self, name: str, config: Any, create: Callable[[], Any]) -> Any:
+        key = f"{name} {config._user_provided_options}"
         if key not in self._clients:
-            self._clients[key] = account_client(self, "iam", config)
+            self._clients[key] = create()
         return self._clients[key]
 
 

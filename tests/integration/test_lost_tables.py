@@ -29,8 +29,8 @@ def _require_unchanged(organization: Organization, stage: Stage, *lost: str) -> 
             stage.delete_row(account_id)
     else:
         stage.delete_items(*lost)
-    for step in (stage.run_publish, lambda: stage.run_and_drain("resync")):
-        step()
+    for function in ("publish", "resync"):
+        stage.run_publish() if function == "publish" else stage.run_and_drain(function)
         policy = organization.policy()
         assert (policy.document, policy.attached) == (before.document, before.attached)
 
