@@ -1,1 +1,1 @@
-"""How fast Rolecall is, as ratios to what the same calls of AWS cost by themselves."""
+"""Benchmarks of Rolecall, as ratios to the cost of the AWS calls alone."""

@@ -1,15 +1,16 @@
-"""1. What one account costs, by kind, and how many a second there are, against the floor, botocove and simple scripts."""
+"""1. CPU for one account and accounts per second, by role state, against the baselines."""
 
+from functools import partial
 from statistics import median
 
-from benchmarks.contestants import Contestant, bare, botocove, rolecall, simple_script
-from benchmarks.effort import Effort
+from benchmarks.baselines import Runner, bare, botocove, rolecall, simple_script
+from benchmarks.profiles import Profile
 from benchmarks.report import Claim, Measurement
-from benchmarks.stub.kinds import Kind, account_ids
 from benchmarks.stub.process import Conditions, StubProcess
-from benchmarks.timing import Spent, medians, spent
+from benchmarks.stub.role_states import RoleState, account_ids
+from benchmarks.timing import Timing, median_timing, timed
 
-_CONTESTANTS = {
+_RUNNERS = {
     "rolecall": rolecall,
     "(a) bare calls": bare,
     "(b) botocove": botocove,
@@ -20,66 +21,83 @@ _THREADS = 64
 _LATENCY = 0.08
 
 
-def measure(stub: StubProcess, effort: Effort) -> list[Measurement]:
-    """Measure the CPU on one thread without latency, then the accounts a second in many threads with latency."""
-    cpu = Measurement("1a. one thread, no latency: CPU an account")
-    for kind in Kind:
-        runs = _interleaved(stub, kind, effort.accounts, effort.few_accounts, effort.repetitions, threads=1)
-        spent_by = {name: medians(each) for name, each in runs.items()}
-        # Run by run, since the machine may be faster at times.
+def measure(stub: StubProcess, profile: Profile) -> list[Measurement]:
+    """Measure the CPU on one thread without latency, then accounts per second with many threads and latency."""
+    return [_cpu(stub, profile), _throughput(stub, profile)]
+
+
+def _cpu(stub: StubProcess, profile: Profile) -> Measurement:
+    measured = Measurement("1a. one thread, no latency: CPU an account")
+    for role_state in RoleState:
+        runs = _interleaved(stub, role_state, profile.accounts, profile.slow_accounts, profile.repetitions)
+        # Ratios within one repetition: the machine's speed varies.
         of_floor = {
             name: median(run.cpu / floor.cpu for run, floor in zip(each, runs["(a) bare calls"], strict=True))
             for name, each in runs.items()
         }
-        for name, each in spent_by.items():
-            cpu.rows.append(
+        for name, each in runs.items():
+            time = median_timing(each)
+            measured.rows.append(
                 {
-                    "account": kind,
+                    "account": role_state,
                     "who": name,
-                    "CPU ms": each.cpu * 1000,
+                    "CPU ms": time.cpu * 1000,
                     "CPU / floor": of_floor[name],
-                    "accounts/s": 1 / each.seconds,
+                    "accounts/s": 1 / time.seconds,
                 }
             )
-        if kind is not Kind.DRIFTED:
-            cpu.claims.append(Claim(f"{kind} account, CPU / floor", of_floor["rolecall"], 1.3))
-    speed = Measurement(f"1b. {_THREADS} threads, {_LATENCY * 1000:.0f} ms latency: accounts a second, new accounts")
-    runs = _interleaved(
-        stub, Kind.NEW, effort.many_accounts, _THREADS, effort.few_repetitions, threads=_THREADS, latency=_LATENCY
-    )
-    spent_by = {name: medians(each) for name, each in runs.items()}
+        if role_state is not RoleState.DRIFTED:
+            measured.claims.append(Claim(f"{role_state} account, CPU / floor", of_floor["rolecall"], 1.3))
+    return measured
+
+
+def _throughput(stub: StubProcess, profile: Profile) -> Measurement:
+    measured = Measurement(f"1b. {_THREADS} threads, {_LATENCY * 1000:.0f} ms latency: accounts a second, new accounts")
+    many, repetitions = profile.concurrent_accounts, profile.long_repetitions
+    runs = _interleaved(stub, RoleState.NEW, many, _THREADS, repetitions, threads=_THREADS, latency=_LATENCY)
     faster = {
         name: median(run.seconds / ours.seconds for run, ours in zip(each, runs["rolecall"], strict=True))
         for name, each in runs.items()
     }
-    for name, each in spent_by.items():
-        speed.rows.append(
+    for name, each in runs.items():
+        time = median_timing(each)
+        measured.rows.append(
             {
                 "who": name,
-                "accounts/s": 1 / each.seconds,
+                "accounts/s": 1 / time.seconds,
                 "rolecall's / its": faster[name],
-                "CPU ms": each.cpu * 1000,
+                "CPU ms": time.cpu * 1000,
             }
         )
-    speed.claims += [
+    measured.claims += [
         Claim(f"rolecall / {name}, accounts a second", faster[name], 20, at_most=False) for name in sorted(_SLOW)
     ]
-    return [cpu, speed]
+    return measured
 
 
 def _interleaved(
-    stub: StubProcess, kind: Kind, many: int, few: int, repetitions: int, *, threads: int, latency: float = 0.0
-) -> dict[str, list[Spent]]:
-    """Have each contestant work in turn, several times over, and return what each spent an account in each run."""
-    stub.begin(Conditions(latency=latency, kind=kind, accounts=many))
-    contestants: dict[str, Contestant] = {name: make(kind, threads) for name, make in _CONTESTANTS.items()}
-    counts = {name: few if name in _SLOW else many for name in contestants}
-    for contestant in contestants.values():
-        contestant(account_ids(kind, min(threads, few)))  # so that connections are open and models loaded
-    runs: dict[str, list[Spent]] = {name: [] for name in contestants}
+    stub: StubProcess,
+    role_state: RoleState,
+    many: int,
+    few: int,
+    repetitions: int,
+    *,
+    threads: int = 1,
+    latency: float = 0.0,
+) -> dict[str, list[Timing]]:
+    """Run each runner in turn, `repetitions` times, and return the time per account of each run.
+
+    The slow baselines get `few` accounts, the others `many`.
+    """
+    stub.reset(Conditions(latency=latency, role_state=role_state, accounts=many))
+    runners: dict[str, Runner] = {name: build(role_state, threads) for name, build in _RUNNERS.items()}
+    counts = {name: few if name in _SLOW else many for name in runners}
+    for runner in runners.values():
+        runner(account_ids(role_state, min(threads, few)))  # opens the connections and loads the service models
+    runs: dict[str, list[Timing]] = {name: [] for name in runners}
     for _ in range(repetitions):
-        for name, contestant in contestants.items():
-            ids = account_ids(kind, counts[name])
-            run = spent(lambda contestant=contestant, ids=ids: contestant(ids))  # type: ignore[misc]
-            runs[name].append(Spent(run.seconds / len(ids), run.cpu / len(ids)))
+        for name, runner in runners.items():
+            ids = account_ids(role_state, counts[name])
+            run = timed(partial(runner, ids))
+            runs[name].append(Timing(run.seconds / len(ids), run.cpu / len(ids)))
     return runs

@@ -1,4 +1,4 @@
-"""4. Cold start: importing the app, and its first event, against what boto3 and the frameworks cost by themselves; the package."""
+"""4. Cold start: the import of the app and the first event, against the floor; and the package's size."""
 
 import json
 import os
@@ -10,57 +10,57 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from zipfile import ZIP_DEFLATED, ZipFile
 
-from benchmarks.effort import Effort
 from benchmarks.handler import functions
+from benchmarks.profiles import Profile
 from benchmarks.report import Claim, Measurement
-from benchmarks.stub.kinds import Kind
 from benchmarks.stub.process import Conditions, StubProcess
+from benchmarks.stub.role_states import RoleState
 
-_LIMIT = 1.3
+_MAX_RATIO = 1.3
 _ROOT = Path(__file__).parents[1]
-_SHIPPED = ("boto3", "botocore", "jmespath", "dateutil", "s3transfer", "six", "urllib3", "typing_extensions")
-_OTHERS = ("aws_lambda_powertools", "chalice")
+_BOTO3_PACKAGES = ("boto3", "botocore", "jmespath", "dateutil", "s3transfer", "six", "urllib3", "typing_extensions")
+_FRAMEWORKS = ("aws_lambda_powertools", "chalice")
 
 
-def measure(stub: StubProcess, effort: Effort) -> list[Measurement]:
-    """Measure each in processes of its own, in turn."""
-    told = Measurement("4. cold start: CPU of a process of its own")
+def measure(stub: StubProcess, profile: Profile) -> list[Measurement]:
+    """Measure starts of the app and of the floor in turn, each in a new process."""
+    measured = Measurement("4. cold start: CPU of a new process")
     starts = ("rolecall", "floor")
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in starts}
-    for name in starts:  # so that all of it is compiled
-        _begin(stub)
+    for name in starts:  # writes the bytecode
+        _reset(stub)
         _run(name)
-    for _ in range(3 * effort.repetitions):  # a start is short, and what is judged are a few hundredths of a second
+    for _ in range(3 * profile.repetitions):  # starts are short, so differences are hundredths of a second
         for name in starts:
-            before = _begin(stub)
+            before = _reset(stub)
             runs[name].append(_run(name))
-    calls = stub.seen().calls - before
+    calls = stub.counts().calls - before
     for name in starts:
-        told.rows.append(
+        measured.rows.append(
             {
-                "who": "rolecall" if name == "rolecall" else "the same imports; fresh clients and the same calls",
-                **{f"{what} ms": 1000 * _median(runs[name], what) for what in ("import", "event")},
+                "start": "rolecall" if name == "rolecall" else "the same imports; fresh clients and the same calls",
+                **{f"{key} ms": 1000 * _median(runs[name], key) for key in ("import", "event")},
                 "modules": _median(runs[name], "modules"),
                 "MB": _median(runs[name], "megabytes"),
             }
         )
-    told.claims = [
-        Claim(f"{about}, CPU / floor", _median(runs["rolecall"], what) / _median(runs["floor"], what), _LIMIT)
-        for what, about in (("import", "importing app.py"), ("event", "the first event"))
+    measured.claims = [
+        Claim(f"{about}, CPU / floor", _median(runs["rolecall"], key) / _median(runs["floor"], key), _MAX_RATIO)
+        for key, about in (("import", "importing app.py"), ("event", "the first event"))
     ]
-    told.notes = [
+    measured.notes = [
         "floor: import boto3, chalice.app and Powertools' Logger and Metrics; then a client of each service, and the event's calls",
         f"calls of the floor's event: {calls.total()}",
-        f"package: ours {_zipped(('app.py', 'chalicelib')):.0f} kB, with what it ships {_megabytes():.1f} MB zipped",
+        f"package: app {_zipped(('app.py', 'chalicelib')):.0f} kB, with what it ships {_megabytes():.1f} MB zipped",
     ]
-    return [told]
+    return [measured]
 
 
-def _begin(stub: StubProcess) -> Counter[str]:
-    """Begin with a stage whose first run of publish is done, and return the calls of that."""
-    stub.begin(Conditions(kind=Kind.NEW))
+def _reset(stub: StubProcess) -> Counter[str]:
+    """Reset the stub to a stage after its first run of publish, and return the calls of that run."""
+    stub.reset(Conditions(role_state=RoleState.NEW))
     functions(1)
-    return stub.seen().calls
+    return stub.counts().calls
 
 
 def _run(name: str) -> dict[str, float]:
@@ -75,8 +75,8 @@ def _run(name: str) -> dict[str, float]:
     return dict(json.loads(ran.stdout.splitlines()[-1]))
 
 
-def _median(runs: list[dict[str, float]], what: str) -> float:
-    return median(run[what] for run in runs)
+def _median(runs: list[dict[str, float]], key: str) -> float:
+    return median(run[key] for run in runs)
 
 
 def _zipped(names: tuple[str, ...], root: Path = _ROOT) -> float:
@@ -92,5 +92,5 @@ def _zipped(names: tuple[str, ...], root: Path = _ROOT) -> float:
 
 def _megabytes() -> float:
     installed = next(Path(each) for each in sys.path if (Path(each) / "boto3").is_dir())
-    names = tuple(name if (installed / name).exists() else f"{name}.py" for name in (*_SHIPPED, *_OTHERS))
+    names = tuple(name if (installed / name).exists() else f"{name}.py" for name in (*_BOTO3_PACKAGES, *_FRAMEWORKS))
     return (_zipped(("app.py", "chalicelib")) + _zipped(names, installed)) / 1000

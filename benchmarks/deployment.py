@@ -1,4 +1,4 @@
-"""A stage of Rolecall as the benchmarks deploy it: its environment, its events, and what Lambda tells its functions."""
+"""The stage that the benchmarks measure: environment, events and invocation context."""
 
 import json
 from collections.abc import Iterable
@@ -27,11 +27,11 @@ ENVIRON = {
     "POWERTOOLS_SERVICE_NAME": f"rolecall-{STAGE}",
     "POWERTOOLS_METRICS_NAMESPACE": "Rolecall",
 }
-"""What the template sets, with the defaults of all settings that have one."""
+"""The variables that the template sets; optional settings have their defaults."""
 
 
 def aws_environ(endpoint: str) -> dict[str, str]:
-    """Tell any client of this process where AWS is and who is calling."""
+    """Return the variables that configure boto3's endpoint, region and credentials."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_DEFAULT_REGION": REGION,
@@ -47,7 +47,7 @@ def aws_environ(endpoint: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Context:
-    """What Lambda tells a function about its invocation."""
+    """The invocation context that Lambda passes to a function."""
 
     seconds: float = 600.0
     aws_request_id: str = "11111111-2222-3333-4444-555555555555"
@@ -56,7 +56,7 @@ class Context:
     invoked_function_arn: str = f"arn:aws:lambda:{REGION}:{MANAGEMENT}:function:rolecall-{STAGE}-enroll"
 
     def get_remaining_time_in_millis(self) -> int:
-        """Tell how long the function may go on."""
+        """Return the remaining time in milliseconds."""
         return int(self.seconds * 1000)
 
 

@@ -1,22 +1,22 @@
-"""The calls of a first event (one new account), bare: fresh clients, and every argument worked out beforehand."""
+"""The calls of a first event (one new account) with new clients and precomputed arguments."""
 
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.deployment import ENVIRON
-from benchmarks.same_calls import SameCalls
-from benchmarks.stub.kinds import Kind, account_id
+from benchmarks.reference_calls import ReferenceCalls
+from benchmarks.stub.role_states import RoleState, account_id
 from benchmarks.stub.rows import row_update
 
 if TYPE_CHECKING:
     import boto3
 
-_ACCOUNT = account_id(Kind.NEW, 0)
-_CALLS = SameCalls.of(Kind.NEW)
+_ACCOUNT = account_id(RoleState.NEW, 0)
+_CALLS = ReferenceCalls.of(RoleState.NEW)
 _UPDATE = row_update(_ACCOUNT)
 
 
 def call(session: "boto3.Session") -> None:
-    """Make them, in their order."""
+    """Make the calls in the order in which enroll makes them."""
     dynamodb: Any = session.client("dynamodb")
     sqs, organizations, sts = session.client("sqs"), session.client("organizations"), session.client("sts")
     dynamodb.batch_get_item(RequestItems={ENVIRON["LEDGER_TABLE"]: {"Keys": [_UPDATE["Key"]]}})

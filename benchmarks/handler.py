@@ -1,4 +1,4 @@
-"""The enroll and publish functions as Lambda calls them: handlers, logs, metrics and all, with what they write thrown away."""
+"""The enroll and publish functions as Lambda invokes them, with logs and metrics; their output is discarded."""
 
 import contextlib
 import os
@@ -20,10 +20,10 @@ class Functions:
     _app: "ModuleType"
 
     def enroll(self, event: dict[str, Any], *, deliveries: int = 1) -> None:
-        """Deliver a batch, and what returns to the queue again (without delays), so many times at most."""
+        """Deliver a batch, and deliver returned messages again without a delay, at most `deliveries` times in all."""
         records = event["Records"]
         for _ in range(deliveries):
-            with contextlib.redirect_stdout(_nowhere()):
+            with contextlib.redirect_stdout(_devnull()):
                 failures = self._app.enroll({"Records": records}, Context())["batchItemFailures"]
             again = {failure["itemIdentifier"] for failure in failures}
             records = [record for record in records if record["messageId"] in again]
@@ -33,8 +33,8 @@ class Functions:
         raise RuntimeError(message)
 
     def publish(self) -> None:
-        """Run publish once, to its end."""
-        with contextlib.redirect_stdout(_nowhere()):
+        """Run publish once; raise RuntimeError if it doesn't finish."""
+        with contextlib.redirect_stdout(_devnull()):
             unfinished = self._app.publish(publish_event(), Context())["batchItemFailures"]
         if unfinished:
             message = "publish did not finish"
@@ -42,7 +42,7 @@ class Functions:
 
 
 def functions(threads: int) -> Functions:
-    """Return the functions of a stage with so many threads, whose first run of publish is done, as `make deploy` starts it."""
+    """Return the functions of a stage with this number of threads, after a first run of publish, as `make deploy` does it."""
     os.environ["THREADS"] = str(threads)
     app = _app()
     app.application.cache_clear()
@@ -53,12 +53,12 @@ def functions(threads: int) -> Functions:
 
 @cache
 def _app() -> "ModuleType":
-    with contextlib.redirect_stdout(_nowhere()):  # which the logger keeps
+    with contextlib.redirect_stdout(_devnull()):  # the logger keeps this stream
         import app  # noqa: PLC0415
 
     return app
 
 
 @cache
-def _nowhere() -> IO[str]:
+def _devnull() -> IO[str]:
     return Path(os.devnull).open("w")

@@ -11,8 +11,8 @@ from benchmarks.memory import peak_megabytes
 
 
 def invoke(function: str, seconds: float = 900.0) -> dict[str, float]:
-    """Invoke a function as Lambda would, with so many seconds left, and return what that took."""
-    import app  # noqa: PLC0415 - in the process that is measured
+    """Invoke a function with `seconds` of remaining time, and return its time and memory."""
+    import app  # noqa: PLC0415 - only this process is measured
 
     event = publish_event() if function == "publish" else {}
     clock, cpu = time.perf_counter(), time.process_time()
@@ -25,8 +25,8 @@ def invoke(function: str, seconds: float = 900.0) -> dict[str, float]:
     }
 
 
-def invoked(function: str, seconds: float = 900.0) -> dict[str, float]:
-    """Invoke a function in a process of its own, and return what that took."""
+def invoke_in_subprocess(function: str, seconds: float = 900.0) -> dict[str, float]:
+    """Invoke a function in a new process, and return its time and memory."""
     ran = subprocess.run(
         [sys.executable, "-m", "benchmarks.invocation", function, str(seconds)],
         cwd=Path(__file__).parents[1],

@@ -1,11 +1,11 @@
-"""How much memory this process has taken at most."""
+"""The peak memory of this process."""
 
 import resource
 from pathlib import Path
 
 
 def peak_megabytes() -> float:
-    """Tell it in megabytes; on Linux without what the process was forked from."""
+    """Return the peak resident set size in megabytes; on Linux without that of the parent process."""
     status = Path("/proc/self/status")
     if status.exists():
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024

@@ -1,4 +1,4 @@
-"""3b. Publish: CPU and memory by the number of rows, and how many policy versions a burst of new accounts takes."""
+"""3b to 3d. publish: CPU and memory by the number of rows, and policy versions written for a burst of new accounts."""
 
 import os
 from collections.abc import Iterator
@@ -6,65 +6,65 @@ from contextlib import contextmanager
 from functools import partial
 from statistics import median
 
-from benchmarks.contestants import bare_marks
+from benchmarks.baselines import bare_marks
 from benchmarks.deployment import ENVIRON, batch
-from benchmarks.effort import Effort
 from benchmarks.handler import functions
-from benchmarks.invocation import invoked
+from benchmarks.invocation import invoke_in_subprocess
+from benchmarks.profiles import Profile
 from benchmarks.report import Claim, Measurement
-from benchmarks.stub.kinds import Kind, account_ids
-from benchmarks.stub.process import Conditions, Seen, StubProcess
-from benchmarks.timing import spent
+from benchmarks.stub.process import Conditions, Counts, StubProcess
+from benchmarks.stub.role_states import RoleState, account_ids
+from benchmarks.timing import timed
 from chalicelib.settings import Settings
 from chalicelib.source_policy.documents import capacity
 
 _SIZES = (1, 100, 1_000, 8_000)
-_LINEAR = 1.3
+_MAX_GROWTH = 1.3
 _BATCH = 50
 _LARGEST = 50_000
-_SECONDS = 120.0  # of the function
-_CPU, _MEGABYTES = 20, 300
+_TIMEOUT_SECONDS = 120.0
+_MAX_CPU_SECONDS, _MAX_MEGABYTES = 20, 300
 
 
-def measure(stub: StubProcess, effort: Effort) -> list[Measurement]:
-    """Measure runs by size, bursts, and a large organization."""
-    return [_sizes(stub, effort), _bursts(stub), _large(stub)]
+def measure(stub: StubProcess, profile: Profile) -> list[Measurement]:
+    """Measure runs by number of rows, bursts, and a large organization."""
+    return [_sizes(stub, profile), _bursts(stub), _large(stub)]
 
 
-def _sizes(stub: StubProcess, effort: Effort) -> Measurement:
-    """Measure a run that grants all rows, one with nothing to do, and the bare calls that mark the rows."""
+def _sizes(stub: StubProcess, profile: Profile) -> Measurement:
+    """Measure a run that grants all rows, one with nothing to do, and the bare calls that set `in_force_since`."""
     measured = Measurement(
         "3b. publish, by rows, one thread: CPU a row",
         notes=["marks: one UpdateItem a granted row, by a bare client"],
     )
-    spent_by: dict[str, dict[int, list[float]]] = {
+    cpu_by: dict[str, dict[int, list[float]]] = {
         name: {size: [] for size in _SIZES} for name in ("granting", "nothing to do", "marks")
     }
-    for _ in range(effort.repetitions):  # in turn, since the machine may be faster at times
+    for _ in range(profile.repetitions):  # in turn: the machine's speed varies
         for size in _SIZES:
-            stub.begin(Conditions())
-            stage, marks, ids = functions(1), bare_marks(1), account_ids(Kind.NEW, size)
-            stub.put_rows(Kind.NEW, size, in_force=False)
-            marks(ids[:1])  # so that its connection is open
+            stub.reset(Conditions())
+            stage, marks, ids = functions(1), bare_marks(1), account_ids(RoleState.NEW, size)
+            stub.put_rows(RoleState.NEW, size, in_force=False)
+            marks(ids[:1])  # opens the connection
             for name, run in (
                 ("granting", stage.publish),
                 ("nothing to do", stage.publish),
                 ("marks", partial(marks, ids)),
             ):
-                spent_by[name][size].append(spent(run).cpu / size)
+                cpu_by[name][size].append(timed(run).cpu / size)
     for size in _SIZES:
-        cpu = {name: 1000 * median(runs[size]) for name, runs in spent_by.items()}
+        cpu = {name: 1000 * median(runs[size]) for name, runs in cpu_by.items()}
         measured.rows.append({"rows": size, **{f"{name}, CPU ms": each for name, each in cpu.items()}})
     for name in ("granting", "nothing to do"):
-        growth = [many / few for many, few in zip(spent_by[name][8_000], spent_by[name][1_000], strict=True)]
-        measured.claims.append(Claim(f"{name}: CPU a row at 8,000 / at 1,000", median(growth), _LINEAR))
-    of_marks = [all_ / marks for all_, marks in zip(spent_by["granting"][8_000], spent_by["marks"][8_000], strict=True)]
-    measured.claims.append(Claim("granting 8,000 rows: CPU / bare marks", median(of_marks), _LINEAR))
+        growth = [many / few for many, few in zip(cpu_by[name][8_000], cpu_by[name][1_000], strict=True)]
+        measured.claims.append(Claim(f"{name}: CPU a row at 8,000 / at 1,000", median(growth), _MAX_GROWTH))
+    of_marks = [all_ / marks for all_, marks in zip(cpu_by["granting"][8_000], cpu_by["marks"][8_000], strict=True)]
+    measured.claims.append(Claim("granting 8,000 rows: CPU / bare marks", median(of_marks), _MAX_GROWTH))
     return measured
 
 
 def _bursts(stub: StubProcess) -> Measurement:
-    """Count the versions that bursts take: one a changed shard and run, however many accounts and messages there are."""
+    """Count the policy versions of bursts: one for each changed shard and run, for any number of accounts and messages."""
     measured = Measurement(
         f"3c. bursts of new accounts, enrolled in batches of {_BATCH}: policy versions written",
         notes=[
@@ -74,73 +74,73 @@ def _bursts(stub: StubProcess) -> Measurement:
     )
     room = capacity(Settings.from_env(ENVIRON))
     for size in _SIZES[:-1]:
-        for together in (True, False):
-            seen, runs = _burst(stub, size, together=together)
+        for single_run in (True, False):
+            counts, runs = _burst(stub, size, single_run=single_run)
             needed = -(-size // room)
-            # A shard that a run fills partly is written again by the next.
+            # A shard that one run fills in part is written again by the next run.
             at_most = (
                 needed
-                if together
+                if single_run
                 else sum(
                     (min(start + _BATCH, size) - 1) // room - start // room + 1 for start in range(0, size, _BATCH)
                 )
             )
-            written = seen.policies_written.total()
+            written = counts.policies_written.total()
             measured.rows.append(
                 {
                     "accounts": size,
                     "runs": runs,
                     "needed": needed,
                     "written": written,
-                    "calls each": seen.calls.total() / size,
+                    "calls each": counts.calls.total() / size,
                 }
             )
-            about = "one run after the burst" if together else "a run after each batch"
+            about = "one run after the burst" if single_run else "a run after each batch"
             measured.claims.append(
                 Claim(f"{size:,} accounts, {about}: versions / shards changed", written / at_most, 1)
             )
     return measured
 
 
-def _burst(stub: StubProcess, size: int, *, together: bool) -> tuple[Seen, int]:
-    stub.begin(Conditions())
+def _burst(stub: StubProcess, size: int, *, single_run: bool) -> tuple[Counts, int]:
+    stub.reset(Conditions())
     stage = functions(10)
-    ids, runs = account_ids(Kind.NEW, size), 0
+    ids, runs = account_ids(RoleState.NEW, size), 0
     for start in range(0, size, _BATCH):
         stage.enroll(batch(ids[start : start + _BATCH]))
-        if not together or start + _BATCH >= size:
+        if not single_run or start + _BATCH >= size:
             stage.publish()
             runs += 1
-    return stub.seen(), runs
+    return stub.counts(), runs
 
 
 def _large(stub: StubProcess) -> Measurement:
-    """Measure runs over a large organization, each in a process of its own, as Lambda runs them."""
+    """Measure runs over a large organization, each in a new process, as Lambda runs them."""
     measured = Measurement(
-        f"3d. publish, {_LARGEST:,} rows, scope organization, each run in a process of its own",
-        notes=[f"each run has {_SECONDS:.0f} s, as the function; MB: the process's most"],
+        f"3d. publish, {_LARGEST:,} rows, scope organization, each run in a new process",
+        notes=[f"each run has {_TIMEOUT_SECONDS:.0f} s, as the function; MB: the process's peak"],
     )
     with _environ(SOURCE_POLICY_SCOPE="organization", THREADS="10"):
-        stub.begin(Conditions())
+        stub.reset(Conditions())
         functions(10)
-        stub.put_rows(Kind.NEW, _LARGEST, in_force=False)
+        stub.put_rows(RoleState.NEW, _LARGEST, in_force=False)
         for about in ("grants all rows", "has nothing to do", "grants one more account"):
             if about == "grants one more account":
-                stub.put_rows(Kind.NEW, 1, start=_LARGEST, in_force=False)
+                stub.put_rows(RoleState.NEW, 1, start=_LARGEST, in_force=False)
             _run(stub, about, measured)
     return measured
 
 
 def _run(stub: StubProcess, about: str, measured: Measurement) -> None:
-    """Run publish until it is finished; a run that ends with the function's time is followed by another."""
+    """Run publish until it finishes; a run that ends at the function's timeout is followed by another."""
     ledger = ENVIRON["LEDGER_TABLE"]
     runs, cpu, seconds, megabytes, unfinished = 0, 0.0, 0.0, 0.0, 1.0
-    before = stub.seen()
+    before = stub.counts()
     while unfinished:
-        took = invoked("publish", _SECONDS)
-        runs, cpu, seconds, unfinished = runs + 1, cpu + took["cpu"], seconds + took["seconds"], took["unfinished"]
-        megabytes = max(megabytes, took["megabytes"])
-    seen = stub.seen()
+        used = invoke_in_subprocess("publish", _TIMEOUT_SECONDS)
+        runs, cpu, seconds, unfinished = runs + 1, cpu + used["cpu"], seconds + used["seconds"], used["unfinished"]
+        megabytes = max(megabytes, used["megabytes"])
+    after = stub.counts()
     measured.rows.append(
         {
             "publish": about,
@@ -148,16 +148,16 @@ def _run(stub: StubProcess, about: str, measured: Measurement) -> None:
             "seconds": seconds,
             "CPU s": cpu,
             "MB": megabytes,
-            "pages a run": (seen.pages - before.pages)[ledger] / runs,
-            "calls": (seen.calls - before.calls).total(),
-            "versions": (seen.policies_written - before.policies_written).total(),
+            "pages a run": (after.pages - before.pages)[ledger] / runs,
+            "calls": (after.calls - before.calls).total(),
+            "versions": (after.policies_written - before.policies_written).total(),
         }
     )
-    if about != "grants all rows":  # whose CPU is that of an UpdateItem a row
-        measured.claims.append(Claim(f"publish that {about}: CPU s", cpu, _CPU))
+    if about != "grants all rows":  # its CPU is that of one UpdateItem per row
+        measured.claims.append(Claim(f"publish that {about}: CPU s", cpu, _MAX_CPU_SECONDS))
     measured.claims += [
-        Claim(f"publish that {about}: MB", megabytes, _MEGABYTES),
-        Claim(f"publish that {about}: scans of the ledger a run", (seen.scans - before.scans)[ledger] / runs, 1),
+        Claim(f"publish that {about}: MB", megabytes, _MAX_MEGABYTES),
+        Claim(f"publish that {about}: scans of the ledger a run", (after.scans - before.scans)[ledger] / runs, 1),
     ]
 
 

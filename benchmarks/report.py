@@ -1,4 +1,4 @@
-"""What was measured, as a table for a person and as JSON."""
+"""Results as text tables and as JSON."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -10,7 +10,7 @@ Cell: TypeAlias = str | int | float | None
 
 @dataclass(frozen=True)
 class Claim:
-    """What must be shown, what was measured, and whether that shows it."""
+    """A limit that a measured value must meet."""
 
     about: str
     measured: float
@@ -19,7 +19,7 @@ class Claim:
 
     @property
     def holds(self) -> bool:
-        """Tell whether the measured value is on the right side of the limit."""
+        """Whether the measured value is within the limit."""
         return self.measured <= self.limit if self.at_most else self.measured >= self.limit
 
     def __str__(self) -> str:
@@ -31,7 +31,7 @@ class Claim:
 
 @dataclass
 class Measurement:
-    """A table of results under a heading, and the claims that it bears out or not."""
+    """A titled table of results, and the claims that are checked against it."""
 
     title: str
     rows: list[dict[str, Cell]] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Measurement:
 
     def _table(self) -> list[str]:
         names = list(dict.fromkeys(name for row in self.rows for name in row))
-        cells = [names, *([_written(row.get(name)) for name in names] for row in self.rows)]
+        cells = [names, *([_formatted(row.get(name)) for name in names] for row in self.rows)]
         widths = [max(len(line[column]) for line in cells) for column in range(len(names))]
         return [
             "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -52,16 +52,16 @@ class Measurement:
         ]
 
 
-def _written(cell: Cell) -> str:
+def _formatted(cell: Cell) -> str:
     if isinstance(cell, float):
         return f"{cell:,.0f}" if abs(cell) >= 100 else f"{cell:.2f}"  # noqa: PLR2004 - more would be noise
     return "" if cell is None else str(cell)
 
 
 def write(path: Path, measurements: list[Measurement]) -> None:
-    """Write everything as JSON."""
-    told = [
+    """Write all results as JSON."""
+    content = [
         asdict(each) | {"claims": [asdict(claim) | {"holds": claim.holds} for claim in each.claims]}
         for each in measurements
     ]
-    path.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""Start in this process, and tell what that took as JSON: `python -m benchmarks.start rolecall`, or `floor`."""
+"""Measure one cold start in this process and print it as JSON: `python -m benchmarks.start rolecall`, or `floor`."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ def rolecall() -> dict[str, float]:
 
 
 def floor() -> dict[str, float]:
-    """Import what it can't do without, then make fresh clients and the calls of the same event."""
+    """Import only the required packages, then create clients and make the calls of the same event."""
     start = time.process_time()
     import boto3  # noqa: PLC0415
     import chalice.app  # noqa: F401, PLC0415
@@ -31,7 +31,7 @@ def floor() -> dict[str, float]:
     Logger()
     Metrics()
     imported = time.process_time()
-    from benchmarks.first_event import call  # noqa: PLC0415 - its arguments are worked out when it is imported
+    from benchmarks.first_event import call  # noqa: PLC0415 - its arguments are computed at import
 
     ready = time.process_time()
     modules = len(sys.modules)
@@ -39,10 +39,10 @@ def floor() -> dict[str, float]:
     return {"import": imported - start, "event": time.process_time() - ready, "modules": modules}
 
 
-def main(who: str) -> None:
-    """Measure one start."""
-    told = {"rolecall": rolecall, "floor": floor}[who]()
-    print(json.dumps(told | {"megabytes": peak_megabytes()}))
+def main(name: str) -> None:
+    """Print the times and the peak memory of one start."""
+    measured = {"rolecall": rolecall, "floor": floor}[name]()
+    print(json.dumps(measured | {"megabytes": peak_megabytes()}))
 
 
 main(*sys.argv[1:])

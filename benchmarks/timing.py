@@ -1,4 +1,4 @@
-"""Times of one run, of which only the ratios mean something."""
+"""Times of one run; only their ratios are meaningful."""
 
 import gc
 import time
@@ -8,22 +8,22 @@ from statistics import median
 
 
 @dataclass(frozen=True)
-class Spent:
-    """Seconds of the clock, and of this process's CPU."""
+class Timing:
+    """Wall-clock seconds, and CPU seconds of this process."""
 
     seconds: float
     cpu: float
 
 
-def spent(work: Callable[[], object]) -> Spent:
-    """Measure some work."""
+def timed(work: Callable[[], object]) -> Timing:
+    """Run a function and return its times."""
     gc.collect()
-    gc.freeze()  # what was measured before leaves much behind, which would be looked through again and again
+    gc.freeze()  # objects of earlier runs are not scanned again
     clock, cpu = time.perf_counter(), time.process_time()
     work()
-    return Spent(time.perf_counter() - clock, time.process_time() - cpu)
+    return Timing(time.perf_counter() - clock, time.process_time() - cpu)
 
 
-def medians(repetitions: list[Spent]) -> Spent:
-    """Take the median of each."""
-    return Spent(median(each.seconds for each in repetitions), median(each.cpu for each in repetitions))
+def median_timing(repetitions: list[Timing]) -> Timing:
+    """Return the median of both times."""
+    return Timing(median(each.seconds for each in repetitions), median(each.cpu for each in repetitions))

@@ -78,7 +78,6 @@ class LedgerRow:
     access: Access | None = None
     in_force_since: str | None = None
     role_arn: str | None = None
-    fingerprint: str | None = None
     trigger: str | None = None
     access_role: str | None = None
     attempts: int = 0

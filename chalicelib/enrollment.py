@@ -240,7 +240,6 @@ def _row_after(job: _Job, verdict: Verdict, now: datetime) -> LedgerRow:
         # A failure leaves the access as it was.
         access=verdict.access or before.access,
         role_arn=verdict.role_arn,
-        fingerprint=verdict.fingerprint or before.fingerprint,
         trigger=job.message.trigger,
         access_role=verdict.access_role or before.access_role,
         # A blocked source policy is not the account's failure: the account is due as soon as that is over.

@@ -1,6 +1,5 @@
 """The member role: the desired one, and the plan that changes an observed one into it."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -215,21 +214,6 @@ def why_foreign(observed: MemberRole, desired: MemberRole, settings: Settings) -
         return f"{observed.arn} has a path, so the source policy doesn't match it: delete or rename it, or set another MemberRoleName"
     ownership = settings.ownership(observed.arn, observed.tags)
     return ownership.rejection_reason(adopt=settings.adopt_existing_roles, name_parameter="MemberRoleName")
-
-
-def fingerprint(role: MemberRole) -> str:
-    """Return a digest of a role."""
-    inline = sorted((name, document.text) for name, document in role.inline.items())
-    parts = (
-        role.arn,
-        role.trust.text,
-        role.max_session,
-        role.boundary,
-        sorted(role.tags.items()),
-        sorted(role.attached),
-        inline,
-    )
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def trust_document(settings: Settings) -> Document:

@@ -27,7 +27,6 @@ from chalicelib.member_role import (
     MemberRole,
     describe,
     desired_role,
-    fingerprint,
     plan,
     removal,
     why_foreign,
@@ -63,7 +62,6 @@ class Verdict:
     account: Account | None = None
     access_role: str | None = None
     role_arn: str | None = None
-    fingerprint: str | None = None
     actions: tuple[dict[str, Any], ...] = ()
 
 
@@ -73,7 +71,6 @@ class _Work:
 
     access_role: str | None = None
     role_arn: str | None = None
-    fingerprint: str | None = None
     actions: list[dict[str, Any]] = field(default_factory=list)
     change: Change = Change.NONE
 
@@ -147,7 +144,7 @@ class Reconciler:
             if foreign is not None:
                 raise TerminalError(Reason.FOREIGN_ROLE, foreign)
             self._carry_out(plan(observed, desired), observed, desired, work, dry_run=dry_run)
-        work.role_arn, work.fingerprint = desired.arn, fingerprint(desired)
+        work.role_arn = desired.arn
 
     def _remove(
         self,
@@ -254,7 +251,6 @@ def _verdict(
         account=account,
         access_role=work.access_role,
         role_arn=work.role_arn,
-        fingerprint=work.fingerprint,
         actions=tuple(work.actions),
     )
 

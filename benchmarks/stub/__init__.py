@@ -1,1 +1,1 @@
-"""A stub of the AWS APIs that Rolecall calls: as fast as can be, with AWS's latency and throttling as settings."""
+"""A fast stub of the AWS APIs that Rolecall calls, with configurable latency and throttling."""

@@ -1,4 +1,4 @@
-"""Serve the stub on a free port of the loopback interface, until the standard input ends: `python -m benchmarks.stub`."""
+"""Serve the stub on a free port of the loopback interface, until standard input is closed: `python -m benchmarks.stub`."""
 
 import asyncio
 import gc
@@ -8,12 +8,12 @@ from benchmarks.stub.server import Connection, Stub
 
 
 async def serve() -> None:
-    """Tell the port on the standard output, then answer."""
+    """Print the port to standard output, then serve requests."""
     loop = asyncio.get_running_loop()
     stub = Stub()
     server = await loop.create_server(lambda: Connection(stub, loop), "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
-    # Whoever started it has gone, or wants it to end.
+    # The parent process closes standard input, or has exited.
     await loop.run_in_executor(None, sys.stdin.read)
     server.close()
 

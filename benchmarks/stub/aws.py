@@ -1,4 +1,4 @@
-"""All the stubbed services behind one endpoint: which answers a request, what was called, and what is throttled."""
+"""All stubbed services behind one endpoint, with call counts and throttling."""
 
 import json
 from collections import Counter
@@ -8,9 +8,9 @@ from urllib.parse import parse_qsl
 
 from benchmarks.deployment import ENVIRON
 from benchmarks.stub import queue, sts
-from benchmarks.stub.answer import Answer, Refusal, json_refusal, xml_refusal
 from benchmarks.stub.organizations import Organization
 from benchmarks.stub.policies import ManagementAccount
+from benchmarks.stub.response import Response, ServiceError, json_error, xml_error
 from benchmarks.stub.roles import MemberAccounts
 from benchmarks.stub.tables import Tables
 from chalicelib.settings import Settings
@@ -25,7 +25,7 @@ _THROTTLING = {
 
 @dataclass(slots=True)
 class Aws:
-    """Answers what is asked of any service; every nth call is throttled where `throttle_every` is n."""
+    """Dispatches requests to the services; throttles every `throttle_every`th call, none with 0."""
 
     throttle_every: int = 0
     organization: Organization = field(default_factory=Organization)
@@ -34,49 +34,49 @@ class Aws:
     members: MemberAccounts = field(default_factory=lambda: MemberAccounts(Settings.from_env(ENVIRON)))
     calls: Counter[str] = field(default_factory=Counter)
     throttled: Counter[str] = field(default_factory=Counter)
-    _asked: int = 0
+    _requests: int = 0
 
-    def answer(self, target: bytes, authorization: bytes, body: bytes) -> Answer:
-        """Answer a request by its X-Amz-Target header (empty in the query protocol), its signature and its body."""
+    def handle(self, target: bytes, authorization: bytes, body: bytes) -> Response:
+        """Return the response to a request, by its X-Amz-Target header (empty in the query protocol), signature and body."""
         if target:
             prefix, _, operation = target.decode().partition(".")
             service = _JSON_SERVICES[prefix]
             try:
                 self._count(f"{service}:{operation}", _THROTTLING[service])
                 return self._json(service, operation, json.loads(body))
-            except Refusal as refusal:
-                return json_refusal(refusal)
+            except ServiceError as error:
+                return json_error(error)
         params = dict(parse_qsl(body.decode(), keep_blank_values=True))
         action = params["Action"]
         service = "sts" if params["Version"] == "2011-06-15" else "iam"
         try:
             self._count(f"{service}:{action}", "Throttling")
             return self._query(service, action, authorization, params)
-        except Refusal as refusal:
-            return xml_refusal(refusal)
+        except ServiceError as error:
+            return xml_error(error)
 
     def _count(self, call: str, throttling: str) -> None:
         self.calls[call] += 1
-        self._asked += 1
-        if self.throttle_every and self._asked % self.throttle_every == 0:
+        self._requests += 1
+        if self.throttle_every and self._requests % self.throttle_every == 0:
             self.throttled[call] += 1
-            raise Refusal(throttling)
+            raise ServiceError(throttling)
 
-    def _json(self, service: str, operation: str, content: dict[str, Any]) -> Answer:
+    def _json(self, service: str, operation: str, content: dict[str, Any]) -> Response:
         if service == "organizations":
-            return self.organization.answer(operation, content)
+            return self.organization.handle(operation, content)
         if service == "sqs":
-            return queue.answer(operation, content)
-        return self.tables.answer(operation, content)
+            return queue.handle(operation, content)
+        return self.tables.handle(operation, content)
 
-    def _query(self, service: str, action: str, authorization: bytes, params: dict[str, str]) -> Answer:
+    def _query(self, service: str, action: str, authorization: bytes, params: dict[str, str]) -> Response:
         if service == "sts":
-            return sts.answer(action, params)
-        member = sts.entered(authorization)
-        return self.members.answer(action, member) if member else self.management.answer(action, params)
+            return sts.handle(action, params)
+        member = sts.member_account(authorization)
+        return self.members.handle(action, member) if member else self.management.handle(action, params)
 
-    def seen(self) -> dict[str, dict[str, int]]:
-        """Return what was called, what of it was throttled, and how often each shard was written and each table scanned."""
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return the counts of calls, throttled calls, writes of each shard, and scans and pages of each table."""
         return {
             "calls": dict(self.calls),
             "throttled": dict(self.throttled),

@@ -1,4 +1,4 @@
-"""Organizations: as many accounts of a kind as there should be, twenty a page, no faster than a rate allows."""
+"""Organizations: a configurable number of accounts in pages of twenty, with a rate limit."""
 
 import json
 import time
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.deployment import MANAGEMENT
-from benchmarks.stub.answer import Answer, Refusal, raw_json
-from benchmarks.stub.kinds import Kind, account_id
+from benchmarks.stub.response import Response, ServiceError, raw_json_response
+from benchmarks.stub.role_states import RoleState, account_id
 
 PAGE = 20
 """Accounts of a page of ListAccounts (its MaxResults)."""
@@ -16,7 +16,7 @@ PAGE = 20
 
 @dataclass(slots=True)
 class Bucket:
-    """A token bucket, by which AWS limits a rate."""
+    """A token bucket."""
 
     rate: float
     burst: float
@@ -28,7 +28,7 @@ class Bucket:
         self._tokens, self._refilled_at = self.burst, self.clock()
 
     def take(self) -> bool:
-        """Take a token, or tell by False that there is none."""
+        """Take a token; return False if there is none."""
         now = self.clock()
         self._tokens = min(self.burst, self._tokens + (now - self._refilled_at) * self.rate)
         self._refilled_at = now
@@ -40,33 +40,33 @@ class Bucket:
 
 @dataclass(slots=True)
 class Organization:
-    """The organization that the management account leads."""
+    """The organization of the management account."""
 
-    kind: Kind = Kind.NEW
+    role_state: RoleState = RoleState.NEW
     accounts: int = 0
     listing: Bucket | None = None
 
-    def answer(self, operation: str, content: dict[str, Any]) -> Answer:
-        """Answer a call of Organizations."""
+    def handle(self, operation: str, content: dict[str, Any]) -> Response:
+        """Return the response to a call of Organizations."""
         match operation:
             case "ListAccounts":
                 if self.listing is not None and not self.listing.take():
-                    raise Refusal("TooManyRequestsException")
+                    raise ServiceError("TooManyRequestsException")
                 return self._page(int(content.get("NextToken", "0")))
             case "DescribeAccount":
-                return raw_json(b'{"Account":' + _account(content["AccountId"]) + b"}")
+                return raw_json_response(b'{"Account":' + _account(content["AccountId"]) + b"}")
             case "DescribeOrganization":
-                return raw_json(
+                return raw_json_response(
                     json.dumps({"Organization": {"Id": "o-benchmarks", "MasterAccountId": MANAGEMENT}}).encode()
                 )
             case _:
-                raise Refusal("UnknownOperationException")
+                raise ServiceError("UnknownOperationException")
 
-    def _page(self, first: int) -> Answer:
+    def _page(self, first: int) -> Response:
         last = min(first + PAGE, self.accounts)
-        accounts = b",".join(_account(account_id(self.kind, number)) for number in range(first, last))
+        accounts = b",".join(_account(account_id(self.role_state, number)) for number in range(first, last))
         following = b',"NextToken":"%d"' % last if last < self.accounts else b""
-        return raw_json(b'{"Accounts":[' + accounts + b"]" + following + b"}")
+        return raw_json_response(b'{"Accounts":[' + accounts + b"]" + following + b"}")
 
 
 def _account(account_id: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The stub's process, as the benchmarks start, set and read it."""
+"""A client of the stub's process: starts, configures and reads it."""
 
 import json
 import subprocess
@@ -11,26 +11,29 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.stub.kinds import Kind
+from benchmarks.stub.role_states import RoleState
 
 _ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What the stub should be: seconds to each answer, which calls are throttled, and what there is."""
+    """The latency in seconds, the throttling, and the organization.
+
+    Every `throttle_every`th call is throttled, none with 0.
+    """
 
     latency: float = 0.0
     throttle_every: int = 0
-    kind: Kind = Kind.NEW
+    role_state: RoleState = RoleState.NEW
     accounts: int = 0
     listing_rate: float = 0.0
     listing_burst: float = 0.0
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the stub has answered since its conditions were set."""
+class Counts:
+    """Counts of calls since the last reset."""
 
     calls: Counter[str]
     throttled: Counter[str]
@@ -41,40 +44,40 @@ class Seen:
 
 @dataclass(frozen=True)
 class StubProcess:
-    """A stub that is running."""
+    """A running stub."""
 
     endpoint: str
 
-    def begin(self, conditions: Conditions) -> None:
-        """Begin anew, with nothing in the tables and nothing counted."""
+    def reset(self, conditions: Conditions) -> None:
+        """Empty the tables, reset the counts, and set the conditions."""
         self._control(json.dumps(asdict(conditions)).encode())
 
-    def latency(self, seconds: float) -> None:
-        """Change the latency alone."""
+    def set_latency(self, seconds: float) -> None:
+        """Change only the latency."""
         self._control(json.dumps({"latency": seconds}).encode())
 
     def throttle(self, every: int) -> None:
-        """Throttle each so-manieth call from now on, none with 0."""
+        """Throttle every nth call from now on, none with 0."""
         self._control(json.dumps({"throttle_every": every}).encode())
 
-    def put_rows(self, kind: Kind, count: int, *, start: int = 0, in_force: bool = True) -> None:
-        """Put the rows of accounts that were enrolled, and if `in_force`, published, long ago."""
-        rows = {"kind": kind, "start": start, "count": count, "in_force": in_force}
+    def put_rows(self, role_state: RoleState, count: int, *, start: int = 0, in_force: bool = True) -> None:
+        """Put ledger rows of accounts that were enrolled, and if `in_force` published, long ago."""
+        rows = {"role_state": role_state, "start": start, "count": count, "in_force": in_force}
         self._control(json.dumps({"rows": rows}).encode())
 
-    def seen(self) -> Seen:
-        """Read the counts."""
-        return Seen(**{name: Counter(counts) for name, counts in self._control(b"").items()})
+    def counts(self) -> Counts:
+        """Return the counts."""
+        return Counts(**{name: Counter(counts) for name, counts in self._control(b"").items()})
 
     def _control(self, body: bytes) -> dict[str, Any]:
         request = urllib.request.Request(f"{self.endpoint}/_stub", data=body, method="POST")  # noqa: S310 - our own
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-            return dict(json.load(answer))
+        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
+            return dict(json.load(response))
 
 
 @contextmanager
 def running() -> Iterator[StubProcess]:
-    """Run a stub for the length of the block."""
+    """Run a stub until the block ends."""
     with subprocess.Popen(
         [sys.executable, "-m", "benchmarks.stub"],
         cwd=_ROOT,

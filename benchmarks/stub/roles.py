@@ -1,32 +1,32 @@
-"""IAM in the member accounts: each has the member role that its kind says, whatever is done to it."""
+"""IAM in the member accounts: each account's member role keeps its role state."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import quote
 
-from benchmarks.stub.answer import Answer, Refusal, xml
-from benchmarks.stub.kinds import Kind, kind_of
+from benchmarks.stub.response import Response, ServiceError, xml_response
+from benchmarks.stub.role_states import RoleState, role_state_of
 from chalicelib.documents import Document
 from chalicelib.member_role import MemberRole, desired_role
 from chalicelib.settings import Settings
 
-_ANY_ID = "000000000000"  # where an account's own id goes
+_ANY_ID = "000000000000"  # replaced by the account's id
 _STRAY = "arn:aws:iam::aws:policy/AdministratorAccess"
-_ELSEWHERE = Document.of({"Version": "2012-10-17", "Statement": []})
+_NO_TRUST = Document.of({"Version": "2012-10-17", "Statement": []})
 
 
 class MemberAccounts:
-    """Answers a role's reads and takes its writes."""
+    """Returns the role in its state, and accepts every write."""
 
     def __init__(self, settings: Settings) -> None:
-        """Take the settings that say what an unchanged role is."""
+        """Take the settings that define an unchanged role."""
         desired = desired_role(settings, _ANY_ID)
-        drifted = replace(desired, trust=_ELSEWHERE, attached=desired.attached | {_STRAY})
+        drifted = replace(desired, trust=_NO_TRUST, attached=desired.attached | {_STRAY})
         self._name = settings.member_role_name
-        self._reads = {Kind.UNCHANGED: self._answers(desired), Kind.DRIFTED: self._answers(drifted)}
-        self._created = xml("CreateRole", _role(desired, self._name, tags=False)).body
+        self._reads = {RoleState.UNCHANGED: self._responses(desired), RoleState.DRIFTED: self._responses(drifted)}
+        self._created = xml_response("CreateRole", _role(desired, self._name, tags=False)).body
 
-    def _answers(self, role: MemberRole) -> dict[str, bytes]:
+    def _responses(self, role: MemberRole) -> dict[str, bytes]:
         attached = "".join(
             f"<member><PolicyName>{arn.rpartition('/')[2]}</PolicyName><PolicyArn>{arn}</PolicyArn></member>"
             for arn in sorted(role.attached)
@@ -42,22 +42,22 @@ class MemberAccounts:
                 f"<RoleName>{self._name}</RoleName><PolicyName>{name}</PolicyName>"
                 f"<PolicyDocument>{quote(document.text)}</PolicyDocument>"
             )
-        return {action: xml(action, result).body for action, result in read.items()}
+        return {action: xml_response(action, result).body for action, result in read.items()}
 
-    def answer(self, action: str, account_id: str) -> Answer:
-        """Answer a call in a member account."""
-        kind = kind_of(account_id)
+    def handle(self, action: str, account_id: str) -> Response:
+        """Return the response to a call in a member account."""
+        role_state = role_state_of(account_id)
         if action in _READS:
-            found = self._reads.get(kind, {}).get(action)
+            found = self._reads.get(role_state, {}).get(action)
             if found is None:
-                raise Refusal("NoSuchEntity", 404)
+                raise ServiceError("NoSuchEntity", 404)
         else:
             found = self._created if action == "CreateRole" else _WRITTEN(action)
-        return Answer(found.replace(_ANY_ID.encode(), account_id.encode()))
+        return Response(found.replace(_ANY_ID.encode(), account_id.encode()))
 
 
 _READS = frozenset({"GetRole", "ListAttachedRolePolicies", "ListRolePolicies", "GetRolePolicy"})
-_WRITTEN: Callable[[str], bytes] = lambda action: xml(action).body  # noqa: E731
+_WRITTEN: Callable[[str], bytes] = lambda action: xml_response(action).body  # noqa: E731
 
 
 def _role(role: MemberRole, name: str, *, tags: bool = True) -> str:

@@ -1,23 +1,25 @@
-"""The ledger's rows, and the update by which enroll writes one."""
+"""Ledger rows, and the updates by which enroll and publish write them."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from benchmarks.deployment import ENVIRON
-from benchmarks.stub.kinds import Kind, account_id
+from benchmarks.stub.role_states import RoleState, account_id
 from benchmarks.stub.tables import Item
 
-_OF_PUBLISH = {"account_id", "in_force_since"}  # which enroll doesn't write
+_OF_PUBLISH = {"account_id", "in_force_since"}  # not written by enroll
 _ABSENT = ("reason", "error", "failed_at")
 
 
-def ledger_rows(kind: Kind, numbers: Iterable[int], *, in_force: bool) -> tuple[str, Iterator[Item]]:
-    """Return the ledger's name and the rows of the accounts of these numbers, which are enrolled."""
-    return ENVIRON["LEDGER_TABLE"], (ledger_row(account_id(kind, number), in_force=in_force) for number in numbers)
+def ledger_rows(role_state: RoleState, numbers: Iterable[int], *, in_force: bool) -> tuple[str, Iterator[Item]]:
+    """Return the ledger's name and the rows of enrolled accounts with these numbers."""
+    return ENVIRON["LEDGER_TABLE"], (
+        ledger_row(account_id(role_state, number), in_force=in_force) for number in numbers
+    )
 
 
 def ledger_row(account_id: str, *, in_force: bool = True) -> Item:
-    """Return the row of an account that was enrolled, and if `in_force`, published, long ago."""
+    """Return the row of an account that was enrolled, and if `in_force` published, long ago."""
     texts = {
         "account_id": account_id,
         "name": f"Account {account_id}",
@@ -25,7 +27,6 @@ def ledger_row(account_id: str, *, in_force: bool = True) -> Item:
         "change": "none",
         "access": "granted",
         "role_arn": f"arn:aws:iam::{account_id}:role/CrossAccountReadOnlyRole",
-        "fingerprint": "0123456789abcdef",
         "trigger": "resync",
         "access_role": "OrganizationAccountAccessRole",
         "joined_at": "2024-01-01T00:00:00+00:00",

@@ -1,4 +1,4 @@
-"""DynamoDB: tables in memory, and as much of its expressions as Rolecall writes."""
+"""DynamoDB: tables in memory, with the expressions that Rolecall uses."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from benchmarks.stub.answer import Answer, Refusal, raw_json
+from benchmarks.stub.response import Response, ServiceError, raw_json_response
 
 Item: TypeAlias = dict[str, dict[str, Any]]
 
@@ -19,7 +19,7 @@ _EXISTENCE = re.compile(r"attribute_(not_)?exists\((.+)\)")
 
 @dataclass(slots=True)
 class Tables:
-    """Keeps items as they were written, and counts how often each table was scanned, and by how many pages."""
+    """Items as encoded JSON, with counts of scans and of their pages for each table."""
 
     tables: dict[str, dict[str, bytes]] = field(default_factory=dict)
     scans: Counter[str] = field(default_factory=Counter)
@@ -27,11 +27,11 @@ class Tables:
 
     def put(self, table: str, items: Iterable[Item]) -> None:
         """Put items into a table."""
-        self.tables.setdefault(table, {}).update({_key(item): _written(item) for item in items})
+        self.tables.setdefault(table, {}).update({_key(item): _encoded(item) for item in items})
 
-    def answer(self, operation: str, content: dict[str, Any]) -> Answer:
-        """Answer a call of DynamoDB."""
-        answering: Callable[[dict[str, Any]], Answer] | None = {
+    def handle(self, operation: str, content: dict[str, Any]) -> Response:
+        """Return the response to a call of DynamoDB."""
+        run: Callable[[dict[str, Any]], Response] | None = {
             "GetItem": self._get,
             "BatchGetItem": self._get_batch,
             "Scan": self._scan,
@@ -39,23 +39,23 @@ class Tables:
             "UpdateItem": self._update,
             "DeleteItem": self._delete,
         }.get(operation)
-        if answering is None:
-            raise Refusal("UnknownOperationException")
-        return answering(content)
+        if run is None:
+            raise ServiceError("UnknownOperationException")
+        return run(content)
 
-    def _get(self, content: dict[str, Any]) -> Answer:
+    def _get(self, content: dict[str, Any]) -> Response:
         found = self.tables.get(content["TableName"], {}).get(_key(content["Key"]))
-        return raw_json(b'{"Item":' + found + b"}" if found else b"{}")
+        return raw_json_response(b'{"Item":' + found + b"}" if found else b"{}")
 
-    def _get_batch(self, content: dict[str, Any]) -> Answer:
+    def _get_batch(self, content: dict[str, Any]) -> Response:
         responses = []
         for name, wanted in content["RequestItems"].items():
             table = self.tables.get(name, {})
             found = [table[key] for key in map(_key, wanted["Keys"]) if key in table]
             responses.append(json.dumps(name).encode() + b":[" + b",".join(found) + b"]")
-        return raw_json(b'{"Responses":{' + b",".join(responses) + b'},"UnprocessedKeys":{}}')
+        return raw_json_response(b'{"Responses":{' + b",".join(responses) + b'},"UnprocessedKeys":{}}')
 
-    def _scan(self, content: dict[str, Any]) -> Answer:
+    def _scan(self, content: dict[str, Any]) -> Response:
         items = list(self.tables.get(content["TableName"], {}).values())
         first = int(content["ExclusiveStartKey"]["page"]["N"]) if "ExclusiveStartKey" in content else 0
         size, last = 0, first
@@ -65,39 +65,41 @@ class Tables:
         following = b',"LastEvaluatedKey":{"page":{"N":"%d"}}' % last if last < len(items) else b""
         self.scans[content["TableName"]] += not first
         self.pages[content["TableName"]] += 1
-        return raw_json(b'{"Items":[' + b",".join(_projected(content, items[first:last])) + b"]" + following + b"}")
+        return raw_json_response(
+            b'{"Items":[' + b",".join(_projected(content, items[first:last])) + b"]" + following + b"}"
+        )
 
-    def _put(self, content: dict[str, Any]) -> Answer:
+    def _put(self, content: dict[str, Any]) -> Response:
         table = self.tables.setdefault(content["TableName"], {})
         key = _key(content["Item"])
-        if not _holds(content, _read(table.get(key))):
-            raise Refusal("ConditionalCheckFailedException")
-        table[key] = _written(content["Item"])
-        return raw_json(b"{}")
+        if not _holds(content, _decoded(table.get(key))):
+            raise ServiceError("ConditionalCheckFailedException")
+        table[key] = _encoded(content["Item"])
+        return raw_json_response(b"{}")
 
-    def _update(self, content: dict[str, Any]) -> Answer:
+    def _update(self, content: dict[str, Any]) -> Response:
         table = self.tables.setdefault(content["TableName"], {})
         key = _key(content["Key"])
-        item = _read(table.get(key))
+        item = _decoded(table.get(key))
         if not _holds(content, item):
-            raise Refusal("ConditionalCheckFailedException")
-        table[key] = _written(_updated(content, item))
-        return raw_json(b"{}")
+            raise ServiceError("ConditionalCheckFailedException")
+        table[key] = _encoded(_updated(content, item))
+        return raw_json_response(b"{}")
 
-    def _delete(self, content: dict[str, Any]) -> Answer:
+    def _delete(self, content: dict[str, Any]) -> Response:
         self.tables.get(content["TableName"], {}).pop(_key(content["Key"]), None)
-        return raw_json(b"{}")
+        return raw_json_response(b"{}")
 
 
 def _key(item: Item) -> str:
     return next(str(item[name]["S"]) for name in _KEYS if name in item)
 
 
-def _written(item: Item) -> bytes:
+def _encoded(item: Item) -> bytes:
     return json.dumps(item, separators=(",", ":")).encode()
 
 
-def _read(written: bytes | None) -> Item:
+def _decoded(written: bytes | None) -> Item:
     return json.loads(written) if written else {}
 
 
@@ -107,7 +109,7 @@ def _projected(content: dict[str, Any], items: list[bytes]) -> Iterable[bytes]:
         return items
     aliases = content.get("ExpressionAttributeNames", {})
     names = [aliases.get(name, name) for name in content["ProjectionExpression"].split(", ")]
-    return (_written({name: item[name] for name in names if name in item}) for item in map(_read, items))
+    return (_encoded({name: item[name] for name in names if name in item}) for item in map(_decoded, items))
 
 
 def _holds(content: dict[str, Any], item: Item) -> bool:

@@ -1,4 +1,4 @@
-"""The AWS CLI without a process for each command: to start it takes five times as long as a command."""
+"""The AWS CLI in this process: starting one takes five times as long as a command."""
 
 import io
 import subprocess
@@ -9,7 +9,7 @@ from awscli.clidriver import create_clidriver
 
 
 def in_this_process(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run a command as `aws` would, with the environment as it is."""
+    """Run a command as `aws` does, in the current environment."""
     out, error = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(error):
         status = create_clidriver().main(list(arguments))

@@ -1,4 +1,4 @@
-"""The packaged template, made once."""
+"""The packaged template, built once per run."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A stage as CloudFormation would see it in one partition."""
+"""A stage as CloudFormation would deploy it in one partition."""
 
 import copy
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ _ARNS = {
 
 @dataclass(frozen=True)
 class Deployment:
-    """What a stage is in one partition: the template after SAM's transform, and what its intrinsics stand for."""
+    """A stage in one partition: the template after SAM's transform, and the values of its references."""
 
     place: Place
     values: Mapping[str, str]
@@ -52,7 +52,7 @@ class _NoManagedPolicies:
 
 
 def deployed(template: Mapping[str, Any], partition: str, **parameters: str) -> Deployment:
-    """Deploy a stage with its defaults but for some parameters, as far as that can be done on paper."""
+    """Expand the template and resolve its references, with defaults for the other parameters."""
     place = Place(partition, MANAGEMENT_ACCOUNT, EVENT_REGIONS[partition])
     account = f"arn:{place.partition}:iam::{MANAGEMENT_ACCOUNT}"
     given = {"SourcePrincipalArns": f"{account}:role/Reader,{account}:user/reader"} | parameters

@@ -1,7 +1,6 @@
-"""The templates and the policy that docs/ offers for accounts that Rolecall can't otherwise enter."""
+"""The access roles and the service control policy in docs/."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -47,29 +46,8 @@ def _settings(arns: str = ",".join(_SOURCE_ACCOUNT["SourcePrincipalArns"]), **ch
     return replace(Settings.from_env(environ), **changes)  # type: ignore[arg-type]
 
 
-def _decided(node: Any, parameters: Mapping[str, Any]) -> Any:
-    """Take the branches that the conditions of the narrow template lead to."""
-    conditions = {
-        "HasBoundary": bool(parameters["PermissionsBoundaryArn"]),
-        "IsSourceAccount": bool(parameters["SourcePolicyName"]),
-        "HasSourcePrincipals": bool(parameters["SourcePolicyName"] and "".join(parameters["SourcePrincipalArns"])),
-    }
-    if isinstance(node, list):
-        return [_decided(each, parameters) for each in node]
-    if not isinstance(node, dict):
-        return node
-    if "Fn::If" in node:
-        condition, yes, no = node["Fn::If"]
-        return _decided(yes if conditions[condition] else no, parameters)
-    return {
-        key: _decided(value, parameters)
-        for key, value in node.items()
-        if not (isinstance(value, dict) and not conditions.get(str(value.get("Condition")), True))
-    }
-
-
 def _allowed(statements: list[dict[str, Any]]) -> set[tuple[str, str]]:
-    """List each action and resource that statements allow."""
+    """Return each action and resource that the statements allow."""
     return {
         (action, resource)
         for each in statements
@@ -79,16 +57,22 @@ def _allowed(statements: list[dict[str, Any]]) -> set[tuple[str, str]]:
 
 
 def _narrow(**given: Any) -> list[dict[str, Any]]:
-    parameters = _PARAMETERS | given
+    """Return the statements of the narrow role with these parameters."""
+    values = _PARAMETERS | given
+    principals = "".join(values["SourcePrincipalArns"])
+    conditions = {
+        "HasBoundary": bool(values["PermissionsBoundaryArn"]),
+        "IsSourceAccount": bool(values["SourcePolicyName"]),
+        "HasSourcePrincipals": bool(values["SourcePolicyName"] and principals),
+    }
     template = yaml_parse((ROOT / "docs/access-role-narrow.yaml").read_text())
-    resources = resolve(_decided(template["Resources"], parameters), parameters)
-    role = resources.pop("AccessRole")["Properties"]
-    policies = [*role["Policies"], *(each["Properties"] for each in resources.values())]
-    return list(chain.from_iterable(policy["PolicyDocument"]["Statement"] for policy in policies))
+    included = [each for each in template["Resources"].values() if conditions.get(each.get("Condition"), True)]
+    role, *others = (each["Properties"] for each in resolve(included, values | conditions))
+    return list(chain.from_iterable(policy["PolicyDocument"]["Statement"] for policy in (*role["Policies"], *others)))
 
 
 @pytest.mark.parametrize("boundary", [None, _BOUNDARY])
-def test_the_narrow_role_allows_what_an_enrollment_and_a_retirement_call_and_nothing_else(boundary: str | None) -> None:
+def test_narrow_role_allows_exactly_the_session_policies(boundary: str | None) -> None:
     settings = _settings(permissions_boundary_arn=boundary) if boundary else _settings()
     documents = [
         build(settings, _ACCOUNT)
@@ -114,26 +98,26 @@ def _in_the_source_account(settings: Settings) -> set[Any]:
     return set().union(*(_allowed(document.content["Statement"]) for document in documents))
 
 
-def test_in_the_source_account_it_allows_the_source_policy_too() -> None:
+def test_narrow_role_of_the_source_account_allows_the_source_policy() -> None:
     needed = _in_the_source_account(_settings())
     added = _allowed(_narrow(**_SOURCE_ACCOUNT)) - _allowed(_narrow())
     assert added == needed
 
 
-def test_where_the_account_itself_is_the_source_principal_it_only_detaches() -> None:
+def test_narrow_role_with_a_root_principal_only_detaches() -> None:
     settings = _settings(f"arn:aws:iam::{_ACCOUNT}:root")
     needed = _in_the_source_account(settings)
     assert _allowed(_narrow(SourcePolicyName="CrossAccountReadOnlyAccess")) - _allowed(_narrow()) == needed
 
 
-def test_only_the_configured_policies_may_be_attached_by_it() -> None:
+def test_narrow_role_attaches_only_the_configured_policies() -> None:
     (attach,) = [each for each in _narrow() if each["Action"] == "iam:AttachRolePolicy"]
     assert attach["Condition"] == {"ArnLike": {"iam:PolicyARN": ["arn:aws:iam::aws:policy/ReadOnlyAccess"]}}
     (create,) = [each for each in _narrow(PermissionsBoundaryArn=_BOUNDARY) if "iam:CreateRole" in each["Action"]]
     assert create["Condition"] == {"ArnEquals": {"iam:PermissionsBoundary": _BOUNDARY}}
 
 
-def test_the_narrow_role_trusts_the_functions_of_its_stage_alone(deployment: Deployment) -> None:
+def test_narrow_role_trusts_only_the_functions_of_its_stage(deployment: Deployment) -> None:
     template = yaml_parse((ROOT / "docs/access-role-narrow.yaml").read_text())
     trust = resolve(template["Resources"]["AccessRole"]["Properties"]["AssumeRolePolicyDocument"], _PARAMETERS)
     assert trust["Statement"] == [
@@ -144,34 +128,34 @@ def test_the_narrow_role_trusts_the_functions_of_its_stage_alone(deployment: Dep
             "Condition": {"ArnLike": {"aws:PrincipalArn": "arn:aws:iam::111122223333:role/rolecall-dev-*"}},
         }
     ]
-    # CloudFormation makes the names of the functions' roles out of the stack's, since the template gives none.
+    # Without RoleName, CloudFormation prefixes the names of roles with the stack's name.
     assert not [
         name for name, role in deployment.of_type("AWS::IAM::Role").items() if {"RoleName", "Path"} & role.keys()
     ]
 
 
 @pytest.mark.parametrize("name", ["access-role-full.yaml", "access-role-narrow.yaml"])
-def test_the_templates_are_clean_and_of_no_partition(name: str) -> None:
+def test_access_role_templates_are_clean_in_every_partition(name: str) -> None:
     text = (ROOT / "docs" / name).read_text()
     assert [str(match) for match in lint(text)] == []
     assert "arn:" + "aws:" not in text
-    assert "&" not in text  # CloudFormation refuses YAML's anchors.
+    assert "&" not in text  # CloudFormation rejects YAML anchors.
 
 
-def test_the_protection_covers_every_change_of_a_member_role_and_lets_rolecall_through() -> None:
+def test_scp_denies_every_change_of_a_member_role_except_rolecalls() -> None:
     text = (ROOT / "docs/scp-protect-member-role.json").read_text()
     roles, sessions = json.loads(text)["Statement"]
     settings = _settings(permissions_boundary_arn=_BOUNDARY)
     written = (session_policies.member_role_write, session_policies.member_role_delete)
     documents = [build(settings, _ACCOUNT) for build in written]
-    ours = {action for document in documents for action, _ in _allowed(document.content["Statement"])}
-    changes = {action for action in ours if not action.startswith(("iam:Get", "iam:List"))}
+    own = {action for document in documents for action, _ in _allowed(document.content["Statement"])}
+    changes = {action for action in own if not action.startswith(("iam:Get", "iam:List"))}
     for statement in (roles, sessions):
         assert statement["Effect"] == "Deny"
         assert changes | {"iam:DeleteRolePermissionsBoundary", "iam:UntagRole"} <= set(statement["Action"])
         assert statement["Resource"] == f"arn:*:iam::*:role/{settings.member_role_name}"
-    let_through = roles["Condition"]["ArnNotLike"]["aws:PrincipalArn"]
-    assert {f"arn:*:iam::*:role/{name}" for name in settings.access_role_names} <= set(let_through)
+    exempt = roles["Condition"]["ArnNotLike"]["aws:PrincipalArn"]
+    assert {f"arn:*:iam::*:role/{name}" for name in settings.access_role_names} <= set(exempt)
     assert sessions["Condition"] == {"StringNotLike": {"aws:userid": "*:rolecall-STAGE"}}
     # A service control policy's size ("Quotas for AWS Organizations").
     assert len(text) <= 5120

@@ -1,4 +1,4 @@
-"""What CloudWatch is told to watch exists, and what it calls out leads to the page that says what to do."""
+"""Alarms and the dashboard use metrics that exist, and each alarm names its section of the runbook."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from chalicelib.telemetry import Metric
 from tests.conftest import ROOT
 from tests.deployment.deployed import Deployment
 
-# What AWS measures, by which dimension, and where it says so.
+# The metrics of AWS services by dimension, with the page that documents them.
 _NATIVE = {
     # "Types of metrics for Lambda functions" in the AWS Lambda Developer Guide
     ("AWS/Lambda", "FunctionName"): {"Errors", "Throttles", "Duration", "AsyncEventsDropped"},
@@ -38,7 +38,7 @@ def _alarms(deployment: Deployment) -> dict[str, dict[str, Any]]:
 
 
 def _watched(alarm: dict[str, Any]) -> list[tuple[dict[str, Any], int]]:
-    """List the metrics of an alarm, each with its period."""
+    """Return the metrics of an alarm, each with its period."""
     if "Metrics" in alarm:
         stats = [each["MetricStat"] for each in alarm["Metrics"] if "MetricStat" in each]
         return [(stat["Metric"], stat["Period"]) for stat in stats]
@@ -46,7 +46,7 @@ def _watched(alarm: dict[str, Any]) -> list[tuple[dict[str, Any], int]]:
 
 
 def _known(deployment: Deployment) -> dict[str, set[str]]:
-    """Name what there is of each kind that AWS measures."""
+    """Return the names of the functions, queues and rules, by dimension."""
     return {
         "FunctionName": {each["FunctionName"] for each in deployment.of_type("AWS::Lambda::Function").values()},
         "QueueName": {each["QueueName"] for each in deployment.of_type("AWS::SQS::Queue").values()},
@@ -64,7 +64,7 @@ def _why_unknown(namespace: str, name: str, dimensions: dict[str, str], deployme
 
 
 def _slug(heading: str) -> str:
-    """Make a heading's anchor as GitHub does."""
+    """Return a heading's anchor on GitHub."""
     return re.sub(r"[^\w -]", "", heading.strip().lower()).replace(" ", "-")
 
 
@@ -73,7 +73,7 @@ def _sections(path: str) -> dict[str, str]:
     return {_slug(heading): text.strip() for heading, text in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-def test_there_are_ten_alarms_and_all_notify_the_topic(deployment: Deployment) -> None:
+def test_ten_alarms_notify_the_topic(deployment: Deployment) -> None:
     alarms = _alarms(deployment)
     assert len(alarms) == 10
     topic = deployment.values["AlarmTopic"]
@@ -81,30 +81,30 @@ def test_there_are_ten_alarms_and_all_notify_the_topic(deployment: Deployment) -
     assert all(name.startswith("rolecall-dev-") for name in alarms)
 
 
-def test_every_alarm_says_what_happened_and_where_to_read_on(deployment: Deployment) -> None:
+def test_every_alarm_names_its_section_of_the_runbook(deployment: Deployment) -> None:
     sections = _sections("docs/runbook.md")
     for name, alarm in _alarms(deployment).items():
-        happened, _, section = alarm["AlarmDescription"].rstrip(".").partition(" See docs/runbook.md#")
+        summary, _, section = alarm["AlarmDescription"].rstrip(".").partition(" See docs/runbook.md#")
         assert section == name.removeprefix("rolecall-dev-")
         assert sections[section], section
-        assert happened.endswith(".")
-        assert "${" not in happened
+        assert summary.endswith(".")
+        assert "${" not in summary
 
 
-def test_every_reason_has_its_page() -> None:
+def test_every_reason_has_a_section_of_the_runbook() -> None:
     sections = _sections("docs/runbook.md")
     assert {reason for reason in Reason if not sections.get(reason)} == set()
 
 
-def test_every_reason_is_said_to_be_tried_again_or_not() -> None:
+def test_every_reason_is_documented_as_retried_or_not() -> None:
     rows = re.findall(r"^\| should (.+?) \| (.+) \|$", (ROOT / "docs/failures.md").read_text(), flags=re.MULTILINE)
-    told = {kind: {Reason(word) for word in re.findall(r"\[(\w+)\]", reasons)} for kind, reasons in rows}
-    assert told["be enrolled and isn't; retried"] == RETRYABLE_REASONS
-    assert set().union(*told.values()) == set(Reason)
-    assert sum(map(len, told.values())) == len(Reason)
+    documented = {kind: {Reason(word) for word in re.findall(r"\[(\w+)\]", reasons)} for kind, reasons in rows}
+    assert documented["be enrolled and isn't; retried"] == RETRYABLE_REASONS
+    assert set().union(*documented.values()) == set(Reason)
+    assert sum(map(len, documented.values())) == len(Reason)
 
 
-def test_every_link_within_the_documents_leads_somewhere() -> None:
+def test_links_between_documents_are_valid() -> None:
     for document in (ROOT / "docs").glob("*.md"):
         for path, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", document.read_text()):
             target = (document.parent / path).resolve() if path else document
@@ -113,7 +113,7 @@ def test_every_link_within_the_documents_leads_somewhere() -> None:
                 assert not anchor or anchor in _sections(str(target)), (document.name, path, anchor)
 
 
-def test_alarms_watch_metrics_that_exist(deployment: Deployment) -> None:
+def test_alarms_use_metrics_that_exist(deployment: Deployment) -> None:
     unknown = [
         _why_unknown(
             metric["Namespace"],
@@ -127,7 +127,7 @@ def test_alarms_watch_metrics_that_exist(deployment: Deployment) -> None:
     assert [each for each in unknown if each] == []
 
 
-def test_what_is_watched_is_what_can_go_wrong(deployment: Deployment) -> None:
+def test_every_function_rule_and_queue_has_its_alarms(deployment: Deployment) -> None:
     watched = {
         (metric["MetricName"], metric["Dimensions"][0]["Value"].removeprefix("rolecall-dev-"))
         for alarm in _alarms(deployment).values()
@@ -146,7 +146,7 @@ def test_what_is_watched_is_what_can_go_wrong(deployment: Deployment) -> None:
     }
 
 
-def test_cloudwatch_takes_every_alarm(deployment: Deployment) -> None:
+def test_alarms_are_within_cloudwatchs_limits(deployment: Deployment) -> None:
     """PutMetricAlarm and MetricDataQuery in the Amazon CloudWatch API Reference."""
     for name, alarm in _alarms(deployment).items():
         metrics = _watched(alarm)
@@ -164,7 +164,7 @@ def test_cloudwatch_takes_every_alarm(deployment: Deployment) -> None:
             assert all(re.fullmatch(r"[a-z]\w*", each["Id"]) for each in alarm["Metrics"]), name
 
 
-def test_a_resync_is_missed_only_when_one_was_due(template: dict[str, Any], deployment: Deployment) -> None:
+def test_resync_alarm_allows_the_longest_rate(template: dict[str, Any], deployment: Deployment) -> None:
     alarm = _alarms(deployment)["rolecall-dev-resync-missing"]
     assert (alarm["MetricName"], alarm["TreatMissingData"]) == (Metric.RESYNCS, "breaching")
     assert (alarm["Statistic"], alarm["ComparisonOperator"], alarm["Threshold"]) == ("Sum", "LessThanThreshold", 1)
@@ -175,15 +175,15 @@ def test_a_resync_is_missed_only_when_one_was_due(template: dict[str, Any], depl
         for each in allowed
         if re.fullmatch(rate["AllowedPattern"], each) and (found := _RATE.fullmatch(each))
     )
-    # A run may come a little late, and take its time.
+    # A run may start late and takes some minutes.
     assert alarm["Period"] * (alarm["EvaluationPeriods"] - 1) >= longest
     assert deployment.expanded["Resources"]["ResyncMissingAlarm"]["Properties"]["ActionsEnabled"] == {
         "Fn::If": ["SchedulesAreEnabled", True, False]
     }
 
 
-def test_missing_gauges_leave_their_alarms_as_they_are(deployment: Deployment) -> None:
-    """A gauge is measured by resyncs and runs of publish, which may be hours apart."""
+def test_missing_gauges_keep_the_state_of_their_alarms(deployment: Deployment) -> None:
+    """Gauges are written by resyncs and runs of publish, which may be hours apart."""
     found = {
         metric["MetricName"]: (alarm["TreatMissingData"], period)
         for alarm in _alarms(deployment).values()
@@ -193,18 +193,18 @@ def test_missing_gauges_leave_their_alarms_as_they_are(deployment: Deployment) -
     assert found == dict.fromkeys((*_GAUGES, "AccessPendingSeconds"), ("ignore", 3600))
 
 
-def test_one_blocked_run_of_publish_is_an_alarm(deployment: Deployment) -> None:
+def test_alarm_on_one_blocked_run_of_publish(deployment: Deployment) -> None:
     alarm = _alarms(deployment)["rolecall-dev-publishing-blocked"]
     assert (alarm["Statistic"], alarm["ComparisonOperator"]) == ("Maximum", "GreaterThanThreshold")
     assert (alarm["Threshold"], alarm["EvaluationPeriods"]) == (0, 1)
 
 
-def test_slow_access_is_measured_against_the_parameter(deployment: Deployment) -> None:
+def test_access_alarm_has_the_parameters_threshold(deployment: Deployment) -> None:
     alarm = _alarms(deployment)["rolecall-dev-access-slow"]
     assert alarm["Threshold"] == deployment.values["AccessSeconds"] == "3600"
 
 
-def test_cloudwatch_may_publish_through_the_encryption(deployment: Deployment) -> None:
+def test_cloudwatch_may_publish_to_the_encrypted_topic(deployment: Deployment) -> None:
     topic = deployment["AlarmTopic"]
     assert topic["TopicName"] == "rolecall-dev-alarms"
     assert topic["KmsMasterKeyId"] == deployment.values["AlarmKey.Arn"]
@@ -218,7 +218,7 @@ def test_cloudwatch_may_publish_through_the_encryption(deployment: Deployment) -
     ]
 
 
-def test_a_mail_address_is_subscribed_if_there_is_one(deployment: Deployment) -> None:
+def test_mail_address_is_subscribed_if_set(deployment: Deployment) -> None:
     resource = deployment.expanded["Resources"]["AlarmMail"]
     assert resource["Condition"] == "AlarmsAreMailed"
     assert resource["Properties"]["Endpoint"] == {"Ref": "AlarmEmail"}
@@ -229,19 +229,19 @@ def _dashboard(deployment: Deployment) -> dict[str, Any]:
     return body
 
 
-def _spelled_out(metrics: list[Any]) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """Read a widget's metrics, of which a dot repeats what stands above it."""
-    above: list[str] = []
+def _expanded(metrics: list[Any]) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Yield a widget's metrics; a dot repeats the value of the metric before."""
+    previous: list[str] = []
     for metric in metrics:
-        told = [each for each in metric if isinstance(each, str)]
-        if told:
-            above = [above[index] if each == "." else each for index, each in enumerate(told)]
-            yield above[0], above[1], dict(zip(above[2::2], above[3::2], strict=True))
+        texts = [each for each in metric if isinstance(each, str)]
+        if texts:
+            previous = [previous[index] if each == "." else each for index, each in enumerate(texts)]
+            yield previous[0], previous[1], dict(zip(previous[2::2], previous[3::2], strict=True))
 
 
-def test_the_dashboard_shows_only_what_exists(deployment: Deployment) -> None:
+def test_dashboard_shows_every_metric_and_only_existing_ones(deployment: Deployment) -> None:
     widgets = [each for each in _dashboard(deployment)["widgets"] if each["type"] == "metric"]
-    shown = [metric for widget in widgets for metric in _spelled_out(widget["properties"]["metrics"])]
+    shown = [metric for widget in widgets for metric in _expanded(widget["properties"]["metrics"])]
     assert [unknown for metric in shown if (unknown := _why_unknown(*metric, deployment))] == []
     searches = [
         metric[0]["expression"]
@@ -253,17 +253,17 @@ def test_the_dashboard_shows_only_what_exists(deployment: Deployment) -> None:
         f"""SEARCH('{{Rolecall,reason,service}} MetricName="{metric}" service="rolecall-dev"', 'Maximum', 3600)"""
         for metric in (Metric.FAILING_FOR, Metric.SKIPPED_FOR)
     ]
-    ours = {name for namespace, name, _ in shown if namespace == "Rolecall"}
-    assert ours == set(Metric) - _BY_REASON
+    own = {name for namespace, name, _ in shown if namespace == "Rolecall"}
+    assert own == set(Metric) - _BY_REASON
 
 
-def test_the_dashboard_shows_every_alarm(deployment: Deployment) -> None:
+def test_dashboard_shows_every_alarm(deployment: Deployment) -> None:
     (widget,) = [each for each in _dashboard(deployment)["widgets"] if each["type"] == "alarm"]
     arns = {deployment.values[f"{name}.Arn"] for name in deployment.of_type("AWS::CloudWatch::Alarm")}
     assert set(widget["properties"]["alarms"]) == arns
 
 
-def test_the_dashboards_widgets_lie_side_by_side(deployment: Deployment) -> None:
+def test_dashboard_widgets_do_not_overlap(deployment: Deployment) -> None:
     taken: set[tuple[int, int]] = set()
     for widget in _dashboard(deployment)["widgets"]:
         cells = {
@@ -276,7 +276,7 @@ def test_the_dashboards_widgets_lie_side_by_side(deployment: Deployment) -> None
         taken |= cells
 
 
-def test_thresholds_on_the_dashboard_are_numbers(deployment: Deployment) -> None:
+def test_dashboard_thresholds_are_numbers(deployment: Deployment) -> None:
     lines = [
         line["value"]
         for widget in _dashboard(deployment)["widgets"]
@@ -295,7 +295,7 @@ def test_thresholds_on_the_dashboard_are_numbers(deployment: Deployment) -> None
         (("Rolecall", "CoveragePercent"), {"stage": "dev"}),
     ],
 )
-def test_a_planted_mistake_is_found(
+def test_unknown_metric_is_detected(
     metric: tuple[str, str], dimensions: dict[str, str], deployment: Deployment
 ) -> None:
     assert _why_unknown(*metric, dimensions, deployment)

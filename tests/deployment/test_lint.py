@@ -1,4 +1,4 @@
-"""The template and every policy, as cfn-lint and parliament judge them."""
+"""The template and every policy, linted by cfn-lint and parliament."""
 
 import json
 import warnings
@@ -20,7 +20,7 @@ from rolecall.regions import EVENT_REGIONS
 from tests.deployment.deployed import Deployment
 
 with warnings.catch_warnings():
-    # It leaves the files that it reads open, and looks for them with pkg_resources.
+    # parliament leaves files open and uses pkg_resources.
     warnings.simplefilter("ignore")
     import parliament
 
@@ -34,15 +34,15 @@ def _policy_findings(document: dict[str, Any]) -> list[str]:
     return list(found)
 
 
-def test_the_packaged_template_is_clean_wherever_it_is_deployed(packaged: Path) -> None:
+def test_packaged_template_is_clean_in_every_region(packaged: Path) -> None:
     assert _template_findings((packaged / "template.yaml").read_text(), *EVENT_REGIONS.values()) == []
 
 
-def test_the_expanded_template_is_clean(deployment: Deployment) -> None:
+def test_expanded_template_is_clean(deployment: Deployment) -> None:
     assert _template_findings(json.dumps(deployment.expanded), deployment.place.region) == []
 
 
-def test_the_functions_policies_are_clean(deployment: Deployment) -> None:
+def test_policies_of_functions_are_clean(deployment: Deployment) -> None:
     documents = [
         policy["PolicyDocument"]
         for role in deployment.of_type("AWS::IAM::Role").values()
@@ -52,7 +52,7 @@ def test_the_functions_policies_are_clean(deployment: Deployment) -> None:
     assert [_policy_findings(document) for document in documents] == [[]] * len(documents)
 
 
-def test_the_documents_that_the_code_writes_are_clean(template: dict[str, Any], deployment: Deployment) -> None:
+def test_documents_that_the_code_writes_are_clean(template: dict[str, Any], deployment: Deployment) -> None:
     environment = resolve(template["Globals"]["Function"]["Environment"]["Variables"], deployment.values)
     boundary = f"arn:{deployment.place.partition}:iam::{{account_id}}:policy/Boundary"
     settings = replace(Settings.from_env(environment), permissions_boundary_arn=boundary)
@@ -82,5 +82,5 @@ def test_the_documents_that_the_code_writes_are_clean(template: dict[str, Any], 
         {"Action": "sts:AssumeRole", "Resource": "*", "Condition": {"StringEquals": {"iam:PolicyARN": "x"}}},
     ],
 )
-def test_the_lint_finds_a_planted_mistake(statement: dict[str, Any]) -> None:
+def test_lint_detects_an_invalid_statement(statement: dict[str, Any]) -> None:
     assert _policy_findings({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **statement}]})

@@ -1,8 +1,7 @@
-"""What the template promises, in each partition: settings that arrive, work that is not lost, data that is kept."""
+"""The template in each partition: settings, queues, schedules and tables."""
 
 import json
 import re
-from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -13,29 +12,7 @@ from chalicelib.settings import Settings
 from deploy.intrinsics import resolve
 from deploy.parameters import settle
 from tests.deployment.deployed import Deployment
-
-_GIVEN = {
-    "SourcePrincipalArns": "arn:aws-cn:iam::444455556666:role/path/Reader",
-    "MemberRoleName": "Audit",
-    "MemberRolePolicyArns": "arn:{partition}:iam::aws:policy/SecurityAudit,arn:{partition}:iam::{account_id}:policy/More",
-    "DenyDataReads": "false",
-    "MemberRoleMaxSession": "7200",
-    "PermissionsBoundaryArn": "arn:{partition}:iam::{account_id}:policy/Boundary",
-    "ExternalId": "secret-handshake",
-    "MemberRoleTags": "team=audit,cost=a=b",
-    "AttachSourcePolicy": "false",
-    "SourcePolicyName": "ReadAll",
-    "SourcePolicyScope": "organization",
-    "AccessRoleNames": "Narrow,AWSControlTowerExecution",
-    "IncludeOuIds": "ou-ab12-11111111",
-    "ExcludeOuIds": "ou-ab12-22222222,ou-ab12-33333333",
-    "ExcludeAccountIds": "777788889999",
-    "IncludeManagementAccount": "false",
-    "AdoptExistingRoles": "true",
-    "ReadyGraceSeconds": "60",
-    "MaxRetiredPercent": "5",
-    "Threads": "3",
-}
+from tests.unit.builders import EXAMPLES
 
 
 def _environment(template: dict[str, Any], values: dict[str, str]) -> dict[str, str]:
@@ -47,61 +24,54 @@ def _known(deployment: Deployment, template: dict[str, Any], given: dict[str, st
     return {**deployment.values, **settle(template["Parameters"], given, {})}
 
 
-def _reader(deployment: Deployment) -> dict[str, str]:
-    return {"SourcePrincipalArns": deployment.values["SourcePrincipalArns"]}
+def test_each_parameter_reaches_its_setting(template: dict[str, Any], deployment: Deployment) -> None:
+    variables = template["Globals"]["Function"]["Environment"]["Variables"]
+    account = f"arn:{deployment.place.partition}:iam::444455556666"
+    given = {variables[name]["Ref"]: text for name, (text, _) in EXAMPLES.items()}
+    given["SourcePrincipalArns"] = f"{account}:role/path/Reader"
+
+    settings = Settings.from_env(_environment(template, _known(deployment, template, given)))
+
+    assert {name: getattr(settings, name.lower()) for name in EXAMPLES} == {
+        name: value for name, (_, value) in EXAMPLES.items()
+    }
+    assert settings.source_principals[0].path == "/path/"
 
 
-def test_every_setting_given_as_a_parameter_arrives(template: dict[str, Any], deployment: Deployment) -> None:
-    given = _GIVEN | {"SourcePrincipalArns": f"arn:{deployment.place.partition}:iam::444455556666:role/path/Reader"}
-    arrived = Settings.from_env(_environment(template, _known(deployment, template, given)))
-    default = Settings.from_env(_environment(template, dict(deployment.values)))
-    where = {"stage", "partition", "management_account_id"}
-    assert [each.name for each in fields(Settings) if getattr(arrived, each.name) == getattr(default, each.name)] == [
-        each.name for each in fields(Settings) if each.name in where
-    ]
-    assert arrived.member_role_tags == {"team": "audit", "cost": "a=b"}
-    assert arrived.access_role_names == ("Narrow", "AWSControlTowerExecution")
-    assert arrived.source_principals[0].path == "/path/"
-
-
-def test_the_template_and_the_code_have_the_same_defaults(template: dict[str, Any], deployment: Deployment) -> None:
+def test_template_and_code_have_the_same_defaults(template: dict[str, Any], deployment: Deployment) -> None:
     environment = _environment(template, dict(deployment.values))
     bare = ("STAGE", "PARTITION", "MANAGEMENT_ACCOUNT_ID", "SOURCE_PRINCIPAL_ARNS")
     assert Settings.from_env(environment) == Settings.from_env({name: environment[name] for name in bare})
 
 
-def test_where_it_stands_comes_from_aws(template: dict[str, Any], deployment: Deployment) -> None:
+def test_partition_and_account_come_from_pseudo_parameters(template: dict[str, Any], deployment: Deployment) -> None:
     settings = Settings.from_env(_environment(template, dict(deployment.values)))
-    place = deployment.place
-    assert (settings.stage, settings.partition, settings.management_account_id) == (
-        "dev",
-        place.partition,
-        place.account_id,
-    )
+
+    assert settings.stage == "dev"
+    assert settings.partition == deployment.place.partition
+    assert settings.management_account_id == deployment.place.account_id
 
 
 def test_every_parameter_is_described_and_grouped(template: dict[str, Any]) -> None:
     groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     grouped = [name for group in groups for name in group["Parameters"]]
     assert sorted(grouped) == sorted(template["Parameters"])
-    for name, told in template["Parameters"].items():
-        assert told["Description"], name
-        assert {"AllowedPattern", "AllowedValues", "MaxValue"} & told.keys(), name
-        assert "AllowedPattern" not in told or told["ConstraintDescription"], name
-        assert "Default" in told or name == "SourcePrincipalArns"
+    for name, parameter in template["Parameters"].items():
+        assert parameter["Description"], name
+        assert {"AllowedPattern", "AllowedValues", "MaxValue"} & parameter.keys(), name
+        assert "AllowedPattern" not in parameter or parameter["ConstraintDescription"], name
+        assert "Default" in parameter or name == "SourcePrincipalArns"
 
 
-def test_every_arn_is_of_the_partition(deployment: Deployment) -> None:
+def test_every_arn_has_the_partition(deployment: Deployment) -> None:
     resolved = json.dumps([deployment[name] for name in deployment.expanded["Resources"]])
     partitions = {text.partition(":")[0] for text in resolved.split("arn:")[1:]}
-    # Of managed policies "{partition}" is filled in by the code; of access roles no delimiter of Join can be.
+    # The code replaces "{partition}" in managed policies; a delimiter of Join can't contain a reference.
     assert partitions == {deployment.place.partition, "{partition}", "*"}
 
 
-def test_functions_are_named_and_run_as_the_contract_says(deployment: Deployment) -> None:
+def test_functions_have_their_names_runtime_and_timeouts(deployment: Deployment) -> None:
     functions = deployment.of_type("AWS::Lambda::Function").values()
-    names = ("on_account_event", "enroll", "publish", "backfill", "rerun", "resync", "retire", "freeze")
-    assert {each["FunctionName"] for each in functions} == {f"rolecall-dev-{name}" for name in names}
     assert {each["Runtime"] for each in functions} == {"python3.13"}
     assert {each["FunctionName"].removeprefix("rolecall-dev-"): each["Timeout"] for each in functions} == {
         "on_account_event": 30,
@@ -112,7 +82,7 @@ def test_functions_are_named_and_run_as_the_contract_says(deployment: Deployment
     }
 
 
-def test_every_function_logs_where_logs_are_kept_as_long_as_asked(deployment: Deployment) -> None:
+def test_every_log_group_has_the_retention(deployment: Deployment) -> None:
     groups = deployment.of_type("AWS::Logs::LogGroup")
     for function in deployment.of_type("AWS::Lambda::Function").values():
         group = groups[function["LoggingConfig"]["LogGroup"]]
@@ -120,17 +90,8 @@ def test_every_function_logs_where_logs_are_kept_as_long_as_asked(deployment: De
         assert group["RetentionInDays"] == "90"
 
 
-def test_each_function_has_a_role_of_its_own(deployment: Deployment) -> None:
-    roles = {
-        name: each["Properties"]["Role"]
-        for name, each in deployment.expanded["Resources"].items()
-        if each["Type"] == "AWS::Lambda::Function"
-    }
-    assert roles == {name: {"Fn::GetAtt": [f"{name}Role", "Arn"]} for name in roles}
-
-
 @pytest.mark.parametrize("function", ["Enroll", "Publish"])
-def test_a_batch_can_be_retried_in_part(function: str, deployment: Deployment) -> None:
+def test_batch_may_fail_in_part(function: str, deployment: Deployment) -> None:
     queue = "AccountsQueue" if function == "Enroll" else "PublishQueue"
     source = deployment[f"{function}{function}SqsEventSource"]
     assert source["EventSourceArn"] == deployment.values[f"{queue}.Arn"]
@@ -144,8 +105,8 @@ def test_accounts_are_enrolled_in_parallel_batches(deployment: Deployment) -> No
     assert (source["BatchSize"], source["MaximumBatchingWindowInSeconds"]) == ("50", "1")
 
 
-def test_the_publish_queue_runs_one_batch_at_a_time(template: dict[str, Any], deployment: Deployment) -> None:
-    """What Lambda does not support for a FIFO queue is absent, not 0."""
+def test_publish_queue_runs_one_batch_at_a_time(template: dict[str, Any], deployment: Deployment) -> None:
+    """Properties that Lambda rejects for a FIFO queue are absent, not 0."""
     source, queue = deployment["PublishPublishSqsEventSource"], deployment["PublishQueue"]
     assert source.keys() == {"EventSourceArn", "FunctionName", "BatchSize", "FunctionResponseTypes"}
     assert source["BatchSize"] == 10
@@ -155,21 +116,21 @@ def test_the_publish_queue_runs_one_batch_at_a_time(template: dict[str, Any], de
     assert (queue["VisibilityTimeout"], queue["RedrivePolicy"]["maxReceiveCount"]) == (720, 60)
 
 
-def test_functions_know_the_publish_function_by_its_name(template: dict[str, Any], deployment: Deployment) -> None:
+def test_environment_names_the_publish_function_and_queues(template: dict[str, Any], deployment: Deployment) -> None:
     environment = _environment(template, dict(deployment.values))
     assert environment["PUBLISH_FUNCTION"] == deployment["Publish"]["FunctionName"]
     assert environment["PUBLISH_QUEUE_URL"].endswith(deployment["PublishQueue"]["QueueName"])
     assert environment["PUBLISH_DEAD_LETTER_QUEUE_ARN"] == deployment.values["PublishDeadLetterQueue.Arn"]
 
 
-def test_receives_outlast_the_longest_grace(template: dict[str, Any], deployment: Deployment) -> None:
+def test_queue_retries_longer_than_the_longest_grace(template: dict[str, Any], deployment: Deployment) -> None:
     redrive = deployment["AccountsQueue"]["RedrivePolicy"]
     delays = [min(30 * 2**attempt, 900) for attempt in range(redrive["maxReceiveCount"] - 1)]
     assert sum(delays) > template["Parameters"]["ReadyGraceSeconds"]["MaxValue"]
 
 
 @pytest.mark.parametrize("name", ["Accounts", "Publish"])
-def test_work_that_never_finished_is_kept_longer_than_it_was_tried(name: str, deployment: Deployment) -> None:
+def test_dead_letter_queue_keeps_messages_longer_than_the_queue(name: str, deployment: Deployment) -> None:
     queue, dead = deployment[f"{name}Queue"], deployment[f"{name}DeadLetterQueue"]
     assert queue["RedrivePolicy"]["deadLetterTargetArn"] == deployment.values[f"{name}DeadLetterQueue.Arn"]
     assert queue.get("FifoQueue") == dead.get("FifoQueue")
@@ -184,7 +145,7 @@ def test_work_that_never_finished_is_kept_longer_than_it_was_tried(name: str, de
     )
 
 
-def test_queues_are_encrypted_and_refuse_plain_http(deployment: Deployment) -> None:
+def test_queues_are_encrypted_and_deny_plain_http(deployment: Deployment) -> None:
     queues = deployment.of_type("AWS::SQS::Queue")
     assert sorted(each["QueueName"] for each in queues.values()) == [
         "rolecall-dev-accounts",
@@ -194,15 +155,15 @@ def test_queues_are_encrypted_and_refuse_plain_http(deployment: Deployment) -> N
         "rolecall-dev-publish.fifo",
     ]
     assert all(each["SqsManagedSseEnabled"] for each in queues.values())
-    refusing = set()
+    rejecting = set()
     for policy in deployment.of_type("AWS::SQS::QueuePolicy").values():
         for statement in policy["PolicyDocument"]["Statement"]:
             if statement["Effect"] == "Deny" and statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}:
-                refusing |= set(policy["Queues"])
-    assert refusing == {deployment.values[name] for name in queues}
+                rejecting |= set(policy["Queues"])
+    assert rejecting == {deployment.values[name] for name in queues}
 
 
-def test_the_rule_hears_the_events_and_loses_none(deployment: Deployment) -> None:
+def test_rule_matches_the_events_and_has_a_dead_letter_queue(deployment: Deployment) -> None:
     rule = deployment["OnAccountEventOnAccountEventEvent"]
     (target,) = rule["Targets"]
     assert rule["EventPattern"] == PATTERN
@@ -223,7 +184,7 @@ def test_only_the_rule_may_send_to_the_events_dead_letter_queue(deployment: Depl
     }
 
 
-def test_what_the_function_fails_on_is_kept_too(deployment: Deployment) -> None:
+def test_event_that_the_function_fails_on_is_kept(deployment: Deployment) -> None:
     failed = deployment["OnAccountEventEventInvokeConfig"]["DestinationConfig"]["OnFailure"]["Destination"]
     (policy,) = deployment["OnAccountEventRole"]["Policies"]
     sends = [each for each in policy["PolicyDocument"]["Statement"] if each["Action"] == "sqs:SendMessage"]
@@ -231,23 +192,21 @@ def test_what_the_function_fails_on_is_kept_too(deployment: Deployment) -> None:
     assert failed in [each["Resource"] for each in sends]
 
 
-def test_what_is_asked_for_by_hand_or_on_a_schedule_is_not_started_again_by_lambda(deployment: Deployment) -> None:
+def test_lambda_retries_only_on_account_event(deployment: Deployment) -> None:
     configs = deployment.of_type("AWS::Lambda::EventInvokeConfig").values()
     assert {each["FunctionName"] for each in configs if each["MaximumRetryAttempts"] == 0} == {
         f"rolecall-dev-{name}" for name in ("publish", "backfill", "rerun", "resync", "retire", "freeze")
     }
 
 
-def test_schedules_ask_for_what_the_functions_read_and_can_be_stopped(
-    template: dict[str, Any], deployment: Deployment
-) -> None:
+def test_schedules_send_valid_requests_and_can_be_disabled(template: dict[str, Any], deployment: Deployment) -> None:
     rules = deployment.of_type("AWS::Events::Rule").values()
     schedules = {each["Name"]: each for each in rules if "ScheduleExpression" in each}
-    asked = {name: each["Targets"][0].get("Input") for name, each in schedules.items()}
+    inputs = {name: each["Targets"][0].get("Input") for name, each in schedules.items()}
     scheduled_event = {"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}}
     requests = {
         name: read_request(json.loads(text) if text else scheduled_event, Selection.FAILED)
-        for name, text in asked.items()
+        for name, text in inputs.items()
     }
     assert {name: (each.accounts, each.scheduled) for name, each in requests.items()} == {
         "rolecall-dev-resync": (Selection.ALL, False),
@@ -255,9 +214,13 @@ def test_schedules_ask_for_what_the_functions_read_and_can_be_stopped(
         "rolecall-dev-rerun": (Selection.FAILED, True),
     }
     assert {each["State"] for each in schedules.values()} == {"ENABLED"}
-    stopped = _known(deployment, template, {"Schedules": "DISABLED"} | _reader(deployment))
+    disabled = _known(
+        deployment,
+        template,
+        {"Schedules": "DISABLED"} | {"SourcePrincipalArns": deployment.values["SourcePrincipalArns"]},
+    )
     states = {
-        resolve(each["Properties"]["State"], stopped)
+        resolve(each["Properties"]["State"], disabled)
         for each in deployment.expanded["Resources"].values()
         if "ScheduleExpression" in each["Properties"]
     }
@@ -267,7 +230,7 @@ def test_schedules_ask_for_what_the_functions_read_and_can_be_stopped(
 @pytest.mark.parametrize(
     "rate", ["rate(1 hours)", "rate(25 hours)", "rate(2 days)", "rate(0 hours)", "rate(4 minutes)"]
 )
-def test_rates_that_eventbridge_or_the_alarms_would_not_take_are_refused(rate: str, template: dict[str, Any]) -> None:
+def test_rates_that_eventbridge_or_the_alarms_reject_are_not_allowed(rate: str, template: dict[str, Any]) -> None:
     for name in ("ResyncRate", "DiscoveryRate", "RerunRate"):
         assert not re.fullmatch(template["Parameters"][name]["AllowedPattern"], rate)
 
@@ -289,7 +252,7 @@ def test_tables_outlive_the_stack(logical_id: str, name: str, key: str, deployme
     assert table["SSESpecification"] == {"SSEEnabled": True}
 
 
-def test_everything_says_whose_it_is(deployment: Deployment) -> None:
+def test_every_resource_has_the_ownership_tags(deployment: Deployment) -> None:
     kinds = (
         "AWS::CloudWatch::Alarm",
         "AWS::DynamoDB::Table",

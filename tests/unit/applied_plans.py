@@ -1,4 +1,4 @@
-"""What a plan's actions make of a member role and of a shard, for the properties of plans."""
+"""Apply a plan's actions to a member role or a shard, for the properties of plans."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -18,7 +18,7 @@ from chalicelib.source_policy.plan import (
 
 
 def role_after(role: MemberRole | None, actions: Iterable[member_role.Action]) -> MemberRole | None:
-    """Return a role after some actions."""
+    """Return the role after the actions."""
     for action in actions:
         if isinstance(action, CreateRole):
             role = action.role
@@ -52,7 +52,7 @@ def _role_after(role: MemberRole, action: member_role.Action) -> MemberRole | No
 
 
 def policy_after(policy: SourcePolicy | None, name: str, actions: Iterable[shard_plan.Action]) -> SourcePolicy | None:
-    """Return a shard after some actions."""
+    """Return the shard's policy after the actions."""
     for action in actions:
         if isinstance(action, CreatePolicy):
             policy = SourcePolicy(name=name, document=action.document, attached=frozenset())

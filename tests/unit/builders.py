@@ -1,14 +1,47 @@
-"""Settings as a deployment has them, changed by what a test is about."""
+"""Settings of a stage, account ids and an example value of every optional setting."""
+
+from typing import Any
 
 from hypothesis import strategies as st
 
 from chalicelib.arns import AccountId
-from chalicelib.settings import Settings
+from chalicelib.settings import Scope, Settings
 
 PARTITIONS = ("aws", "aws-us-gov", "aws-cn")
 MANAGEMENT = AccountId("999999999999")
 SOURCE = AccountId("111122223333")
 MEMBER = AccountId("444455556666")
+READER, FORMER = (f"arn:aws:iam::{SOURCE}:role/{name}" for name in ("Reader", "Former"))
+ORGANIZATION_ID = "o-fd150fe903"
+
+EXAMPLES: dict[str, tuple[str, Any]] = {
+    "MEMBER_ROLE_NAME": ("Reader@Org", "Reader@Org"),
+    "MEMBER_ROLE_POLICY_ARNS": (
+        "arn:{partition}:iam::aws:policy/SecurityAudit,arn:{partition}:iam::{account_id}:policy/a/B",
+        ("arn:{partition}:iam::aws:policy/SecurityAudit", "arn:{partition}:iam::{account_id}:policy/a/B"),
+    ),
+    "DENY_DATA_READS": ("false", False),
+    "MEMBER_ROLE_MAX_SESSION": ("43200", 43200),
+    "PERMISSIONS_BOUNDARY_ARN": (
+        "arn:{partition}:iam::{account_id}:policy/P",
+        "arn:{partition}:iam::{account_id}:policy/P",
+    ),
+    "EXTERNAL_ID": ("a:b/c", "a:b/c"),
+    "MEMBER_ROLE_TAGS": ("team=platform,cost centre=a=b", {"team": "platform", "cost centre": "a=b"}),
+    "ATTACH_SOURCE_POLICY": ("false", False),
+    "SOURCE_POLICY_NAME": ("Access", "Access"),
+    "SOURCE_POLICY_SCOPE": ("organization", Scope.ORGANIZATION),
+    "ACCESS_ROLE_NAMES": ("One,Two,One", ("One", "Two")),
+    "INCLUDE_OU_IDS": ("ou-ab12-11111111", frozenset({"ou-ab12-11111111"})),
+    "EXCLUDE_OU_IDS": ("ou-ab12-22222222,ou-ab12-33333333", frozenset({"ou-ab12-22222222", "ou-ab12-33333333"})),
+    "EXCLUDE_ACCOUNT_IDS": (MEMBER, frozenset({MEMBER})),
+    "INCLUDE_MANAGEMENT_ACCOUNT": ("false", False),
+    "ADOPT_EXISTING_ROLES": ("true", True),
+    "READY_GRACE_SECONDS": ("0", 0),
+    "MAX_RETIRED_PERCENT": ("100", 100),
+    "THREADS": ("64", 64),
+}
+"""For each optional variable a value other than its default, and what Settings reads from it."""
 
 account_ids = st.integers(0, 10**12 - 1).map(lambda number: AccountId(f"{number:012}"))
 

@@ -1,4 +1,4 @@
-"""How Hypothesis looks for examples here: few at a time, anew at each run, and without a clock."""
+"""The Hypothesis profile of the unit tests: few examples, without a database and a deadline."""
 
 from hypothesis import settings
 

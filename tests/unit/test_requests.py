@@ -1,139 +1,112 @@
-import json
-from datetime import UTC, datetime, timedelta, timezone
+"""Requests of operators and schedules: parsed as written, or rejected with the reason."""
+
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.accounts import Account
-from chalicelib.errors import MessageError
-from chalicelib.messages import Message, Trigger, read_message, write_message
-from tests.unit.builders import MEMBER, account_ids
+from chalicelib.errors import Reason, RequestError
+from chalicelib.requests import Request, Selection, read_freeze, read_request, write_request
+from tests.unit.builders import MEMBER, SOURCE, account_ids
 
-times = st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-7, minutes=-30))]))
+SCHEDULED = {"version": "0", "source": "aws.events", "detail-type": "Scheduled Event", "detail": {}, "resources": []}
 
-
-@st.composite
-def messages(draw: st.DrawFn) -> Message:
-    account_id = draw(account_ids)
-    trigger = draw(st.sampled_from(Trigger))
-    if draw(st.booleans()):
-        return Message(account_id=account_id, trigger=trigger)
-    account = Account(
-        id=account_id,
-        name=draw(st.text()),
-        state=draw(st.text()),
-        joined_at=draw(st.none() | times),
-        ou_ids=draw(st.none() | st.lists(st.text(max_size=10), max_size=3).map(tuple)),
-    )
-    return Message(account_id=account_id, trigger=trigger, account=account, listed_at=draw(times))
-
-
-LISTED = Message(
-    account_id=MEMBER,
-    trigger=Trigger.RESYNC,
-    account=Account(
-        id=MEMBER,
-        name="payments",
-        state="ACTIVE",
-        joined_at=datetime(2026, 1, 1, tzinfo=UTC),
-        ou_ids=("ou-ab12-22222222", "ou-ab12-11111111"),
-    ),
-    listed_at=datetime(2026, 3, 15, 8, 27, tzinfo=UTC),
+some_ous = st.frozensets(st.from_regex(r"\Aou-[0-9a-z]{4,32}-[0-9a-z]{8,32}\Z"), max_size=3)
+by_id = st.builds(
+    Request,
+    accounts=st.lists(account_ids, min_size=1, max_size=4, unique=True).map(tuple),
+    dry_run=st.booleans(),
+    force=st.booleans(),
+    after=st.just("") | account_ids,
 )
-BODY: dict[str, Any] = {
-    "account_id": MEMBER,
-    "trigger": "resync",
-    "account": {
-        "name": "payments",
-        "state": "ACTIVE",
-        "joined_at": "2026-01-01T00:00:00+00:00",
-        "ou_ids": ["ou-ab12-22222222", "ou-ab12-11111111"],
-    },
-    "listed_at": "2026-03-15T08:27:00+00:00",
-}
+selected = st.builds(
+    Request,
+    accounts=st.sampled_from(Selection),
+    ous=some_ous,
+    reasons=st.frozensets(st.sampled_from(Reason), max_size=3),
+    dry_run=st.booleans(),
+    force=st.booleans(),
+    after=st.just("") | account_ids,
+)
 
 
-@given(messages())
-def test_a_message_is_read_as_it_was_written(message: Message) -> None:
-    assert read_message(write_message(message)) == message
+@given(by_id | selected, st.sampled_from(Selection))
+def test_request_is_read_as_it_was_written(request: Request, default: Selection) -> None:
+    assert read_request(write_request(request), default) == request
 
 
-def test_a_message_is_written_as_every_release_reads_it() -> None:
-    assert json.loads(write_message(LISTED)) == BODY
-    assert json.loads(write_message(Message(account_id=MEMBER, trigger=Trigger.EVENT))) == {
-        "account_id": MEMBER,
-        "trigger": "event",
-    }
+@pytest.mark.parametrize("default", Selection)
+def test_empty_and_scheduled_requests_have_the_default_selection(default: Selection) -> None:
+    assert read_request({}, default) == Request(accounts=default)
+    assert read_request(SCHEDULED, default) == Request(accounts=default, scheduled=True)
 
 
-def test_what_a_later_release_adds_is_passed_over() -> None:
-    later = {**BODY, "priority": 1, "account": {**BODY["account"], "email": "x"}}
+def test_repeated_account_is_selected_once() -> None:
+    assert read_request({"accounts": [MEMBER, SOURCE, MEMBER]}, Selection.ALL).accounts == (MEMBER, SOURCE)
 
-    assert read_message(json.dumps(later)) == LISTED
+
+REJECTED: list[tuple[Any, str]] = [
+    (None, "the request must be a JSON object"),
+    ("all", "the request must be a JSON object"),
+    ({"accounts": "all", "dryrun": True}, "the request has the key 'dryrun'"),
+    ({"scheduled": True}, "the request has the key 'scheduled'"),
+    ({"detail-type": "Scheduled Event", "source": "me"}, "the request has the key 'detail-type'"),
+    ({"accounts": None}, "accounts is None"),
+    ({"accounts": []}, r"accounts is \[\]: it must be a list of at least one"),
+    ({"accounts": "everyone"}, "accounts is 'everyone'"),
+    ({"accounts": MEMBER}, f"accounts is '{MEMBER}'"),
+    ({"accounts": [MEMBER, "4444555566667"]}, "accounts holds '4444555566667'"),
+    ({"accounts": [444455556666]}, "accounts holds 444455556666"),
+    ({"accounts": [f"{MEMBER}\n"]}, "accounts holds"),
+    ({"accounts": ["٤٤٤٤٥٥٥٥٦٦٦٦"]}, "accounts holds"),
+    ({"ous": []}, r"ous is \[\]: it must be a list of at least one"),
+    ({"ous": "ou-ab12-11111111"}, "ous is 'ou-ab12-11111111'"),
+    ({"ous": ["ou-1"]}, "ous holds 'ou-1'"),
+    ({"ous": [1]}, "ous holds 1"),
+    ({"reasons": None}, "reasons is None"),
+    ({"reasons": ["whim"]}, "reasons holds 'whim': each must be one of excluded, "),
+    ({"reasons": [["not_ready"]]}, "reasons holds"),
+    ({"accounts": [MEMBER], "ous": ["ou-ab12-11111111"]}, "lists accounts"),
+    ({"accounts": [MEMBER], "reasons": ["not_ready"]}, "lists accounts"),
+    ({"dry_run": "true"}, "dry_run is 'true': it must be true or false"),
+    ({"dry_run": 1}, "dry_run is 1"),
+    ({"force": "no"}, "force is 'no'"),
+    ({"after": "12"}, "after is '12'"),
+]
+
+
+@pytest.mark.parametrize(("request_", "why"), REJECTED)
+def test_invalid_request_is_rejected_with_the_reason(request_: Any, why: str) -> None:
+    with pytest.raises(RequestError, match=why):
+        read_request(request_, Selection.ALL)
+
+
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=13) | account_ids,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["accounts", "ous", "reasons", "dry_run", "force", "after"]), junk) | junk)
+def test_only_all_selects_every_account(event: Any) -> None:
+    try:
+        request = read_request(event, Selection.NEW)
+    except RequestError:
+        return
+    assert request == read_request(write_request(request), Selection.FAILED)
+    assert request.accounts is not Selection.ALL or event["accounts"] == "all"
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_freeze_request_is_read(frozen: bool) -> None:
+    assert read_freeze({"frozen": frozen}) is frozen
 
 
 @pytest.mark.parametrize(
-    "broken",
-    [
-        {"account": None},
-        {"account": "payments"},
-        {"account": []},
-        {"account": {}},
-        *(
-            {"account": {key: value for key, value in BODY["account"].items() if key != gone}}
-            for gone in BODY["account"]
-        ),
-        {"account": {**BODY["account"], "joined_at": "yesterday"}},
-        {"account": {**BODY["account"], "joined_at": 5}},
-        {"account": {**BODY["account"], "joined_at": "2026-01-01T00:00:00"}},
-        {"account": {**BODY["account"], "ou_ids": 5}},
-        {"listed_at": None},
-        {"listed_at": "now"},
-        {"listed_at": 1_800_000_000},
-        {"listed_at": "2026-03-15T08:27:00"},
-    ],
+    "event", [None, [], {}, SCHEDULED, {"frozen": "true"}, {"frozen": 1}, {"frozen": None}, {"frozen": True, "x": 1}]
 )
-def test_a_listing_that_cant_be_read_is_worth_nothing_but_the_account_is_still_asked_for(
-    broken: dict[str, Any],
-) -> None:
-    assert read_message(json.dumps(BODY | broken)) == Message(account_id=MEMBER, trigger=Trigger.RESYNC)
-
-
-@pytest.mark.parametrize(
-    ("body", "why"),
-    [
-        ("", "not JSON"),
-        ("{", "not JSON"),
-        ("[" * 100_000, "not JSON"),
-        ("null", "twelve digits"),
-        ("[]", "twelve digits"),
-        ('"444455556666"', "twelve digits"),
-        ("{}", "twelve digits"),
-        ('{"account_id": 444455556666, "trigger": "event"}', "twelve digits"),
-        ('{"account_id": "44445555666", "trigger": "event"}', "twelve digits"),
-        ('{"account_id": "444455556666"}', "event, backfill, rerun, resync, retire"),
-        ('{"account_id": "444455556666", "trigger": "magic"}', "event, backfill, rerun, resync, retire"),
-        ('{"account_id": "444455556666", "trigger": {"a": 1}}', "event, backfill, rerun, resync, retire"),
-    ],
-)
-def test_what_is_no_message_of_ours_is_refused_with_the_reason(body: str, why: str) -> None:
-    with pytest.raises(MessageError, match=why):
-        read_message(body)
-
-
-anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("2026-01-01T00:00:00Z"),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(sorted(BODY["account"])), inner),
-    max_leaves=6,
-)
-
-
-@given(st.dictionaries(st.sampled_from(sorted(BODY)), anything))
-def test_whatever_a_message_carries_it_is_about_its_account(content: dict[str, Any]) -> None:
-    message = read_message(json.dumps(content | {"account_id": MEMBER, "trigger": "event"}))
-
-    assert message.account_id == MEMBER
-    assert (message.account is None) == (message.listed_at is None)
-    assert message.account is None or message.account.id == MEMBER
+def test_invalid_freeze_request_is_rejected(event: Any) -> None:
+    with pytest.raises(RequestError):
+        read_freeze(event)

@@ -1,4 +1,4 @@
-"""When a run of publish may still write."""
+"""The run lease: when a run of publish may still write."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ DEADLINE = 1000.0
 
 
 class _Table:
-    """The run lease of the source-policy table, and the freeze mark."""
+    """The run lease and the freeze flag of the source-policy table, in memory."""
 
     def __init__(self) -> None:
         self.owner: str | None = None
@@ -41,41 +41,45 @@ class _Table:
 class _Run:
     def __init__(self, table: _Table, owner: str = "first") -> None:
         self.now = 0.0
-        here: Any = table
-        self.lease = RunLease(here, owner, deadline=DEADLINE, clock=lambda: self.now)
+        fake: Any = table
+        self.lease = RunLease(fake, owner, deadline=DEADLINE, clock=lambda: self.now)
 
 
-def test_a_second_run_waits_until_the_lease_is_released_or_expires() -> None:
-    table = _Table()
-    first, second = _Run(table), _Run(table, "second")
+@pytest.fixture
+def table() -> _Table:
+    return _Table()
 
-    assert first.lease.acquire()
+
+@pytest.fixture
+def run(table: _Table) -> _Run:
+    """A run with the lease."""
+    run = _Run(table)
+    assert run.lease.acquire()
+    return run
+
+
+def test_second_run_waits_until_the_lease_is_released_or_expires(table: _Table, run: _Run) -> None:
+    second = _Run(table, "second")
+
     assert not second.lease.acquire()
-    first.lease.release()
+    run.lease.release()
     assert second.lease.acquire()
 
-    first.now = LEASE_SECONDS + 0.1
-    assert first.lease.acquire()
+    run.now = LEASE_SECONDS + 0.1
+    assert run.lease.acquire()
     second.lease.release()
     assert table.owner == "first"
 
 
-def test_a_run_that_writes_keeps_its_lease() -> None:
-    table = _Table()
-    run = _Run(table)
-    run.lease.acquire()
-
+def test_run_that_writes_renews_its_lease(table: _Table, run: _Run) -> None:
     for second in range(1, 100):
         run.now = float(second)
         run.lease.hold()
-        # A write that begins now ends before the lease does.
+        # A write that begins now ends before the lease expires.
         assert table.until - run.now > LEASE_SECONDS - 4
 
 
-def test_a_run_ends_when_another_took_its_lease() -> None:
-    table = _Table()
-    run = _Run(table)
-    run.lease.acquire()
+def test_run_ends_when_its_lease_is_taken(table: _Table, run: _Run) -> None:
     table.owner = "second"
 
     run.now = 4.0
@@ -83,11 +87,7 @@ def test_a_run_ends_when_another_took_its_lease() -> None:
         run.lease.hold()
 
 
-def test_a_run_begins_no_write_in_its_last_thirty_seconds() -> None:
-    table = _Table()
-    run = _Run(table)
-    run.lease.acquire()
-
+def test_run_begins_no_write_in_its_last_thirty_seconds(run: _Run) -> None:
     run.now = DEADLINE - 30.1
     run.lease.hold()
     run.now = DEADLINE - 30
@@ -96,10 +96,9 @@ def test_a_run_begins_no_write_in_its_last_thirty_seconds() -> None:
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, True), (None, False), (True, False), (False, True)])
-def test_a_run_ends_when_a_freeze_is_asked_for_or_lifted(before: bool | None, after: bool) -> None:
-    table = _Table()
-    run = _Run(table)
-    run.lease.acquire()
+def test_run_ends_when_a_freeze_is_requested_or_lifted(
+    table: _Table, run: _Run, before: bool | None, after: bool
+) -> None:
     run.lease.frozen = table.frozen = before
 
     run.now = 4.0

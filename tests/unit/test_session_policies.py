@@ -1,4 +1,4 @@
-"""What a session in another account may do: Rolecall's own calls there, on its own role and policies alone."""
+"""Session policies allow only Rolecall's calls on its own role and policies."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ Allowed = dict[str, tuple[tuple[str, ...], Any]]
 
 
 def allowed(document: Document) -> Allowed:
-    """Return the resources and the condition of each action of IAM that a session policy allows."""
+    """Return the resources and the condition of each IAM action that a session policy allows."""
     found: Allowed = {}
     assert document.content["Version"] == "2012-10-17"
     for statement in document.content["Statement"]:
@@ -49,7 +49,7 @@ def on(*resources: str, actions: str, condition: Any = None) -> Allowed:
 
 
 @pytest.mark.parametrize("partition", PARTITIONS)
-def test_a_dry_run_may_read_the_member_role_alone(partition: str) -> None:
+def test_dry_run_may_only_read_the_member_role(partition: str) -> None:
     role = f"arn:{partition}:iam::{MEMBER}:role/CrossAccountReadOnlyRole"
     with_path = f"arn:{partition}:iam::{MEMBER}:role/*/CrossAccountReadOnlyRole"
 
@@ -61,7 +61,7 @@ def test_a_dry_run_may_read_the_member_role_alone(partition: str) -> None:
 
 @pytest.mark.parametrize("partition", PARTITIONS)
 @pytest.mark.parametrize("bounded", [False, True])
-def test_enrolling_may_write_the_member_role_and_attach_its_policies_alone(partition: str, bounded: bool) -> None:
+def test_enroll_may_only_write_the_member_role(partition: str, bounded: bool) -> None:
     boundary = f"arn:{partition}:iam::{MEMBER}:policy/Boundary" if bounded else ""
     role = f"arn:{partition}:iam::{MEMBER}:role/CrossAccountReadOnlyRole"
     with_path = f"arn:{partition}:iam::{MEMBER}:role/*/CrossAccountReadOnlyRole"
@@ -80,7 +80,7 @@ def test_enrolling_may_write_the_member_role_and_attach_its_policies_alone(parti
 
 
 @pytest.mark.parametrize("partition", PARTITIONS)
-def test_retiring_may_delete_the_member_role_and_write_nothing(partition: str) -> None:
+def test_retire_may_only_delete_the_member_role(partition: str) -> None:
     role = f"arn:{partition}:iam::{MEMBER}:role/CrossAccountReadOnlyRole"
 
     assert allowed(member_role_delete(settings(partition), MEMBER)) == on(
@@ -103,31 +103,31 @@ def test_retiring_may_delete_the_member_role_and_write_nothing(partition: str) -
         (["role/Reader"], "false", []),
     ],
 )
-def test_a_session_in_the_source_account_reaches_the_shards_alone(
+def test_session_in_the_source_account_may_only_write_the_shards(
     partition: str, principals: list[str], attach: str, kinds: list[str]
 ) -> None:
     account = f"arn:{partition}:iam::{SOURCE}"
     arns = [f"{account}:{principal}" for principal in principals]
     shards = [f"{account}:policy/{NAME}", f"{account}:policy/{NAME}-*"]
     only_shards = {"ArnLike": {"iam:PolicyARN": shards}}
-    held = settings(partition, SOURCE_PRINCIPAL_ARNS=",".join(arns), ATTACH_SOURCE_POLICY=attach)
+    config = settings(partition, SOURCE_PRINCIPAL_ARNS=",".join(arns), ATTACH_SOURCE_POLICY=attach)
     detaching: Allowed = {}
     if attach == "true":
         former = (f"{account}:role/*", f"{account}:user/*")
         detaching = on(*former, actions="DetachRolePolicy DetachUserPolicy", condition=only_shards)
 
-    assert allowed(source_policy_read(held)) == {
+    assert allowed(source_policy_read(config)) == {
         **on(*shards, actions="GetPolicy GetPolicyVersion ListPolicyVersions ListEntitiesForPolicy"),
         **(on("*", actions="GetAccountSummary") if kinds else {}),
         **on(*arns, actions=" ".join(f"ListAttached{kind}Policies" for kind in kinds)),
     }
-    assert allowed(source_policy_write(held)) == {
+    assert allowed(source_policy_write(config)) == {
         **on(*shards, actions="CreatePolicy TagPolicy GetPolicy ListPolicyVersions"),
         **on(*shards, actions="CreatePolicyVersion DeletePolicyVersion"),
         **on(*arns, actions=" ".join(f"Attach{kind}Policy" for kind in kinds), condition=only_shards),
         **detaching,
     }
-    assert allowed(source_policy_delete(held)) == {
+    assert allowed(source_policy_delete(config)) == {
         **on(*shards, actions="ListPolicyVersions DeletePolicyVersion DeletePolicy"),
         **detaching,
     }
@@ -137,7 +137,7 @@ def test_a_session_in_the_source_account_reaches_the_shards_alone(
 
 
 def member_role(build: Callable[[Settings, str], Document]) -> Callable[[Settings], Document]:
-    return lambda held: build(held, MEMBER)
+    return lambda config: build(config, MEMBER)
 
 
 @pytest.mark.parametrize("partition", PARTITIONS)
@@ -150,11 +150,11 @@ def member_role(build: Callable[[Settings, str], Document]) -> Callable[[Setting
         source_policy_delete,
     ],
 )
-def test_a_session_policy_with_the_longest_names_fits_its_limit(
+def test_session_policy_with_the_longest_names_is_within_the_limit(
     partition: str, build: Callable[[Settings], Document]
 ) -> None:
     policies = ",".join(f"arn:{{partition}}:iam::aws:policy/job-function/Policy{number}" for number in range(4))
-    held = settings(
+    config = settings(
         partition,
         MEMBER_ROLE_NAME="R" * 64,
         MEMBER_ROLE_POLICY_ARNS=policies,
@@ -163,22 +163,22 @@ def test_a_session_policy_with_the_longest_names_fits_its_limit(
         SOURCE_PRINCIPAL_ARNS=f"arn:{partition}:iam::{SOURCE}:role/{'r' * 64},arn:{partition}:iam::{SOURCE}:user/{'u' * 64}",
     )
 
-    assert build(held).size <= SESSION_POLICY_LIMIT
-    check_sizes(held)
+    assert build(config).size <= SESSION_POLICY_LIMIT
+    check_sizes(config)
 
 
-def test_too_many_member_role_policies_are_refused_with_the_settings() -> None:
+def test_too_many_member_role_policies_are_rejected() -> None:
     policies = ",".join(f"arn:aws:iam::aws:policy/{'p' * 90}{number:02}" for number in range(20))
 
     with pytest.raises(SettingsError, match=r"access roles would take \d+ .* 2048: set fewer MEMBER_ROLE_POLICY_ARNS"):
         check_sizes(settings(MEMBER_ROLE_POLICY_ARNS=policies))
 
 
-def test_too_many_principals_are_refused_in_a_separate_source_account() -> None:
+def test_too_many_principals_in_a_separate_source_account_are_rejected() -> None:
     def principals(account_id: str) -> Settings:
         arns = (f"arn:aws:iam::{account_id}:role/{'r' * 60}{number:02}" for number in range(20))
         return settings(SOURCE_PRINCIPAL_ARNS=",".join(arns))
 
-    check_sizes(principals(MANAGEMENT))  # where no session is needed
+    check_sizes(principals(MANAGEMENT))  # needs no session
     with pytest.raises(SettingsError, match=r"source account would take \d+ .* 2048: set fewer SOURCE_PRINCIPAL_ARNS"):
         check_sizes(principals(SOURCE))

@@ -1,7 +1,7 @@
-"""What the source-policy table's records say: which accounts IAM grants, what is pending, what is refused, and the freeze."""
+"""The records of the source-policy table: which accounts IAM grants, what blocks newcomers, and the freeze."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -23,12 +23,10 @@ from chalicelib.source_policy.records import (
     ShardRecord,
     Status,
 )
-from tests.unit.builders import SOURCE, settings
+from tests.unit.builders import FORMER, ORGANIZATION_ID, READER, SOURCE, settings
+from tests.unit.ledger_rows import NOW, SHARD, shard_contents
 
-NAME = "CrossAccountReadOnlyAccess"
-READER, FORMER = (f"arn:aws:iam::{SOURCE}:role/{name}" for name in ("Reader", "Former"))
-NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-STATUS = Status(names=Names.of(settings()), organization_id="o-abcdefghij", looked_at=NOW)
+STATUS = Status(names=Names.of(settings()), organization_id=ORGANIZATION_ID, looked_at=NOW)
 A, B, C, D = (AccountId(letter * 12) for letter in "1234")
 
 
@@ -43,11 +41,11 @@ def without(*account_ids: AccountId) -> ShardContent:
 def shard(
     applied: ShardContent | None = None,
     *unfinished: ShardContent,
-    name: str = NAME,
+    name: str = SHARD,
     attached: frozenset[str] = frozenset(),
     **more: Any,
 ) -> ShardRecord:
-    """Build the record of a shard whose writes after the applied one did not finish."""
+    """Build the record of a shard with unfinished writes after the applied one."""
     record = ShardRecord(
         name=name, applied=AppliedShard(content=applied, attached=attached) if applied is not None else None, **more
     )
@@ -61,53 +59,34 @@ def records(*shards: ShardRecord, status: Status | None = STATUS, **more: Any) -
     return Records(status=counted, by_index=dict(enumerate(shards)), **more)
 
 
-# --- What a record holds ----------------------------------------------------------------------------------------------
+# --- One record -------------------------------------------------------------------------------------------------------
 
 
-def test_a_shard_that_was_never_written_holds_nothing() -> None:
-    new = ShardRecord(name=NAME)
+def test_new_shard_is_empty() -> None:
+    new = ShardRecord(name=SHARD)
 
     assert (new.versions, new.content, new.attached, new.is_frozen) == ((), ShardContent(), frozenset(), False)
 
 
-def test_the_content_is_that_of_the_unfinished_write() -> None:
-    assert shard(of(A), of(B)).content == of(B)
-
-
-@pytest.mark.parametrize(
-    ("record", "frozen"),
-    [
-        (shard(of(A)), False),
-        (shard(of(A, frozen=True)), True),
-        (shard(of(A), of(A, frozen=True)), False),
-        (shard(of(A, frozen=True), of(A)), False),
-        (shard(of(A, frozen=True), of(A), of(A, frozen=True)), False),
-        (shard(None, of(A, frozen=True)), True),
-    ],
-)
-def test_a_shard_is_frozen_if_every_version_is(record: ShardRecord, frozen: bool) -> None:
-    assert record.is_frozen is frozen
+def test_first_write_may_freeze_a_shard() -> None:
+    assert shard(None, of(A, frozen=True)).is_frozen
 
 
 accounts = st.frozensets(st.sampled_from([A, B, C, D]))
 principals = st.frozensets(st.sampled_from([READER, FORMER]))
-versions = st.builds(
-    AppliedShard,
-    content=st.builds(ShardContent, accounts=accounts, frozen=st.booleans())
-    | st.builds(ShardContent, excluded=accounts, scope=st.just(Scope.ORGANIZATION), frozen=st.booleans()),
-    attached=principals,
-)
+versions = st.builds(AppliedShard, content=shard_contents(accounts), attached=principals)
 
 
 @given(versions, st.lists(versions, max_size=8))
-def test_a_record_covers_every_unfinished_write(applied: AppliedShard, written: list[AppliedShard]) -> None:
-    record = ShardRecord(name=NAME, applied=applied)
+def test_record_covers_every_unfinished_write(applied: AppliedShard, written: list[AppliedShard]) -> None:
+    record = ShardRecord(name=SHARD, applied=applied)
     for version in written:
         record = record.begun(version)
 
     possible = [applied, *written]
     assert record.applied is applied
     assert record.content == possible[-1].content
+    assert record.is_frozen is all(version.content.frozen for version in possible)
     assert len(record.unfinished) <= 4
     for account_id in (A, B, C, D):
         grants = [version.content.grants(account_id) for version in possible]
@@ -120,14 +99,14 @@ def test_a_record_covers_every_unfinished_write(applied: AppliedShard, written: 
     assert frozenset.intersection(*recorded_attached) == frozenset.intersection(*attached)
 
 
-def test_a_write_that_is_tried_again_adds_nothing() -> None:
+def test_repeated_write_adds_no_version() -> None:
     once = shard(of(A), of(B))
 
     assert shard(of(A), of(B), of(B)) == once
     assert once.unfinished == ()
 
 
-# --- What IAM grants --------------------------------------------------------------------------------------------------
+# --- Granted accounts --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -148,32 +127,31 @@ def test_a_write_that_is_tried_again_adds_nothing() -> None:
         ([shard(without(A)), shard(of(A))], "ABCD", "ABCD"),
     ],
 )
-def test_records_say_what_iam_grants_surely_and_at_most(shards: list[ShardRecord], surely: str, maybe: str) -> None:
-    held = records(*shards)
+def test_records_bound_what_iam_grants(shards: list[ShardRecord], surely: str, maybe: str) -> None:
+    found = records(*shards)
     named = dict(zip("ABCD", (A, B, C, D), strict=True))
 
-    assert "".join(letter for letter, each in named.items() if held.grants(each, Access.GRANTED)) == surely
-    assert "".join(letter for letter, each in named.items() if held.may_grant(each)) == maybe
+    assert "".join(letter for letter, each in named.items() if found.grants(each, Access.GRANTED)) == surely
+    assert "".join(letter for letter, each in named.items() if found.may_grant(each)) == maybe
     for letter, account_id in named.items():
-        assert held.differs(account_id, Access.GRANTED) is (letter not in surely)
-        assert held.differs(account_id, Access.EXCLUDED) is (letter in maybe)
-        assert held.differs(account_id, Access.NONE) is (account_id in held.maybe_named)
-        assert not held.differs(account_id, None)
+        assert found.differs(account_id, Access.GRANTED) is (letter not in surely)
+        assert found.differs(account_id, Access.EXCLUDED) is (letter in maybe)
+        assert found.differs(account_id, Access.NONE) is (account_id in found.maybe_named)
+        assert not found.differs(account_id, None)
 
 
 @pytest.mark.parametrize(
     ("access", "granted"), [(Access.GRANTED, True), (Access.EXCLUDED, True), (Access.NONE, False), (None, False)]
 )
-def test_the_organizations_statement_grants_members_alone(access: Access | None, granted: bool) -> None:
+def test_organization_statement_grants_only_members(access: Access | None, granted: bool) -> None:
     assert records(shard(without(A))).grants(B, access) is granted
     assert records(shard(of(B))).grants(B, access)
 
 
 @pytest.mark.parametrize(
-    ("held", "lost"),
+    ("found", "lost"),
     [
         (records(), False),
-        (records(shard(of(A))), False),
         (records(shard(of(A)), status=None), True),
         (records(status=None), True),
         (records(status=None, control=Control(uninstalled=True)), False),
@@ -183,33 +161,33 @@ def test_the_organizations_statement_grants_members_alone(access: Access | None,
         (Records(status=replace(STATUS, shards=1), by_index={0: shard(of(A)), 1: shard(of(B))}), False),
     ],
 )
-def test_records_are_lost_where_shards_are_missing(held: Records, lost: bool) -> None:
-    assert held.are_lost is lost
-    assert held.may_grant(D) is lost
-    assert held.differs(D, Access.NONE) is held.differs(D, Access.EXCLUDED) is lost
+def test_records_are_lost_if_shards_are_missing(found: Records, lost: bool) -> None:
+    assert found.are_lost is lost
+    assert found.may_grant(D) is lost
+    assert found.differs(D, Access.NONE) is found.differs(D, Access.EXCLUDED) is lost
 
 
-def test_shards_are_in_order_and_the_first_has_the_scope() -> None:
-    first, second = shard(without(A)), shard(of(A), name=f"{NAME}-2")
+def test_first_shard_has_the_scope() -> None:
+    first, second = shard(without(A)), shard(of(A), name=f"{SHARD}-2")
 
     assert Records(by_index={1: second, 0: first}).shards == (first, second)
     assert Records(by_index={1: second, 0: first}).scope is Scope.ORGANIZATION
     assert Records(by_index={1: second}).scope is Scope.ACCOUNTS
 
 
-# --- Who is refused ---------------------------------------------------------------------------------------------------
+# --- Blocked newcomers ---------------------------------------------------------------------------------------------------
 
 FULL = Problem(Reason.QUOTA, "the source policy is full")
 BLOCKED = replace(STATUS, blocked=FULL)
 OTHER_NAME = settings(MEMBER_ROLE_NAME="Other")
 
 
-def shown(error: AccountError | None) -> tuple[type, Reason] | None:
+def described(error: AccountError | None) -> tuple[type, Reason] | None:
     return (type(error), error.reason) if error else None
 
 
 @pytest.mark.parametrize(
-    ("status", "access", "requested_at", "refused"),
+    ("status", "access", "requested_at", "expected"),
     [
         (STATUS, None, NOW, None),
         (None, None, NOW, (RetryableError, Reason.SOURCE_POLICY_PENDING)),
@@ -219,30 +197,29 @@ def shown(error: AccountError | None) -> tuple[type, Reason] | None:
         (BLOCKED, Access.EXCLUDED, NOW - timedelta(seconds=1), (TerminalError, Reason.QUOTA)),
         (BLOCKED, None, NOW + timedelta(seconds=1), (RetryableError, Reason.SOURCE_POLICY_PENDING)),
         (replace(BLOCKED, looked_at=None), None, NOW, (RetryableError, Reason.SOURCE_POLICY_PENDING)),
-        (replace(BLOCKED, looked_at=None), None, None, (RetryableError, Reason.SOURCE_POLICY_PENDING)),
         (BLOCKED, Access.GRANTED, NOW, None),
     ],
 )
-def test_newcomers_are_refused_while_the_source_policy_is_blocked(
-    status: Status | None, access: Access | None, requested_at: datetime | None, refused: tuple[type, Reason] | None
+def test_newcomers_are_rejected_while_publishing_is_blocked(
+    status: Status | None, access: Access | None, requested_at: datetime | None, expected: tuple[type, Reason] | None
 ) -> None:
-    held = records(shard(of(A)), status=status)
+    found = records(shard(of(A)), status=status)
 
-    assert shown(held.blocking_error(B, access, settings(), requested_at=requested_at)) == refused
-    assert held.blocking_error(A, access, settings(), requested_at=requested_at) is None
+    assert described(found.blocking_error(B, access, settings(), requested_at=requested_at)) == expected
+    assert found.blocking_error(A, access, settings(), requested_at=requested_at) is None
 
 
-def test_changed_names_refuse_every_account() -> None:
-    held = records(shard(of(A)))
+def test_changed_names_reject_every_account() -> None:
+    found = records(shard(of(A)))
 
     for access in (None, *Access):
-        error = held.blocking_error(A, access, OTHER_NAME, requested_at=None)
-        assert shown(error) == (TerminalError, Reason.NAMES_CHANGED)
+        error = found.blocking_error(A, access, OTHER_NAME, requested_at=None)
+        assert described(error) == (TerminalError, Reason.NAMES_CHANGED)
     assert str(error).startswith("MEMBER_ROLE_NAME is Other, and was CrossAccountReadOnlyRole")
 
 
 @pytest.mark.parametrize(
-    ("changes", "named"),
+    ("changes", "expected"),
     [
         ({}, None),
         ({"THREADS": "3"}, None),
@@ -254,11 +231,11 @@ def test_changed_names_refuse_every_account() -> None:
         ),
     ],
 )
-def test_a_changed_name_is_described_with_the_way_out(changes: dict[str, str], named: str | None) -> None:
+def test_changed_name_is_described_with_the_fix(changes: dict[str, str], expected: str | None) -> None:
     why = Names.of(settings()).why_changed(settings(**changes))
 
-    assert (why is None) == (named is None)
-    assert why is None or (str(named) in why and "set it back, or uninstall first" in why)
+    assert (why is None) == (expected is None)
+    assert why is None or (str(expected) in why and "set it back, or uninstall first" in why)
 
 
 # --- Freeze -----------------------------------------------------------------------------------------------------------
@@ -267,51 +244,48 @@ ATTACHED = frozenset({READER})
 FROZEN = shard(of(A, frozen=True), attached=ATTACHED, denied_principals=ATTACHED)
 UNREAD = replace(FROZEN, denied_principals=None)
 DETACHED = replace(FROZEN, denied_principals=frozenset[str]())
-THAWED = shard(of(A), attached=ATTACHED)
+UNFROZEN = shard(of(A), attached=ATTACHED)
 BY_OPERATOR = settings(ATTACH_SOURCE_POLICY="false")
 
 
 @pytest.mark.parametrize(
-    ("shards", "held", "why"),
+    ("shards", "config", "why"),
     [
         ([], settings(), "there is no source policy to freeze yet"),
         ([shard()], settings(), "there is no source policy to freeze yet"),
         ([FROZEN], settings(), None),
-        ([FROZEN, FROZEN], settings(), None),
         ([UNREAD], settings(), "a read of IAM has not shown yet"),
-        ([THAWED], settings(), "a read of IAM has not shown yet"),
-        # A principal that another shard denies is denied everything.
-        ([FROZEN, THAWED], settings(), None),
+        ([UNFROZEN], settings(), "a read of IAM has not shown yet"),
+        # A principal that one shard denies is denied by all shards.
+        ([FROZEN, UNFROZEN], settings(), None),
         ([FROZEN, shard(of(B), attached=frozenset({FORMER}))], settings(), "a read of IAM has not shown yet"),
-        ([FROZEN, THAWED], BY_OPERATOR, "a read of IAM has not shown yet"),
-        ([FROZEN, UNREAD], BY_OPERATOR, "a read of IAM has not shown yet"),
+        ([FROZEN, UNFROZEN], BY_OPERATOR, "a read of IAM has not shown yet"),
         ([FROZEN, DETACHED], BY_OPERATOR, None),
-        # A principal that was detached by hand keeps no freeze from being in force.
+        # A principal that an operator detached needs no deny.
         ([replace(FROZEN, denied_principals=frozenset({FORMER}))], settings(), None),
         ([DETACHED], settings(), "attached to no principal"),
-        ([DETACHED], BY_OPERATOR, "attached to no principal"),
     ],
 )
-def test_a_freeze_is_in_force_once_iam_showed_that_all_is_denied(
-    shards: list[ShardRecord], held: Settings, why: str | None
+def test_freeze_is_in_force_once_iam_denies_every_principal(
+    shards: list[ShardRecord], config: Settings, why: str | None
 ) -> None:
-    found = why_not_in_force(records(*shards), held, frozen=True)
+    reason = why_not_in_force(records(*shards), config, frozen=True)
 
-    assert records(*shards).freeze_in_force(held) is (why is None)
-    assert found is None if why is None else found is not None and why in found
+    assert records(*shards).freeze_in_force(config) is (why is None)
+    assert reason is None if why is None else reason is not None and why in reason
 
 
 @pytest.mark.parametrize(
     ("shards", "in_force"),
-    [([], True), ([THAWED], True), ([THAWED, FROZEN], False), ([shard(of(A, frozen=True), of(A))], False)],
+    [([], True), ([UNFROZEN], True), ([UNFROZEN, FROZEN], False), ([shard(of(A, frozen=True), of(A))], False)],
 )
-def test_an_unfreeze_is_in_force_once_no_version_denies(shards: list[ShardRecord], in_force: bool) -> None:
+def test_unfreeze_is_in_force_once_no_version_denies(shards: list[ShardRecord], in_force: bool) -> None:
     why = why_not_in_force(records(*shards), settings(), frozen=False)
 
     assert why == (None if in_force else "a shard still denies everything")
 
 
-def test_what_keeps_a_freeze_from_being_in_force_is_named() -> None:
+def test_reason_why_a_freeze_is_not_in_force_is_complete() -> None:
     failed = replace(UNREAD, error=FULL)
 
     for frozen, first in ((True, "a read of IAM"), (False, "a shard still")):
@@ -319,10 +293,10 @@ def test_what_keeps_a_freeze_from_being_in_force_is_named() -> None:
         assert why is not None
         assert why.startswith(first)
         assert "MEMBER_ROLE_NAME is Other" in why
-        assert f"{NAME}: the source policy is full" in why
+        assert f"{SHARD}: the source policy is full" in why
 
 
-def test_a_freeze_is_not_reported_while_records_are_lost() -> None:
+def test_freeze_is_not_in_force_while_records_are_lost() -> None:
     for frozen in (True, False):
         for lost in (records(status=None), replace(records(FROZEN), status=replace(STATUS, shards=2))):
             why = why_not_in_force(lost, settings(), frozen=frozen)

@@ -1,13 +1,12 @@
-"""Items of the source-policy table: written, read back, and parsed where they were edited by hand."""
+"""Items of the source-policy table: written, read back, and parsed after an edit by hand."""
 
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.arns import AccountId
 from chalicelib.aws import items
 from chalicelib.aws.source_policy_table import SourcePolicyTable
 from chalicelib.errors import Reason
@@ -22,18 +21,14 @@ from chalicelib.source_policy.records import (
     ShardRecord,
     Status,
 )
-from tests.unit.builders import SOURCE, account_ids, settings
+from tests.unit.builders import ORGANIZATION_ID, READER, SOURCE, account_ids, settings
+from tests.unit.ledger_rows import NOW, SHARD
 
-NAME = "CrossAccountReadOnlyAccess"
-READER = f"arn:aws:iam::{SOURCE}:role/Reader"
-NOW = datetime(2026, 11, 24, 12, 30, tzinfo=UTC)
-STATUS = Status(names=Names.of(settings()), organization_id="o-abcdefghij", shards=1, room=10)
-CONTENT = ShardContent(accounts=frozenset({AccountId("000000000001"), AccountId("000000000002")}))
-RECORD = ShardRecord(name=NAME, applied=AppliedShard(content=CONTENT, attached=frozenset({READER}), version_id="v1"))
+STATUS = Status(names=Names.of(settings()), organization_id=ORGANIZATION_ID, shards=1, room=10)
 
 
-class _Items:
-    """A DynamoDB table without conditions, which scans one item a page."""
+class _Client:
+    """A DynamoDB table in memory, without conditions; a scan returns one item a page."""
 
     def __init__(self, *written: dict[str, Any]) -> None:
         self.items = {item["policy_name"]: items.written(item) for item in written}
@@ -70,7 +65,7 @@ class _Items:
 
 
 def _table(*written: dict[str, Any]) -> SourcePolicyTable:
-    client: Any = _Items(*written)
+    client: Any = _Client(*written)
     return SourcePolicyTable(settings(), client, "source-policy")
 
 
@@ -93,7 +88,7 @@ versions = st.builds(
 )
 shard_records = st.builds(
     ShardRecord,
-    name=st.just(NAME),
+    name=st.just(SHARD),
     applied=st.none() | versions,
     unfinished=st.lists(versions, max_size=2).map(tuple),
     applying=st.none() | versions,
@@ -105,7 +100,7 @@ shard_records = st.builds(
 statuses = st.builds(
     Status,
     names=st.just(Names.of(settings())),
-    organization_id=st.just("o-abcdefghij"),
+    organization_id=st.just(ORGANIZATION_ID),
     shards=st.integers(0, 25),
     room=st.integers(0, 25),
     principals=problems,
@@ -115,13 +110,13 @@ statuses = st.builds(
     verified_at=moments,
     checked_at=moments,
     repairs=st.lists(
-        st.fixed_dictionaries({"policy_name": st.just(NAME), "action": st.text(max_size=3)}), max_size=2
+        st.fixed_dictionaries({"policy_name": st.just(SHARD), "action": st.text(max_size=3)}), max_size=2
     ).map(tuple),
 )
 
 
 @given(shard_records, statuses)
-def test_what_is_written_is_read_back(record: ShardRecord, status: Status) -> None:
+def test_shard_and_status_are_read_as_written(record: ShardRecord, status: Status) -> None:
     table = _table()
 
     table.write_shard(record)
@@ -130,7 +125,7 @@ def test_what_is_written_is_read_back(record: ShardRecord, status: Status) -> No
     assert table.load() == Records(status=status, by_index={0: record})
 
 
-def test_a_status_is_written_over_what_it_was() -> None:
+def test_status_replaces_the_previous_one() -> None:
     table = _table()
     table.write_status(Status(names=STATUS.names, organization_id="o-x", blocked=Problem(Reason.QUOTA, "full")))
 
@@ -139,7 +134,7 @@ def test_a_status_is_written_over_what_it_was() -> None:
     assert table.load().status == STATUS
 
 
-def test_what_was_asked_for_is_read_back() -> None:
+def test_control_is_read_as_written() -> None:
     table = _table()
     assert table.control() == Control()
 
@@ -147,7 +142,7 @@ def test_what_was_asked_for_is_read_back() -> None:
     table.set_uninstalling(uninstalling=True, uninstalled=True)
     table.request_check(NOW, verify=True, scope_recorded=Scope.ORGANIZATION)
 
-    asked = Control(
+    expected = Control(
         frozen=True,
         uninstalling=True,
         uninstalled=True,
@@ -155,10 +150,10 @@ def test_what_was_asked_for_is_read_back() -> None:
         check_requested_at=NOW,
         scope_recorded=Scope.ORGANIZATION,
     )
-    assert table.control() == table.load().control == asked
+    assert table.control() == table.load().control == expected
 
 
-def test_a_check_leaves_an_earlier_request_to_verify_and_lifts_the_scope() -> None:
+def test_check_keeps_a_request_to_verify_and_clears_the_scope() -> None:
     table = _table()
     table.request_check(NOW, verify=True, scope_recorded=Scope.ACCOUNTS)
     later = NOW.replace(hour=13)
@@ -168,12 +163,12 @@ def test_a_check_leaves_an_earlier_request_to_verify_and_lifts_the_scope() -> No
     assert table.control() == Control(verify_requested_at=NOW, check_requested_at=later)
 
 
-def test_what_is_deleted_is_gone() -> None:
+def test_deleted_items_are_gone() -> None:
     table = _table()
-    table.write_shard(RECORD)
+    table.write_shard(ShardRecord(name=SHARD))
     table.write_status(STATUS)
 
-    table.delete_shard(NAME)
+    table.delete_shard(SHARD)
     table.delete_status()
 
     assert table.load() == Records()
@@ -182,17 +177,17 @@ def test_what_is_deleted_is_gone() -> None:
 @pytest.mark.parametrize(
     ("name", "index"),
     [
-        (NAME, 0),
-        (f"{NAME}-2", 1),
-        (f"{NAME}-25", 24),
-        (f"{NAME}-1", None),
-        (f"{NAME}-02", None),
-        (f"{NAME}-x", None),
-        (f"{NAME}2", None),
+        (SHARD, 0),
+        (f"{SHARD}-2", 1),
+        (f"{SHARD}-25", 24),
+        (f"{SHARD}-1", None),
+        (f"{SHARD}-02", None),
+        (f"{SHARD}-x", None),
+        (f"{SHARD}2", None),
         ("Other-2", None),
     ],
 )
-def test_a_record_has_the_index_of_its_name(name: str, index: int | None) -> None:
+def test_record_has_the_index_of_its_name(name: str, index: int | None) -> None:
     table = _table()
     table.write_shard(ShardRecord(name=name))
 
@@ -202,14 +197,14 @@ def test_a_record_has_the_index_of_its_name(name: str, index: int | None) -> Non
 def test_shards_are_found_by_the_recorded_name() -> None:
     table = _table()
     names = Names(member_role_name="Role", source_policy_name="Former", source_account_id=SOURCE)
-    table.write_status(Status(names=names, organization_id="o-abcdefghij"))
-    for name in ("Former", "Former-2", NAME):
+    table.write_status(Status(names=names, organization_id=ORGANIZATION_ID))
+    for name in ("Former", "Former-2", SHARD):
         table.write_shard(ShardRecord(name=name))
 
     assert {index: record.name for index, record in table.load().by_index.items()} == {0: "Former", 1: "Former-2"}
 
 
-def test_a_lease_of_a_first_run_is_no_status() -> None:
+def test_lease_of_a_first_run_is_no_status() -> None:
     table = _table()
     assert table.acquire_run("run", now=1.0, until=21.0)
 
@@ -236,19 +231,15 @@ VERSION = {
     "edited",
     [
         {"applied": {}},
-        {"applied": "x"},
         {"applied": None},
         {"applied": {**VERSION, "accounts": "0001"}},
-        {"applied": {**VERSION, "accounts": ["000000000001"]}},
         {"applied": {**VERSION, "accounts": "000000000001,"}},
-        {"applied": {**VERSION, "excluded": "x"}},
         {"applied": {**VERSION, "scope": "everyone"}},
         {"applied": {**VERSION, "attached": 7}},
         {"applying": {**VERSION, "accounts": 7}},
         {"unfinished": [VERSION, {}]},
         {"unfinished": 7},
         {"error": {"reason": "tired", "error": ""}},
-        {"error": "x"},
         {"written_at": "yesterday"},
         {"written_at": "2026-11-24T12:00:00"},
         {"verified_at": 7},
@@ -256,37 +247,29 @@ VERSION = {
         {"applied": {**VERSION, "frozen": "true"}},
     ],
 )
-def test_a_record_that_cannot_be_read_is_lost_and_named(edited: dict[str, Any]) -> None:
-    table = _table({"policy_name": NAME, "applied": VERSION} | edited)
+def test_unreadable_record_is_lost_and_reported(edited: dict[str, Any]) -> None:
+    assert _table({"policy_name": SHARD, "applied": VERSION}).load().by_index[0].applied is not None
+    table = _table({"policy_name": SHARD, "applied": VERSION} | edited)
     table.write_status(STATUS)
 
     records = table.load()
 
-    assert (records.by_index, list(records.unreadable)) == ({}, [NAME])
+    assert (records.by_index, list(records.unreadable)) == ({}, [SHARD])
     assert records.are_lost
-
-
-def test_a_record_of_what_was_applied_alone_can_be_read() -> None:
-    table = _table({"policy_name": NAME, "applied": VERSION})
-
-    assert table.load().by_index[0].applied is not None
 
 
 @pytest.mark.parametrize(
     "edited",
     [
-        {"names": "x"},
-        {"names": {}},
         {"names": {"member_role_name": "Role"}},
         {"shards": "many"},
-        {"room": "x"},
         {"blocked": {"reason": "tired"}},
         {"looked_at": "yesterday"},
         {"repairs": [7]},
     ],
 )
-def test_a_status_that_cannot_be_read_is_lost_and_named(edited: dict[str, Any]) -> None:
-    names = {"member_role_name": "Role", "source_policy_name": NAME, "source_account_id": SOURCE}
+def test_unreadable_status_is_lost_and_reported(edited: dict[str, Any]) -> None:
+    names = {"member_role_name": "Role", "source_policy_name": SHARD, "source_account_id": SOURCE}
     table = _table({"policy_name": "#status", "names": names, "organization_id": "o-x"} | edited)
 
     records = table.load()
@@ -296,7 +279,7 @@ def test_a_status_that_cannot_be_read_is_lost_and_named(edited: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("value", ["true", 1, "", [], {"a": "b"}, None])
-def test_a_mark_that_cannot_be_read_counts_as_absent(value: Any) -> None:
+def test_unreadable_flag_is_absent(value: Any) -> None:
     names = ("frozen", "uninstalling", "uninstalled", "verify_requested_at", "check_requested_at", "scope_recorded")
     table = _table({"policy_name": "#control"} | dict.fromkeys(names, value))
 

@@ -1,9 +1,8 @@
-"""What a sweep selects, keeps and answers, however large the organization is."""
+"""Sweeps and dry runs: what they select, send and return, in organizations of any size."""
 
 import json
 import tracemalloc
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -22,18 +21,19 @@ from chalicelib.source_policy.records import AppliedShard, Control, Problem, Rec
 from chalicelib.sweep.preview import planned_shards
 from chalicelib.telemetry import metrics
 from tests.unit.builders import settings
-from tests.unit.sweeping import FAR, NOW, World, failed, numbered, preview_of, recorded, row, sweep_of
+from tests.unit.ledger_rows import NOW, SHARD, failed, numbered, row
+from tests.unit.sweep_fakes import FAR, FakeAws, preview_of, recorded, sweep_of
 
-EVERY = Request(accounts=Selection.ALL)
+ALL = Request(accounts=Selection.ALL)
 FAILED = Request(accounts=Selection.FAILED)
 SCHEDULED = Request(accounts=Selection.FAILED, scheduled=True)
 
-STILL_RETRIED = (Reason.NOT_READY, Reason.THROTTLED, Reason.SOURCE_POLICY_PENDING, Reason.UNEXPECTED)
-GIVEN_UP = (Reason.NO_ACCESS_ROLE, Reason.SCP_DENIED, Reason.FOREIGN_ROLE, Reason.QUOTA)
+RETRYABLE = (Reason.NOT_READY, Reason.THROTTLED, Reason.SOURCE_POLICY_PENDING, Reason.UNEXPECTED)
+TERMINAL = (Reason.NO_ACCESS_ROLE, Reason.SCP_DENIED, Reason.FOREIGN_ROLE, Reason.QUOTA)
 
 
 @pytest.fixture(autouse=True)
-def _no_metrics_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_metrics(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Rolecall")
     yield
     metrics.clear_metrics()
@@ -42,83 +42,71 @@ def _no_metrics_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 # --- Size -------------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _traced() -> Iterator[list[int]]:
-    peak: list[int] = []
+def _peak(accounts: int) -> int:
+    aws = FakeAws(map(numbered, range(1, accounts + 1)))
+    aws.keeps_messages = False
+    sweep = sweep_of(aws)
     tracemalloc.start()
     try:
-        yield peak
-        peak.append(tracemalloc.get_traced_memory()[1])
+        counts = sweep.backfill(ALL, deadline=FAR)["counts"]
+        peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-
-
-def _peak(accounts: int) -> int:
-    world = World(map(numbered, range(1, accounts + 1)))
-    world.keeps = False
-    sweep = sweep_of(world)
-    with _traced() as peak:
-        counts = sweep.backfill(EVERY, deadline=FAR)["counts"]
     assert (counts["listed"], counts["sent"], counts["eligible"]) == (accounts, accounts, accounts)
-    return peak[0]
+    return peak
 
 
-def test_a_sweep_keeps_less_than_two_hundred_bytes_of_an_account() -> None:
-    _peak(100)  # what is made on first use
+def test_sweep_keeps_less_than_200_bytes_per_account() -> None:
+    _peak(100)  # objects of the first use
 
     assert (_peak(5_000) - _peak(1_000)) / 4_000 < 200
 
 
-def test_five_thousand_accounts_are_sent_while_the_listing_goes_on() -> None:
-    world = World(map(numbered, range(1, 5_001)))
+def test_accounts_are_sent_during_the_listing() -> None:
+    aws = FakeAws(map(numbered, range(1, 5_001)))
 
-    sweep_of(world).backfill(EVERY, deadline=FAR)
+    sweep_of(aws).backfill(ALL, deadline=FAR)
 
-    assert world.sent == [numbered(number) for number in range(1, 5_001)]
-    assert world.first_sent_after is not None
-    assert world.first_sent_after <= 100
+    assert aws.sent == [numbered(number) for number in range(1, 5_001)]
+    assert aws.listed_at_first_send is not None
+    assert aws.listed_at_first_send <= 100
 
 
 @pytest.mark.parametrize("limit", ["size", "time"])
-def test_a_dry_run_fits_lambdas_limits_and_the_next_request_continues_it(limit: str) -> None:
-    everyone = [numbered(number) for number in range(1, 41)]
-    asked: dict[str, object] | None = {"dry_run": True}
+def test_dry_run_is_continued_by_its_next_request(limit: str) -> None:
+    accounts = [numbered(number) for number in range(1, 41)]
+    request: dict[str, object] | None = {"dry_run": True}
     shown: list[str] = []
-    answers = 0
+    responses = 0
 
-    while asked is not None:
-        world = World(reversed(everyone))
+    while request is not None:
+        aws = FakeAws(reversed(accounts))
         # Each account takes a second.
-        deadline = world.clock + (35 if limit == "time" else 600)
+        deadline = aws.clock + (35 if limit == "time" else 600)
         if limit == "size":
-            world.steps = [{"action": "CreateRole", "before": None, "after": "x" * 600_000}]
-        answer = sweep_of(world).backfill(read_request(asked, Selection.ALL), deadline=deadline)
-        assert len(json.dumps(answer)) < 6_000_000
-        assert answer["counts"]["selected"] == 40
-        assert world.sent == []
-        shown += [account["account_id"] for account in answer["accounts"]]
-        asked = answer["next"]
-        answers += 1
+            aws.actions = [{"action": "CreateRole", "before": None, "after": "x" * 600_000}]
+        response = sweep_of(aws).backfill(read_request(request, Selection.ALL), deadline=deadline)
+        assert len(json.dumps(response)) < 6_000_000
+        assert response["counts"]["selected"] == 40
+        assert aws.sent == []
+        shown += [account["account_id"] for account in response["accounts"]]
+        request = response["next"]
+        responses += 1
 
-    assert shown == everyone
-    assert 5 <= answers <= 10
+    assert shown == accounts
+    assert 5 <= responses <= 10
 
 
 # --- Rerun ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("reason", GIVEN_UP)
-@pytest.mark.parametrize(
-    ("attempts", "spacing"),
-    [(1, 1), (2, 2), (3, 4), (4, 8), (8, 128), (9, 168), (10_000, 168)],
-)
-def test_a_schedule_backs_off_for_hours_and_an_operators_rerun_does_not(
-    reason: Reason, attempts: int, spacing: int
-) -> None:
+@pytest.mark.parametrize("reason", TERMINAL)
+@pytest.mark.parametrize(("attempts", "spacing"), [(1, 1), (2, 2), (8, 128), (9, 168), (10_000, 168)])
+def test_only_a_scheduled_rerun_backs_off(reason: Reason, attempts: int, spacing: int) -> None:
     hours = timedelta(hours=spacing)
     early = failed(1, reason, attempts=attempts, ago=hours - timedelta(seconds=1))
     due = failed(2, reason, attempts=attempts, ago=hours)
-    by_schedule, by_hand = World(rows=[early, due]), World(rows=[early, due])
+    by_schedule, by_hand = FakeAws(rows=[early, due]), FakeAws(rows=[early, due])
 
     sweep_of(by_schedule).rerun(SCHEDULED, deadline=FAR)
     sweep_of(by_hand).rerun(FAILED, deadline=FAR)
@@ -127,184 +115,164 @@ def test_a_schedule_backs_off_for_hours_and_an_operators_rerun_does_not(
     assert by_hand.sent == [early.account_id, due.account_id]
 
 
-@pytest.mark.parametrize("reason", STILL_RETRIED)
+@pytest.mark.parametrize("reason", RETRYABLE)
 @pytest.mark.parametrize("request_", [FAILED, SCHEDULED, Request(accounts=(numbered(1), numbered(2)))])
-def test_an_account_whose_message_is_still_retried_is_not_sent_again(reason: Reason, request_: Request) -> None:
+def test_account_is_not_rerun_while_the_queue_retries_it(reason: Reason, request_: Request) -> None:
     retry_pending = failed(1, reason, ago=timedelta(hours=6), attempts=20)
     lost = failed(2, reason, ago=timedelta(hours=6, seconds=1), attempts=20)
-    world = World(rows=[retry_pending, lost])
+    aws = FakeAws(rows=[retry_pending, lost])
 
-    answer = sweep_of(world).rerun(request_, deadline=FAR)
+    response = sweep_of(aws).rerun(request_, deadline=FAR)
 
-    assert world.sent == [lost.account_id]
-    assert answer["counts"]["sent"] == 1
+    assert aws.sent == [lost.account_id]
+    assert response["counts"]["sent"] == 1
 
 
 @pytest.mark.parametrize("accounts", [*Selection, tuple(numbered(number) for number in range(1, 7))])
-def test_only_what_failed_is_rerun_whatever_is_asked_for(accounts: Selection | tuple[str, ...]) -> None:
+def test_only_failed_accounts_are_rerun(accounts: Selection | tuple[str, ...]) -> None:
     day = timedelta(days=1)
     others = [
         row(numbered(1)),
         row(numbered(2), Outcome.SKIPPED, reason=Reason.EXCLUDED),
         row(numbered(3), Outcome.RETIRED, reason=Reason.RETIRED_BY_REQUEST),
     ]
-    world = World(rows=[*others, failed(4, Reason.QUOTA, ago=day), failed(5, Reason.FOREIGN_ROLE, ago=day)])
-    world.moving = True
+    aws = FakeAws(rows=[*others, failed(4, Reason.QUOTA, ago=day), failed(5, Reason.FOREIGN_ROLE, ago=day)])
+    aws.is_redriving = True
 
-    answer = sweep_of(world).rerun(Request(accounts=accounts), deadline=FAR)  # type: ignore[arg-type]
+    response = sweep_of(aws).rerun(Request(accounts=accounts), deadline=FAR)  # type: ignore[arg-type]
 
-    assert world.sent == [numbered(4), numbered(5)]
-    assert answer["counts"] == {"sent": 2, "redrive_started": False}
-    assert world.publish.redriven
-    assert world.publish.asked == 1
-
-
-def test_failures_are_rerun_by_their_reasons() -> None:
-    world = World(rows=[failed(number, reason, ago=timedelta(days=1)) for number, reason in enumerate(GIVEN_UP)])
-    reasons = frozenset(GIVEN_UP[1:3])
-
-    sweep_of(world).rerun(Request(accounts=Selection.ALL, reasons=reasons), deadline=FAR)
-
-    assert world.sent == [numbered(1), numbered(2)]
+    assert aws.sent == [numbered(4), numbered(5)]
+    assert response["counts"] == {"sent": 2, "redrive_started": False}
+    assert aws.publish.redriven
+    assert aws.publish.sent == 1
 
 
-def test_failures_are_not_rerun_by_organizational_unit() -> None:
-    world = World(rows=[failed(1, Reason.QUOTA, ago=timedelta(days=1))])
+def test_failed_accounts_are_rerun_by_reason() -> None:
+    aws = FakeAws(rows=[failed(number, reason, ago=timedelta(days=1)) for number, reason in enumerate(TERMINAL)])
+    reasons = frozenset(TERMINAL[1:3])
+
+    sweep_of(aws).rerun(Request(accounts=Selection.ALL, reasons=reasons), deadline=FAR)
+
+    assert aws.sent == [numbered(1), numbered(2)]
+
+
+def test_rerun_by_organizational_unit_is_rejected() -> None:
+    aws = FakeAws(rows=[failed(1, Reason.QUOTA, ago=timedelta(days=1))])
 
     with pytest.raises(RequestError, match="rerun can't select by OU"):
-        sweep_of(world).rerun(Request(accounts=Selection.ALL, ous=frozenset({"ou-ab12-11111111"})), deadline=FAR)
+        sweep_of(aws).rerun(Request(accounts=Selection.ALL, ous=frozenset({"ou-ab12-11111111"})), deadline=FAR)
 
-    assert world.sent == []
+    assert aws.sent == []
 
 
-# --- Retirements held back --------------------------------------------------------------------------------------------
+# --- Deferred retirements ----------------------------------------------------------------------------------------------
 
 
 @given(enrolled=st.integers(1, 60), gone=st.integers(0, 60), percent=st.integers(0, 100), force=st.booleans())
-def test_no_account_is_retired_where_more_than_the_allowed_share_is_gone(
-    enrolled: int, gone: int, percent: int, force: bool
-) -> None:
+def test_too_many_retirements_are_deferred(enrolled: int, gone: int, percent: int, force: bool) -> None:
     gone = min(gone, enrolled)
     rows = [row(numbered(number)) for number in range(1, enrolled + 1)]
-    world = World((each.account_id for each in rows[gone:]), rows)
+    aws = FakeAws((each.account_id for each in rows[gone:]), rows)
     allowed = gone <= max(2, enrolled * percent / 100)
 
-    counts = sweep_of(world, settings(MAX_RETIRED_PERCENT=str(percent))).backfill(
+    counts = sweep_of(aws, settings(MAX_RETIRED_PERCENT=str(percent))).backfill(
         Request(accounts=Selection.ALL, force=force), deadline=FAR
     )["counts"]
 
     retired = {each.account_id for each in rows[:gone]}
-    assert set(world.sent) == {each.account_id for each in rows} - (set() if allowed or force else retired)
+    assert set(aws.sent) == {each.account_id for each in rows} - (set() if allowed or force else retired)
     assert counts["deferred"] == (0 if allowed or force else gone)
 
 
-def test_leftovers_are_returned_in_answers_that_fit_lambdas_limits() -> None:
-    rows = [replace(row(numbered(number)), name="Account") for number in range(1, 41)]
-    found: list[str] = []
-    after, answers = "", 0
-    while answers == 0 or after:
-        world = World(rows=rows)
-        world.steps = [{"action": "DeleteRole", "before": "x" * 600_000, "after": None}]
-        looked_at, after = preview_of(world).find_roles(after, deadline=world.clock + 600)
-        assert len(json.dumps(looked_at)) < 6_000_000
-        found += [each["account_id"] for each in looked_at]
-        answers += 1
-
-    assert found == [each.account_id for each in rows]
-
-
 @given(orphaned=st.integers(0, 30), granted=st.integers(0, 30))
-def test_orphaned_accounts_in_the_source_policy_count_as_retirements(orphaned: int, granted: int) -> None:
+def test_orphaned_accounts_count_as_retirements(orphaned: int, granted: int) -> None:
     members = [numbered(number) for number in range(1, granted + 1)]
     others = [numbered(number) for number in range(101, 101 + orphaned)]
-    world = World(members, [row(each) for each in members], recorded([*members, *others]))
+    aws = FakeAws(members, [row(each) for each in members], recorded([*members, *others]))
 
-    counts = sweep_of(world).backfill(EVERY, deadline=FAR)["counts"]
+    counts = sweep_of(aws).backfill(ALL, deadline=FAR)["counts"]
 
     allowed = orphaned <= max(2, (granted + orphaned) // 5)
-    assert world.sent == members + (others if allowed else [])
+    assert aws.sent == members + (others if allowed else [])
     assert counts["deferred"] == (0 if allowed else orphaned)
 
 
-# --- What a sweep asks of publish -------------------------------------------------------------------------------------
+# --- Requests to publish ----------------------------------------------------------------------------------------------
 
 
-def test_a_backfill_lifts_an_uninstall_and_starts_a_run() -> None:
+def test_backfill_ends_an_uninstall_and_requests_publishing() -> None:
     for control in (Control(uninstalling=True), Control(uninstalling=True, uninstalled=True)):
-        world = World([numbered(1)], records=recorded(control=control))
+        aws = FakeAws([numbered(1)], records=recorded(control=control))
 
-        sweep_of(world).backfill(EVERY, deadline=FAR)
+        sweep_of(aws).backfill(ALL, deadline=FAR)
 
-        assert world.control == Control()
-        assert world.publish.asked == 1
-        assert world.sent == [numbered(1)]
+        assert aws.control == Control()
+        assert aws.publish.sent == 1
+        assert aws.sent == [numbered(1)]
 
 
-def test_a_backfill_of_named_accounts_lifts_their_retirements() -> None:
-    marked = row(numbered(1), retirement_requested_at=NOW.isoformat())
-    world = World(rows=[marked])
+def test_backfill_of_account_ids_lifts_their_retirements() -> None:
+    aws = FakeAws(rows=[row(numbered(1), retirement_requested_at=NOW.isoformat())])
 
-    answer = sweep_of(world).backfill(Request(accounts=(numbered(1), numbered(2))), deadline=FAR)
+    response = sweep_of(aws).backfill(Request(accounts=(numbered(1), numbered(2))), deadline=FAR)
 
-    assert world.read([numbered(1)])[numbered(1)].retirement_requested_at is None
-    assert world.sent == [numbered(1), numbered(2)]
-    assert answer["counts"] == {"sent": 2}
+    assert aws.read([numbered(1)])[numbered(1)].retirement_requested_at is None
+    assert aws.sent == [numbered(1), numbered(2)]
+    assert response["counts"] == {"sent": 2}
 
 
 @pytest.mark.parametrize(
     ("request_", "rows", "verify", "scope"),
     [
-        (EVERY, [row(numbered(1))], True, Scope.ACCOUNTS),
-        (EVERY, [], True, None),
-        (EVERY, [row(numbered(1), access=Access.EXCLUDED)], True, None),
-        (EVERY, [failed(1, Reason.SCP_DENIED, ago=timedelta(days=1))], True, Scope.ACCOUNTS),
+        (ALL, [row(numbered(1))], True, Scope.ACCOUNTS),
+        (ALL, [], True, None),
+        (ALL, [row(numbered(1), access=Access.EXCLUDED)], True, None),
+        (ALL, [failed(1, Reason.SCP_DENIED, ago=timedelta(days=1))], True, Scope.ACCOUNTS),
         (Request(accounts=Selection.NEW), [row(numbered(1))], False, Scope.ACCOUNTS),
         (FAILED, [row(numbered(1))], False, None),
-        (replace(EVERY, ous=frozenset({"ou-ab12-11111111"})), [row(numbered(1))], True, None),
+        (replace(ALL, ous=frozenset({"ou-ab12-11111111"})), [row(numbered(1))], True, None),
     ],
-    ids=["recorded", "no row", "another access", "a failure", "new accounts", "failed accounts", "a unit"],
+    ids=["recorded", "no row", "other access", "failed", "new accounts", "failed accounts", "by OU"],
 )
-def test_a_resync_asks_for_a_check_and_says_whether_all_rows_are_there(
+def test_resync_requests_a_check_and_records_a_complete_ledger(
     request_: Request, rows: list[Any], verify: bool, scope: Scope | None
 ) -> None:
-    world = World([numbered(1)], rows)
+    aws = FakeAws([numbered(1)], rows)
 
-    sweep_of(world).resync(request_, deadline=FAR)
+    sweep_of(aws).resync(request_, deadline=FAR)
 
-    assert world.control == Control(
+    assert aws.control == Control(
         check_requested_at=NOW, verify_requested_at=NOW if verify else None, scope_recorded=scope
     )
-    assert world.publish.asked == 2
+    assert aws.publish.sent == 2
 
 
-def test_a_resync_returns_its_counts_the_state_and_the_last_repairs() -> None:
-    repair = {"policy_name": "CrossAccountReadOnlyAccess", "action": "TagPolicy"}
+def test_resync_before_the_first_run_has_no_repairs() -> None:
+    aws = FakeAws([numbered(1)], records=Records(control=Control(uninstalling=True)))
+
+    response = sweep_of(aws).resync(ALL, deadline=FAR)
+
+    assert (response["source_policy"], response["counts"]["uninstalling"]) == ([], True)
+
+
+def test_resync_returns_counts_state_and_the_last_repairs() -> None:
+    repair = {"policy_name": SHARD, "action": "TagPolicy"}
     before = recorded([numbered(1)], control=Control(uninstalling=False))
     status = before.status and replace(before.status, repairs=(repair,))
     frozen = {0: replace(before.by_index[0], applied=AppliedShard(content=ShardContent(frozen=True)))}
     rows = [row(numbered(1)), row(numbered(2), in_force_since=None), row(numbered(3), Outcome.SKIPPED)]
-    world = World(map(numbered, (1, 2, 3)), rows, Records(status=status, by_index=frozen))
+    aws = FakeAws(map(numbered, (1, 2, 3)), rows, Records(status=status, by_index=frozen))
 
-    answer = sweep_of(world).resync(EVERY, deadline=FAR)
+    response = sweep_of(aws).resync(ALL, deadline=FAR)
 
-    counts = answer["counts"]
+    counts = response["counts"]
     assert (counts["eligible"], counts["enrolled"], counts["pending"]) == (3, 1, 1)
     assert (counts["frozen"], counts["uninstalling"]) == (True, False)
-    assert answer["source_policy"] == [repair]
-
-
-def test_a_resync_before_the_first_run_has_no_repairs() -> None:
-    world = World([numbered(1)], records=Records(control=Control(uninstalling=True)))
-
-    answer = sweep_of(world).resync(EVERY, deadline=FAR)
-
-    assert answer["source_policy"] == []
-    assert answer["counts"]["uninstalling"] is True
+    assert response["source_policy"] == [repair]
 
 
 # --- Planned shards ---------------------------------------------------------------------------------------------------
 
-NAME = "CrossAccountReadOnlyAccess"
 FULL = Problem(Reason.QUOTA, "the source policy is full")
 
 
@@ -323,22 +291,22 @@ def test_planned_shards_are_those_that_publish_would_write() -> None:
     shown = planned_shards(records, changed(granted=[1, 4], none=[2], excluded=[3]), settings())
 
     assert shown == [
-        planned(NAME, 2, granted=[numbered(4)], revoked=[numbered(2)]),
-        planned(f"{NAME}-2", 0, revoked=[numbered(3)]),
+        planned(SHARD, 2, granted=[numbered(4)], revoked=[numbered(2)]),
+        planned(f"{SHARD}-2", 0, revoked=[numbered(3)]),
     ]
 
 
-def test_before_the_first_run_the_first_shard_is_planned() -> None:
+def test_first_shard_is_planned_before_the_first_run() -> None:
     nothing = Records()
 
-    assert planned_shards(nothing, changed(granted=[1]), settings()) == [planned(NAME, 1, granted=[numbered(1)])]
+    assert planned_shards(nothing, changed(granted=[1]), settings()) == [planned(SHARD, 1, granted=[numbered(1)])]
     assert planned_shards(nothing, changed(none=[1]), settings()) == []
     assert planned_shards(nothing, changed(granted=[1]), settings(SOURCE_POLICY_SCOPE="organization")) == [
-        planned(NAME, 0)
+        planned(SHARD, 0)
     ]
 
 
-def test_planned_shards_show_what_keeps_them_from_being_written() -> None:
+def test_planned_shards_contain_their_errors() -> None:
     before = recorded([numbered(1)])
     status = before.status and replace(before.status, blocked=FULL)
     failing = {0: replace(before.by_index[0], error=Problem(Reason.FOREIGN_SOURCE_POLICY, "foreign"))}
@@ -350,7 +318,7 @@ def test_planned_shards_show_what_keeps_them_from_being_written() -> None:
     assert opened["error"] == "the source policy is full"
 
 
-def test_planned_shards_show_how_many_accounts_find_no_room() -> None:
+def test_planned_shards_count_accounts_without_room() -> None:
     limit = capacity(settings())
     before = recorded(map(numbered, range(1, limit + 1)))
     status = before.status and replace(before.status, room=1)
@@ -362,44 +330,59 @@ def test_planned_shards_show_how_many_accounts_find_no_room() -> None:
     assert shown["error"] == "2 accounts find no room"
 
 
-def test_in_scope_organization_no_account_is_planned_to_be_revoked() -> None:
+def test_scope_organization_plans_no_revocation() -> None:
     organization = AppliedShard(content=ShardContent(scope=Scope.ORGANIZATION))
-    first = ShardRecord(name=NAME, applied=organization)
+    first = ShardRecord(name=SHARD, applied=organization)
     second = recorded([], [numbered(1)]).by_index[1]
     records = Records(status=recorded([], []).status, by_index={0: first, 1: second})
 
-    assert planned_shards(records, {}, settings()) == [planned(NAME, 0), planned(f"{NAME}-2", 0)]
+    assert planned_shards(records, {}, settings()) == [planned(SHARD, 0), planned(f"{SHARD}-2", 0)]
 
 
 # --- Dry runs ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_dry_run_refuses_newcomers_of_a_blocked_source_policy() -> None:
+def test_dry_run_rejects_newcomers_while_publishing_is_blocked() -> None:
     before = recorded([numbered(1)])
     status = before.status and replace(before.status, blocked=FULL)
-    world = World(map(numbered, (1, 2)), [row(numbered(1))], replace(before, status=status))
+    aws = FakeAws(map(numbered, (1, 2)), [row(numbered(1))], replace(before, status=status))
 
-    answer = sweep_of(world).backfill(replace(EVERY, dry_run=True), deadline=FAR)
+    response = sweep_of(aws).backfill(replace(ALL, dry_run=True), deadline=FAR)
 
-    assert [each["reason"] for each in answer["accounts"]] == [None, Reason.QUOTA]
-    assert world.sent == []
-    assert world.publish.asked == 0
+    assert [each["reason"] for each in response["accounts"]] == [None, Reason.QUOTA]
+    assert aws.sent == []
+    assert aws.publish.sent == 0
 
 
-def test_a_retirement_is_planned_with_the_shards_it_changes() -> None:
-    world = World([numbered(1)], [row(numbered(1))])
+def test_dry_run_of_a_retirement_contains_the_changed_shards() -> None:
+    aws = FakeAws([numbered(1)], [row(numbered(1))])
 
     request_ = Request(accounts=(numbered(1),), dry_run=True)
-    answer = preview_of(world).plan(request_, [(numbered(1), None)], deadline=FAR, retiring=True)
+    response = preview_of(aws).plan(request_, [(numbered(1), None)], deadline=FAR, retiring=True)
 
-    assert [each["outcome"] for each in answer["accounts"]] == [Outcome.RETIRED]
-    assert [each["revoked"] for each in answer["source_policy"]] == [[numbered(1)]]
-    assert world.read([numbered(1)])[numbered(1)].retirement_requested_at is None
+    assert [each["outcome"] for each in response["accounts"]] == [Outcome.RETIRED]
+    assert [each["revoked"] for each in response["source_policy"]] == [[numbered(1)]]
+    assert aws.read([numbered(1)])[numbered(1)].retirement_requested_at is None
 
 
-def test_a_backfill_of_a_retired_account_is_planned_as_if_it_were_lifted() -> None:
-    world = World(rows=[row(numbered(1), retirement_requested_at=NOW.isoformat())])
+def test_dry_run_of_a_backfill_ignores_a_requested_retirement() -> None:
+    aws = FakeAws(rows=[row(numbered(1), retirement_requested_at=NOW.isoformat())])
 
-    answer = sweep_of(world).backfill(Request(accounts=(numbered(1),), dry_run=True), deadline=FAR)
+    response = sweep_of(aws).backfill(Request(accounts=(numbered(1),), dry_run=True), deadline=FAR)
 
-    assert [each["outcome"] for each in answer["accounts"]] == [Outcome.ENROLLED]
+    assert [each["outcome"] for each in response["accounts"]] == [Outcome.ENROLLED]
+
+
+def test_remaining_roles_are_returned_in_several_responses() -> None:
+    rows = [replace(row(numbered(number)), name="Account") for number in range(1, 41)]
+    found: list[str] = []
+    after, responses = "", 0
+    while responses == 0 or after:
+        aws = FakeAws(rows=rows)
+        aws.actions = [{"action": "DeleteRole", "before": "x" * 600_000, "after": None}]
+        accounts, after = preview_of(aws).find_roles(after, deadline=aws.clock + 600)
+        assert len(json.dumps(accounts)) < 6_000_000
+        found += [each["account_id"] for each in accounts]
+        responses += 1
+
+    assert found == [each.account_id for each in rows]

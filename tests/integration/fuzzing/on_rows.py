@@ -33,7 +33,6 @@ def _seeds() -> list[Any]:
         "outcome": "enrolled",
         "change": "created",
         "role_arn": member_role_arn(MEMBER),
-        "fingerprint": "0123456789abcdef",
         "access": "granted",
         "in_force_since": "2027-01-15T08:00:00.000000+00:00",
         "retirement_requested_at": None,

@@ -307,7 +307,7 @@ class Stage:
         another one is opened for.
         """
         cloud = self.cloud
-        kept = ("outcome", "reason", "error", "role_arn", "fingerprint", "access", "attempts")
+        kept = ("outcome", "reason", "error", "role_arn", "access", "attempts")
         told: dict[str, Any] = {
             f"row {key}": {name: row.get(name) for name in kept}
             | {name: name in row for name in ("in_force_since", "retirement_requested_at")}

@@ -13,7 +13,7 @@ from botocore.handlers import BUILTIN_HANDLERS
 
 from benchmarks.deployment import ENVIRON, REGION, Context, batch, publish_event
 from benchmarks.stub.aws import Aws
-from benchmarks.stub.kinds import Kind
+from benchmarks.stub.role_states import RoleState
 from benchmarks.stub.rows import ledger_rows
 from chalicelib.bootstrap import Application
 from chalicelib.telemetry import metrics
@@ -42,7 +42,7 @@ class Stage:
     def answer(self, request: AWSPreparedRequest) -> AWSResponse:
         body: Any = request.body
         with self._one_at_a_time:
-            answer = self.aws.answer(
+            answer = self.aws.handle(
                 _bytes(request.headers.get("X-Amz-Target", "")), _bytes(request.headers["Authorization"]), _bytes(body)
             )
         raw: Any = Raw(answer.body)
@@ -57,7 +57,7 @@ class Stage:
         """Run publish once, and return whether it finished."""
         return self._application.publish(publish_event()["Records"], Context()) == {"batchItemFailures": []}
 
-    def put_rows(self, kind: Kind, number: int) -> None:
+    def put_rows(self, kind: RoleState, number: int) -> None:
         """Put rows of accounts that were enrolled, and not published."""
         self.aws.tables.put(*ledger_rows(kind, range(number), in_force=False))
 

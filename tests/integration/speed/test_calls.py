@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.deployment import ENVIRON
 from benchmarks.stub.aws import Aws
-from benchmarks.stub.kinds import Kind, account_ids
+from benchmarks.stub.role_states import RoleState, account_ids
 from chalicelib.settings import Settings
 from chalicelib.source_policy.documents import capacity
 from tests.integration.speed.conftest import Stage
@@ -56,11 +56,11 @@ def test_deploying_takes_one_run_that_checks_the_source_policy(stage: Callable[[
 
 @pytest.mark.parametrize(
     ("kind", "calls"),
-    [(Kind.NEW, ENTER | CREATE), (Kind.UNCHANGED, ENTER | READ), (Kind.DRIFTED, ENTER | READ | REPAIR)],
+    [(RoleState.NEW, ENTER | CREATE), (RoleState.UNCHANGED, ENTER | READ), (RoleState.DRIFTED, ENTER | READ | REPAIR)],
 )
 @pytest.mark.parametrize("listed", [True, False], ids=["sent by a sweep", "named by an event"])
 def test_account_costs_these_calls_and_a_batch_three_more(
-    stage: Callable[[Aws], Stage], kind: Kind, calls: dict[str, int], listed: bool
+    stage: Callable[[Aws], Stage], kind: RoleState, calls: dict[str, int], listed: bool
 ) -> None:
     deployed = stage(Aws())
 
@@ -75,9 +75,9 @@ def test_run_of_publish_marks_each_granted_row_and_writes_the_shard_once(
     stage: Callable[[Aws], Stage], number: int
 ) -> None:
     deployed = stage(Aws())
-    deployed.enroll(account_ids(Kind.NEW, 1))
+    deployed.enroll(account_ids(RoleState.NEW, 1))
     deployed.publish()
-    deployed.enroll(account_ids(Kind.NEW, number, start=1))
+    deployed.enroll(account_ids(RoleState.NEW, number, start=1))
 
     made = deployed.calls_of_publish()
 
@@ -87,7 +87,7 @@ def test_run_of_publish_marks_each_granted_row_and_writes_the_shard_once(
 def test_run_of_publish_with_nothing_to_do_writes_no_shard(stage: Callable[[Aws], Stage]) -> None:
     aws = Aws()
     deployed = stage(aws)
-    deployed.enroll(account_ids(Kind.NEW, MANY))
+    deployed.enroll(account_ids(RoleState.NEW, MANY))
     deployed.publish()
 
     made = deployed.calls_of_publish()
@@ -98,7 +98,7 @@ def test_run_of_publish_with_nothing_to_do_writes_no_shard(stage: Callable[[Aws]
 
 def test_first_shard_is_created_and_attached_by_these_calls(stage: Callable[[Aws], Stage]) -> None:
     deployed = stage(Aws())
-    deployed.enroll(account_ids(Kind.NEW, 1))
+    deployed.enroll(account_ids(RoleState.NEW, 1))
 
     made = deployed.calls_of_publish()
 
@@ -110,10 +110,10 @@ def test_first_shard_is_created_and_attached_by_these_calls(stage: Callable[[Aws
 
 def test_resync_of_unchanged_accounts_writes_only_their_rows(stage: Callable[[Aws], Stage]) -> None:
     deployed = stage(Aws())
-    deployed.enroll(account_ids(Kind.UNCHANGED, MANY))
+    deployed.enroll(account_ids(RoleState.UNCHANGED, MANY))
     deployed.publish()
 
-    made = deployed.calls_of_enroll(account_ids(Kind.UNCHANGED, MANY))
+    made = deployed.calls_of_enroll(account_ids(RoleState.UNCHANGED, MANY))
 
     # The rows are newer than the listing by the stub's clock, so each account is described.
     each = ENTER | READ | {"dynamodb:UpdateItem": 1, "organizations:DescribeAccount": 1}
@@ -124,7 +124,7 @@ def test_burst_of_batches_takes_one_version_of_each_shard(stage: Callable[[Aws],
     aws = Aws()
     deployed = stage(aws)
     room = capacity(Settings.from_env(ENVIRON))
-    ids = account_ids(Kind.NEW, room + 5)
+    ids = account_ids(RoleState.NEW, room + 5)
 
     for start in range(0, len(ids), MANY):
         deployed.enroll(ids[start : start + MANY])
@@ -139,7 +139,7 @@ def test_burst_of_batches_takes_one_version_of_each_shard(stage: Callable[[Aws],
 def test_ledger_is_scanned_once_a_run_and_its_pages_once_each(stage: Callable[[Aws], Stage]) -> None:
     aws = Aws()
     deployed = stage(aws)
-    deployed.put_rows(Kind.NEW, 3_000)
+    deployed.put_rows(RoleState.NEW, 3_000)
     scanned, pages = aws.tables.scans.copy(), aws.tables.pages.copy()
 
     deployed.publish()
@@ -156,7 +156,7 @@ def test_throttled_calls_cost_less_than_twice_the_calls(stage: Callable[[Aws], S
     for aws, every in ((calm, 0), (throttling, 3)):
         deployed = stage(aws)
         aws.throttle_every = every
-        deployed.enroll(account_ids(Kind.NEW, 50), listed=False)
+        deployed.enroll(account_ids(RoleState.NEW, 50), listed=False)
         for _ in count():
             # A call that is throttled at each of its attempts ends the run, which is retried.
             if deployed.publish():

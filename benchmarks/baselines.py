@@ -1,4 +1,4 @@
-"""Who brings accounts to where they should be: Rolecall, the bare calls, botocove, and what simple scripts do."""
+"""Rolecall and its baselines: the bare calls, botocove, and a script with a session for each account."""
 
 import contextlib
 import io
@@ -13,8 +13,8 @@ from botocore.config import Config
 from botocove import cove
 
 from benchmarks.deployment import ENVIRON, REGION
-from benchmarks.same_calls import ACCESS_ROLE, SameCalls
-from benchmarks.stub.kinds import Kind, account_id
+from benchmarks.reference_calls import ACCESS_ROLE, ReferenceCalls
+from benchmarks.stub.role_states import RoleState, account_id
 from benchmarks.stub.rows import row_mark, row_update
 from chalicelib.accounts import Account
 from chalicelib.arns import AccountId
@@ -24,12 +24,12 @@ from chalicelib.aws.sessions import Sessions, account_client, client_config
 from chalicelib.reconciler import Reconciler
 from chalicelib.settings import Settings
 
-Contestant: TypeAlias = Callable[[list[str]], None]
-"""Works on some accounts, all of the kind that it was made for, in as many threads as it was made for."""
+Runner: TypeAlias = Callable[[list[str]], None]
+"""Makes the calls for a list of accounts, in the role state and with the threads that it was built for."""
 
 
-def rolecall(kind: Kind, threads: int) -> Contestant:  # noqa: ARG001 - it finds out
-    """Reconcile each account as enroll does, with the account that a sweep has listed."""
+def rolecall(role_state: RoleState, threads: int) -> Runner:  # noqa: ARG001 - it reads the state from IAM
+    """Reconcile each account as enroll does for a sweep's message, which contains the listed account."""
     settings = Settings.from_env(ENVIRON)
     session = boto3.Session()
     config = client_config(threads)
@@ -52,14 +52,14 @@ def rolecall(kind: Kind, threads: int) -> Contestant:  # noqa: ARG001 - it finds
     return _in_threads(one, threads)
 
 
-def bare(kind: Kind, threads: int, *, ledger: bool = False) -> Contestant:
-    """Make the floor, (a): the same calls by one bare botocore client of each service, and nothing else."""
-    calls = SameCalls.of(kind)
+def bare(role_state: RoleState, threads: int, *, ledger: bool = False) -> Runner:
+    """Baseline (a), the floor: the same calls by one botocore client for each service, and nothing else."""
+    calls = ReferenceCalls.of(role_state)
     config = Config(max_pool_connections=threads, retries={"mode": "standard", "total_max_attempts": 6})
     core: Any = botocore.session.get_session()
     sts = core.create_client("sts", config=config)
-    credentials = calls.assume(sts, account_id(kind, 0))
-    # With one account's credentials for all, since a client by itself knows no others.
+    credentials = calls.assume(sts, account_id(role_state, 0))
+    # One account's credentials for all accounts: a botocore client has one set of credentials.
     iam = core.create_client(
         "iam",
         config=config,
@@ -78,8 +78,8 @@ def bare(kind: Kind, threads: int, *, ledger: bool = False) -> Contestant:
     return _in_threads(one, threads)
 
 
-def bare_marks(threads: int) -> Contestant:
-    """Mark rows as publish does, by one bare botocore client, and nothing else."""
+def bare_marks(threads: int) -> Runner:
+    """Set `in_force_since` of each row as publish does, by one botocore client, and nothing else."""
     core: Any = botocore.session.get_session()
     config = Config(max_pool_connections=threads, retries={"mode": "standard", "total_max_attempts": 6})
     dynamodb = core.create_client("dynamodb", config=config)
@@ -90,11 +90,11 @@ def bare_marks(threads: int) -> Contestant:
     return _in_threads(one, threads)
 
 
-def botocove(kind: Kind, threads: int) -> Contestant:
-    """Have botocove, (b), doing the same calls by the session that it gives for each account."""
-    calls = SameCalls.of(kind)
+def botocove(role_state: RoleState, threads: int) -> Runner:
+    """Baseline (b): the same calls by botocove's session for each account."""
+    calls = ReferenceCalls.of(role_state)
 
-    def work(account_ids: list[str]) -> None:
+    def run(account_ids: list[str]) -> None:
         covered = cove(
             lambda session: calls.work(session.client("iam", region_name=REGION)),
             target_ids=account_ids,
@@ -108,12 +108,12 @@ def botocove(kind: Kind, threads: int) -> Contestant:
         if len(output["Results"]) != len(account_ids):
             raise RuntimeError(output)
 
-    return work
+    return run
 
 
-def simple_script(kind: Kind, threads: int) -> Contestant:
-    """Make a session and a client for each account, (c)."""
-    calls = SameCalls.of(kind)
+def simple_script(role_state: RoleState, threads: int) -> Runner:
+    """Baseline (c): a session and a client for each account."""
+    calls = ReferenceCalls.of(role_state)
     sts = boto3.client("sts", config=Config(max_pool_connections=threads))
 
     def one(account_id: str) -> None:
@@ -129,9 +129,9 @@ def simple_script(kind: Kind, threads: int) -> Contestant:
     return _in_threads(one, threads)
 
 
-def _in_threads(one: Callable[[str], None], threads: int) -> Contestant:
-    def work(account_ids: Iterable[str]) -> None:
+def _in_threads(one: Callable[[str], None], threads: int) -> Runner:
+    def run(account_ids: Iterable[str]) -> None:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(one, account_ids))
 
-    return work
+    return run

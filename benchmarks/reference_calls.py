@@ -1,4 +1,4 @@
-"""The calls that an account of each kind takes, made by whatever clients: the floor, and what others make of it."""
+"""The calls that Rolecall makes for one account, for any client: the same calls for every baseline."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from benchmarks.deployment import ENVIRON
-from benchmarks.stub.kinds import Kind, account_id
+from benchmarks.stub.role_states import RoleState, account_id
 from chalicelib.member_role import MemberRole, desired_role
 from chalicelib.session_policies import member_role_write
 from chalicelib.settings import Settings
@@ -19,25 +19,25 @@ ACCESS_ROLE = "OrganizationAccountAccessRole"
 
 
 @dataclass(frozen=True)
-class SameCalls:
-    """Makes the calls that Rolecall makes for an account of a kind, with every argument worked out beforehand."""
+class ReferenceCalls:
+    """The calls for an account in one role state, with precomputed arguments."""
 
-    kind: Kind
+    role_state: RoleState
     desired: MemberRole
     session_policy: str
     role_name: str
 
     @classmethod
-    def of(cls, kind: Kind) -> "SameCalls":
-        """Work the arguments out."""
+    def of(cls, role_state: RoleState) -> "ReferenceCalls":
+        """Compute the arguments."""
         settings = Settings.from_env(ENVIRON)
-        some = account_id(kind, 0)
+        some = account_id(role_state, 0)
         return cls(
-            kind, desired_role(settings, some), member_role_write(settings, some).text, settings.member_role_name
+            role_state, desired_role(settings, some), member_role_write(settings, some).text, settings.member_role_name
         )
 
-    def assume(self, sts: "STSClient", account_id: str) -> Any:  # noqa: ANN401 - whose types differ by who asks
-        """Enter an account."""
+    def assume(self, sts: "STSClient", account_id: str) -> Any:  # noqa: ANN401 - boto3 and botocore clients return different types
+        """Assume the access role of an account and return the credentials."""
         return sts.assume_role(
             RoleArn=f"arn:aws:iam::{account_id}:role/{ACCESS_ROLE}",
             RoleSessionName="rolecall-bench",
@@ -46,9 +46,9 @@ class SameCalls:
         )["Credentials"]
 
     def work(self, iam: "IAMClient") -> None:
-        """Make the calls of IAM."""
+        """Make the IAM calls."""
         name = self.role_name
-        if self.kind is Kind.NEW:
+        if self.role_state is RoleState.NEW:
             self._create(iam)
             return
         iam.get_role(RoleName=name)
@@ -56,7 +56,7 @@ class SameCalls:
         iam.list_role_policies(RoleName=name)
         for policy_name in self.desired.inline:
             iam.get_role_policy(RoleName=name, PolicyName=policy_name)
-        if self.kind is Kind.DRIFTED:
+        if self.role_state is RoleState.DRIFTED:
             iam.detach_role_policy(RoleName=name, PolicyArn="arn:aws:iam::aws:policy/AdministratorAccess")
             iam.update_assume_role_policy(RoleName=name, PolicyDocument=self.desired.trust.text)
 
