@@ -39,9 +39,8 @@ class ReusingSession(boto3.Session):
         return {}
 
     def client(self, service_name: str, *_: Any, config: Any, **__: Any) -> Any:  # type: ignore[override]
-        return self._reused(
-            service_name, config, lambda: super(ReusingSession, self).client(service_name, config=config)
-        )  # type: ignore[call-overload]
+        create: Any = super().client  # with overloads by service
+        return self._reused(service_name, config, lambda: create(service_name, config=config))
 
     def account_client(self, config: Any) -> Any:
         """Return the IAM client that acts in the account that was entered."""
