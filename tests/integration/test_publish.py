@@ -418,7 +418,7 @@ def test_an_account_enqueued_after_the_fix_waits_for_the_next_check(organization
 
     row = stage.row(account_id)
     assert (row["outcome"], row["reason"], row["attempts"]) == ("failed", "source_policy_pending", 0)
-    assert "is looked at again" in row["error"]
+    assert "is checked again" in row["error"]
     assert not organization.has_role(account_id)
     assert stage.drain().finished == [account_id]
     assert stage.status(account_id) == ("enrolled", None)
