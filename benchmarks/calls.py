@@ -18,7 +18,7 @@ _MAX_CALLS = {RoleState.NEW: 6, RoleState.UNCHANGED: 6, RoleState.DRIFTED: 8}
 _PER_BATCH = 11
 
 
-def measure(stub: StubProcess, profile: Profile) -> list[Measurement]:  # noqa: ARG001 - it takes seconds
+def measure(stub: StubProcess, profile: Profile) -> list[Measurement]:  # noqa: ARG001 - it takes seconds in any profile
     """Count the calls of batches of newly granted accounts and of the run of publish after them."""
     measured = Measurement(f"5. API calls, batches of {_BATCH} newly granted accounts")
     enrolled: dict[tuple[RoleState, bool], Counter[str]] = {}

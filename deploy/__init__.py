@@ -1,1 +1,1 @@
-"""What stands behind `make deploy` and `make undeploy`."""
+"""The implementation of `make deploy` and `make undeploy`."""

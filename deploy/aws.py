@@ -1,4 +1,4 @@
-"""The AWS command line, and the questions that both deploying and undeploying ask of it."""
+"""The AWS CLI, and the commands that both deploying and undeploying need."""
 
 import json
 import os
@@ -15,105 +15,105 @@ from boto3.dynamodb.types import TypeDeserializer
 from rolecall.regions import EVENT_REGIONS
 
 Aws: TypeAlias = Callable[..., Any]
-"""Runs one AWS command and answers what it printed, read as JSON; a CommandError tells what went wrong."""
-
+"""Runs one AWS CLI command and returns its parsed JSON output. Raises AwsCommandError if it fails."""
 
 Run: TypeAlias = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
 """Runs the AWS CLI with some arguments."""
 
 
 class DeployError(Exception):
-    """It can't be deployed or undeployed; the message says why and what to do."""
+    """The stage can't be deployed or undeployed; the message has the reason and what to do."""
 
 
-class CommandError(DeployError):
-    """An AWS command failed; the message is its own."""
+class AwsCommandError(DeployError):
+    """An AWS CLI command failed; the message is its output."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where the credentials in use lead to."""
+class Location:
+    """The partition, account and region of the credentials."""
 
     partition: str
     account_id: str
     region: str
 
 
-def command_line(region: str, run: Run | None = None) -> Aws:
-    """Make commands for a region run by the AWS CLI, that of this virtual environment unless another is given."""
-    running = run or _installed
+def aws_cli(region: str, run: Run | None = None) -> Aws:
+    """Return the AWS CLI for a region, by default the one of this virtual environment."""
+    run_command = run or _run_installed
 
-    def answer(*arguments: str) -> Any:  # noqa: ANN401 - whatever the command answers
-        ran = running([*arguments, "--region", region, "--output", "json"])
-        if ran.returncode:
-            said = "\n".join(line for line in ran.stderr.splitlines() if line and not line.startswith("Uploading to "))
-            raise CommandError(f"aws {' '.join(arguments[:2])}: {said or ran.stdout.strip()}")
-        return json.loads(ran.stdout) if ran.stdout.lstrip().startswith(("{", "[")) else None
+    def aws(*arguments: str) -> Any:  # noqa: ANN401 - depends on the command
+        result = run_command([*arguments, "--region", region, "--output", "json"])
+        if result.returncode:
+            lines = [line for line in result.stderr.splitlines() if line and not line.startswith("Uploading to ")]
+            output = "\n".join(lines) or result.stdout.strip()
+            raise AwsCommandError(f"aws {' '.join(arguments[:2])}: {output}")
+        return json.loads(result.stdout) if result.stdout.lstrip().startswith(("{", "[")) else None
 
-    return answer
+    return aws
 
 
-def _installed(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def _run_installed(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     program = Path(sys.executable).with_name("aws")
     return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
 
 
 def configured_region() -> str:
-    """Tell the region that the environment or the profile names."""
-    named = os.environ.get("AWS_REGION") or botocore.session.Session().get_config_variable("region")
-    return str(named or EVENT_REGIONS["aws"])
+    """Return the region of the environment or of the profile; by default the one with the organization's events."""
+    region = os.environ.get("AWS_REGION") or botocore.session.Session().get_config_variable("region")
+    return str(region or EVENT_REGIONS["aws"])
 
 
-def place(aws: Aws, region: str) -> Place:
-    """Find out where we are, and refuse where no event of the organization would ever be heard."""
+def check_location(aws: Aws, region: str) -> Location:
+    """Return the location of the credentials. Raise DeployError if organization events aren't delivered there."""
     caller = aws("sts", "get-caller-identity")
-    here = Place(partition=caller["Arn"].split(":")[1], account_id=caller["Account"], region=region)
-    heard = EVENT_REGIONS.get(here.partition, region)
-    if region != heard:
+    location = Location(partition=caller["Arn"].split(":")[1], account_id=caller["Account"], region=region)
+    event_region = EVENT_REGIONS.get(location.partition, region)
+    if region != event_region:
         raise DeployError(
-            f"the region is {region}, and the organization's events are heard in {heard} alone: say AWS_REGION={heard}, "
-            f"with a bucket of that region"
+            f"the region is {region}, and organization events are delivered only in {event_region}: set "
+            f"AWS_REGION={event_region}, and use a bucket in that region"
         )
-    leader = aws("organizations", "describe-organization")["Organization"]["MasterAccountId"]
-    if here.account_id != leader:
+    management = aws("organizations", "describe-organization")["Organization"]["MasterAccountId"]
+    if location.account_id != management:
         raise DeployError(
-            f"the credentials are of account {here.account_id}, and the organization's management account is {leader}: only "
-            "there are its events heard and its access roles trusted"
+            f"the credentials are of account {location.account_id}, and the organization's management account is {management}: "
+            "use credentials of the management account, where events are delivered and which access roles trust"
         )
-    return here
+    return location
 
 
-def stack(aws: Aws, name: str) -> dict[str, Any] | None:
-    """Describe a stack, or tell by None that there is none."""
+def describe_stack(aws: Aws, name: str) -> dict[str, Any] | None:
+    """Return a stack's description, or None if it does not exist."""
     try:
-        described: dict[str, Any] = aws("cloudformation", "describe-stacks", "--stack-name", name)["Stacks"][0]
-    except CommandError as error:
+        stack: dict[str, Any] = aws("cloudformation", "describe-stacks", "--stack-name", name)["Stacks"][0]
+    except AwsCommandError as error:
         if "does not exist" in str(error):
             return None
         raise
-    return described
+    return stack
 
 
 def table_exists(aws: Aws, name: str) -> bool:
-    """Tell whether there is a table of that name."""
+    """Whether a table exists."""
     try:
         aws("dynamodb", "describe-table", "--table-name", name)
-    except CommandError as error:
+    except AwsCommandError as error:
         if "ResourceNotFoundException" in str(error):
             return False
         raise
     return True
 
 
-def item(aws: Aws, table: str, **key: str) -> dict[str, Any]:
-    """Return a table's item of a key; empty if there is none."""
+def get_item(aws: Aws, table: str, **key: str) -> dict[str, Any]:
+    """Return a table's item, or an empty dict if it does not exist."""
     names = {name: {"S": value} for name, value in key.items()}
     found = aws("dynamodb", "get-item", "--consistent-read", "--table-name", table, "--key", json.dumps(names)) or {}
-    read = TypeDeserializer().deserialize
-    return {name: read(value) for name, value in found.get("Item", {}).items()}
+    deserialize = TypeDeserializer().deserialize
+    return {name: deserialize(value) for name, value in found.get("Item", {}).items()}
 
 
 def delete_stack(aws: Aws, name: str) -> None:
-    """Delete a stack and wait until it is gone."""
+    """Delete a stack, and wait until it is deleted."""
     aws("cloudformation", "delete-stack", "--stack-name", name)
     aws("cloudformation", "wait", "stack-delete-complete", "--stack-name", name)

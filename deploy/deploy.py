@@ -1,4 +1,4 @@
-"""Deploy a packaged stage, or upgrade it, or change its settings: the same command for all three.
+"""Deploy or upgrade a packaged stage, or change its settings.
 
 Usage: python -m deploy.deploy STAGE BUCKET DIRECTORY, with PARAMS in the environment
 """
@@ -14,51 +14,51 @@ import yaml
 
 from deploy.aws import (
     Aws,
-    CommandError,
+    AwsCommandError,
     DeployError,
-    Place,
-    command_line,
+    Location,
+    aws_cli,
+    check_location,
     configured_region,
     delete_stack,
-    item,
-    place,
-    stack,
+    describe_stack,
+    get_item,
     table_exists,
 )
 from deploy.intrinsics import resolve
-from deploy.parameters import check_environment, known_values, parse, settle
+from deploy.parameters import check_environment, known_values, merge_parameters, parse_parameters
 
 _PUBLISH_SECONDS = 150
-"""Longer than the timeout of publish (.chalice/config.json)."""
+"""How long to wait for publish; longer than its timeout (.chalice/config.json)."""
 
 
 def deploy(stage: str, bucket: str, directory: Path, params: str, *, aws: Aws, region: str) -> str:
-    """Check everything that can be checked beforehand, deploy, and tell what to do next."""
+    """Check the parameters and the location, deploy, run publish once, and return the next steps."""
     template = yaml.safe_load((directory / "template.yaml").read_text())
-    given = parse(params, template["Parameters"])
-    here = place(aws, region)
+    given = parse_parameters(params, template["Parameters"])
+    location = check_location(aws, region)
     name = f"rolecall-{stage}"
-    standing = stack(aws, name)
-    if standing and standing["StackStatus"] in {"ROLLBACK_COMPLETE", "REVIEW_IN_PROGRESS"}:
-        # The shell of a first deployment that failed, which holds nothing and can only be deleted.
+    stack = describe_stack(aws, name)
+    if stack and stack["StackStatus"] in {"ROLLBACK_COMPLETE", "REVIEW_IN_PROGRESS"}:
+        # The empty stack of a failed first deployment, which can only be deleted.
         delete_stack(aws, name)
-        standing = None
-    kept = {each["ParameterKey"]: each["ParameterValue"] for each in (standing or {}).get("Parameters", [])}
-    values = known_values(template, settle(template["Parameters"], given, kept), here)
+        stack = None
+    kept = {each["ParameterKey"]: each["ParameterValue"] for each in (stack or {}).get("Parameters", [])}
+    values = known_values(template, merge_parameters(template["Parameters"], given, kept), location)
     check_environment(template, values)
-    _refuse_changed_names(values, aws)
-    if standing is None:
-        _take_up_tables(name, template, values, directory, aws)
+    _check_names(values, aws)
+    if stack is None:
+        _import_tables(name, template, values, directory, aws)
     _update(name, bucket, directory, given, {"managed-by": "rolecall", "rolecall-stage": stage}, aws)
-    return _next_steps(stage, here, values, _started_publish(stage, values, directory, aws))
+    return _next_steps(stage, location, values, _run_publish(stage, values, directory, aws))
 
 
-def _refuse_changed_names(values: Mapping[str, str], aws: Aws) -> None:
-    """Raise DeployError if a stage has published under other names: their role and policies would be orphaned."""
+def _check_names(values: Mapping[str, str], aws: Aws) -> None:
+    """Raise DeployError if the stage has published with other names, whose roles and policies would be orphaned."""
     table = values["SourcePolicyTable"]
     if not table_exists(aws, table):
         return
-    recorded = item(aws, table, policy_name="#status").get("names", {})
+    recorded = get_item(aws, table, policy_name="#status").get("names", {})
     given = {
         "member_role_name": ("MemberRoleName", values["MemberRoleName"]),
         "source_policy_name": ("SourcePolicyName", values["SourcePolicyName"]),
@@ -71,34 +71,34 @@ def _refuse_changed_names(values: Mapping[str, str], aws: Aws) -> None:
     ]
     if changed:
         raise DeployError(
-            f"a stage keeps its names: {'; '.join(changed)}. Set the earlier values, deploy another STAGE, or uninstall this one "
-            "and delete its tables (docs/offboarding.md)"
+            f"the names of a stage can't be changed: {'; '.join(changed)}. Restore these values, deploy another STAGE, or "
+            "uninstall this one and delete its tables (docs/offboarding.md)"
         )
 
 
-def _started_publish(stage: str, values: Mapping[str, str], directory: Path, aws: Aws) -> str:
-    """Run publish once, which checks names, principals and room, and return a paragraph if new accounts can't be enrolled."""
-    function, payload, answer = f"rolecall-{stage}-publish", directory / "publish.json", directory / "published.json"
+def _run_publish(stage: str, values: Mapping[str, str], directory: Path, aws: Aws) -> str:
+    """Run publish once, which checks names, principals and room. Return a warning if new accounts can't be enrolled, or nothing."""
+    function, payload, response = f"rolecall-{stage}-publish", directory / "publish.json", directory / "published.json"
     payload.write_text('{"Records": []}')
     invocation = ("lambda", "invoke", "--function-name", function, "--cli-read-timeout", str(_PUBLISH_SECONDS))
     try:
-        ran = aws(*invocation, "--payload", f"fileb://{payload}", str(answer))
-        failed = json.loads(answer.read_text()).get("errorMessage", "") if "FunctionError" in ran else None
-    except CommandError as error:
-        failed = str(error)
-    if failed is not None:
-        return f"{function} failed: {failed}\nSee the log group /aws/lambda/{function}.\n\n"
-    blocked = item(aws, values["SourcePolicyTable"], policy_name="#status").get("blocked")
+        invoked = aws(*invocation, "--payload", f"fileb://{payload}", str(response))
+        error = json.loads(response.read_text()).get("errorMessage", "") if "FunctionError" in invoked else None
+    except AwsCommandError as failure:
+        error = str(failure)
+    if error is not None:
+        return f"{function} failed: {error}\nSee the log group /aws/lambda/{function}.\n\n"
+    blocked = get_item(aws, values["SourcePolicyTable"], policy_name="#status").get("blocked")
     if not blocked:
         return ""
     reason = " ".join(str(blocked[key]) for key in ("reason", "error") if blocked.get(key))
     return f"New accounts are not enrolled: {reason}\nSee docs/runbook.md#publishing-blocked.\n\n"
 
 
-def _take_up_tables(
+def _import_tables(
     name: str, template: Mapping[str, Any], values: Mapping[str, str], directory: Path, aws: Aws
 ) -> None:
-    """Start the stack from the tables that an earlier stack left: CloudFormation would fail to create them again."""
+    """Create the stack by importing the tables that an earlier stack left, which CloudFormation can't create again."""
     tables = {
         logical_id: resolve(resource, values)
         for logical_id, resource in template["Resources"].items()
@@ -116,7 +116,7 @@ def _take_up_tables(
         }
         for logical_id in tables
     ]
-    change = ("--stack-name", name, "--change-set-name", "take-up-tables")
+    change = ("--stack-name", name, "--change-set-name", "import-tables")
     aws(
         *("cloudformation", "create-change-set", *change, "--change-set-type", "IMPORT"),
         *("--resources-to-import", json.dumps(imports), "--template-body", only_tables.as_uri()),
@@ -131,7 +131,7 @@ def _update(
 ) -> None:
     uploaded = str(directory / "uploaded.yaml")
     upload = ("--s3-bucket", bucket, "--s3-prefix", name)
-    # Uploads under a key made of the content, so what did not change is not uploaded again.
+    # The key is a hash of the content, so that unchanged content is not uploaded again.
     aws(
         *("cloudformation", "package", "--template-file", str(directory / "template.yaml"), *upload),
         *("--output-template-file", uploaded),
@@ -144,18 +144,18 @@ def _update(
             *("--tags", *(f"{key}={value}" for key, value in tags.items())),
             *(("--parameter-overrides", *parameters) if parameters else ()),
         )
-    except CommandError as error:
-        raise DeployError("\n  ".join([str(error), *_failures(name, aws)])) from error
+    except AwsCommandError as error:
+        raise DeployError("\n  ".join([str(error), *_failed_resources(name, aws)])) from error
 
 
-def _failures(name: str, aws: Aws) -> list[str]:
-    """Name what failed in the stack's latest operation; events come newest first."""
+def _failed_resources(name: str, aws: Aws) -> list[str]:
+    """Return the resources that failed in the stack's latest operation, with the reasons."""
     try:
         events = aws("cloudformation", "describe-stack-events", "--stack-name", name)["StackEvents"]
-    except CommandError:
+    except AwsCommandError:
         return []
     failures = []
-    for event in events:
+    for event in events:  # the newest first
         reason = event.get("ResourceStatusReason", "")
         if reason == "User Initiated":
             break
@@ -164,38 +164,38 @@ def _failures(name: str, aws: Aws) -> list[str]:
     return failures[::-1]
 
 
-def _next_steps(stage: str, here: Place, values: Mapping[str, str], warning: str) -> str:
-    aws = f"aws --region {here.region}"
+def _next_steps(stage: str, location: Location, values: Mapping[str, str], warning: str) -> str:
+    aws = f"aws --region {location.region}"
     return f"""\
-Stage {stage} is deployed: stack rolecall-{stage} in {here.region} of account {here.account_id}.
+Stage {stage} is deployed: stack rolecall-{stage} in {location.region} of account {location.account_id}.
 
-{warning}1. Events reach it through CloudTrail alone. Confirm that one trail logs the write management events of {here.region}:
+{warning}1. Events are delivered through CloudTrail. Confirm that a trail logs the write management events of {location.region}:
      {aws} cloudtrail describe-trails --query 'trailList[].[Name, HomeRegion, IsMultiRegionTrail]' --output table
-2. Have the organization verified once; until then an alarm says that no resync did. To look first, add "dry_run": true.
+2. Run the first resync; until then, an alarm reports that none has run. For a preview, add "dry_run": true.
      echo '{{"accounts": "all"}}' | {aws} lambda invoke --function-name rolecall-{stage}-resync --payload fileb:///dev/stdin /dev/stdout
-3. Create a test account, or wait for the next one. It takes some minutes to be ready; until then it is tried again.
+3. Create a test account. It is retried until it is ready, which takes some minutes.
      {aws} organizations create-account --account-name rolecall-test --email YOUR-ADDRESS
-4. See where each account stands, and why. The log group /aws/lambda/rolecall-{stage}-enroll has a line for each pass:
+4. List the status of each account. The log group /aws/lambda/rolecall-{stage}-enroll has a line for each pass:
      {aws} dynamodb scan --table-name {values["LedgerTable"]} --output table
-5. Subscribe to the topic rolecall-{stage}-alarms, or set AlarmEmail. docs/runbook.md says what each alarm means.
+5. Subscribe to the topic rolecall-{stage}-alarms, or set AlarmEmail. docs/runbook.md describes each alarm.
 
-The same command with other PARAMS changes settings; those not named stay as they are."""
+To change settings, run the same command with other PARAMS; all others keep their values."""
 
 
 def main() -> None:
-    """Deploy as the command line says."""
+    """Deploy the stage of the command line."""
     stage, bucket, directory = sys.argv[1:]
     region = configured_region()
     try:
         print(
             deploy(
                 *(stage, bucket, Path(directory).resolve(), os.environ.get("PARAMS", "")),
-                aws=command_line(region),
+                aws=aws_cli(region),
                 region=region,
             )
         )
     except DeployError as error:
-        sys.exit(f"not deployed: {error}")
+        sys.exit(f"deploy failed: {error}")
 
 
 if __name__ == "__main__":

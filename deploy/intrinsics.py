@@ -1,4 +1,4 @@
-"""Resolve CloudFormation's intrinsic functions, as far as this template uses them."""
+"""The intrinsic functions of CloudFormation that the template uses."""
 
 import re
 from collections.abc import Mapping
@@ -6,9 +6,9 @@ from typing import Any
 
 
 def resolve(node: Any, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any part of a template
-    """Resolve every intrinsic in a part of a template; None stands for no value, and is left out of lists and mappings.
+    """Return a part of a template with every intrinsic function resolved. `AWS::NoValue` is omitted from lists and mappings.
 
-    `values` holds what `Ref` and `${…}` name, `Name.Attribute` for attributes, and whether each condition holds.
+    `values` has the values of `Ref` and `${…}` by name, of attributes as `Name.Attribute`, and of conditions.
     """
     match node:
         case {"Ref": "AWS::NoValue"}:
@@ -20,7 +20,7 @@ def resolve(node: Any, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any 
         case {"Fn::Sub": [text, names]}:
             return resolve({"Fn::Sub": text}, {**values, **resolve(names, values)})
         case {"Fn::Sub": text}:
-            return re.sub(r"\$\{([\w:.]+)\}", lambda found: values[found[1]], text)
+            return re.sub(r"\$\{([\w:.]+)\}", lambda name: values[name[1]], text)
         case {"Fn::Join": [delimiter, parts]}:
             return delimiter.join(resolve(parts, values))
         case {"Fn::Split": [delimiter, text]}:

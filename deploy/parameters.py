@@ -1,4 +1,4 @@
-"""The template's parameters: what an operator gives, what stays, and what the functions make of them, checked beforehand."""
+"""The template's parameters, checked before a deployment: their names, values, and the settings that result."""
 
 import difflib
 import re
@@ -9,12 +9,12 @@ from typing import Any
 from chalicelib.bootstrap import checked_settings
 from chalicelib.errors import SettingsError
 from chalicelib.settings import check_environment_size
-from deploy.aws import DeployError, Place
+from deploy.aws import DeployError, Location
 from deploy.intrinsics import resolve
 
 
-def parse(text: str, declared: Mapping[str, Any]) -> dict[str, str]:
-    """Read `Name=value Name=value`, quoted as a shell would have it, and refuse what does not fit the template."""
+def parse_parameters(text: str, declared: Mapping[str, Any]) -> dict[str, str]:
+    """Parse `Name=value Name=value`, quoted as in a shell. Raise DeployError for an unknown name or an invalid value."""
     try:
         words = shlex.split(text)
     except ValueError as error:
@@ -24,48 +24,53 @@ def parse(text: str, declared: Mapping[str, Any]) -> dict[str, str]:
     for word in words:
         name, equals, value = word.partition("=")
         if not (name and equals):
-            raise DeployError(f"PARAMS holds {word!r}: it must be Name=value pairs with spaces between them")
+            raise DeployError(f"PARAMS contains {word!r}: expected Name=value pairs separated by spaces")
         if name in given:
-            raise DeployError(f"PARAMS names {name} twice")
+            raise DeployError(f"PARAMS contains {name} twice")
         if name not in settable.values():
             near = difflib.get_close_matches(name.replace("_", "").lower(), settable, n=1)
-            hint = f"did you mean {settable[near[0]]}?" if near else f"there are {', '.join(sorted(settable.values()))}"
-            raise DeployError(f"there is no parameter {name} to set: {hint}")
-        given[name] = _fitting(name, value, declared[name])
+            hint = (
+                f"did you mean {settable[near[0]]}?" if near else f"choose from {', '.join(sorted(settable.values()))}"
+            )
+            raise DeployError(f"unknown parameter {name}: {hint}")
+        given[name] = _checked(name, value, declared[name])
     return given
 
 
-def settle(declared: Mapping[str, Any], given: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, str]:
-    """Tell every parameter's value: as given, else as the stack has it, else its default."""
-    defaults = {name: str(told["Default"]) for name, told in declared.items() if "Default" in told}
+def merge_parameters(declared: Mapping[str, Any], given: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, str]:
+    """Return every parameter's value: the given one, or that of the stack, or the default."""
+    defaults = {name: str(each["Default"]) for name, each in declared.items() if "Default" in each}
     values = {**defaults, **kept, **given}
-    return {name: _fitting(name, values.get(name), told) for name, told in declared.items()}
+    return {name: _checked(name, values.get(name), declaration) for name, declaration in declared.items()}
 
 
-def _fitting(name: str, value: str | None, told: Mapping[str, Any]) -> str:
-    expected = str(told.get("ConstraintDescription", "")) or told["Description"]
+def _checked(name: str, value: str | None, declaration: Mapping[str, Any]) -> str:
+    expected = str(declaration.get("ConstraintDescription", "")) or declaration["Description"]
     if value is None:
-        raise DeployError(f'{name} is not set: say PARAMS="{name}=…" ({expected})')
-    if "AllowedValues" in told:
-        fits = value in map(str, told["AllowedValues"])
-        expected = "one of " + ", ".join(map(str, told["AllowedValues"]))
-    elif told["Type"] == "Number":
-        fits = bool(re.fullmatch(r"[0-9]{1,9}", value)) and told["MinValue"] <= int(value) <= told["MaxValue"]
-        expected = f"a whole number from {told['MinValue']} to {told['MaxValue']}"
+        raise DeployError(f'{name} is not set: pass PARAMS="{name}=…" ({expected})')
+    if "AllowedValues" in declaration:
+        valid = value in map(str, declaration["AllowedValues"])
+        expected = "one of " + ", ".join(map(str, declaration["AllowedValues"]))
+    elif declaration["Type"] == "Number":
+        valid = (
+            bool(re.fullmatch(r"[0-9]{1,9}", value))
+            and declaration["MinValue"] <= int(value) <= declaration["MaxValue"]
+        )
+        expected = f"a whole number from {declaration['MinValue']} to {declaration['MaxValue']}"
     else:
-        fits = bool(re.fullmatch(told["AllowedPattern"], value))
-    if not fits:
-        raise DeployError(f"{name} is {value!r}: it must be {expected}")
+        valid = bool(re.fullmatch(declaration["AllowedPattern"], value))
+    if not valid:
+        raise DeployError(f"{name} is {value!r}: expected {expected}")
     return value
 
 
-def known_values(template: Mapping[str, Any], parameters: Mapping[str, str], here: Place) -> dict[str, Any]:
-    """Tell what `Ref` stands for, and which conditions hold, as far as that is known before anything is deployed."""
+def known_values(template: Mapping[str, Any], parameters: Mapping[str, str], location: Location) -> dict[str, Any]:
+    """Return the values of `Ref`, attributes and conditions that are known before the deployment."""
     values: dict[str, Any] = {
         **parameters,
-        "AWS::Partition": here.partition,
-        "AWS::AccountId": here.account_id,
-        "AWS::Region": here.region,
+        "AWS::Partition": location.partition,
+        "AWS::AccountId": location.account_id,
+        "AWS::Region": location.region,
     }
     values |= {name: resolve(condition, values) for name, condition in template.get("Conditions", {}).items()}
     for name, resource in template["Resources"].items():
@@ -74,14 +79,14 @@ def known_values(template: Mapping[str, Any], parameters: Mapping[str, str], her
             values[name] = resolve(properties["TableName"], values)
         elif "QueueName" in properties:
             queue = resolve(properties["QueueName"], values)
-            suffix = "amazonaws.com.cn" if here.partition == "aws-cn" else "amazonaws.com"
-            values[name] = f"https://sqs.{here.region}.{suffix}/{here.account_id}/{queue}"
-            values[f"{name}.Arn"] = f"arn:{here.partition}:sqs:{here.region}:{here.account_id}:{queue}"
+            suffix = "amazonaws.com.cn" if location.partition == "aws-cn" else "amazonaws.com"
+            values[name] = f"https://sqs.{location.region}.{suffix}/{location.account_id}/{queue}"
+            values[f"{name}.Arn"] = f"arn:{location.partition}:sqs:{location.region}:{location.account_id}:{queue}"
     return values
 
 
 def check_environment(template: Mapping[str, Any], values: Mapping[str, str]) -> None:
-    """Refuse what the functions would stumble over at their first event: a wrong setting, too long an environment."""
+    """Raise DeployError for invalid settings or a too large environment, at which the functions would fail."""
     environment: dict[str, str] = resolve(template["Globals"]["Function"]["Environment"]["Variables"], values)
     try:
         checked_settings(environment)

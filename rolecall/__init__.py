@@ -1,3 +1,3 @@
-"""The operator's command line: a thin client of a deployed stage, which writes no IAM itself."""
+"""The operators' command line: a client of a deployed stage, which never writes to IAM itself."""
 
 __version__ = "0.1.0"

@@ -1,9 +1,12 @@
-"""AWS's errors, and the core's, as one sentence for an operator: what failed, and what to do."""
+"""Errors of AWS and of the core as one sentence for the operator: what failed, and what to do."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    ConnectionError,  # noqa: A004 - botocore's, which Python's own is no part of
+    ConnectionError,  # noqa: A004 - botocore's, which isn't a subclass of Python's
     CredentialRetrievalError,
     InvalidRegionError,
     LoginError,
@@ -16,10 +19,10 @@ from botocore.exceptions import (
 )
 
 from chalicelib.errors import RolecallError, SettingsError
-from rolecall.errors import CommandError, DeniedError, WrongSettingsError
+from rolecall.errors import CommandError, DeniedError, InvalidSettingsError
 
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
-_UNKNOWN = {
+_REJECTED = {
     "InvalidClientTokenId",
     "UnrecognizedClientException",
     "InvalidAccessKeyId",
@@ -28,55 +31,64 @@ _UNKNOWN = {
     "AuthFailure",
 }
 DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError"}
-"""How services answer a call that is denied."""
+"""The error codes of a denied call."""
 
 
-def command_error(error: Exception, doing: str) -> CommandError:
-    """Make what ends the command of an error of AWS's or of the core's."""
-    message = explained(error, doing)
+@contextmanager
+def translate_errors(activity: str) -> Iterator[None]:
+    """Raise a CommandError for an error of AWS or of the core; `activity` is what failed, such as "reading the ledger"."""
+    try:
+        yield
+    except (BotoCoreError, ClientError, RolecallError) as error:
+        raise command_error(error, activity) from None
+
+
+def command_error(error: Exception, activity: str) -> CommandError:
+    """Return the CommandError for an error of AWS or of the core."""
+    message = error_message(error, activity)
     if isinstance(error, SettingsError):
-        return WrongSettingsError(message)
+        return InvalidSettingsError(message)
     cause = error.__cause__ if isinstance(error, RolecallError) else error
     denied = isinstance(cause, ClientError) and cause.response.get("Error", {}).get("Code") in DENIED
     return DeniedError(message) if denied else CommandError(message)
 
 
-def explained(error: Exception, doing: str) -> str:
-    """Say what became of `doing`, and what to do about it."""
+def error_message(error: Exception, activity: str) -> str:
+    """Return one sentence with what failed and what to do."""
     match error:
         case RolecallError():
-            # An adapter of the core already made it ours: what AWS said is its cause.
+            # The core's adapters raise their own errors from AWS's.
             cause = error.__cause__
-            return explained(cause, doing) if isinstance(cause, BotoCoreError | ClientError) else str(error)
+            return error_message(cause, activity) if isinstance(cause, BotoCoreError | ClientError) else str(error)
         case ClientError():
-            return _answered(error, doing)
+            return _client_error_message(error, activity)
         case ProfileNotFound():
-            return f"{error}: name a profile of ~/.aws/config by --profile or AWS_PROFILE"
+            return f"{error}: set --profile or AWS_PROFILE to a profile of ~/.aws/config"
         case NoCredentialsError():
-            return "there are no AWS credentials: set AWS_PROFILE or --profile, or sign in with aws sso login"
+            return "no AWS credentials found: set AWS_PROFILE or --profile, or sign in with aws sso login"
         case SSOError() | LoginError() | TokenRetrievalError():
-            return f"the session has ended: sign in again with aws sso login or aws login ({error})"
+            return f"the session has expired: sign in again with aws sso login or aws login ({error})"
         case PartialCredentialsError() | CredentialRetrievalError():
-            return f"the credentials can't be read: mend the profile, or name another by --profile ({error})"
+            return f"the credentials can't be read: fix the profile or set --profile to another one ({error})"
         case NoRegionError():
-            return "there is no region: set --region or AWS_REGION to the region of the deployment"
+            return "no region configured: set --region or AWS_REGION to the region of the deployment"
         case InvalidRegionError():
             return f"{str(error).rstrip('.')}: set --region or AWS_REGION to the region of the deployment"
         case ConnectionError():
-            return f"AWS can't be reached: look at --region, --endpoint-url and the network ({error})"
-    return f"{doing}: {error}"
+            return f"can't connect to AWS: check --region, --endpoint-url and the network ({error})"
+    return f"{activity}: {error}"
 
 
-def _answered(error: ClientError, doing: str) -> str:
-    told = error.response.get("Error", {})
-    code, message = told.get("Code", ""), told.get("Message", "")
+def _client_error_message(error: ClientError, activity: str) -> str:
+    details = error.response.get("Error", {})
+    code, message = details.get("Code", ""), details.get("Message", "")
     if code in _EXPIRED:
         return f"the credentials have expired: sign in again ({message})"
-    if code in _UNKNOWN:
+    if code in _REJECTED:
         return (
-            "AWS doesn't know these credentials: sign in again, or name another profile by --profile, "
-            f"or a region that is enabled by --region ({message})"
+            "AWS rejected these credentials: sign in again, set --profile to another profile, or --region to a region "
+            f"that is enabled ({message})"
         )
     if code in DENIED:
-        return f"{doing} is denied: use credentials of the management account that may do it ({message})"
-    return f"{doing}: {code}: {message}"
+        return f"{activity} is denied: use credentials of the management account with this permission ({message})"
+    return f"{activity}: {code}: {message}"

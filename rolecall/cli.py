@@ -1,7 +1,6 @@
-"""The command line: what is asked for, by which options, and where the answer comes from; no logic and no AWS."""
+"""The command line: commands and their options. A function's docstring is its command's help, which makes some of them long."""
 
 import sys
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -12,45 +11,44 @@ from rich.console import Console
 from chalicelib.accounts import Outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
-from rolecall import __version__, sending, show_page, status_page, withdrawing
-from rolecall import accounts as account_list
-from rolecall.console import finish, show, show_error, show_json
+from rolecall import __version__, enrollment, offboarding
+from rolecall.account_details import read_details
+from rolecall.account_details_page import build_details_page
+from rolecall.accounts import parse_account_id, parse_filter, read_entries
+from rolecall.accounts_page import print_entries
+from rolecall.console import flush_output, print_error, print_json, print_page
 from rolecall.doctor import command as doctor_command
+from rolecall.enrollment import Canary
 from rolecall.errors import CommandError
-from rolecall.export import Options, Reader, export
+from rolecall.exit_status import ExitStatus
+from rolecall.export import Options, Tool, export
 from rolecall.files import write_text
 from rolecall.operation import Operation
-from rolecall.plan import plan as planned
-from rolecall.plan_text import show_plan
+from rolecall.options import (
+    ONE_HOUR,
+    AccountIds,
+    AsJson,
+    Connection,
+    NoWait,
+    OptionalAccountIds,
+    Ous,
+    Timeout,
+    Yes,
+)
+from rolecall.plan import fetch_plan
+from rolecall.plan_page import print_plan
 from rolecall.prove import command as prove_command
-from rolecall.prove.reader import Reader as ProvingReader
-from rolecall.report import gather, report
-from rolecall.sending import First
-from rolecall.show import read_one
-from rolecall.stage import Stage
+from rolecall.prove.source_session import SourceSession
+from rolecall.report import read_report
+from rolecall.report_page import render_report
 from rolecall.status import read_status
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
+from rolecall.status_page import build_status_page
 
 app = typer.Typer(name="rolecall", no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """Which stage, and how to reach it."""
-
-    stage: str
-    profile: str | None
-    region: str | None
-    endpoint_url: str | None
-
-    def open(self) -> Stage:
-        """Open the stage with these options."""
-        return Stage.connect(self.stage, profile=self.profile, region=self.region, endpoint_url=self.endpoint_url)
-
-
-def _version(asked: bool) -> None:  # noqa: FBT001 - how typer calls it
-    if asked:
+def _print_version(requested: bool) -> None:  # noqa: FBT001 - typer passes it by position
+    if requested:
         typer.echo(f"rolecall {__version__}")
         raise typer.Exit
 
@@ -59,29 +57,28 @@ def _version(asked: bool) -> None:  # noqa: FBT001 - how typer calls it
 def options(
     context: typer.Context,
     stage: Annotated[
-        str, typer.Option(envvar="ROLECALL_STAGE", metavar="NAME", help="The deployment's name.")
+        str, typer.Option(envvar="ROLECALL_STAGE", metavar="NAME", help="The name of the deployment.")
     ] = "prod",
     profile: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A profile of ~/.aws/config, in place of AWS_PROFILE.")
+        str | None, typer.Option(metavar="NAME", help="The profile of ~/.aws/config to use instead of AWS_PROFILE.")
     ] = None,
     region: Annotated[
         str | None, typer.Option(envvar="AWS_REGION", metavar="NAME", help="The region of the deployment.")
     ] = None,
     endpoint_url: Annotated[
-        str | None, typer.Option(envvar="AWS_ENDPOINT_URL", metavar="URL", help="Another endpoint than AWS's.")
+        str | None, typer.Option(envvar="AWS_ENDPOINT_URL", metavar="URL", help="A custom AWS endpoint URL.")
     ] = None,
     _: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Tell the version, and end.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Keep one read-only role in every account of an AWS organization, and see that it is so.
+    """Maintain a read-only IAM role in every account of an AWS organization.
 
-    Every command works with your own credentials, of the organization's
-    management account, on one deployed stage. The options listed here come
-    before the command.
+    Commands use your AWS credentials for the management account and act on one
+    deployed stage. Global options go before the command.
 
-    Exit status: 0 all is well, 1 something is failing or denied, 2 the command
-    could not do or tell what was asked.
+    Exit status: 0 success, 1 something is failing or denied, 2 the command
+    could not complete.
 
     [bold]Examples[/]
 
@@ -101,19 +98,19 @@ def status(context: typer.Context, *, as_json: AsJson = False) -> None:
     resync, the queues and the alarms. An account is enrolled once its access
     is in force, and pending until then. Changes nothing.
 
-    Exit status: 0 if every eligible account is enrolled and there is no other
-    problem, 1 if there is one (the last line names it), 2 if the status can't
-    be read. An alarm whose actions are off is no problem.
+    Exit status: 0 healthy, 1 something needs attention (named in the last
+    line), 2 the status could not be determined. Alarms with disabled actions
+    are ignored.
 
     [bold]Examples[/]
 
         rolecall status
         rolecall status --json | jq .coverage.failing
         rolecall status --json | jq .source_policy.blocked
-        rolecall --stage dev status || echo "look at it"
+        rolecall --stage dev status || echo "needs attention"
     """
     found = read_status(context.obj.open(), datetime.now(UTC))
-    show_json(found.as_json()) if as_json else show(status_page.page(found))
+    print_json(found.as_json()) if as_json else print_page(build_status_page(found))
     raise typer.Exit(found.exit_status)
 
 
@@ -124,30 +121,27 @@ def accounts(
     outcome: Annotated[
         list[Outcome] | None,
         typer.Option(
-            metavar="OUTCOME",
-            help="Accounts with this outcome: enrolled, pending, skipped, failed or retired. Repeatable.",
+            metavar="OUTCOME", help="Filter by outcome: enrolled, pending, skipped, failed or retired. Repeatable."
         ),
     ] = None,
     reason: Annotated[
         list[Reason] | None,
-        typer.Option(metavar="REASON", help="Accounts with this reason, of docs/runbook.md. Repeatable."),
+        typer.Option(metavar="REASON", help="Filter by reason (see docs/runbook.md). Repeatable."),
     ] = None,
     ou: Annotated[
         list[str] | None,
-        typer.Option(metavar="OU-ID", help="Accounts anywhere below this organizational unit. Repeatable."),
+        typer.Option(metavar="OU-ID", help="Filter by organizational unit, at any depth. Repeatable."),
     ] = None,
-    name: Annotated[str, typer.Option(metavar="TEXT", help="Accounts with this name: a part of it, or a glob.")] = "",
+    name: Annotated[str, typer.Option(metavar="TEXT", help="Filter by account name (substring or glob).")] = "",
     as_json: AsJson = False,
-    as_csv: Annotated[
-        bool, typer.Option("--csv", help="Print CSV; a value that a spreadsheet would compute gets an apostrophe.")
-    ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Output as CSV (formula-like values are escaped).")] = False,
 ) -> None:
-    """List the accounts, one row each.
+    """List the accounts.
 
-    Shows the outcome and its reason, what the last pass changed, since when
-    the account is enrolled and its access in force, and the last error.
-    Accounts that were not handled yet are listed as waiting, unless an outcome
-    or a reason is given. Times are in UTC.
+    Shows each account's outcome and reason, what the last pass changed, since
+    when it is enrolled and its access in force, and the last error. Accounts
+    that were not handled yet are listed as waiting, unless filtered by outcome
+    or reason. Times are in UTC.
 
     [bold]Examples[/]
 
@@ -156,23 +150,23 @@ def accounts(
         rolecall accounts --reason no_access_role --json | jq -r '.[].account_id'
         rolecall accounts --ou ou-ab12-11111111 --name 'prod-*' --csv
     """
-    wanted = account_list.read_filter(outcome or (), reason or (), ou or (), name)
-    account_list.print_entries(account_list.read_entries(context.obj.open(), wanted), as_json=as_json, as_csv=as_csv)
+    wanted = parse_filter(outcome or (), reason or (), ou or (), name)
+    print_entries(read_entries(context.obj.open(), wanted), as_json=as_json, as_csv=as_csv)
 
 
-@app.command("show")
-def show_account(
+@app.command()
+def show(
     context: typer.Context,
-    account: Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's id, of twelve digits.")],
+    account: Annotated[str, typer.Argument(metavar="ACCOUNT", help="Account id of twelve digits.")],
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Show one account.
+    """Show everything about one account.
 
     Its organizational units, its outcome and reason, its access and since when
     that is in force, the last error and what to do; the desired member role;
-    what enrolling it now would do, by a dry run; and the last log lines about
-    it. Changes nothing.
+    what enrolling it now would do, by a dry run; and its last log lines.
+    Changes nothing.
 
     Exit status: 0, or 1 if the account should be enrolled and isn't, or could
     not be verified.
@@ -182,32 +176,18 @@ def show_account(
         rolecall show 444455556666
         rolecall show 444455556666 --json | jq .role.trust
     """
-    one = read_one(context.obj.open(), account_list.read_account_id(account))
-    show_json(one.as_json()) if as_json else show(show_page.page(one))
-    raise typer.Exit(one.exit_status)
-
-
-AccountIds = Annotated[list[str], typer.Argument(metavar="ACCOUNT…", help="Account ids, of twelve digits.")]
-AnyAccountIds = Annotated[list[str] | None, typer.Argument(metavar="ACCOUNT…", help="Account ids, of twelve digits.")]
-Ous = Annotated[
-    list[str] | None,
-    typer.Option("--ou", metavar="OU-ID", help="Only those anywhere below this organizational unit; may be repeated."),
-]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Don't follow what was sent.")]
-Timeout = Annotated[
-    float, typer.Option(min=0, metavar="SECONDS", help="How long to follow; the work continues all the same.")
-]
-_AN_HOUR = 3600.0
+    details = read_details(context.obj.open(), parse_account_id(account))
+    print_json(details.as_json()) if as_json else print_page(build_details_page(details))
+    raise typer.Exit(details.exit_status)
 
 
 def _operation(
-    context: typer.Context, *, yes: bool = False, no_wait: bool = False, timeout: float = _AN_HOUR
+    context: typer.Context, *, yes: bool = False, no_wait: bool = False, timeout: float = ONE_HOUR
 ) -> Operation:
     return Operation(
         stage=context.obj.open(),
         console=Console(),
-        ask=typer.confirm if sys.stdin.isatty() else None,
+        prompt=typer.confirm if sys.stdin.isatty() else None,
         yes=yes,
         wait=not no_wait,
         timeout=timeout,
@@ -215,28 +195,28 @@ def _operation(
 
 
 def _account_ids(texts: list[str] | None) -> list[AccountId]:
-    return [account_list.read_account_id(text) for text in texts or ()]
+    return [parse_account_id(text) for text in texts or ()]
 
 
 @app.command()
 def plan(
     context: typer.Context,
-    accounts: AnyAccountIds = None,
+    accounts: OptionalAccountIds = None,
     *,
-    everyone: Annotated[bool, typer.Option("--all", help="Every account of the organization.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Plan for every account of the organization.")] = False,
     ous: Ous = None,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show what stays as it is too, and every document whole.")
+        bool, typer.Option("--verbose", "-v", help="Show unchanged accounts too, and repeat every document.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a backfill would change, and why.
+    """Show what a backfill would change.
 
-    Enters every account that is named, with a session that can only read, and
-    compares its member role with what it should be: [green]+[/] is created, [yellow]~[/] updated,
-    [red]-[/] deleted or revoked, [bold red]![/] fails. Documents are compared line by line; one
-    that was shown for an account already is not shown again. Shows what each
-    shard of the source policy would grant. Changes nothing.
+    Opens a read-only session in each account, and compares the member role
+    with the desired one: [green]+[/] is created, [yellow]~[/] updated,
+    [red]-[/] deleted or revoked, [bold red]![/] fails. Documents are compared line by line; a
+    document that was shown for one account is not repeated for others. Also
+    shows what each shard of the source policy would grant. Changes nothing.
 
     Exit status: 0, or 1 if an account would fail.
 
@@ -246,12 +226,12 @@ def plan(
         rolecall plan --ou ou-ab12-11111111 --verbose
         rolecall plan --all --json | jq .summary
     """
-    if bool(accounts) + everyone + bool(ous) != 1:
-        raise typer.BadParameter("name account ids, or an OU by --ou, or everyone by --all: one of the three", context)
+    if bool(accounts) + every + bool(ous) != 1:
+        raise typer.BadParameter("pass account ids, --ou or --all: exactly one of them", context)
     request = {"accounts": _account_ids(accounts) or "all"} | ({"ous": ous} if ous else {})
-    told = planned(context.obj.open(), "backfill", request)
-    show_json(told.as_json()) if as_json else show_plan(told, Console(), verbose=verbose)
-    raise typer.Exit(told.exit_status)
+    fetched = fetch_plan(context.obj.open(), "backfill", request)
+    print_json(fetched.as_json()) if as_json else print_plan(fetched, Console(), verbose=verbose)
+    raise typer.Exit(fetched.exit_status)
 
 
 @app.command()
@@ -262,25 +242,25 @@ def backfill(
         int | None, typer.Option(min=1, metavar="N", help="Send N accounts, wait for them, then send the rest.")
     ] = None,
     max_failures: Annotated[
-        int, typer.Option(min=0, metavar="M", help="With --first: stop if more than M of the first fail.")
+        int, typer.Option(min=0, metavar="M", help="With --first: stop if more than M of the first accounts fail.")
     ] = 0,
     ous: Ous = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Retire even more accounts at once than MaxRetiredPercent allows.")
+        bool, typer.Option("--force", help="Retire more accounts at once than MaxRetiredPercent allows.")
     ] = False,
     yes: Yes = False,
     no_wait: NoWait = False,
-    timeout: Timeout = _AN_HOUR,
+    timeout: Timeout = ONE_HOUR,
 ) -> None:
-    """Enroll every account that should be, and verify those that are.
+    """Enroll every eligible account, and verify the enrolled ones.
 
-    Sends the organization's accounts to the queue and follows them by the
-    ledger until each has settled, its access in force; then shows the outcomes
-    and what to do about failures. A new account that is not set up yet is
-    retried, and followed until it has settled. Ctrl-C stops the following, not
-    the work. With --force, shows which accounts would lose access, and asks.
+    Sends the organization's accounts to the queue and waits until each is
+    finished and its access in force; then shows the outcomes and what to do
+    about failures. A new account that is not set up yet is retried. Ctrl-C
+    stops the waiting, not the work. With --force, shows which accounts would
+    lose access, and asks for confirmation.
 
-    Exit status: 0, 1 if an account failed, 2 if some have not settled.
+    Exit status: 0, 1 if an account failed, 2 if some are not finished.
 
     [bold]Examples[/]
 
@@ -289,8 +269,8 @@ def backfill(
         rolecall backfill --ou ou-ab12-11111111 --no-wait
     """
     operation = _operation(context, yes=yes, no_wait=no_wait, timeout=timeout)
-    sent_first = First(first, max_failures) if first else None
-    raise typer.Exit(sending.backfill(operation, ous=ous or (), force=force, first=sent_first))
+    canary = Canary(first, max_failures) if first else None
+    raise typer.Exit(enrollment.backfill(operation, ous=ous or (), force=force, canary=canary))
 
 
 @app.command()
@@ -301,16 +281,16 @@ def resync(
         bool, typer.Option("--new", help="Only accounts that are new, that changed state or OU, or that left.")
     ] = False,
     no_wait: NoWait = False,
-    timeout: Timeout = _AN_HOUR,
+    timeout: Timeout = ONE_HOUR,
 ) -> None:
     """Verify every account and the source policy, and repair drift.
 
     Does what the schedules do: daily for every account and every shard, hourly
-    with --new. Follows the accounts until each has settled, waits until publish
-    has checked the source policy against IAM, and shows what was repaired.
+    with --new. Waits until each account is finished and publish has checked the
+    source policy against IAM, and shows the repairs.
 
     Exit status: 0, 1 if an account failed, a shard could not be written or
-    publishing is blocked, 2 if accounts have not settled or the source policy
+    publishing is blocked, 2 if accounts are not finished or the source policy
     was not checked in time.
 
     [bold]Examples[/]
@@ -319,19 +299,19 @@ def resync(
         rolecall resync --new --no-wait
     """
     operation = _operation(context, no_wait=no_wait, timeout=timeout)
-    raise typer.Exit(sending.resync(operation, only_new=only_new))
+    raise typer.Exit(enrollment.resync(operation, only_new=only_new))
 
 
 @app.command()
 def enroll(
-    context: typer.Context, accounts: AccountIds, *, no_wait: NoWait = False, timeout: Timeout = _AN_HOUR
+    context: typer.Context, accounts: AccountIds, *, no_wait: NoWait = False, timeout: Timeout = ONE_HOUR
 ) -> None:
-    """Enroll accounts by their ids, or verify them.
+    """Enroll or verify accounts by their ids.
 
-    Sends them to the queue, follows them until each has settled, and shows
-    their outcomes. Accounts that were retired by request are enrolled again.
+    Sends them to the queue, waits until each is finished, and shows the
+    outcomes. Accounts that were retired by request are enrolled again.
 
-    Exit status: 0, 1 if an account failed, 2 if some have not settled.
+    Exit status: 0, 1 if an account failed, 2 if some are not finished.
 
     [bold]Examples[/]
 
@@ -339,28 +319,28 @@ def enroll(
         rolecall enroll 444455556666 777788889999 --timeout 600
     """
     operation = _operation(context, no_wait=no_wait, timeout=timeout)
-    raise typer.Exit(sending.enroll(operation, _account_ids(accounts)))
+    raise typer.Exit(enrollment.enroll(operation, _account_ids(accounts)))
 
 
 @app.command()
 def rerun(
     context: typer.Context,
-    accounts: AnyAccountIds = None,
+    accounts: OptionalAccountIds = None,
     *,
     reasons: Annotated[
         list[Reason] | None,
-        typer.Option("--reason", metavar="REASON", help="Failures of this reason; may be repeated."),
+        typer.Option("--reason", metavar="REASON", help="Only failures with this reason. Repeatable."),
     ] = None,
     no_wait: NoWait = False,
-    timeout: Timeout = _AN_HOUR,
+    timeout: Timeout = ONE_HOUR,
 ) -> None:
-    """Send failed accounts again, once their cause is fixed.
+    """Retry failed accounts, once the cause is fixed.
 
-    Sends all that failed, or those named by id or reason, and follows them.
-    Those that are still retried are not sent. In any case, the messages of the
-    dead-letter queues are moved back to their queues.
+    Sends all failed accounts to the queue, or some by id or reason, and waits
+    for them. Accounts that are being retried are not sent. Also redrives the
+    dead-letter queues.
 
-    Exit status: 0, 1 if an account failed again, 2 if some have not settled.
+    Exit status: 0, 1 if an account failed again, 2 if some are not finished.
 
     [bold]Examples[/]
 
@@ -369,9 +349,9 @@ def rerun(
         rolecall rerun 444455556666
     """
     if accounts and reasons:
-        raise typer.BadParameter("name account ids or reasons, not both", context)
+        raise typer.BadParameter("pass account ids or --reason, not both", context)
     operation = _operation(context, no_wait=no_wait, timeout=timeout)
-    raise typer.Exit(sending.rerun(operation, _account_ids(accounts), reasons or ()))
+    raise typer.Exit(enrollment.rerun(operation, _account_ids(accounts), reasons or ()))
 
 
 @app.command()
@@ -381,16 +361,16 @@ def retire(
     *,
     yes: Yes = False,
     no_wait: NoWait = False,
-    timeout: Timeout = _AN_HOUR,
+    timeout: Timeout = ONE_HOUR,
 ) -> None:
-    """Revoke accounts' access, then delete their roles.
+    """Revoke the access of accounts, and delete their roles.
 
-    Shows first what would be revoked and deleted, and asks. A role is deleted
-    once the source policy in IAM grants its account no more; until then the
-    account is pending. A retired account stays retired, whatever events and
-    sweeps come, until rolecall enroll names it.
+    Shows what would be revoked and deleted, and asks for confirmation. A role
+    is deleted once the source policy in IAM no longer grants its account; until
+    then the account is pending. A retired account stays retired through events
+    and sweeps, until rolecall enroll.
 
-    Exit status: 0, 1 if a role is left, 2 if some have not settled.
+    Exit status: 0, 1 if a role is left, 2 if some are not finished.
 
     [bold]Examples[/]
 
@@ -398,35 +378,35 @@ def retire(
         rolecall retire 444455556666 777788889999 --yes
     """
     operation = _operation(context, yes=yes, no_wait=no_wait, timeout=timeout)
-    raise typer.Exit(withdrawing.retire(operation, _account_ids(accounts)))
+    raise typer.Exit(offboarding.retire(operation, _account_ids(accounts)))
 
 
 @app.command()
 def freeze(context: typer.Context, *, yes: Yes = False) -> None:
-    """Deny every new session, until unfrozen.
+    """Deny every new session until unfrozen.
 
-    Shows which principals it denies, and asks; then waits until a read of IAM
-    shows that every shard denies them. It takes effect within IAM's
-    propagation, usually seconds; existing sessions continue until they expire.
-    No account is revoked, and enrolling continues.
+    Shows which principals are denied, and asks for confirmation; then waits
+    until a read of IAM confirms that every shard denies them. Takes effect
+    within IAM's propagation, usually seconds; existing sessions continue until
+    they expire. No account is revoked, and enrolling continues.
 
-    Exit status: 0 if the freeze is in force, or nothing is attached yet and it
-    is stored; 1 if it is stored and not in force.
+    Exit status: 0 if the freeze is in force, or stored with nothing attached
+    yet; 1 if it is stored and not in force.
 
     [bold]Examples[/]
 
         rolecall freeze
         rolecall freeze --yes
     """
-    raise typer.Exit(withdrawing.freeze(_operation(context, yes=yes)))
+    raise typer.Exit(offboarding.freeze(_operation(context, yes=yes)))
 
 
 @app.command()
 def unfreeze(context: typer.Context) -> None:
-    """Lift a freeze, and wait until that is in force.
+    """Lift a freeze.
 
-    It takes effect within IAM's propagation, usually seconds. Accounts that
-    were enrolled meanwhile can be read then too.
+    Waits until that is in force. Takes effect within IAM's propagation, usually
+    seconds. Includes accounts that were enrolled during the freeze.
 
     Exit status: 0 if it is in force, 1 if it is stored and not in force.
 
@@ -434,141 +414,136 @@ def unfreeze(context: typer.Context) -> None:
 
         rolecall unfreeze
     """
-    raise typer.Exit(withdrawing.unfreeze(_operation(context)))
+    raise typer.Exit(offboarding.unfreeze(_operation(context)))
 
 
 @app.command()
 def uninstall(
-    context: typer.Context, *, yes: Yes = False, no_wait: NoWait = False, timeout: Timeout = _AN_HOUR
+    context: typer.Context, *, yes: Yes = False, no_wait: NoWait = False, timeout: Timeout = ONE_HOUR
 ) -> None:
-    """Delete the source policy and every member role.
+    """Delete all member roles and the source policy.
 
-    Shows what is left, and asks. Then stops enrolling, and continues until
-    nothing is left, or nothing more can be deleted: what stays is named, with
-    its reason. Running it again continues; a backfill before its end stops it.
-    Then make undeploy deletes the stack.
+    Shows what is left, and asks for confirmation. Then stops enrolling, and
+    continues until nothing is left or nothing more can be deleted; what is left
+    is listed with the reason. Run it again to continue; run a backfill before
+    its end to cancel. Afterwards, delete the stack with make undeploy.
 
-    Exit status: 0, 1 if something is left, 2 if accounts have not settled.
+    Exit status: 0, 1 if something is left, 2 if accounts are not finished.
 
     [bold]Examples[/]
 
         rolecall uninstall
         rolecall --stage dev uninstall --yes
     """
-    raise typer.Exit(withdrawing.uninstall(_operation(context, yes=yes, no_wait=no_wait, timeout=timeout)))
+    raise typer.Exit(offboarding.uninstall(_operation(context, yes=yes, no_wait=no_wait, timeout=timeout)))
 
 
 @app.command()
 def prove(
     context: typer.Context,
-    reader: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PROFILE", help="The profile of ~/.aws/config that is the reader's; --profile stays yours."
-        ),
+    reader_profile: Annotated[
+        str | None, typer.Option(metavar="NAME", help="AWS profile with the source principal's credentials.")
     ] = None,
     reader_role: Annotated[
-        str | None, typer.Option(metavar="ARN", help="A reader's role that these credentials may assume first.")
+        str | None, typer.Option(metavar="ARN", help="Source principal to assume with that profile's credentials.")
     ] = None,
     accounts: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="Only this account; say it again for more.")
+        list[str] | None, typer.Option("--account", metavar="ID", help="Check only this account. Repeatable.")
     ] = None,
     sample: Annotated[
-        int | None, typer.Option(min=1, help="Only so many accounts of each kind, chosen at random.")
+        int | None, typer.Option(min=1, metavar="N", help="Check only N random accounts of each kind.")
     ] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Prove who may read what, with the reader's own credentials.
+    """Test who can read what, with the source principal's credentials.
 
-    This is the auditor's evidence, with AWS's answer to every call. In every
-    enrolled account the reader assumes the member role and calls
-    iam:GetAccountSummary. Where data reads are denied, ssm:GetParameter must
-    be denied; where an external id is required, a session without it must be.
-    In every account that is not enrolled, the reader must be kept out.
+    This is evidence for auditors, with AWS's answer to every call. In every
+    enrolled account, the source principal assumes the member role and calls
+    iam:GetAccountSummary. If data reads are denied, ssm:GetParameter must be
+    denied; if an external id is required, a session without it must be. In
+    every account that is not enrolled, assuming the role must be denied.
 
-    The stage is read with your credentials, and every proof is made with the
-    reader's. CloudTrail knows the sessions by the name rolecall-prove. Nothing
-    is written anywhere.
+    The stage is read with your own credentials. CloudTrail shows the sessions
+    with the name rolecall-prove. Changes nothing.
 
-    Exit status: 0 all as claimed, 1 a claim does not hold, 2 can't tell.
+    Exit status: 0 access is as configured, 1 it is not, 2 some answers were
+    unclear.
 
     [bold]Examples[/]
 
-        rolecall prove --reader auditor
-        rolecall prove --reader auditor --sample 20 --json > evidence.json
+        rolecall prove --reader-profile auditor
+        rolecall prove --reader-profile auditor --sample 20 --json > evidence.json
         rolecall prove --reader-role arn:aws:iam::111122223333:role/Reader
     """
     connection: Connection = context.obj
+    account_ids = _account_ids(accounts)
     stage = connection.open()
-    _ = stage.settings  # Without a stage there is nothing to prove, whoever reads.
-    session = ProvingReader.connect(
-        profile=reader or connection.profile,
+    _ = stage.settings  # Fails if the stage is not deployed, before other credentials are needed.
+    session = SourceSession.connect(
+        profile=reader_profile or connection.profile,
         region=stage.region,
         endpoint_url=connection.endpoint_url,
         role_arn=reader_role,
     )
-    raise typer.Exit(prove_command.prove(stage, session, accounts=accounts or [], sample=sample, as_json=as_json))
+    raise typer.Exit(prove_command.prove(stage, session, accounts=account_ids, sample=sample, as_json=as_json))
 
 
 @app.command()
 def doctor(
     context: typer.Context,
     account: Annotated[
-        str | None,
-        typer.Option(metavar="ID", help="Try the access role in this account, rather than in one that is chosen."),
+        str | None, typer.Option(metavar="ID", help="Check the access role in this account, not in a chosen one.")
     ] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Check a stage and what it depends on, and show how to fix problems.
+    """Diagnose a stage and its AWS environment, and suggest fixes.
 
-    Before it is deployed: account, region, organization, and the trail without
-    which no event arrives. Afterwards: functions, rule, queues, schedules, log
-    groups; the source principals and the quotas that they meet; the access
-    role of one account, entered by a dry run; alarms, and who gets them;
-    whether publishing is blocked or records are lost; the freeze.
+    Before the deployment: account, region, organization, and the trail without
+    which no event arrives. Afterwards also: functions, rule, queues, schedules
+    and log groups; the source principals and their quotas; the access role of
+    one account, by a dry run; alarms and their subscriptions; whether
+    publishing is blocked or records are lost; the freeze.
 
-    Nothing is changed. Every check is made, whatever the others find. What
-    these credentials may not look at can't be told; the line names the
-    permission.
+    Changes nothing. Every check is made, whatever the others find. A check
+    without permission is unknown, and its line names the permission.
 
-    Exit status: 0 all is well, 1 something is wrong, 2 can't tell.
+    Exit status: 0 all checks passed, 1 a check failed, 2 a check could not be
+    made.
 
     [bold]Examples[/]
 
         rolecall doctor
         rolecall doctor --account 444455556666
-        rolecall doctor --json | jq '.checks[] | select(.verdict != "ok")'
+        rolecall doctor --json | jq '.checks[] | select(.status != "ok")'
     """
-    connection: Connection = context.obj
-    raise typer.Exit(doctor_command.doctor(connection.open(), account=account, as_json=as_json))
+    account_id = parse_account_id(account) if account is not None else None
+    raise typer.Exit(doctor_command.doctor(context.obj.open(), account=account_id, as_json=as_json))
 
 
 @app.command("export")
-def export_(
+def export_command(
     context: typer.Context,
-    reader: Annotated[Reader, typer.Argument(metavar="READER", help=f"Whose: {', '.join(Reader)}.")],
+    tool: Annotated[Tool, typer.Argument(metavar="TOOL", help=f"The tool: {', '.join(Tool)}.")],
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The file to write, in place of standard output.")
+        Path | None, typer.Option(metavar="FILE", help="The file to write instead of standard output.")
     ] = None,
     source_profile: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME",
-            help="The profile in the reader's own AWS config that has the source principal's credentials.",
+            metavar="NAME", help="The profile in the tool's AWS config that has the source principal's credentials."
         ),
     ] = None,
 ) -> None:
-    """Write a reader's configuration for every account whose access is in force.
+    """Write a tool's configuration for every account whose access is in force.
 
-    Each account gets a profile, an entry or a command with its member role,
-    and with the external id where there is one. Names are the accounts' own,
-    of letters, digits and hyphens; where several would have the same, the
-    account's id follows. docs/readers.md shows each form. Changes nothing.
+    Each account gets a profile, an entry or a command with its member role, and
+    with the external id if there is one. Names are derived from the accounts'
+    names, as letters, digits and hyphens; equal names get the account id as a
+    suffix. docs/readers.md shows each format. Changes nothing.
 
-    Without --source-profile, the reader takes the source principal's
-    credentials from its environment.
+    Without --source-profile, the tool uses the credentials of its environment.
 
     [bold]Examples[/]
 
@@ -579,7 +554,7 @@ def export_(
         rolecall export prowler | sh
     """
     stage = context.obj.open()
-    text = export(reader, stage.settings, stage.rows(), Options(region=stage.region, source_profile=source_profile))
+    text = export(tool, stage.settings, stage.rows(), Options(region=stage.region, source_profile=source_profile))
     if output is None:
         typer.echo(text, nl=False)
     else:
@@ -587,35 +562,35 @@ def export_(
         typer.echo(f"wrote {output}")
 
 
-@app.command("report")
-def report_(
+@app.command()
+def report(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The page to write, such as rolecall.html.")],
 ) -> None:
-    """Write one page with the status of every account, and who can assume what.
+    """Write a page with the status of every account and who can assume what.
 
-    It is for people who don't run Rolecall, auditors among them: it needs only
-    a browser, loads nothing from anywhere, works without scripts, and prints.
-    It shows what is in the settings, the ledger, the source-policy table and
-    Organizations now, and no external id. Changes nothing.
+    It is for people who don't operate Rolecall, such as auditors: it needs only
+    a browser, loads no external resources, works without scripts, and can be
+    printed. It shows the current settings, ledger, source policy and
+    organization, without the external id. Changes nothing.
 
     [bold]Examples[/]
 
         rolecall report rolecall.html
         rolecall --stage audit report audit.html
     """
-    write_text(file, report(gather(context.obj.open(), datetime.now(UTC))))
+    write_text(file, render_report(read_report(context.obj.open(), datetime.now(UTC))))
     typer.echo(f"wrote {file}")
 
 
 def main() -> None:
-    """Run a command; what it could not do or tell ends it with one sentence and exit status 2."""
+    """Run a command. A CommandError ends it with one sentence on standard error."""
     try:
         app(prog_name="rolecall")
     except CommandError as error:
-        show_error(str(error))
-        sys.exit(2)
+        print_error(str(error))
+        sys.exit(ExitStatus.UNKNOWN)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(ExitStatus.INTERRUPTED)
     finally:
-        finish()
+        flush_output()

@@ -1,28 +1,28 @@
-"""What ends a command: one clear sentence on standard error, and an exit status.
+"""The errors that end a command with one sentence on standard error and exit status 2.
 
 CommandError
-├── DeniedError           these credentials may not make the call
-├── NotDeployedError      there is no such stage where one looked
-├── WrongSettingsError    the stage is deployed with a setting that is wrong
-└── FunctionError         a function of the stage refused the request, or failed
+├── DeniedError             AWS denied a call
+├── NotDeployedError        the stage isn't deployed in this account and region
+├── InvalidSettingsError    the stage is deployed with invalid settings
+└── FunctionError           a function of the stage rejected the request or failed
 """
 
 
 class CommandError(Exception):
-    """Ends a command with exit status 2: it could not do, or tell, what was asked; the message says what, where and what to do."""
+    """The command could not be completed; the message has what failed, where, and what to do."""
 
 
 class DeniedError(CommandError):
-    """AWS denied a call of these credentials."""
+    """AWS denied a call with these credentials."""
 
 
 class NotDeployedError(CommandError):
     """The stage is not deployed in this account and region."""
 
 
-class WrongSettingsError(CommandError):
-    """The stage's functions run with a setting that can't be right."""
+class InvalidSettingsError(CommandError):
+    """The stage's functions are deployed with invalid settings."""
 
 
 class FunctionError(CommandError):
-    """A function of the stage refused what was asked, or failed."""
+    """A function of the stage rejected the request or failed."""

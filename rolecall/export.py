@@ -1,4 +1,4 @@
-"""The readers' configuration: which roles there are to assume, written as each reader expects it; docs/readers.md shows each."""
+"""Configuration of the tools that read the accounts, in each tool's own format; docs/readers.md has examples."""
 
 import json
 import shlex
@@ -9,16 +9,16 @@ from enum import StrEnum
 from chalicelib.accounts import LedgerRow
 from chalicelib.arns import role_arn
 from chalicelib.settings import Settings
-from rolecall.console import printable
+from rolecall.console import counted, printable
 from rolecall.profile_names import profile_names
 
-# One that a public example names: the registry wants one, and which is the operator's choice.
+# The registry requires a version; this is the one of a public example, for the operator to change.
 _CLOUDQUERY_AWS = "v25.5.3"
 _AGGREGATOR = "aws"
 
 
-class Reader(StrEnum):
-    """Whose configuration is written."""
+class Tool(StrEnum):
+    """A tool whose configuration can be written."""
 
     AWS_CONFIG = "aws-config"
     CLOUDQUERY = "cloudquery"
@@ -28,9 +28,9 @@ class Reader(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """What readers need besides the settings: a region of the partition, and where the source principal's credentials are.
+    """A region of the partition, and the tool's profile with the source principal's credentials.
 
-    They are in a profile of the reader's own AWS config, or, without one, in its environment.
+    Without a profile, the credentials are those of the tool's environment.
     """
 
     region: str
@@ -39,30 +39,25 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Target:
-    """One account to read: a safe name, and its id and the name it has, for a comment."""
+    """One account: its safe name, its comment with the id and the real name, and its member role."""
 
     name: str
-    told: str
+    comment: str
     role_arn: str
 
 
-def reachable(rows: Iterable[LedgerRow]) -> list[LedgerRow]:
-    """Return the rows of the accounts whose access is in force, by id."""
-    return sorted((row for row in rows if row.in_force_since is not None), key=lambda row: row.account_id)
-
-
-def export(reader: Reader, settings: Settings, rows: Iterable[LedgerRow], options: Options) -> str:
-    """Write a reader's configuration for all accounts that it can reach."""
-    return _WRITERS[reader](settings, reachable(rows), options)
+def export(tool: Tool, settings: Settings, rows: Iterable[LedgerRow], options: Options) -> str:
+    """Return a tool's configuration for all accounts whose access is in force, sorted by id."""
+    granted = sorted((row for row in rows if row.in_force_since is not None), key=lambda row: row.account_id)
+    return _WRITERS[tool](settings, _targets(settings, granted, options), options)
 
 
 def _targets(settings: Settings, rows: list[LedgerRow], options: Options) -> list[_Target]:
-    taken = ("default", options.source_profile or "default")
-    names = profile_names(rows, dict.fromkeys(taken))
+    names = profile_names(rows, {"default", options.source_profile or "default"})
     return [
         _Target(
             name=names[row.account_id],
-            told=f"{row.account_id} {printable(row.name or '')}".rstrip(),
+            comment=f"# {row.account_id} {printable(row.name or '')}".rstrip(),
             role_arn=role_arn(settings.partition, row.account_id, settings.member_role_name),
         )
         for row in rows
@@ -70,24 +65,23 @@ def _targets(settings: Settings, rows: list[LedgerRow], options: Options) -> lis
 
 
 def _heading(settings: Settings, targets: list[_Target]) -> str:
-    count = f"{len(targets)} {'account' if len(targets) == 1 else 'accounts'}"
-    return f"# {count} that the source policy of Rolecall's stage {settings.stage} grants; rolecall export wrote this file."
+    accounts = counted(len(targets), "account")
+    return f"# {accounts} granted by the source policy of stage {settings.stage}; written by rolecall export."
 
 
-def _aws_config(settings: Settings, rows: list[LedgerRow], options: Options) -> str:
-    targets = _targets(settings, rows, options)
+def _aws_config(settings: Settings, targets: list[_Target], options: Options) -> str:
     source = (
         f"source_profile = {options.source_profile}" if options.source_profile else "credential_source = Environment"
     )
-    external = [f"external_id = {settings.external_id}"] if settings.external_id else []
+    external_id = [f"external_id = {settings.external_id}"] if settings.external_id else []
     sections = [
         "\n".join(
             [
-                f"# {target.told}",
+                target.comment,
                 f"[profile {target.name}]",
                 f"role_arn = {target.role_arn}",
                 source,
-                *external,
+                *external_id,
                 f"region = {options.region}",
             ]
         )
@@ -96,11 +90,10 @@ def _aws_config(settings: Settings, rows: list[LedgerRow], options: Options) -> 
     return "\n\n".join([_heading(settings, targets), *sections]) + "\n"
 
 
-def _cloudquery(settings: Settings, rows: list[LedgerRow], options: Options) -> str:
-    targets = _targets(settings, rows, options)
-    written = [
+def _cloudquery(settings: Settings, targets: list[_Target], options: Options) -> str:
+    lines = [
         _heading(settings, targets),
-        "# Yours to choose: the plugin's version, the tables, and the destination, which another file configures.",
+        "# Adjust the plugin's version, the tables, and the destination, which is configured in another file.",
         "kind: source",
         "spec:",
         "  name: aws",
@@ -113,26 +106,25 @@ def _cloudquery(settings: Settings, rows: list[LedgerRow], options: Options) -> 
         "    accounts:" if targets else "    accounts: []",
     ]
     for target in targets:
-        written += [
-            f"      # {target.told}",
+        lines += [
+            f"      {target.comment}",
             f"      - id: {_quoted(target.name)}",
             f"        role_arn: {_quoted(target.role_arn)}",
             f"        default_region: {_quoted(options.region)}",
         ]
         if settings.external_id:
-            written.append(f"        external_id: {_quoted(settings.external_id)}")
+            lines.append(f"        external_id: {_quoted(settings.external_id)}")
         if options.source_profile:
-            written.append(f"        local_profile: {_quoted(options.source_profile)}")
-    return "\n".join(written) + "\n"
+            lines.append(f"        local_profile: {_quoted(options.source_profile)}")
+    return "\n".join(lines) + "\n"
 
 
-def _steampipe(settings: Settings, rows: list[LedgerRow], options: Options) -> str:
-    targets = _targets(settings, rows, options)
+def _steampipe(settings: Settings, targets: list[_Target], _: Options) -> str:
     connections = {f"aws_{target.name.replace('-', '_')}": target for target in targets}
 
-    def written() -> Iterator[str]:
+    def lines() -> Iterator[str]:
         yield _heading(settings, targets)
-        yield "# The profiles are those that rolecall export aws-config writes. The first connection asks all accounts at once."
+        yield "# The profiles are those of rolecall export aws-config. The first connection queries all accounts."
         yield f"connection {_quoted(_AGGREGATOR)} {{"
         yield '  plugin      = "aws"'
         yield '  type        = "aggregator"'
@@ -140,39 +132,38 @@ def _steampipe(settings: Settings, rows: list[LedgerRow], options: Options) -> s
         yield "}"
         for name, target in connections.items():
             yield ""
-            yield f"# {target.told}"
+            yield target.comment
             yield f"connection {_quoted(name)} {{"
             yield '  plugin  = "aws"'
             yield f"  profile = {_quoted(target.name)}"
             yield '  regions = ["*"]'
             yield "}"
 
-    return "\n".join(written()) + "\n"
+    return "\n".join(lines()) + "\n"
 
 
-def _prowler(settings: Settings, rows: list[LedgerRow], options: Options) -> str:
-    targets = _targets(settings, rows, options)
-    more = ["--external-id", settings.external_id] if settings.external_id else []
-    more += ["--profile", options.source_profile] if options.source_profile else []
-    written = [
+def _prowler(settings: Settings, targets: list[_Target], options: Options) -> str:
+    arguments = ["--external-id", settings.external_id] if settings.external_id else []
+    arguments += ["--profile", options.source_profile] if options.source_profile else []
+    lines = [
         "#!/bin/sh",
         _heading(settings, targets),
-        "# Prowler's exit status says whether a check failed, so one account's doesn't end the rest.",
+        "# Prowler exits with an error if a check fails; the script continues with the next account.",
         f'export AWS_DEFAULT_REGION="${{AWS_DEFAULT_REGION:-{options.region}}}"',
     ]
     for target in targets:
-        written += ["", f"# {target.told}", shlex.join(["prowler", "aws", "--role", target.role_arn, *more])]
-    return "\n".join(written) + "\n"
+        lines += ["", target.comment, shlex.join(["prowler", "aws", "--role", target.role_arn, *arguments])]
+    return "\n".join(lines) + "\n"
 
 
 def _quoted(text: str) -> str:
-    """Write a string as YAML and HCL both read it; what goes in holds no character that they would not."""
+    """Return a string in the syntax that YAML and HCL share; the values contain no characters that they treat differently."""
     return json.dumps(text)
 
 
-_WRITERS: dict[Reader, Callable[[Settings, list[LedgerRow], Options], str]] = {
-    Reader.AWS_CONFIG: _aws_config,
-    Reader.CLOUDQUERY: _cloudquery,
-    Reader.STEAMPIPE: _steampipe,
-    Reader.PROWLER: _prowler,
+_WRITERS: dict[Tool, Callable[[Settings, list[_Target], Options], str]] = {
+    Tool.AWS_CONFIG: _aws_config,
+    Tool.CLOUDQUERY: _cloudquery,
+    Tool.STEAMPIPE: _steampipe,
+    Tool.PROWLER: _prowler,
 }

@@ -1,4 +1,4 @@
-"""Writes what a command makes to a file that the operator names."""
+"""Output files of commands."""
 
 from pathlib import Path
 
@@ -6,10 +6,8 @@ from rolecall.errors import CommandError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, or end the command with what is in the way."""
+    """Write a text file. Raise CommandError if it can't be written."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise CommandError(
-            f"writing {path}: {error.strerror}: name a file in a directory that you may write to"
-        ) from None
+        raise CommandError(f"writing {path}: {error.strerror}: choose a file in a writable directory") from None

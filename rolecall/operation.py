@@ -1,4 +1,4 @@
-"""One operation on a stage: how its operator is told and asked, and how what was sent is watched."""
+"""One operation on a stage: its output, its confirmation prompt, and waiting for the accounts that it sent."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -11,14 +11,18 @@ from rich.text import Text
 
 from chalicelib.accounts import LedgerRow
 from chalicelib.arns import AccountId
+from rolecall.console import counted, print_line
 from rolecall.errors import CommandError
-from rolecall.follow import FEW, Ending, Sent, Watch, follow
-from rolecall.follow_text import accounts, is_failing, print_line, shown, summary_lines
+from rolecall.exit_status import ExitStatus
+from rolecall.follow import FEW, Ending, Poller, Sent
+from rolecall.follow_page import progress_display, summary_lines
 from rolecall.stage import WORK_QUEUES, Stage
 
-FINE, FAILING, UNKNOWN, INTERRUPTED = 0, 1, 2, 130
-
-_STATUS = {Ending.STALLED: UNKNOWN, Ending.TIMED_OUT: UNKNOWN, Ending.INTERRUPTED: INTERRUPTED}
+_EXIT_STATUSES = {
+    Ending.STALLED: ExitStatus.UNKNOWN,
+    Ending.TIMED_OUT: ExitStatus.UNKNOWN,
+    Ending.INTERRUPTED: ExitStatus.INTERRUPTED,
+}
 
 
 def _now() -> datetime:
@@ -27,11 +31,11 @@ def _now() -> datetime:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Operation:
-    """A stage, where to print, and what the operator said beforehand: not to be asked, not to wait, how long to watch."""
+    """A stage, the console to print on, and the options: no confirmation, no waiting, how many seconds to wait."""
 
     stage: Stage
     console: Console
-    ask: Callable[[str], bool] | None = None  # none where there is no terminal
+    prompt: Callable[[str], bool] | None = None  # None without a terminal
     yes: bool = False
     wait: bool = True
     timeout: float = 3600.0
@@ -39,44 +43,42 @@ class Operation:
     clock: Callable[[], float] = time.monotonic
     pause: Callable[[float], None] = time.sleep
 
-    def say(self, line: Text | str, style: str = "") -> None:
-        """Tell the operator."""
+    def print(self, line: Text | str, style: str = "") -> None:
+        """Print a line."""
         print_line(self.console, line, style)
 
-    def consent(self, question: str) -> None:
-        """Ask before access is taken away; no answer is never a yes."""
+    def confirm(self, question: str) -> None:
+        """Ask before access is revoked. Raise Abort if the answer is no, or CommandError without a terminal."""
         if self.yes:
             return
-        if self.ask is None:
-            raise CommandError(
-                "this takes access away, and there is no terminal to ask on: nothing was done; say --yes"
-            )
-        if not self.ask(question):
+        if self.prompt is None:
+            raise CommandError("refusing to revoke access without confirmation: not a terminal; pass --yes")
+        if not self.prompt(question):
             raise typer.Abort
 
-    def recorded(self, account_ids: Iterable[AccountId]) -> dict[AccountId, str]:
-        """Tell when each account was last recorded."""
+    def update_times(self, account_ids: Iterable[AccountId]) -> dict[AccountId, str]:
+        """Map the accounts to the time of their rows' last update. Accounts without a row are omitted."""
         return {account_id: row.updated_at for account_id, row in self.stage.rows_of(account_ids).items()}
 
-    def follow(self, sent: Sent) -> int:
-        """Follow what was sent until it has settled, print the summary, and return the exit status."""
+    def follow(self, sent: Sent) -> ExitStatus:
+        """Wait until the accounts that were sent are finished, print the summary, and return the exit status."""
         if sent.count == 0:
-            self.say("No account was sent: none is concerned.")
-            return FINE
-        self.say(f"{accounts(sent.count)} sent to the queue.")
+            self.print("Nothing to do: no matching accounts.")
+            return ExitStatus.OK
+        self.print(f"{counted(sent.count, 'account')} sent to the queue.")
         if not self.wait:
-            self.say("Not waiting for them: rolecall status shows how far they are.")
-            return FINE
-        with shown(self.console) as show:
-            progress, ending = follow(sent, self._watch(), show)
+            self.print("Not waiting: rolecall status shows the progress.")
+            return ExitStatus.OK
+        with progress_display(self.console) as display:
+            progress, ending = self._poller().follow(sent, display)
         for line in summary_lines(sent, progress, ending):
-            self.say(line)
-        if ending in _STATUS:
-            return _STATUS[ending]
-        return FAILING if any(is_failing(sent, row) for row in progress.settled.values()) else FINE
+            self.print(line)
+        if ending in _EXIT_STATUSES:
+            return _EXIT_STATUSES[ending]
+        return ExitStatus.PROBLEM if any(map(sent.is_failing, progress.finished.values())) else ExitStatus.OK
 
     def wait_until(self, is_done: Callable[[], bool], seconds: float, pause: float = 2.0) -> bool:
-        """Pause until something is done, at most for some seconds; return whether it is."""
+        """Poll until a condition is true, for at most some seconds, and return whether it is."""
         started = self.clock()
         while not is_done():
             if self.clock() - started >= seconds:
@@ -84,8 +86,8 @@ class Operation:
             self.pause(pause)
         return True
 
-    def _watch(self) -> Watch:
-        return Watch(
+    def _poller(self) -> Poller:
+        return Poller(
             rows=self._rows,
             status=lambda: self.stage.records().status,
             queued=self._queued,
@@ -99,5 +101,5 @@ class Operation:
         return self.stage.rows_of(wanted).values() if len(wanted) <= FEW else self.stage.rows()
 
     def _queued(self) -> int:
-        """Count the messages that are not finished."""
+        """Return the number of messages on the work queues, those in flight included."""
         return sum(queue.total for queue in self.stage.queues() if queue.name in WORK_QUEUES)

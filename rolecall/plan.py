@@ -1,4 +1,4 @@
-"""A dry run: what would become of each account and of the source policy, as the deployed functions return it."""
+"""A dry run: what would change for each account and in the source policy, as the deployed functions return it."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,11 +13,13 @@ from chalicelib.settings import Scope
 from chalicelib.source_policy.assignment import assign
 from chalicelib.source_policy.documents import capacity
 from chalicelib.source_policy.records import MAX_SHARDS, shard_name
+from rolecall.console import counted
+from rolecall.exit_status import ExitStatus
 from rolecall.stage import Stage
 
 
 class Kind(StrEnum):
-    """What a plan means for an account, in the words of its summary."""
+    """What would change for an account, as the summary counts it."""
 
     CREATE = "create"
     UPDATE = "update"
@@ -28,9 +30,12 @@ class Kind(StrEnum):
     FAILING = "failing"
 
 
+_KINDS = {Change.CREATED: Kind.CREATE, Change.UPDATED: Kind.UPDATE, Change.DELETED: Kind.DELETE}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedAccount:
-    """An account's outcome, what would be done to its role, and whether the source policy would grant it, or no longer."""
+    """An account's outcome, the actions on its role, and whether the source policy would grant or revoke its access."""
 
     account_id: AccountId
     name: str | None = None
@@ -44,24 +49,21 @@ class PlannedAccount:
 
     @property
     def kind(self) -> Kind:
-        """What the plan means for the account."""
+        """What would change for the account."""
         if self.outcome is Outcome.FAILED or self.error:
             return Kind.FAILING
         if self.change is not Change.NONE:
-            return _OF_CHANGE[self.change]
+            return _KINDS[self.change]
         if self.revoked:
             return Kind.RETIRE
         if self.granted:
-            return Kind.UPDATE  # Its role is right already, and the source policy doesn't grant it yet.
+            return Kind.UPDATE  # Only the source policy would change.
         return Kind.UNCHANGED if self.outcome is Outcome.ENROLLED else Kind.SKIPPED
-
-
-_OF_CHANGE = {Change.CREATED: Kind.CREATE, Change.UPDATED: Kind.UPDATE, Change.DELETED: Kind.DELETE}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedShard:
-    """What a shard of the source policy would grant, and what is in the way."""
+    """The accounts that a shard would contain, grant and revoke, and the error that prevents it."""
 
     policy_name: str
     accounts: int
@@ -73,19 +75,19 @@ class PlannedShard:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What would become of some accounts, by id, and of the source policy."""
+    """What would change for some accounts, sorted by id, and in the source policy."""
 
     accounts: tuple[PlannedAccount, ...]
     source_policy: tuple[PlannedShard, ...]
 
     @property
     def counts(self) -> Counter[Kind]:
-        """Count the accounts by what the plan means for them."""
+        """The number of accounts of each kind."""
         return Counter(account.kind for account in self.accounts)
 
     @property
     def summary(self) -> str:
-        """Say all of it in one line."""
+        """The counts in one line."""
         counts = self.counts
         parts = [f"{counts[kind]} to {kind}" for kind in (Kind.CREATE, Kind.UPDATE, Kind.DELETE)]
         parts += [f"{counts[Kind.RETIRE]} to retire"] if counts[Kind.RETIRE] else []
@@ -93,15 +95,13 @@ class Plan:
         return f"Plan: {', '.join(parts)}."
 
     @property
-    def exit_status(self) -> int:
-        """The exit status: 1 if an account would fail, or could not be granted or revoked."""
-        return int(
-            self.counts[Kind.FAILING] > 0
-            or any(shard.error and (shard.granted or shard.revoked) for shard in self.source_policy)
-        )
+    def exit_status(self) -> ExitStatus:
+        """PROBLEM if an account would fail, or could not be granted or revoked access."""
+        blocked = any(shard.error and (shard.granted or shard.revoked) for shard in self.source_policy)
+        return ExitStatus.PROBLEM if blocked or self.counts[Kind.FAILING] else ExitStatus.OK
 
     def as_json(self) -> dict[str, Any]:
-        """Write all of it as plain data."""
+        """Return the plan as JSON data."""
         return {
             "accounts": [
                 {
@@ -131,27 +131,27 @@ class Plan:
         }
 
 
-def plan(stage: Stage, function: str, request: Mapping[str, Any]) -> Plan:
-    """Invoke a function for a dry run, page by page; nothing is written."""
-    pages = list(_pages(stage, function, {**request, "dry_run": True}))
-    told = [account for page in pages for account in page["accounts"]]
-    shards = read_shards(pages[0]["source_policy"])
+def fetch_plan(stage: Stage, function: str, request: Mapping[str, Any]) -> Plan:
+    """Invoke a function for a dry run until its last page. Nothing is changed."""
+    pages = list(_pages(stage, function, request))
+    accounts = [account for page in pages for account in page["accounts"]]
+    shards = parse_shards(pages[0]["source_policy"])
     if len(pages) > 1:
-        # Each page assigns its own accounts alone, to the same free room; together they may need another shard.
-        errors = {shard.policy_name: shard.error for page in pages for shard in read_shards(page["source_policy"])}
-        shards = assigned_together(stage, told, errors)
-    names = _names(stage, [AccountId(each["account_id"]) for each in told], listing=request["accounts"] == "all")
-    return read_plan(told, shards, names)
+        # Each page assigns only its own accounts, to the same free room; together they may need another shard.
+        errors = {shard.policy_name: shard.error for page in pages for shard in parse_shards(page["source_policy"])}
+        shards = assign_together(stage, accounts, errors)
+    names = _names(stage, [AccountId(each["account_id"]) for each in accounts], listing=request["accounts"] == "all")
+    return parse_plan(accounts, shards, names)
 
 
-def read_plan(
-    told: Iterable[Mapping[str, Any]], shards: Iterable[PlannedShard], names: Mapping[AccountId, str | None]
+def parse_plan(
+    accounts: Iterable[Mapping[str, Any]], shards: Iterable[PlannedShard], names: Mapping[AccountId, str | None]
 ) -> Plan:
-    """Read the accounts of dry runs' answers."""
+    """Parse the accounts of dry runs' responses."""
     source_policy = tuple(shards)
     granted = {account_id for shard in source_policy for account_id in shard.granted}
     revoked = {account_id for shard in source_policy for account_id in shard.revoked}
-    accounts = [
+    planned = [
         PlannedAccount(
             account_id=AccountId(each["account_id"]),
             name=names.get(AccountId(each["account_id"])),
@@ -163,13 +163,13 @@ def read_plan(
             granted=each["account_id"] in granted,
             revoked=each["account_id"] in revoked,
         )
-        for each in told
+        for each in accounts
     ]
-    return Plan(accounts=tuple(sorted(accounts, key=lambda account: account.account_id)), source_policy=source_policy)
+    return Plan(accounts=tuple(sorted(planned, key=lambda account: account.account_id)), source_policy=source_policy)
 
 
-def read_shards(told: Iterable[Mapping[str, Any]]) -> list[PlannedShard]:
-    """Read the source policy of a dry run's answer."""
+def parse_shards(shards: Iterable[Mapping[str, Any]]) -> list[PlannedShard]:
+    """Parse the source policy of a dry run's response."""
     return [
         PlannedShard(
             policy_name=each["policy_name"],
@@ -179,20 +179,20 @@ def read_shards(told: Iterable[Mapping[str, Any]]) -> list[PlannedShard]:
             revoked=tuple(map(AccountId, each["revoked"])),
             error=each["error"],
         )
-        for each in told
+        for each in shards
     ]
 
 
-def assigned_together(
-    stage: Stage, told: Iterable[Mapping[str, Any]], errors: Mapping[str, str | None]
+def assign_together(
+    stage: Stage, accounts: Iterable[Mapping[str, Any]], errors: Mapping[str, str | None]
 ) -> list[PlannedShard]:
-    """Assign the accounts of several answers as publish would; `errors` are the shards' by name."""
+    """Assign the accounts of several responses to shards as publish would; `errors` has each shard's error."""
     settings, records = stage.settings, stage.records()
     changes: dict[Access, set[AccountId]] = {access: set() for access in Access}
-    for each in told:
-        access = _access_of(each)
+    for account in accounts:
+        access = _access(account)
         if access is not None:
-            changes[access].add(AccountId(each["account_id"]))
+            changes[access].add(AccountId(account["account_id"]))
     contents = [record.content for record in records.shards]
     scope = records.scope if contents else settings.source_policy_scope
     room = min(records.status.room, MAX_SHARDS) if records.status and records.status.looked_at else MAX_SHARDS
@@ -212,12 +212,12 @@ def assigned_together(
             )
         )
     if assignment.unassigned and shards:
-        shards[-1] = replace(shards[-1], error=f"{len(assignment.unassigned)} accounts find no room")
+        shards[-1] = replace(shards[-1], error=f"no room for {counted(len(assignment.unassigned), 'account')}")
     return shards
 
 
-def _access_of(account: Mapping[str, Any]) -> Access | None:
-    """Return the access that an account of an answer would have, or None if it stays as it is."""
+def _access(account: Mapping[str, Any]) -> Access | None:
+    """Return the access that an account of a response would have, or None if it stays as it is."""
     if account["outcome"] == Outcome.FAILED:
         return None
     if account["outcome"] == Outcome.ENROLLED:
@@ -225,17 +225,17 @@ def _access_of(account: Mapping[str, Any]) -> Access | None:
     return Access.EXCLUDED if account["reason"] in {Reason.EXCLUDED, *REMOVAL_REASONS} else Access.NONE
 
 
-def _pages(stage: Stage, function: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    following: dict[str, Any] | None = request
+def _pages(stage: Stage, function: str, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    following: Mapping[str, Any] | None = request
     while following is not None:
-        # Whatever an answer names as next: what is asked for here writes nothing.
-        answer = stage.invoke(function, {**following, "dry_run": True})
-        yield answer
-        following = answer["next"]
+        # Set for every page: a response's next request doesn't contain it.
+        response = stage.invoke(function, {**following, "dry_run": True})
+        yield response
+        following = response["next"]
 
 
 def _names(stage: Stage, account_ids: list[AccountId], *, listing: bool) -> dict[AccountId, str | None]:
-    """Tell the accounts' names, by Organizations or, of those that left it, by the ledger."""
+    """Map the accounts to their names in Organizations or, for accounts that left it, in the ledger."""
     if listing:
         return {row.account_id: row.name for row in stage.rows()} | {each.id: each.name for each in stage.accounts()}
     names = {account_id: row.name for account_id, row in stage.rows_of(account_ids).items()}

@@ -1,4 +1,4 @@
-"""Names for accounts that are safe wherever a reader's configuration needs one, whatever an account is called."""
+"""Names for accounts that are safe in every tool's configuration, whatever the account's own name is."""
 
 import re
 import unicodedata
@@ -8,28 +8,29 @@ from collections.abc import Iterable
 from chalicelib.accounts import LedgerRow
 from chalicelib.arns import AccountId
 
-# With a prefix and an account's id, what is left of the 63 bytes of a PostgreSQL schema, which Steampipe makes of a name.
-_LONGEST = 46
-_LIKE_ANOTHERS = re.compile(r"[0-9]{12}$")
+# Steampipe turns a name into a PostgreSQL schema of at most 63 bytes: this is what a prefix and an account id leave.
+_MAX_NAME_CHARS = 46
+_ENDS_LIKE_AN_ID = re.compile(r"[0-9]{12}$")
 
 
-def profile_names(rows: Iterable[LedgerRow], taken: Iterable[str] = ()) -> dict[AccountId, str]:
-    """Name each account by lower-case letters, digits and hyphens; names that several would have, or are taken, end in the id.
+def profile_names(rows: Iterable[LedgerRow], reserved: Iterable[str] = ()) -> dict[AccountId, str]:
+    """Map each account to a unique name of lower-case letters, digits and hyphens.
 
-    What an account is named depends on the other accounts' names alone, not on their order.
+    A name that is reserved or shared by several accounts gets the account id as its suffix. The result doesn't depend on the
+    order of the rows.
     """
-    plain = {row.account_id: _plain(row.name or "") for row in rows}
-    held = Counter([*plain.values(), *taken])
-    return {account_id: _named(account_id, name, held[name]) for account_id, name in plain.items()}
+    names = {row.account_id: _safe(row.name or "") for row in rows}
+    uses = Counter([*names.values(), *reserved])
+    return {account_id: _unique(account_id, name, uses[name]) for account_id, name in names.items()}
 
 
-def _named(account_id: AccountId, name: str, held: int) -> str:
+def _unique(account_id: AccountId, name: str, uses: int) -> str:
     if not name:
         return account_id
-    # One that ends like another's id could be what another is named.
-    return f"{name}-{account_id}" if held > 1 or _LIKE_ANOTHERS.search(name) else name
+    # A name that ends like an account id could equal another account's name with its suffix.
+    return f"{name}-{account_id}" if uses > 1 or _ENDS_LIKE_AN_ID.search(name) else name
 
 
-def _plain(name: str) -> str:
+def _safe(name: str) -> str:
     ascii_only = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-")[:_LONGEST].rstrip("-")
+    return re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-")[:_MAX_NAME_CHARS].rstrip("-")

@@ -1,4 +1,4 @@
-"""Where Organizations' events are heard."""
+"""The regions in which Organizations delivers events."""
 
 EVENT_REGIONS = {"aws": "us-east-1", "aws-us-gov": "us-gov-west-1", "aws-cn": "cn-northwest-1"}
-"""The one region of each partition."""
+"""The region of each partition."""

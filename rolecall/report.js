@@ -1,5 +1,5 @@
 "use strict";
-// Search and filter: everything is in the page already, and is only shown or hidden.
+// Search and filter: show or hide what is already in the page.
 (() => {
   const $ = (id) => document.getElementById(id);
   const tools = $("tools"), search = $("search"), outcome = $("outcome"), reason = $("reason"), found = $("found");
@@ -14,40 +14,40 @@
   const units = [...document.querySelectorAll(".unit")];
   const detailsOf = (unit) => unit.firstElementChild;
 
-  let before = null; // The units that were open before anything was searched for.
+  let before = null; // The units that were open before the search.
 
   function apply() {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const narrowed = words.length > 0 || outcome.value !== "" || reason.value !== "";
+    const filtered = words.length > 0 || outcome.value !== "" || reason.value !== "";
     const shown = new Set();
     let count = 0;
     for (const row of rows) {
-      const fits = (!outcome.value || row.outcome === outcome.value) && (!reason.value || row.reason === reason.value)
+      const matches = (!outcome.value || row.outcome === outcome.value) && (!reason.value || row.reason === reason.value)
         && words.every((word) => row.text.includes(word));
-      if (row.element.hidden === fits) row.element.hidden = !fits;
-      if (!fits) continue;
+      if (row.element.hidden === matches) row.element.hidden = !matches;
+      if (!matches) continue;
       count += 1;
       for (let unit = row.unit; unit && !shown.has(unit); unit = unit.parentElement.closest(".unit")) shown.add(unit);
     }
-    if (narrowed && !before) before = units.filter((unit) => detailsOf(unit).open);
+    if (filtered && !before) before = units.filter((unit) => detailsOf(unit).open);
     for (const unit of units) {
-      unit.hidden = narrowed && !shown.has(unit);
-      if (narrowed) detailsOf(unit).open = shown.has(unit);
+      unit.hidden = filtered && !shown.has(unit);
+      if (filtered) detailsOf(unit).open = shown.has(unit);
       else if (before) detailsOf(unit).open = before.includes(unit);
     }
-    if (!narrowed) before = null;
-    found.textContent = narrowed ? `${count.toLocaleString("en")} of ${all}` : all;
-    $("none").hidden = count > 0 || !narrowed;
+    if (!filtered) before = null;
+    found.textContent = filtered ? `${count.toLocaleString("en")} of ${all}` : all;
+    $("none").hidden = count > 0 || !filtered;
   }
 
-  let asked = 0;
-  const soon = () => { cancelAnimationFrame(asked); asked = requestAnimationFrame(apply); };
-  for (const changed of ["input", "change"]) tools.addEventListener(changed, soon);
+  let frame = 0;
+  const schedule = () => { cancelAnimationFrame(frame); frame = requestAnimationFrame(apply); };
+  for (const type of ["input", "change"]) tools.addEventListener(type, schedule);
   tools.addEventListener("submit", (event) => event.preventDefault());
-  tools.addEventListener("reset", () => setTimeout(soon));
-  search.addEventListener("keydown", (event) => { if (event.key === "Escape") { search.value = ""; soon(); } });
+  tools.addEventListener("reset", () => setTimeout(schedule));
+  search.addEventListener("keydown", (event) => { if (event.key === "Escape") { search.value = ""; schedule(); } });
 
-  // The legend and the failures lead to their accounts; a reason in the tree leads to what it means.
+  // Links of the legend and of the failures filter the accounts.
   document.addEventListener("click", (event) => {
     const link = event.target.closest("a[data-outcome], a[data-reason]");
     if (!link) return;
@@ -64,7 +64,7 @@
   $("expand").addEventListener("click", () => openAll(true));
   $("collapse").addEventListener("click", () => openAll(false));
 
-  // Paper has nothing to open.
+  // Print everything expanded.
   let closed = [];
   addEventListener("beforeprint", () => {
     closed = [...document.querySelectorAll("details:not([open])")];
@@ -73,6 +73,6 @@
   addEventListener("afterprint", () => { for (const details of closed) details.open = false; });
 
   tools.hidden = false;
-  // A browser that brings a form's values back after a reload shows what they select.
+  // A browser may restore the form's values after a reload.
   addEventListener("pageshow", apply);
 })();

@@ -1,4 +1,4 @@
-"""A stage's status, as a person reads it."""
+"""The status of a stage as a page of text."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,28 +10,28 @@ from rich.text import Text
 
 from chalicelib.errors import Reason
 from chalicelib.settings import Scope
-from rolecall.console import age, ago, facts, plain
+from rolecall.console import age, ago, counted, label_grid, plain
 from rolecall.reasons import MEANING
-from rolecall.source_policy import RESTORE, UNKNOWN, ShardState, SourcePolicyState
+from rolecall.source_policy_state import NEVER_PUBLISHED, RESTORE, ShardState, SourcePolicyState
 from rolecall.stage import DEAD_LETTER_QUEUES
-from rolecall.status import Resync, Status
+from rolecall.status import Coverage, Resync, StageStatus
 
-_BAR = 30  # characters
-_FEW = 5
+_BAR_CHARS = 30
+_MAX_IDS = 5
 
 
-def page(status: Status) -> RenderableType:
-    """Build the page: the accounts by status, the source policy, the queues and alarms, and what is wrong."""
+def build_status_page(status: StageStatus) -> RenderableType:
+    """Build the page: accounts by status, the source policy, queues and alarms, and what needs attention."""
     where = Text.assemble(
         ("stage ", "bold"), (status.stage, "bold cyan"), f" in {status.region} of account {status.account_id}"
     )
-    return Group(where, "", facts(_facts(status)), "", _verdict(status))
+    return Group(where, "", label_grid(_rows(status)), "", _conclusion(status))
 
 
-def _facts(status: Status) -> Iterator[tuple[str, RenderableType]]:
+def _rows(status: StageStatus) -> Iterator[tuple[str, RenderableType]]:
     covered, policy = status.coverage, status.source_policy
-    yield "accounts", Text(f"{covered.listed}, of which {covered.eligible} eligible")
-    yield "enrolled", _bar(status)
+    yield "accounts", Text(f"{covered.listed} ({covered.eligible} eligible)")
+    yield "enrolled", _bar(covered)
     if covered.pending_reason and covered.pending_since:
         oldest = f"{covered.pending}, the oldest for {age(covered.pending_since, status.at)}"
         yield "pending", Text(f"{oldest}: {covered.pending_reason}: {MEANING[covered.pending_reason]}", "yellow")
@@ -49,15 +49,14 @@ def _facts(status: Status) -> Iterator[tuple[str, RenderableType]]:
     yield "alarms", Text("\n").join(_alarms(status))
 
 
-def _bar(status: Status) -> Text:
-    covered = status.coverage
-    full = int(covered.percent * _BAR / 100)
+def _bar(covered: Coverage) -> Text:
+    full = int(covered.percent * _BAR_CHARS / 100)
     style = "green" if covered.percent == 100 else "yellow"  # noqa: PLR2004 - percent
     return Text.assemble(
         f"{covered.enrolled} of {covered.eligible}  ",
         ("█" * full, style),
-        ("░" * (_BAR - full), "dim"),
-        (f"  {covered.percent:g} %", style),
+        ("░" * (_BAR_CHARS - full), "dim"),
+        (f"  {covered.percent:g}%", style),
     )
 
 
@@ -74,43 +73,39 @@ def _by_reason(counts: Mapping[Reason, int], style: str) -> RenderableType:
 
 
 def _some(account_ids: Sequence[str]) -> str:
-    """Name a few, and count the rest."""
-    more = len(account_ids) - _FEW
-    return ", ".join(account_ids[:_FEW]) + (f" and {more} more" if more > 0 else "")
+    """Return the first ids and the number of the others."""
+    more = len(account_ids) - _MAX_IDS
+    return ", ".join(account_ids[:_MAX_IDS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _shard(shard: ShardState) -> Text:
-    held = f"{shard.accounts} of {shard.capacity} accounts"
+    content = f"{shard.accounts} of {shard.capacity} accounts"
     if shard.scope is Scope.ORGANIZATION:
-        held = f"the whole organization, but {shard.excluded} of at most {shard.capacity} accounts"
-    to = ", ".join(arn.rpartition(":")[2] for arn in shard.attached)
+        content = f"the whole organization except {shard.excluded} of at most {shard.capacity} accounts"
+    principals = ", ".join(arn.rpartition(":")[2] for arn in shard.attached)
     line = Text.assemble(
         (shard.policy_name, "bold"),
-        f": {held}, ",
-        f"attached to {to}" if to else ("attached to nothing by Rolecall", "yellow"),
+        f": {content}, ",
+        f"attached to {principals}" if principals else ("not attached by Rolecall", "yellow"),
         (", frozen", "bold red") if shard.frozen else "",
-        (", not written completely", "yellow") if shard.unfinished else "",
+        (", not completely written", "yellow") if shard.unfinished else "",
     )
-    return (
+    if shard.error:
         line.append("\n  ").append_text(plain(f"failed: {shard.error.reason}: {shard.error.error}", "red"))
-        if shard.error
-        else line
-    )
+    return line
 
 
 def _publishing(policy: SourcePolicyState, now: datetime) -> Text:
     if policy.lost:
-        return Text.assemble((f"records are lost: {', '.join(policy.lost)}", "bold red"), f"\n{RESTORE}")
+        return Text.assemble((f"records are lost: {', '.join(policy.lost)}", "bold red"), f"\n→ {RESTORE}")
     if not policy.known:
-        return Text("nothing is left to publish" if policy.uninstalled else f"not known yet: {UNKNOWN}", "yellow")
+        return Text("nothing left to publish" if policy.uninstalled else f"unknown: {NEVER_PUBLISHED}", "yellow")
     state = Text("not blocked")
     if policy.blocked:
         state = Text.assemble(("blocked", "bold red"), ": ", (policy.blocked.reason, "red"), ": ")
         state.append_text(plain(policy.blocked.error, "red")).append(f"\n→ {policy.remedy}")
     if policy.room is not None:
-        state.append(
-            f"\nroom for {_count(policy.room, 'shard')} in all, as the source principals were read {_ago(policy.looked_at, now)}"
-        )
+        state.append(f"\n{counted(policy.room, 'shard')} fit; source principals read {_ago(policy.looked_at, now)}")
     state.append(f"\nchecked against IAM {_ago(policy.checked_at, now)}, all verified {_ago(policy.verified_at, now)}")
     if policy.repairs:
         state.append(f"\nrepaired by the last check: {', '.join(policy.repairs)}", "yellow")
@@ -119,59 +114,49 @@ def _publishing(policy: SourcePolicyState, now: datetime) -> Text:
 
 def _freeze(policy: SourcePolicyState) -> Text:
     if policy.uninstalled:
-        return Text("everything is uninstalled: rolecall backfill would enroll every account again", "bold red")
+        return Text("uninstalled: rolecall backfill would enroll every account again", "bold red")
     if policy.uninstalling:
-        return Text(
-            "everything is being uninstalled: continue with rolecall uninstall, or stop it with rolecall backfill",
-            "bold red",
-        )
+        return Text("uninstalling: continue with rolecall uninstall, or cancel with rolecall backfill", "bold red")
     if policy.frozen and policy.freeze_in_force:
-        return Text("frozen and in force: every new session is denied, until rolecall unfreeze", "bold red")
+        return Text("frozen and in force: every new session is denied until rolecall unfreeze", "bold red")
     if policy.frozen:
-        return Text("frozen, but not in force: rolecall freeze waits for it and shows why", "bold red")
+        return Text("frozen but not in force: rolecall freeze waits for it and shows why", "bold red")
     if not policy.freeze_in_force:
         return Text("not frozen, but a shard still denies everything: rolecall unfreeze waits for it", "bold red")
     return Text("not frozen")
 
 
-def _resyncs(status: Status) -> Text:
+def _resyncs(status: StageStatus) -> Text:
     if status.last_resync is None:
-        return Text("never, as far back as 14 days", "yellow")
-    each = [_resync(status.last_full_resync, status.at)] if status.last_full_resync else []
+        return Text("none in the last 14 days", "yellow")
+    resyncs = [_resync(status.last_full_resync, status.at)] if status.last_full_resync else []
     if status.last_resync != status.last_full_resync:
-        each.insert(0, _resync(status.last_resync, status.at))
-    return Text("\n").join(each)
+        resyncs.insert(0, _resync(status.last_resync, status.at))
+    return Text("\n").join(resyncs)
 
 
 def _resync(resync: Resync, now: datetime) -> Text:
     return Text(f"{resync.selection}, {ago(resync.at, now)}")
 
 
-def _queues(status: Status) -> Iterator[Text]:
+def _queues(status: StageStatus) -> Iterator[Text]:
     for queue in status.queues:
         style = "red" if queue.name in DEAD_LETTER_QUEUES and queue.total else "" if queue.total else "dim"
-        parts = [
-            f"{count} {what}"
-            for count, what in (
-                (queue.visible, "to be received"),
-                (queue.in_flight, "in work, or returned with a delay"),
-                (queue.delayed, "delayed"),
-            )
-            if count
-        ]
+        counts = ((queue.visible, "visible"), (queue.in_flight, "in flight"), (queue.delayed, "delayed"))
+        parts = [f"{count} {state}" for count, state in counts if count]
         yield Text(f"{queue.name}: {', '.join(parts) or 'empty'}", style)
 
 
-def _alarms(status: Status) -> Iterator[Text]:
+def _alarms(status: StageStatus) -> Iterator[Text]:
     states = Counter(alarm.state for alarm in status.alarms)
     yield Text(", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none", "")
     for alarm in status.alarming:
         yield Text.assemble(
-            (alarm.name, "bold red"), f", {ago(alarm.since, status.at)}", "" if alarm.notifies else ", its actions off"
+            (alarm.name, "bold red"), f", {ago(alarm.since, status.at)}", "" if alarm.notifies else ", actions disabled"
         ).append_text(plain(f": {alarm.description}"))
 
 
-def _verdict(status: Status) -> Text:
+def _conclusion(status: StageStatus) -> Text:
     if status.problems:
         return Text.assemble(("✘ ", "bold red")).append_text(plain("; ".join(status.problems)))
     return Text.assemble(("✔ ", "bold green"), f"all {status.coverage.eligible} eligible accounts are enrolled")
@@ -179,7 +164,3 @@ def _verdict(status: Status) -> Text:
 
 def _ago(at: datetime | None, now: datetime) -> str:
     return ago(at, now) if at else "never"
-
-
-def _count(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"

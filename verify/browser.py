@@ -1,4 +1,4 @@
-"""A headless Chromium, driven by ChromeDriver over the W3C WebDriver protocol; both are Debian's packages."""
+"""A headless Chromium, controlled by ChromeDriver over the W3C WebDriver protocol; both are Debian packages."""
 
 import base64
 import json
@@ -24,19 +24,19 @@ _FLAGS = (
     "--hide-scrollbars",
     "--force-device-scale-factor=1",
 )
-_ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key that WebDriver names an element by
+_ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key of an element's id in the WebDriver protocol
 _STARTED = re.compile(r"started successfully on port (\d+)")
 
 
 class MissingBrowserError(Exception):
-    """There is no Chromium or no ChromeDriver; the message says how to get them."""
+    """Chromium or ChromeDriver is not installed; the message has the command that installs it."""
 
 
 class Browser:
-    """One browser with one page; leaving the context ends it."""
+    """A browser with one page; it ends with the context."""
 
     def __enter__(self) -> Self:
-        chromium, driver = _found("chromium", "chromium"), _found("chromedriver", "chromium-driver")
+        chromium, driver = _program("chromium", "chromium"), _program("chromedriver", "chromium-driver")
         self._profile = TemporaryDirectory()
         self._driver = subprocess.Popen(
             [driver, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -45,14 +45,14 @@ class Browser:
             raise MissingBrowserError(driver)
         port = next(found[1] for line in self._driver.stdout if (found := _STARTED.search(line)))
         self._session = f"http://127.0.0.1:{port}/session"
-        # Chromium has no sandbox for root.
+        # Chromium's sandbox doesn't run as root.
         flags = [*_FLAGS, f"--user-data-dir={self._profile.name}", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
-        asked = {
+        capabilities = {
             "goog:chromeOptions": {"binary": chromium, "args": flags},
             "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
         }
-        answer = self._call("POST", "", {"capabilities": {"alwaysMatch": asked}})
-        self._session += f"/{answer['sessionId']}"
+        session = self._call("POST", "", {"capabilities": {"alwaysMatch": capabilities}})
+        self._session += f"/{session['sessionId']}"
         return self
 
     def __exit__(
@@ -70,60 +70,60 @@ class Browser:
         self._call("POST", "/url", {"url": page.as_uri()})
 
     def run(self, script: str, *arguments: object) -> Any:
-        """Run a script's body in the page, and give what it returns."""
+        """Run the body of a function in the page, and return its result."""
         return self._call("POST", "/execute/sync", {"script": script, "args": arguments})
 
     def run_async(self, script: str, *arguments: object) -> Any:
-        """Run a script's body that gives its answer to the last of its arguments, a function."""
+        """Run the body of a function in the page, and return what it passes to its last argument, a callback."""
         return self._call("POST", "/execute/async", {"script": script, "args": arguments})
 
-    def settle(self) -> None:
-        """Wait until the page has drawn what was asked of it."""
+    def wait_for_frame(self) -> None:
+        """Wait until the page has rendered its changes."""
         self.run_async("setTimeout(() => requestAnimationFrame(() => requestAnimationFrame(() => arguments[0]())))")
 
     def click(self, selector: str) -> None:
-        """Click an element as a person does."""
+        """Click an element."""
         self._call("POST", f"/element/{self._element(selector)}/click", {})
-        self.settle()
+        self.wait_for_frame()
 
     def type(self, selector: str, text: str) -> None:
         """Type into an element."""
         self._call("POST", f"/element/{self._element(selector)}/value", {"text": text})
-        self.settle()
+        self.wait_for_frame()
 
     def press(self, key: str) -> None:
-        """Press a key, whatever has the focus."""
+        """Press a key in the focused element."""
         keys = [{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]
         self._call("POST", "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": keys}]})
 
     def prefer(self, scheme: str, media: str = "screen") -> None:
-        """Prefer a light or dark page, on a screen or on paper."""
+        """Emulate a preferred color scheme, on screen or in print."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.devtools("Emulation.setEmulatedMedia", media=media, features=features)
 
     def size(self, width: int, height: int) -> None:
-        """Give the page so many pixels."""
+        """Set the size of the page in pixels."""
         self.devtools(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
         )
 
     def screenshot(self) -> bytes:
-        """Take a picture of what is in sight, as PNG."""
+        """Return a PNG of the visible part of the page."""
         return base64.b64decode(self._call("GET", "/screenshot"))
 
     def console(self) -> list[str]:
-        """Tell what was logged to the console since the last time, the browser's own complaints included."""
+        """Return the messages of the console since the last call, including the browser's own."""
         return [entry["message"] for entry in self._call("POST", "/se/log", {"type": "browser"})]
 
     def requests(self) -> list[str]:
-        """Tell the addresses of what was asked for since the last time."""
+        """Return the URLs that were requested since the last call."""
         events = [
             json.loads(entry["message"])["message"] for entry in self._call("POST", "/se/log", {"type": "performance"})
         ]
         return [each["params"]["request"]["url"] for each in events if each["method"] == "Network.requestWillBeSent"]
 
     def devtools(self, command: str, **parameters: object) -> Any:
-        """Give a command of the DevTools protocol."""
+        """Run a command of the DevTools protocol."""
         return self._call("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
 
     def _element(self, selector: str) -> str:
@@ -136,17 +136,17 @@ class Browser:
             self._session + path, content, {"Content-Type": "application/json"}, method=method
         )
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return json.load(answer)["value"]
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return json.load(response)["value"]
         except urllib.error.HTTPError as error:
-            told = json.load(error)["value"]
-            message = f"{method} {path}: {told['error']}: {told['message']}"
+            details = json.load(error)["value"]
+            message = f"{method} {path}: {details['error']}: {details['message']}"
             raise AssertionError(message) from None
 
 
-def _found(program: str, package: str) -> str:
+def _program(program: str, package: str) -> str:
     path = shutil.which(program)
     if path is None:
-        message = f"{program} is not installed: install it, on Debian as root by apt-get install {package}"
+        message = f"{program} is not installed: on Debian, install it as root with apt-get install {package}"
         raise MissingBrowserError(message)
     return path

@@ -1,4 +1,4 @@
-"""The report in a real browser: it is quiet, quick, searched by keyboard, printed whole, and as the pictures in docs/ show it."""
+"""The report in Chromium: search, keyboard, accessibility, printing, speed, and the screenshots in docs/."""
 
 import os
 from collections.abc import Iterator
@@ -7,34 +7,34 @@ from typing import Any
 
 import pytest
 
-from rolecall.report import report
+from rolecall.report_page import render_report
 from tests.unit.reported import organization
 from verify.browser import Browser
 
 DOCS = Path(__file__).parents[1] / "docs"
 TAB, ESCAPE = "\ue004", "\ue00c"
 LARGE = 5_000
-PATIENCE = 2.0  # seconds that a large organization may take
-PICTURE = 150_000  # bytes
+MAX_SECONDS = 2.0  # for each step with a large organization
+MAX_SCREENSHOT_BYTES = 150_000
 
-# Seconds until the page was first painted and all of it was there.
-_DRAWN = """
+# Seconds until the page was first painted and completely loaded.
+_LOAD_SECONDS = """
 const [load] = performance.getEntriesByType('navigation'), [paint] = performance.getEntriesByName('first-contentful-paint');
 return Math.max(load.loadEventEnd, paint.startTime) / 1000;
 """
-_SHOWN = "return [...document.querySelectorAll('.a')].filter(each => each.checkVisibility()).length"
+_VISIBLE_ROWS = "return [...document.querySelectorAll('.a')].filter(each => each.checkVisibility()).length"
 _FOCUSED = """
 const each = document.activeElement, style = getComputedStyle(each);
 const name = each.id || each.textContent.trim().replace(/\\s+/g, ' ').split(' ').slice(0, 3).join(' ');
 return [each.tagName.toLowerCase(), name, style.outlineStyle !== 'none' || each.tagName === 'BODY'];
 """
-_EXPANDED = """
+_EXPAND_SECONDS = """
 const start = performance.now();
 document.getElementById('expand').click();
 requestAnimationFrame(() => setTimeout(() => arguments[0]((performance.now() - start) / 1000)));
 """
-# Seconds from a key to the frame that shows what was found.
-_FOUND = """
+# Seconds from a key press to the frame that shows the result.
+_SEARCH_SECONDS = """
 const [selector, text, done] = arguments;
 const field = document.querySelector(selector), start = performance.now();
 field.value = text;
@@ -46,14 +46,14 @@ requestAnimationFrame(() => setTimeout(() => done((performance.now() - start) / 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     page = tmp_path_factory.mktemp("small") / "rolecall.html"
-    page.write_text(report(organization(140)))
+    page.write_text(render_report(organization(140)))
     return page
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     page = tmp_path_factory.mktemp("large") / "rolecall.html"
-    page.write_text(report(organization(LARGE)))
+    page.write_text(render_report(organization(LARGE)))
     return page
 
 
@@ -65,7 +65,7 @@ def started() -> Iterator[Browser]:
 
 @pytest.fixture
 def browser(started: Browser) -> Iterator[Browser]:
-    """A browser that complains about nothing, and asks for nothing but the page."""
+    """A browser that must log no errors and request only the page."""
     started.prefer("light")
     started.size(1180, 900)
     started.open(Path(os.devnull))
@@ -77,8 +77,8 @@ def browser(started: Browser) -> Iterator[Browser]:
 
 
 def found(browser: Browser) -> tuple[str, int]:
-    """Tell what the page says it shows, and how many rows it does show."""
-    return browser.run("return document.getElementById('found').textContent"), browser.run(_SHOWN)
+    """Return the page's own count and the number of visible rows."""
+    return browser.run("return document.getElementById('found').textContent"), browser.run(_VISIBLE_ROWS)
 
 
 def test_search_finds_ids_and_names(browser: Browser, small: Path) -> None:
@@ -87,7 +87,7 @@ def test_search_finds_ids_and_names(browser: Browser, small: Path) -> None:
     browser.type("#search", "shipping network")
     assert found(browser) == ("2 of 141 accounts", 2)
     browser.press(ESCAPE)
-    browser.settle()
+    browser.wait_for_frame()
     assert found(browser) == ("141 accounts", 141)
     browser.type("#search", "999999999999")
     assert found(browser) == ("1 of 141 accounts", 1)
@@ -110,7 +110,7 @@ def test_filters_narrow_by_outcome_and_reason(browser: Browser, small: Path) -> 
     assert browser.run(hidden) == 0
 
 
-def test_the_legend_and_the_failures_lead_to_their_accounts(browser: Browser, small: Path) -> None:
+def test_links_of_the_legend_and_of_failures_filter_the_accounts(browser: Browser, small: Path) -> None:
     browser.open(small)
     browser.click(".legend a[data-outcome=retired]")
     assert found(browser) == ("2 of 141 accounts", 2)
@@ -119,26 +119,26 @@ def test_the_legend_and_the_failures_lead_to_their_accounts(browser: Browser, sm
     assert browser.run("return location.hash") == "#accounts"
 
 
-def test_what_is_collapsed_opens_for_what_is_found(browser: Browser, small: Path) -> None:
+def test_search_opens_collapsed_units(browser: Browser, small: Path) -> None:
     browser.open(small)
     browser.click("#collapse")
-    assert browser.run(_SHOWN) == 0
+    assert browser.run(_VISIBLE_ROWS) == 0
     browser.type("#search", "payments")
-    text, shown = found(browser)
-    assert text == f"{shown} of 141 accounts"
-    assert shown > 5
+    text, visible = found(browser)
+    assert text == f"{visible} of 141 accounts"
+    assert visible > 5
     browser.click("#expand")
     browser.click("button[type=reset]")
-    assert browser.run(_SHOWN) == 141
+    assert browser.run(_VISIBLE_ROWS) == 141
 
 
-def test_the_keyboard_goes_through_the_page_in_its_order(browser: Browser, small: Path) -> None:
+def test_keyboard_moves_through_the_page_in_order(browser: Browser, small: Path) -> None:
     browser.open(small)
     visited: list[tuple[str, str]] = []
     for _ in range(40):
         browser.press(TAB)
         tag, name, outlined = browser.run(_FOCUSED)
-        assert outlined, f"nobody sees that {tag} {name} has the focus"
+        assert outlined, f"the focus on {tag} {name} is not visible"
         visited.append((tag, name))
     assert visited[:11] == [
         ("a", "Skip to the"),
@@ -157,11 +157,11 @@ def test_the_keyboard_goes_through_the_page_in_its_order(browser: Browser, small
     ]
 
 
-def test_assistive_technology_finds_landmarks_headings_and_names(browser: Browser, small: Path) -> None:
+def test_accessibility_tree_has_landmarks_headings_and_names(browser: Browser, small: Path) -> None:
     browser.open(small)
     nodes = browser.devtools("Accessibility.getFullAXTree")["nodes"]
-    told = [(role_of(node), node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
-    roles = [role for role, _ in told]
+    named = [(role_of(node), node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
+    roles = [role for role, _ in named]
     for landmark in ("banner", "main", "navigation", "contentinfo", "search"):
         assert roles.count(landmark) == 1, landmark
     for expected in (
@@ -174,9 +174,11 @@ def test_assistive_technology_finds_landmarks_headings_and_names(browser: Browse
         ("status", ""),
         ("StaticText", "risk-web-0078"),
     ):
-        assert expected in told
-    assert any(role == "image" and "102 enrolled, 7 failed, 1 pending" in name for role, name in told)
-    unnamed = [role for role, name in told if role in {"button", "link", "combobox", "searchbox", "table"} and not name]
+        assert expected in named
+    assert any(role == "image" and "102 enrolled, 7 failed, 1 pending" in name for role, name in named)
+    unnamed = [
+        role for role, name in named if role in {"button", "link", "combobox", "searchbox", "table"} and not name
+    ]
     assert set(unnamed) <= {"table"}
 
 
@@ -184,7 +186,7 @@ def role_of(node: dict[str, Any]) -> str:
     return str(node.get("role", {}).get("value", ""))
 
 
-def test_it_is_the_whole_page_without_scripts(browser: Browser, small: Path) -> None:
+def test_page_is_complete_without_scripts(browser: Browser, small: Path) -> None:
     browser.devtools("Emulation.setScriptExecutionDisabled", value=True)
     try:
         browser.open(small)
@@ -199,18 +201,18 @@ def test_it_is_the_whole_page_without_scripts(browser: Browser, small: Path) -> 
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_is_readable_on_what_is_behind_it(browser: Browser, small: Path, scheme: str) -> None:
+def test_text_has_sufficient_contrast(browser: Browser, small: Path, scheme: str) -> None:
     browser.prefer(scheme)
     browser.open(small)
     assert browser.run(_CONTRASTS) == []
 
 
-# Every element with text of its own, against the nearest background, by the formula of WCAG 2: 4.5 is its AA.
+# The contrast of every element with text to its background, by the formula of WCAG 2, where AA requires 4.5.
 _CONTRASTS = """
 const channels = text => text.match(/[\\d.]+/g).map(Number);
 const light = ([r, g, b]) => [r, g, b].map(c => c / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
   .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-const behind = each => {
+const background = each => {
   for (; each; each = each.parentElement) {
     const found = channels(getComputedStyle(each).backgroundColor);
     if (found.length === 3 || found[3] > 0) return found;
@@ -220,7 +222,7 @@ const behind = each => {
 const poor = new Set();
 for (const each of document.body.querySelectorAll('*:not(script, style, option)')) {
   if (![...each.childNodes].some(node => node.nodeType === 3 && node.data.trim()) || !each.checkVisibility()) continue;
-  const [a, b] = [light(channels(getComputedStyle(each).color)), light(behind(each))];
+  const [a, b] = [light(channels(getComputedStyle(each).color)), light(background(each))];
   const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
   if (ratio < 4.5) poor.add(`${each.tagName}.${each.className} ${ratio.toFixed(2)}`);
 }
@@ -228,38 +230,38 @@ return [...poor];
 """
 
 
-def test_paper_shows_everything_opened(browser: Browser, small: Path) -> None:
+def test_print_shows_everything_expanded(browser: Browser, small: Path) -> None:
     browser.open(small)
     browser.click("#collapse")
     browser.prefer("light", media="print")
-    assert browser.run(_SHOWN) == 141
+    assert browser.run(_VISIBLE_ROWS) == 141
     assert not browser.run("return document.getElementById('tools').checkVisibility()")
     assert browser.run("return document.querySelector('.errors samp').checkVisibility()")
 
 
-def test_a_narrow_screen_scrolls_in_one_direction_only(browser: Browser, small: Path) -> None:
+def test_narrow_screen_scrolls_only_vertically(browser: Browser, small: Path) -> None:
     browser.size(360, 740)
     browser.open(small)
     assert browser.run("return document.documentElement.scrollWidth") <= 360
 
 
-def test_a_large_organization_is_drawn_and_searched_quickly(browser: Browser, large: Path) -> None:
+def test_large_organization_is_rendered_and_searched_quickly(browser: Browser, large: Path) -> None:
     browser.open(large)
-    browser.settle()
+    browser.wait_for_frame()
     assert browser.run("return document.querySelectorAll('.a').length") == LARGE + 1
-    assert browser.run(_DRAWN) < PATIENCE
-    assert browser.run_async(_EXPANDED) < PATIENCE
-    assert browser.run(_SHOWN) == LARGE + 1
+    assert browser.run(_LOAD_SECONDS) < MAX_SECONDS
+    assert browser.run_async(_EXPAND_SECONDS) < MAX_SECONDS
+    assert browser.run(_VISIBLE_ROWS) == LARGE + 1
     for text in ("payments", ""):
-        assert browser.run_async(_FOUND, "#search", text) < PATIENCE
+        assert browser.run_async(_SEARCH_SECONDS, "#search", text) < MAX_SECONDS
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_looks_as_the_documents_show_it(browser: Browser, small: Path, scheme: str) -> None:
+def test_screenshot_is_taken_for_the_documents(browser: Browser, small: Path, scheme: str) -> None:
     browser.prefer(scheme)
     browser.size(1180, 860)
     browser.open(small)
-    browser.settle()
-    picture = browser.screenshot()
-    assert len(picture) < PICTURE
-    (DOCS / f"report-{scheme}.png").write_bytes(picture)
+    browser.wait_for_frame()
+    screenshot = browser.screenshot()
+    assert len(screenshot) < MAX_SCREENSHOT_BYTES
+    (DOCS / f"report-{scheme}.png").write_bytes(screenshot)

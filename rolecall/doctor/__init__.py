@@ -1,1 +1,1 @@
-"""What could be wrong with a stage and around it: one check each, which only looks."""
+"""Checks of a stage and of what it depends on; none of them changes anything."""

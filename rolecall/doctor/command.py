@@ -1,72 +1,70 @@
-"""What `rolecall doctor` does: look at everything, and tell what is wrong and how to mend it."""
+"""The command `rolecall doctor`: run every check, and print its result with what fixes it."""
 
-import json
-import sys
 from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from rich.text import Text
 
-from chalicelib.arns import AccountId, is_account_id
-from rolecall.console import printable, whole_lines
-from rolecall.doctor.examination import CHECKS, examine
-from rolecall.doctor.finding import Check, Finding, Verdict
-from rolecall.doctor.patient import Patient
-from rolecall.errors import CommandError
+from chalicelib.arns import AccountId
+from rolecall.console import print_json, printable, unwrapped_console
+from rolecall.doctor.checks import CHECKS, run_checks
+from rolecall.doctor.context import Context
+from rolecall.doctor.result import Check, CheckResult, CheckStatus
+from rolecall.exit_status import ExitStatus
 from rolecall.stage import Stage
 
-_MARKS = {Verdict.OK: ("✔", "green"), Verdict.WRONG: ("✘", "red"), Verdict.CANT_TELL: ("?", "yellow")}
-_VERDICTS = (Verdict.OK, Verdict.WRONG, Verdict.CANT_TELL)
-"""By exit status."""
+_MARKS = {CheckStatus.OK: ("✔", "green"), CheckStatus.FAILED: ("✘", "red"), CheckStatus.UNKNOWN: ("?", "yellow")}
+_EXIT_STATUSES = {
+    CheckStatus.OK: ExitStatus.OK,
+    CheckStatus.FAILED: ExitStatus.PROBLEM,
+    CheckStatus.UNKNOWN: ExitStatus.UNKNOWN,
+}
+_NAME_CHARS = max(len(check.name) for check in CHECKS)
 
-_WIDTH = max(len(check.name) for check in CHECKS)
 
-
-def doctor(stage: Stage, *, account: str | None, as_json: bool) -> int:
-    """Examine a stage, print a line for each check as it is done, and tell the exit status."""
-    if account is not None and not is_account_id(account):
-        raise CommandError(f"{account!r} is no account id: name twelve digits by --account")
-    patient = Patient(stage, AccountId(account) if account else None)
-    output, found = whole_lines(), []
-    for check, finding in examine(patient):
-        found.append((check, finding))
+def doctor(stage: Stage, *, account: AccountId | None, as_json: bool) -> ExitStatus:
+    """Run every check, print its result at once, and return the exit status."""
+    context = Context(stage, account)
+    output, results = unwrapped_console(), []
+    for check, result in run_checks(context):
+        results.append((check, result))
         if not as_json:
-            output.print(_line(check, finding, apart=output.is_terminal))
+            output.print(_line(check, result, two_lines=output.is_terminal))
     if as_json:
-        sys.stdout.write(json.dumps(_document(patient, found), indent=2) + "\n")
+        print_json(_json(context, results))
     else:
-        counts = Counter(finding.verdict for _, finding in found)
-        output.print(Text(", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict), style="bold"))
-    return exit_status([finding.verdict for _, finding in found])
+        counts = Counter(result.status for _, result in results)
+        output.print(Text(", ".join(f"{counts[status]} {status}" for status in CheckStatus), style="bold"))
+    return _EXIT_STATUSES[overall_status(result for _, result in results)]
 
 
-def exit_status(verdicts: list[Verdict]) -> int:
-    """Tell by the exit status whether all is well: 0, 1 where something is wrong, 2 where that can't be told."""
-    if Verdict.WRONG in verdicts:
-        return 1
-    return 2 if Verdict.CANT_TELL in verdicts else 0
+def overall_status(results: Iterable[CheckResult]) -> CheckStatus:
+    """Return failed if a check failed, otherwise unknown if one could not be made, otherwise ok."""
+    statuses = {result.status for result in results}
+    return next((each for each in (CheckStatus.FAILED, CheckStatus.UNKNOWN) if each in statuses), CheckStatus.OK)
 
 
-def _line(check: Check, finding: Finding, *, apart: bool) -> Text:
-    """Write a check's line; what mends it stands apart below where a person reads it, and on the same line where it is piped."""
-    mark, style = _MARKS[finding.verdict]
-    line = Text.assemble((mark, style), " ", (f"{check.name:{_WIDTH}}", "bold"), "  ", printable(finding.saw))
-    if finding.mend is not None:
-        line.append("\n" + " " * (_WIDTH + 4) if apart else " ")
-        line.append("→ ", style="dim").append(printable(finding.mend), style="cyan")
+def _line(check: Check, result: CheckResult, *, two_lines: bool) -> Text:
+    """Return a check's result; its remedy is on a line of its own on a terminal, and on the same line in a pipe."""
+    mark, style = _MARKS[result.status]
+    line = Text.assemble((mark, style), " ", (f"{check.name:{_NAME_CHARS}}", "bold"), "  ", printable(result.summary))
+    if result.remedy is not None:
+        line.append("\n" + " " * (_NAME_CHARS + 4) if two_lines else " ")
+        line.append("→ ", style="dim").append(printable(result.remedy), style="cyan")
     return line
 
 
-def _document(patient: Patient, found: list[tuple[Check, Finding]]) -> dict[str, object]:
+def _json(context: Context, results: list[tuple[Check, CheckResult]]) -> dict[str, object]:
     return {
-        "verdict": _VERDICTS[exit_status([finding.verdict for _, finding in found])],
-        "stage": patient.stage.name,
-        "region": patient.stage.region,
-        "account_id": patient.account_id,
-        "caller": patient.caller_arn,
+        "status": overall_status(result for _, result in results),
+        "stage": context.stage.name,
+        "region": context.stage.region,
+        "account_id": context.account_id,
+        "caller": context.caller_arn,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "checks": [
-            {"name": check.name, "verdict": finding.verdict, "saw": finding.saw, "mend": finding.mend}
-            for check, finding in found
+            {"name": check.name, "status": result.status, "summary": result.summary, "remedy": result.remedy}
+            for check, result in results
         ],
     }

@@ -1,11 +1,15 @@
-"""Whether what was deployed is there and switched on: functions, rule, queues' mappings, schedules, log groups."""
+"""Checks that what was deployed exists and is enabled: functions, rule, queue mappings, schedules, log groups."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-from rolecall.doctor.finding import Check, Finding, cant_tell, ok, wrong
-from rolecall.doctor.patient import Patient
-from rolecall.errors import NotDeployedError, WrongSettingsError
+from rolecall.doctor.context import Context
+from rolecall.doctor.result import Check, CheckResult, failed, ok, unknown
+from rolecall.errors import InvalidSettingsError, NotDeployedError
+
+if TYPE_CHECKING:
+    from mypy_boto3_events.type_defs import DescribeRuleResponseTypeDef
+    from mypy_boto3_lambda.type_defs import EventSourceMappingConfigurationTypeDef, GetFunctionResponseTypeDef
 
 FUNCTIONS = ("on_account_event", "enroll", "publish", "backfill", "rerun", "resync", "retire", "freeze")
 CONSUMERS = {"accounts": "enroll", "publish.fifo": "publish"}
@@ -15,141 +19,149 @@ SCHEDULES = {"resync": "resync", "discovery": "resync", "rerun": "rerun"}
 """The function that each scheduled rule invokes."""
 
 
-def _stage(patient: Patient) -> Finding:
-    stage = patient.stage
+def _check_stage(context: Context) -> CheckResult:
+    stage = context.stage
     try:
         _ = stage.settings
-    except WrongSettingsError as error:
-        return wrong(f"stage {stage.name} is deployed with a wrong setting: {error}", patient.deploy("…"))
+    except InvalidSettingsError as error:
+        return failed(f"stage {stage.name} is deployed with an invalid setting: {error}", context.deploy("…"))
     except NotDeployedError:
-        return wrong(
-            f"stage {stage.name} is not deployed in {stage.region} of account {patient.account_id}",
-            patient.deploy("SourcePrincipalArns=…"),
+        return failed(
+            f"stage {stage.name} is not deployed in {stage.region} of account {context.account_id}",
+            context.deploy("SourcePrincipalArns=…"),
         )
-    return ok(f"{stage.name} is deployed in {stage.region}, and its settings are sound")
+    return ok(f"{stage.name} is deployed in {stage.region} with valid settings")
 
 
-def judge_functions(found: Mapping[str, dict[str, Any] | None], again: str) -> Finding:
-    """Judge what GetFunction tells of each function, or None where it is not there."""
+def check_functions(found: "Mapping[str, GetFunctionResponseTypeDef | None]", redeploy: str) -> CheckResult:
+    """Check what GetFunction returned of each function, or None for a missing one."""
     changing = []
     for name, function in found.items():
         if function is None:
-            return wrong(f"there is no function {name}", again)
+            return failed(f"function {name} does not exist", redeploy)
         configuration = function["Configuration"]
         state, update = configuration.get("State", "Active"), configuration.get("LastUpdateStatus", "Successful")
         if function.get("Concurrency", {}).get("ReservedConcurrentExecutions") == 0:
-            return wrong(
+            return failed(
                 f"function {name} is stopped: its reserved concurrency is 0",
                 f"aws lambda delete-function-concurrency --function-name {name}",
             )
         if "Failed" in {state, update}:
-            why = configuration.get("StateReason") or configuration.get("LastUpdateStatusReason")
-            return wrong(f"function {name} is {state}, its last update {update}: {why}", again)
-        # One that slept for long is Inactive, and Pending while it wakes ("Lambda function states").
+            reason = configuration.get("StateReason") or configuration.get("LastUpdateStatusReason")
+            return failed(f"function {name} is {state}, its last update {update}: {reason}", redeploy)
+        # An idle function becomes Inactive, and Pending while it is restored ("Lambda function states").
         if state == "Pending" or update == "InProgress":
             changing.append(name)
     if changing:
-        return cant_tell(f"{', '.join(changing)} is just being changed", "rolecall doctor, again in a minute")
-    return ok(f"all {len(found)} are there and active")
+        return unknown(f"{', '.join(changing)}: an update is in progress", "rolecall doctor, again in a minute")
+    return ok(f"all {len(found)} exist and are active")
 
 
-def _functions(patient: Patient) -> Finding:
-    client = patient.stage.client("lambda")
-    found: dict[str, dict[str, Any] | None] = {}
-    for name in map(patient.stage.function, FUNCTIONS):
+def _check_functions(context: Context) -> CheckResult:
+    client = context.stage.client("lambda")
+    found: dict[str, GetFunctionResponseTypeDef | None] = {}
+    for name in map(context.stage.resource_name, FUNCTIONS):
         try:
             found[name] = client.get_function(FunctionName=name)
         except client.exceptions.ResourceNotFoundException:
             found[name] = None
-    return judge_functions(found, patient.deploy())
+    return check_functions(found, context.deploy())
 
 
-def judge_rule(
-    name: str, rule: dict[str, Any] | None, targets: Sequence[str], function: str, patient: Patient
-) -> Finding:
-    """Judge a rule and its targets' ARNs."""
+def check_rule(
+    name: str,
+    rule: "DescribeRuleResponseTypeDef | None",
+    targets: Sequence[str],
+    function: str,
+    context: Context,
+) -> CheckResult:
+    """Check that a rule is enabled and has the function among its targets' ARNs."""
     if rule is None:
-        return wrong(f"there is no rule {name}", patient.deploy())
+        return failed(f"rule {name} does not exist", context.deploy())
     if rule["State"] == "DISABLED":
-        return wrong(f"rule {name} is disabled", patient.aws(f"events enable-rule --name {name}"))
+        return failed(f"rule {name} is disabled", context.aws(f"events enable-rule --name {name}"))
     if not any(target.endswith(f":function:{function}") for target in targets):
-        return wrong(f"rule {name} does not invoke {function}", patient.deploy())
-    return ok(f"{name} is enabled, and invokes {function}")
+        return failed(f"rule {name} does not invoke {function}", context.deploy())
+    return ok(f"{name} is enabled and invokes {function}")
 
 
-def _rule(patient: Patient) -> Finding:
-    return _judged_rule(patient, "account-events", "on_account_event")
+def _check_event_rule(context: Context) -> CheckResult:
+    return _check_rule(context, "account-events", "on_account_event")
 
 
-def _schedules(patient: Patient) -> Finding:
+def _check_schedules(context: Context) -> CheckResult:
     for rule, function in SCHEDULES.items():
-        found = _judged_rule(patient, rule, function)
-        if found.mend is not None:
-            return found
+        result = _check_rule(context, rule, function)
+        if result.remedy is not None:
+            return result
     return ok(f"{', '.join(SCHEDULES)} are enabled")
 
 
-def _judged_rule(patient: Patient, rule: str, function: str) -> Finding:
-    events, name = patient.stage.client("events"), patient.stage.function(rule)
+def _check_rule(context: Context, rule: str, function: str) -> CheckResult:
+    events, name = context.stage.client("events"), context.stage.resource_name(rule)
     try:
         described = events.describe_rule(Name=name)
     except events.exceptions.ResourceNotFoundException:
-        return judge_rule(name, None, (), patient.stage.function(function), patient)
+        return check_rule(name, None, (), context.stage.resource_name(function), context)
     targets = [target["Arn"] for target in events.list_targets_by_rule(Rule=name)["Targets"]]
-    return judge_rule(name, described, targets, patient.stage.function(function), patient)
+    return check_rule(name, described, targets, context.stage.resource_name(function), context)
 
 
-def judge_mapping(mappings: Sequence[dict[str, Any]], queue: str, function: str, patient: Patient) -> Finding:
-    """Judge the event source mapping that invokes a function with a queue's messages."""
+def check_mapping(
+    mappings: "Sequence[EventSourceMappingConfigurationTypeDef]", queue: str, function: str, context: Context
+) -> CheckResult:
+    """Check that an event source mapping invokes a function with a queue's messages."""
     for mapping in mappings:
         if mapping["EventSourceArn"].endswith(f":{queue}"):
             if mapping["State"] in {"Enabled", "Enabling", "Updating", "Creating"}:
-                return ok(f"{queue} invokes {patient.stage.function(function)}")
-            return wrong(
+                return ok(f"{queue} invokes {context.stage.resource_name(function)}")
+            return failed(
                 f"{queue} is not consumed: its event source mapping is {mapping['State']}",
-                patient.aws(f"lambda update-event-source-mapping --uuid {mapping['UUID']} --enabled"),
+                context.aws(f"lambda update-event-source-mapping --uuid {mapping['UUID']} --enabled"),
             )
-    return wrong(f"{queue} is not consumed: there is no event source mapping", patient.deploy())
+    return failed(f"{queue} is not consumed: it has no event source mapping", context.deploy())
 
 
-def _mappings(patient: Patient) -> Finding:
-    client = patient.stage.client("lambda")
-    found = []
+def _check_mappings(context: Context) -> CheckResult:
+    client = context.stage.client("lambda")
+    summaries = []
     for queue, function in CONSUMERS.items():
-        answer = client.list_event_source_mappings(FunctionName=patient.stage.function(function))
-        judged = judge_mapping(answer["EventSourceMappings"], patient.stage.function(queue), function, patient)
-        if judged.mend is not None:
-            return judged
-        found.append(judged.saw)
-    return ok(", ".join(found))
+        response = client.list_event_source_mappings(FunctionName=context.stage.resource_name(function))
+        result = check_mapping(response["EventSourceMappings"], context.stage.resource_name(queue), function, context)
+        if result.remedy is not None:
+            return result
+        summaries.append(result.summary)
+    return ok(", ".join(summaries))
 
 
-def judge_logs(retention: Mapping[str, int | None], groups: Sequence[str], patient: Patient) -> Finding:
-    """Judge for how many days each log group is kept."""
+def check_logs(retention: Mapping[str, int | None], groups: Sequence[str], context: Context) -> CheckResult:
+    """Check that each log group exists and has a retention in days."""
     for group in groups:
         if group not in retention:
-            return wrong(f"there is no log group {group}", patient.deploy())
+            return failed(f"log group {group} does not exist", context.deploy())
         if retention[group] is None:
-            return wrong(
-                f"{group} is kept for ever",
-                patient.aws(f"logs put-retention-policy --log-group-name {group} --retention-in-days 90"),
+            return failed(
+                f"log group {group} has no retention: logs are kept forever",
+                context.aws(f"logs put-retention-policy --log-group-name {group} --retention-in-days 90"),
             )
     days = sorted({str(retention[group]) for group in groups})
     return ok(f"kept for {' or '.join(days)} days")
 
 
-def _logs(patient: Patient) -> Finding:
-    prefix = f"/aws/lambda/rolecall-{patient.stage.name}-"
-    pages = patient.stage.client("logs").get_paginator("describe_log_groups").paginate(logGroupNamePrefix=prefix)
+def _check_logs(context: Context) -> CheckResult:
+    prefix = f"/aws/lambda/rolecall-{context.stage.name}-"
+    pages = context.stage.client("logs").get_paginator("describe_log_groups").paginate(logGroupNamePrefix=prefix)
     retention = {group["logGroupName"]: group.get("retentionInDays") for page in pages for group in page["logGroups"]}
-    return judge_logs(retention, [prefix + name for name in FUNCTIONS], patient)
+    return check_logs(retention, [prefix + name for name in FUNCTIONS], context)
 
+
+_RULE_PERMISSIONS = ("events:DescribeRule", "events:ListTargetsByRule")
 
 CHECKS = (
-    Check(name="stage", look=_stage, permissions=("lambda:GetFunctionConfiguration",), of_stage=False),
-    Check(name="functions", look=_functions, permissions=("lambda:GetFunction",)),
-    Check(name="rule", look=_rule, permissions=("events:DescribeRule", "events:ListTargetsByRule")),
-    Check(name="queue mappings", look=_mappings, permissions=("lambda:ListEventSourceMappings",)),
-    Check(name="schedules", look=_schedules, permissions=("events:DescribeRule", "events:ListTargetsByRule")),
-    Check(name="logs", look=_logs, permissions=("logs:DescribeLogGroups",)),
+    Check(name="stage", run=_check_stage, permissions=("lambda:GetFunctionConfiguration",), needs_stage=False),
+    Check(name="functions", run=_check_functions, permissions=("lambda:GetFunction",)),
+    Check(name="rule", run=_check_event_rule, permissions=_RULE_PERMISSIONS),
+    Check(name="queue mappings", run=_check_mappings, permissions=("lambda:ListEventSourceMappings",)),
+    Check(name="schedules", run=_check_schedules, permissions=_RULE_PERMISSIONS),
+    Check(name="logs", run=_check_logs, permissions=("logs:DescribeLogGroups",)),
 )

@@ -1,108 +1,113 @@
-"""Whether CloudTrail hands the organization's events to EventBridge: a trail must log them."""
+"""Checks that CloudTrail delivers the organization's events to EventBridge, which needs a trail that logs them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-from rolecall.doctor.finding import Check, Finding, ok, wrong
-from rolecall.doctor.patient import Patient
+from botocore.config import Config
+
+from rolecall.doctor.context import Context
+from rolecall.doctor.result import Check, CheckResult, failed, ok
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudtrail.type_defs import AdvancedFieldSelectorOutputTypeDef, GetEventSelectorsResponseTypeDef
 
 _EVENT = {"eventCategory": "Management", "readOnly": "false", "eventSource": "organizations.amazonaws.com"}
-"""What every event of Organizations that matters here is, by the fields that a trail selects management events by."""
+"""The fields of Organizations' events by which a trail selects management events."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trail:
-    """A trail of the region of the events, or one of all regions."""
+    """A trail of the events' region, or of all regions."""
 
     name: str
     home_region: str
     is_logging: bool
-    selectors: dict[str, Any]
+    selectors: "GetEventSelectorsResponseTypeDef"
 
     @property
     def records_writes(self) -> bool:
-        """Whether it records write management events, those of Organizations among them."""
-        basic: Sequence[dict[str, Any]] = self.selectors.get("EventSelectors") or ()
-        advanced: Sequence[dict[str, Any]] = self.selectors.get("AdvancedEventSelectors") or ()
-        # What basic selectors can leave out of management events is KMS and RDS ("EventSelector" in the "AWS CloudTrail API Reference").
+        """Whether the trail records write management events, those of Organizations included."""
+        basic = self.selectors.get("EventSelectors") or ()
+        advanced = self.selectors.get("AdvancedEventSelectors") or ()
+        # Basic selectors can exclude only KMS and RDS ("EventSelector" in the "AWS CloudTrail API Reference").
         return any(
             each.get("IncludeManagementEvents", True) and each.get("ReadWriteType", "All") in {"All", "WriteOnly"}
             for each in basic
         ) or any(all(map(_selects, each["FieldSelectors"])) for each in advanced)
 
 
-def _selects(selector: dict[str, Any]) -> bool:
-    """Tell whether one field's selector lets the event through; one of a field that is not known here may not."""
+def _selects(selector: "AdvancedFieldSelectorOutputTypeDef") -> bool:
+    """Whether the selector of one field selects the event; a selector of an unknown field may not."""
     value = _EVENT.get(selector["Field"])
     if value is None:
         return False
-    wanted = (
+    selected = (
         any(value == each for each in selector.get("Equals", ()))
         or any(value.startswith(each) for each in selector.get("StartsWith", ()))
         or any(value.endswith(each) for each in selector.get("EndsWith", ()))
-        or not any(selector.get(operator) for operator in ("Equals", "StartsWith", "EndsWith"))
+        or not any((selector.get("Equals"), selector.get("StartsWith"), selector.get("EndsWith")))
     )
-    unwanted = (
+    excluded = (
         any(value == each for each in selector.get("NotEquals", ()))
         or any(value.startswith(each) for each in selector.get("NotStartsWith", ()))
         or any(value.endswith(each) for each in selector.get("NotEndsWith", ()))
     )
-    return wanted and not unwanted
+    return selected and not excluded
 
 
-def judge(trails: Sequence[Trail], region: str) -> Finding:
-    """Judge all trails that see the region: one that logs write management events is enough."""
-    good = [trail.name for trail in trails if trail.is_logging and trail.records_writes]
-    if good:
-        return ok(f"{good[0]} logs the write management events of {region}")
+def check_trails(trails: Sequence[Trail], region: str) -> CheckResult:
+    """Check that one trail logs the write management events of the region."""
+    working = [trail.name for trail in trails if trail.is_logging and trail.records_writes]
+    if working:
+        return ok(f"{working[0]} logs the write management events of {region}")
     for trail in trails:
         if trail.records_writes:
-            return wrong(f"trail {trail.name} is not logging", _start(trail.name, trail.home_region))
+            return failed(f"trail {trail.name} is not logging", _start_logging(trail.name, trail.home_region))
     for trail in trails:
-        return wrong(
+        return failed(
             f"trail {trail.name} records no write management events",
             f"aws cloudtrail put-event-selectors --trail-name {trail.name} --region {trail.home_region} "
             "--event-selectors ReadWriteType=All,IncludeManagementEvents=true"
-            + ("" if trail.is_logging else f"; {_start(trail.name, trail.home_region)}"),
+            + ("" if trail.is_logging else f"; {_start_logging(trail.name, trail.home_region)}"),
         )
-    return wrong(
-        f"there is no trail of {region}: EventBridge hears nothing of the organization",
+    return failed(
+        f"no trail in {region}: EventBridge receives no organization events",
         "aws cloudtrail create-trail --name management-events --s3-bucket-name … --is-multi-region-trail "
-        f"--region {region}; {_start('management-events', region)}",
+        f"--region {region}; {_start_logging('management-events', region)}",
     )
 
 
-def _start(name: str, region: str) -> str:
+def _start_logging(name: str, region: str) -> str:
     return f"aws cloudtrail start-logging --name {name} --region {region}"
 
 
-def _look(patient: Patient) -> Finding:
-    region = patient.event_region
+def _check(context: Context) -> CheckResult:
+    region = context.event_region
     trails = []
-    for told in patient.stage.client("cloudtrail", region_name=region).describe_trails()["trailList"]:
-        home = told["HomeRegion"]
-        if home != region and not told.get("IsMultiRegionTrail"):
+    for listed in context.stage.client("cloudtrail", Config(region_name=region)).describe_trails()["trailList"]:
+        home = listed["HomeRegion"]
+        if home != region and not listed.get("IsMultiRegionTrail"):
             continue
-        # A trail is changed in its home region alone (InvalidHomeRegionException in the "AWS CloudTrail API Reference"), so it
-        # is asked there, too.
-        cloudtrail, arn = patient.stage.client("cloudtrail", region_name=home), told["TrailARN"]
+        # A trail can only be changed in its home region (InvalidHomeRegionException in the "AWS CloudTrail API Reference"), so
+        # its status is read there, too.
+        cloudtrail, arn = context.stage.client("cloudtrail", Config(region_name=home)), listed["TrailARN"]
         trails.append(
             Trail(
-                name=told["Name"],
+                name=listed["Name"],
                 home_region=home,
                 is_logging=cloudtrail.get_trail_status(Name=arn)["IsLogging"],
                 selectors=cloudtrail.get_event_selectors(TrailName=arn),
             )
         )
-    return judge(trails, region)
+    return check_trails(trails, region)
 
 
 CHECKS = (
     Check(
         name="trail",
-        look=_look,
+        run=_check,
         permissions=("cloudtrail:DescribeTrails", "cloudtrail:GetTrailStatus", "cloudtrail:GetEventSelectors"),
-        of_stage=False,
+        needs_stage=False,
     ),
 )

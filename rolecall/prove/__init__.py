@@ -1,1 +1,1 @@
-"""The auditor's evidence: what AWS answers the readers, account by account."""
+"""Evidence for auditors: which calls AWS allows and denies with a source principal's credentials, account by account."""

@@ -1,64 +1,68 @@
-"""What `rolecall prove` does: the stage is read as the operator, and every proof is made as the reader."""
+"""The command `rolecall prove`: read the stage as the operator, and test every claim as a source principal."""
 
-import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.progress import Progress
 
-from rolecall.console import whole_lines
+from chalicelib.arns import AccountId
+from rolecall.console import print_json, unwrapped_console
 from rolecall.errors import CommandError
-from rolecall.prove.evidence import is_one_of
-from rolecall.prove.proving import Proving
-from rolecall.prove.reader import Reader
-from rolecall.prove.show import Evidence, document, show
-from rolecall.prove.subjects import subjects
-from rolecall.source_policy import freeze_state
+from rolecall.exit_status import ExitStatus
+from rolecall.prove.account_claims import select_accounts
+from rolecall.prove.evidence import Evidence, is_one_of
+from rolecall.prove.evidence_page import evidence_json, print_evidence
+from rolecall.prove.prover import Prover
+from rolecall.prove.source_session import SourceSession
+from rolecall.source_policy_state import freeze_state
 from rolecall.stage import Stage
 
 
-def prove(stage: Stage, reader: Reader, *, accounts: list[str], sample: int | None, as_json: bool) -> int:
-    """Gather the evidence, print it, and tell the exit status."""
-    evidence = gather(stage, reader, accounts=accounts, sample=sample)
+def prove(
+    stage: Stage, session: SourceSession, *, accounts: Sequence[AccountId], sample: int | None, as_json: bool
+) -> ExitStatus:
+    """Collect the evidence, print it, and return the exit status."""
+    evidence = collect_evidence(stage, session, accounts=accounts, sample=sample)
     if as_json:
-        sys.stdout.write(json.dumps(document(evidence), indent=2) + "\n")
+        print_json(evidence_json(evidence))
     else:
-        show(evidence, whole_lines())
+        print_evidence(evidence, unwrapped_console())
     return evidence.exit_status
 
 
-def gather(stage: Stage, reader: Reader, *, accounts: list[str], sample: int | None) -> Evidence:
-    """Try every account that is asked for, as the reader; a CommandError refuses credentials that would prove nothing."""
+def collect_evidence(
+    stage: Stage, session: SourceSession, *, accounts: Sequence[AccountId], sample: int | None
+) -> Evidence:
+    """Test the accounts. Raise CommandError if the session isn't a source principal's."""
     settings = stage.settings
-    if not is_one_of(reader.arn, settings.source_principals):
+    if not is_one_of(session.arn, settings.source_principals):
         expected = ", ".join(principal.arn for principal in settings.source_principals)
         raise CommandError(
-            f"{reader.arn} is no reader of stage {settings.stage}, so its answers would prove nothing: "
-            f"name a profile of {expected} by --reader"
+            f"{session.arn} is not a source principal of stage {settings.stage}: set --reader-profile to a profile of {expected}"
         )
-    chosen = subjects(settings, stage.rows(), stage.accounts(), named=accounts, sample=sample)
+    chosen = select_accounts(settings, stage.rows(), stage.accounts(), named=accounts, sample=sample)
     frozen, _ = freeze_state(stage.records(), settings)
-    began = datetime.now(UTC)
+    started = datetime.now(UTC)
     with _progress(len(chosen)) as progress:
-        tried = list(progress.track(Proving(settings, reader).tried(chosen), total=len(chosen), description="proving"))
+        tests = Prover(settings, session).test(chosen)
+        tested = list(progress.track(tests, total=len(chosen), description="testing"))
     return Evidence(
         settings=settings,
         region=stage.region,
-        reader_arn=reader.arn,
-        reader_user_id=reader.user_id,
-        began=began,
+        principal_arn=session.arn,
+        principal_id=session.user_id,
+        started=started,
         ended=datetime.now(UTC),
         frozen=frozen,
-        tried=tried,
+        accounts=tested,
     )
 
 
 @contextmanager
 def _progress(total: int) -> Iterator[Progress]:
-    """Show how far it is on a terminal, and nothing where standard error is piped."""
+    """Yield a progress bar on standard error, which is not displayed if standard error is piped."""
     errors = Console(stderr=True)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal or total == 0) as progress:
         yield progress

@@ -1,21 +1,20 @@
-"""What was tried in each account, what AWS answered, and which claims that bears out; pure, without a call."""
+"""What is claimed of each account, the calls that test it, and AWS's answers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from chalicelib.arns import AccountId, Principal
-
-ALL_HOLD, SOME_BROKEN, CANT_TELL = 0, 1, 2
-"""The exit statuses."""
+from chalicelib.settings import Settings
+from rolecall.exit_status import ExitStatus
 
 _DENIED = {"AccessDenied", "AccessDeniedException"}
 
 
 class Answer(StrEnum):
-    """What AWS made of a call: `unclear` where its answer tells neither, or there was none."""
+    """Whether AWS allowed a call; `unclear` if its answer shows neither, or there was none."""
 
     ALLOWED = "allowed"
     DENIED = "denied"
@@ -28,13 +27,13 @@ class Claim(StrEnum):
     ASSUMED = "assumed"
     READ = "read"
     DATA_DENIED = "data denied"
-    EXTERNAL_ID_ASKED_FOR = "no external id"
-    KEPT_OUT = "kept out"
+    EXTERNAL_ID_REQUIRED = "external id required"
+    NOT_ASSUMABLE = "not assumable"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
-    """One call, by the action that IAM knows it as, and AWS's answer in its own words."""
+    """One call, named by its IAM action, and AWS's answer."""
 
     action: str
     resource: str
@@ -47,110 +46,145 @@ class Call:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the answer is the expected one; None where it can't be told."""
+        """Whether the answer is the expected one, or None if it is unclear."""
         return None if self.answer is Answer.UNCLEAR else self.answer is self.expected
 
     @property
     def is_explicit(self) -> bool:
-        """Whether AWS says that a policy denies it, and not merely that none allows it."""
+        """Whether a policy denied the call explicitly."""
         return self.answer is Answer.DENIED and "explicit deny" in (self.message or "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Subject:
-    """An account that is to be tried, and what is claimed of it."""
+class AccountClaims:
+    """An account with its status, its member role and what is claimed of it."""
 
     account_id: AccountId
     name: str
     role_arn: str
-    standing: str
+    status: str
     claims: tuple[Claim, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tried:
-    """An account with the calls that were made for its claims; a claim without a call could not be tried."""
+class AccountEvidence:
+    """An account with the call that tested each claim; a claim that could not be tested has none."""
 
-    subject: Subject
+    account: AccountClaims
     calls: Mapping[Claim, Call]
 
-    def holds(self, claim: Claim) -> bool | None:
-        """Whether a claim holds in this account; None where it can't be told."""
+    def claim_holds(self, claim: Claim) -> bool | None:
+        """Whether a claim holds, or None if that is unclear or not tested."""
         call = self.calls.get(claim)
         return None if call is None else call.holds
 
+    @property
+    def holds(self) -> bool | None:
+        """Whether all claims hold, or None if that is unclear for one and none is false."""
+        return _all_hold(self.claim_holds(claim) for claim in self.account.claims)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """A claim about all accounts that it is made of: in how many it holds, is broken, or can't be told."""
+class ClaimResult:
+    """The number of accounts in which a claim passed, failed or is unknown; `explicit` counts explicit denials."""
 
     claim: Claim
-    held: int
-    broken: int
-    unclear: int
+    passed: int
+    failed: int
+    unknown: int
     explicit: int
 
     @property
     def total(self) -> int:
-        """In how many accounts it is claimed."""
-        return self.held + self.broken + self.unclear
+        """The number of accounts with the claim."""
+        return self.passed + self.failed + self.unknown
 
     @property
     def holds(self) -> bool | None:
-        """Whether it holds in all of them: one counter-example breaks it."""
-        if self.broken:
+        """Whether the claim holds in all of them, or None if that is unknown for one and none failed."""
+        if self.failed:
             return False
-        return None if self.unclear else True
+        return None if self.unknown else True
 
 
-def read_answer(code: str) -> Answer:
-    """Tell what an error code says about permission: AWS looks for what is asked for only once it may be seen."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """All tested accounts of a stage, with the source principal and the time of the test."""
+
+    settings: Settings
+    region: str
+    principal_arn: str
+    principal_id: str
+    started: datetime
+    ended: datetime
+    frozen: bool
+    accounts: Sequence[AccountEvidence]
+
+    @property
+    def results(self) -> list[ClaimResult]:
+        """The result of each claim."""
+        return summarize(self.accounts)
+
+    @property
+    def exit_status(self) -> ExitStatus:
+        """PROBLEM if a claim failed, UNKNOWN if one is unknown or nothing was tested."""
+        return exit_status(self.results)
+
+
+def parse_answer(code: str) -> Answer:
+    """Return what an error code means; AWS checks the permission before it looks for a parameter."""
     if code in _DENIED:
         return Answer.DENIED
     return Answer.ALLOWED if code == "ParameterNotFound" else Answer.UNCLEAR
 
 
-def findings(tried: Iterable[Tried]) -> list[Finding]:
-    """Sum up each claim over all accounts that it is made of."""
-    everything = list(tried)
-    summed = []
+def summarize(accounts: Sequence[AccountEvidence]) -> list[ClaimResult]:
+    """Return the result of each claim over the accounts that have it. Claims of no account are omitted."""
+    results = []
     for claim in Claim:
-        claimed = [each for each in everything if claim in each.subject.claims]
-        told = [each.holds(claim) for each in claimed]
+        claimed = [each for each in accounts if claim in each.account.claims]
+        held = [each.claim_holds(claim) for each in claimed]
         explicit = sum(call.is_explicit for each in claimed if (call := each.calls.get(claim)))
         if claimed:
-            summed.append(
-                Finding(
+            results.append(
+                ClaimResult(
                     claim=claim,
-                    held=told.count(True),
-                    broken=told.count(False),
-                    unclear=told.count(None),
+                    passed=held.count(True),
+                    failed=held.count(False),
+                    unknown=held.count(None),
                     explicit=explicit,
                 )
             )
-    return summed
+    return results
 
 
-def exit_status(found: Iterable[Finding]) -> int:
-    """Tell by the exit status whether all is as claimed."""
-    verdicts = [finding.holds for finding in found]
-    if False in verdicts:
-        return SOME_BROKEN
-    return ALL_HOLD if verdicts and None not in verdicts else CANT_TELL
+def exit_status(results: Iterable[ClaimResult]) -> ExitStatus:
+    """Return PROBLEM if a claim failed, UNKNOWN if one is unknown or there is none."""
+    held = [result.holds for result in results]
+    if False in held:
+        return ExitStatus.PROBLEM
+    return ExitStatus.OK if held and None not in held else ExitStatus.UNKNOWN
+
+
+def _all_hold(claims: Iterable[bool | None]) -> bool | None:
+    held = list(claims)
+    if False in held:
+        return False
+    return None if None in held else True
 
 
 def is_one_of(caller_arn: str, principals: Iterable[Principal]) -> bool:
-    """Tell whether a caller, as STS names it, is one of the source principals."""
+    """Whether a caller's ARN, as STS returns it, is that of a source principal or of its session."""
     _, partition, _, _, account_id, resource = caller_arn.split(":", 5)
     kind, _, name = resource.partition("/")
     for principal in principals:
         if (principal.partition, principal.account_id) != (partition, account_id):
             continue
-        # A session's ARN names its role without the path.
-        is_its_session = kind == "assumed-role" and fnmatchcase(name.partition("/")[0], principal.name)
+        # The ARN of a session has its role's name without the path.
+        is_session = kind == "assumed-role" and fnmatchcase(name.partition("/")[0], principal.name)
         if (
             principal.kind == "root"
-            or (principal.kind == "role" and is_its_session)
+            or (principal.kind == "role" and is_session)
             or (principal.kind == "user" and caller_arn == principal.arn)
         ):
             return True

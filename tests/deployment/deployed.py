@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from samtranslator.translator.transform import transform
 
-from deploy.aws import Place
+from deploy.aws import Location
 from deploy.intrinsics import resolve
-from deploy.parameters import known_values, settle
+from deploy.parameters import known_values, merge_parameters
 from rolecall.regions import EVENT_REGIONS
 
 MANAGEMENT_ACCOUNT = "111122223333"
@@ -31,7 +31,7 @@ _ARNS = {
 class Deployment:
     """A stage in one partition: the template after SAM's transform, and the values of its references."""
 
-    place: Place
+    location: Location
     values: Mapping[str, str]
     expanded: Mapping[str, Any]
 
@@ -53,21 +53,21 @@ class _NoManagedPolicies:
 
 def deployed(template: Mapping[str, Any], partition: str, **parameters: str) -> Deployment:
     """Expand the template and resolve its references, with defaults for the other parameters."""
-    place = Place(partition, MANAGEMENT_ACCOUNT, EVENT_REGIONS[partition])
-    account = f"arn:{place.partition}:iam::{MANAGEMENT_ACCOUNT}"
+    location = Location(partition, MANAGEMENT_ACCOUNT, EVENT_REGIONS[partition])
+    account = f"arn:{location.partition}:iam::{MANAGEMENT_ACCOUNT}"
     given = {"SourcePrincipalArns": f"{account}:role/Reader,{account}:user/reader"} | parameters
     uploaded = copy.deepcopy(template)
     for resource in uploaded["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
             resource["Properties"]["CodeUri"] = {"Bucket": "artifacts", "Key": "deployment.zip"}
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_DEFAULT_REGION", place.region)
+        environment.setenv("AWS_DEFAULT_REGION", location.region)
         expanded = transform(uploaded, {}, _NoManagedPolicies())
-    values = known_values(template, settle(template["Parameters"], given, {}), place)
+    values = known_values(template, merge_parameters(template["Parameters"], given, {}), location)
     for name, resource in expanded["Resources"].items():
         properties = resource["Properties"]
         names = {key: resolve(value, values) for key, value in properties.items() if key.endswith("Name")}
         values.setdefault(name, names.get("FunctionName", name))
         if resource["Type"] in _ARNS:
             values[f"{name}.Arn"] = resolve({"Fn::Sub": _ARNS[resource["Type"]]}, {**values, **names})
-    return Deployment(place, values, expanded)
+    return Deployment(location, values, expanded)

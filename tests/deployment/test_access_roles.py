@@ -56,9 +56,9 @@ def _allowed(statements: list[dict[str, Any]]) -> set[tuple[str, str]]:
     }
 
 
-def _narrow(**given: Any) -> list[dict[str, Any]]:
+def _narrow(**parameters: Any) -> list[dict[str, Any]]:
     """Return the statements of the narrow role with these parameters."""
-    values = _PARAMETERS | given
+    values = _PARAMETERS | parameters
     principals = "".join(values["SourcePrincipalArns"])
     conditions = {
         "HasBoundary": bool(values["PermissionsBoundaryArn"]),

@@ -23,7 +23,7 @@ _NATIVE = {
         "ApproximateNumberOfMessagesNotVisible",
         "ApproximateNumberOfMessagesVisible",
     },
-    # "Monitoring Amazon EventBridge" in the Amazon EventBridge User Guide; rules of the default bus have this dimension alone
+    # "Monitoring Amazon EventBridge" in the Amazon EventBridge User Guide; rules of the default bus have only this dimension
     ("AWS/Events", "RuleName"): {"FailedInvocations"},
 }
 _BY_REASON = {Metric.SKIPPED_FOR, Metric.FAILING_FOR}

@@ -1,4 +1,4 @@
-"""What deploying asks of publish and of its records: kept names, and one run once the stack is complete."""
+"""deploy rejects changed names, and runs publish once after the stack is complete."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from boto3.dynamodb.types import TypeSerializer
 
-from deploy.aws import CommandError, DeployError
+from deploy.aws import AwsCommandError, DeployError
 from deploy.deploy import deploy
 
 _READER = "SourcePrincipalArns=arn:aws:iam::111122223333:role/Reader"
@@ -19,13 +19,13 @@ _NAMES = {
 }
 
 
-class Cloud:
-    """Answers the AWS commands of a first deployment; an earlier stack may have left its tables."""
+class FakeAws:
+    """The AWS CLI of a deployment; `status` is the item of publish in a table that an earlier stack left."""
 
     def __init__(self, status: dict[str, Any] | None = None, *, tables: bool = True) -> None:
         self.status = status
         self.has_tables = tables
-        self.answer: dict[str, Any] | None = {"batchItemFailures": []}
+        self.response: dict[str, Any] | None = {"batchItemFailures": []}
         self.commands: list[str] = []
 
     def __call__(self, *arguments: str) -> Any:
@@ -39,22 +39,22 @@ class Cloud:
             case "cloudformation describe-stacks":
                 return {"Stacks": [{"StackStatus": "UPDATE_COMPLETE", "Parameters": []}]}
             case "dynamodb describe-table" if not self.has_tables:
-                raise CommandError("ResourceNotFoundException")
+                raise AwsCommandError("ResourceNotFoundException")
             case "dynamodb get-item" if self.status is not None:
                 assert json.loads(arguments[arguments.index("--key") + 1]) == {"policy_name": {"S": "#status"}}
                 return {"Item": TypeSerializer().serialize(self.status)["M"]}
             case "lambda invoke":
-                return self._invoked(arguments)
+                return self._invoke(arguments)
         return None
 
-    def _invoked(self, arguments: tuple[str, ...]) -> dict[str, Any]:
+    def _invoke(self, arguments: tuple[str, ...]) -> dict[str, Any]:
         assert arguments[arguments.index("--function-name") + 1] == "rolecall-dev-publish"
         payload = arguments[arguments.index("--payload") + 1].removeprefix("fileb://")
         assert json.loads(Path(payload).read_text()) == {"Records": []}
-        if self.answer is None:
-            raise CommandError("aws lambda invoke: TooManyRequestsException")
-        Path(arguments[-1]).write_text(json.dumps(self.answer))
-        return {"StatusCode": 200} | ({"FunctionError": "Unhandled"} if "errorMessage" in self.answer else {})
+        if self.response is None:
+            raise AwsCommandError("aws lambda invoke: TooManyRequestsException")
+        Path(arguments[-1]).write_text(json.dumps(self.response))
+        return {"StatusCode": 200} | ({"FunctionError": "Unhandled"} if "errorMessage" in self.response else {})
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ def directory(packaged: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _deployed(cloud: Cloud, directory: Path, params: str = _READER) -> str:
-    return deploy("dev", "artifacts", directory, params, aws=cloud, region="us-east-1")
+def _deploy(aws: FakeAws, directory: Path, params: str = _READER) -> str:
+    return deploy("dev", "artifacts", directory, params, aws=aws, region="us-east-1")
 
 
 @pytest.mark.parametrize(
@@ -78,45 +78,43 @@ def _deployed(cloud: Cloud, directory: Path, params: str = _READER) -> str:
         ),
     ],
 )
-def test_changed_names_are_refused_before_anything_is_deployed(params: str, changed: str, directory: Path) -> None:
-    cloud = Cloud({"policy_name": "#status", "names": _NAMES})
+def test_changed_names_are_rejected_before_the_deployment(params: str, changed: str, directory: Path) -> None:
+    aws = FakeAws({"policy_name": "#status", "names": _NAMES})
     given = params if "SourcePrincipalArns" in params else f"{_READER} {params}"
-    with pytest.raises(DeployError, match=f"a stage keeps its names: {changed}. Set the earlier values"):
-        _deployed(cloud, directory, given)
-    assert not {"cloudformation package", "cloudformation deploy", "lambda invoke"} & set(cloud.commands)
+    with pytest.raises(DeployError, match=f"names of a stage can't be changed: {changed}. Restore these values"):
+        _deploy(aws, directory, given)
+    assert not {"cloudformation package", "cloudformation deploy", "lambda invoke"} & set(aws.commands)
 
 
 @pytest.mark.parametrize(
-    "cloud",
+    "aws",
     [
-        Cloud({"policy_name": "#status", "names": _NAMES}),
-        Cloud({"policy_name": "#status"}),
-        Cloud(),
-        Cloud(tables=False),
+        FakeAws({"policy_name": "#status", "names": _NAMES}),
+        FakeAws({"policy_name": "#status"}),
+        FakeAws(),
+        FakeAws(tables=False),
     ],
 )
-def test_publish_runs_once_the_stack_is_complete(cloud: Cloud, directory: Path) -> None:
-    told = _deployed(cloud, directory)
-    assert cloud.commands.index("lambda invoke") > cloud.commands.index("cloudformation deploy")
-    assert cloud.commands.count("lambda invoke") == 1
-    assert "of account 111122223333.\n\n1. " in told
+def test_publish_runs_once_the_stack_is_complete(aws: FakeAws, directory: Path) -> None:
+    message = _deploy(aws, directory)
+    assert aws.commands.index("lambda invoke") > aws.commands.index("cloudformation deploy")
+    assert aws.commands.count("lambda invoke") == 1
+    assert "of account 111122223333.\n\n1. " in message
 
 
-def test_what_blocks_new_accounts_is_reported(directory: Path) -> None:
+def test_reason_that_blocks_new_accounts_is_reported(directory: Path) -> None:
     blocked = {"reason": "principal_missing", "error": "role Reader does not exist"}
-    told = _deployed(Cloud({"policy_name": "#status", "names": _NAMES, "blocked": blocked}), directory)
-    assert "New accounts are not enrolled: principal_missing role Reader does not exist\n" in told
+    message = _deploy(FakeAws({"policy_name": "#status", "names": _NAMES, "blocked": blocked}), directory)
+    assert "New accounts are not enrolled: principal_missing role Reader does not exist\n" in message
 
 
 @pytest.mark.parametrize(
-    ("answer", "error"),
+    ("response", "error"),
     [({"errorMessage": "no such module"}, "no such module"), (None, "aws lambda invoke: TooManyRequestsException")],
 )
-def test_a_failed_run_is_reported_and_the_stage_deployed(
-    answer: dict[str, Any] | None, error: str, directory: Path
-) -> None:
-    cloud = Cloud()
-    cloud.answer = answer
-    told = _deployed(cloud, directory)
-    assert told.startswith("Stage dev is deployed")
-    assert f"rolecall-dev-publish failed: {error}\n" in told
+def test_failed_run_of_publish_is_reported(response: dict[str, Any] | None, error: str, directory: Path) -> None:
+    aws = FakeAws()
+    aws.response = response
+    message = _deploy(aws, directory)
+    assert message.startswith("Stage dev is deployed")
+    assert f"rolecall-dev-publish failed: {error}\n" in message

@@ -39,7 +39,7 @@ def test_packaged_template_is_clean_in_every_region(packaged: Path) -> None:
 
 
 def test_expanded_template_is_clean(deployment: Deployment) -> None:
-    assert _template_findings(json.dumps(deployment.expanded), deployment.place.region) == []
+    assert _template_findings(json.dumps(deployment.expanded), deployment.location.region) == []
 
 
 def test_policies_of_functions_are_clean(deployment: Deployment) -> None:
@@ -54,7 +54,7 @@ def test_policies_of_functions_are_clean(deployment: Deployment) -> None:
 
 def test_documents_that_the_code_writes_are_clean(template: dict[str, Any], deployment: Deployment) -> None:
     environment = resolve(template["Globals"]["Function"]["Environment"]["Variables"], deployment.values)
-    boundary = f"arn:{deployment.place.partition}:iam::{{account_id}}:policy/Boundary"
+    boundary = f"arn:{deployment.location.partition}:iam::{{account_id}}:policy/Boundary"
     settings = replace(Settings.from_env(environment), permissions_boundary_arn=boundary)
     account = AccountId("444455556666")
     contents = [

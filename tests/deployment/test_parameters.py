@@ -4,28 +4,28 @@ from typing import Any
 
 import pytest
 
-from deploy.aws import DeployError, Place, place
-from deploy.parameters import check_environment, known_values, parse, settle
+from deploy.aws import DeployError, Location, check_location
+from deploy.parameters import check_environment, known_values, merge_parameters, parse_parameters
 from rolecall.regions import EVENT_REGIONS
 
-_HERE = Place("aws", "111122223333", "us-east-1")
+_HERE = Location("aws", "111122223333", "us-east-1")
 _READER = "arn:aws:iam::111122223333:role/Reader"
 
 
 def test_pairs_are_parsed_as_in_a_shell(template: dict[str, Any]) -> None:
-    given = parse(
+    parameters = parse_parameters(
         f"SourcePrincipalArns={_READER} MemberRoleTags='team=the audit,cost=1' ExternalId=", template["Parameters"]
     )
-    assert given == {"SourcePrincipalArns": _READER, "MemberRoleTags": "team=the audit,cost=1", "ExternalId": ""}
+    assert parameters == {"SourcePrincipalArns": _READER, "MemberRoleTags": "team=the audit,cost=1", "ExternalId": ""}
 
 
 @pytest.mark.parametrize(
     ("params", "error"),
     [
-        ("MemberRoleNames=Audit", "no parameter MemberRoleNames.*did you mean MemberRoleName"),
+        ("MemberRoleNames=Audit", "unknown parameter MemberRoleNames.*did you mean MemberRoleName"),
         ("SOURCE_PRINCIPAL_ARNS=x", "did you mean SourcePrincipalArns"),
-        ("Stage=prod", "no parameter Stage"),
-        ("Colour=red", "no parameter Colour.*AccessRoleNames, "),
+        ("Stage=prod", "unknown parameter Stage"),
+        ("Colour=red", "unknown parameter Colour.*AccessRoleNames, "),
         ("Threads", "'Threads'.*Name=value"),
         ("Threads=5 Threads=6", "Threads twice"),
         ("ExternalId='x", "No closing quotation"),
@@ -40,23 +40,23 @@ def test_pairs_are_parsed_as_in_a_shell(template: dict[str, Any]) -> None:
 )
 def test_invalid_parameter_is_rejected_by_name(params: str, error: str, template: dict[str, Any]) -> None:
     with pytest.raises(DeployError, match=error):
-        parse(params, template["Parameters"])
+        parse_parameters(params, template["Parameters"])
 
 
 def test_given_values_take_precedence_over_the_stacks_and_defaults(template: dict[str, Any]) -> None:
     kept = {"SourcePrincipalArns": _READER, "Threads": "7", "BatchSize": "20", "Unknown": "x"}
-    settled = settle(template["Parameters"], {"Threads": "9"}, kept)
-    assert (settled["Threads"], settled["BatchSize"], settled["BatchingWindow"]) == ("9", "20", "1")
-    assert settled.keys() == template["Parameters"].keys()
+    merged = merge_parameters(template["Parameters"], {"Threads": "9"}, kept)
+    assert (merged["Threads"], merged["BatchSize"], merged["BatchingWindow"]) == ("9", "20", "1")
+    assert merged.keys() == template["Parameters"].keys()
 
 
 def test_missing_required_parameter_is_an_error(template: dict[str, Any]) -> None:
     with pytest.raises(DeployError, match="SourcePrincipalArns is not set"):
-        settle(template["Parameters"], {}, {})
+        merge_parameters(template["Parameters"], {}, {})
 
 
 @pytest.mark.parametrize(
-    ("given", "error"),
+    ("parameters", "error"),
     [
         ({"SourcePrincipalArns": "arn:aws-cn:iam::111122223333:role/Reader"}, "not of this partition"),
         (
@@ -70,11 +70,11 @@ def test_missing_required_parameter_is_an_error(template: dict[str, Any]) -> Non
     ],
 )
 def test_settings_and_sizes_that_functions_reject_are_rejected(
-    given: dict[str, str], error: str, template: dict[str, Any]
+    parameters: dict[str, str], error: str, template: dict[str, Any]
 ) -> None:
-    parameters = settle(template["Parameters"], {"SourcePrincipalArns": _READER, **given}, {})
+    merged = merge_parameters(template["Parameters"], {"SourcePrincipalArns": _READER, **parameters}, {})
     with pytest.raises(DeployError, match=error):
-        check_environment(template, known_values(template, parameters, _HERE))
+        check_environment(template, known_values(template, merged, _HERE))
 
 
 def _in_account(partition: str, account_id: str) -> Any:
@@ -89,7 +89,7 @@ def _in_account(partition: str, account_id: str) -> Any:
 @pytest.mark.parametrize("partition", EVENT_REGIONS)
 def test_region_of_the_organizations_events_is_accepted(partition: str) -> None:
     region = EVENT_REGIONS[partition]
-    assert place(_in_account(partition, "111122223333"), region) == Place(partition, "111122223333", region)
+    assert check_location(_in_account(partition, "111122223333"), region) == Location(partition, "111122223333", region)
 
 
 @pytest.mark.parametrize(
@@ -103,4 +103,4 @@ def test_region_of_the_organizations_events_is_accepted(partition: str) -> None:
 )
 def test_region_or_account_without_events_is_rejected(partition: str, account_id: str, region: str, error: str) -> None:
     with pytest.raises(DeployError, match=error):
-        place(_in_account(partition, account_id), region)
+        check_location(_in_account(partition, account_id), region)

@@ -172,12 +172,12 @@ def test_publish_enters_only_a_separate_source_account(template: dict[str, Any])
 @pytest.mark.parametrize("partition", ["aws", "aws-cn"])
 def test_only_configured_policies_may_be_attached(partition: str, template: dict[str, Any]) -> None:
     account = f"arn:{partition}:iam::{MANAGEMENT_ACCOUNT}"
-    given = {
+    parameters = {
         "MemberRoleName": "Audit",
         "MemberRolePolicyArns": "arn:{partition}:iam::aws:policy/SecurityAudit,arn:{partition}:iam::{account_id}:policy/More",
         "SourcePolicyName": "ReadAll",
     }
-    attaching = dict(_allowing(deployed(template, partition, **given), "iam:AttachRolePolicy"))
+    attaching = dict(_allowing(deployed(template, partition, **parameters), "iam:AttachRolePolicy"))
     assert {name: (each["Resource"], each["Condition"]) for name, each in attaching.items()} == {
         "Enroll": (
             f"{account}:role/Audit",
@@ -198,7 +198,7 @@ def test_enroll_may_not_change_an_excluded_management_account(template: dict[str
 
 
 @pytest.mark.parametrize(
-    ("given", "condition"),
+    ("boundary", "condition"),
     [
         (
             "arn:{partition}:iam::{account_id}:policy/Boundary",
@@ -208,14 +208,14 @@ def test_enroll_may_not_change_an_excluded_management_account(template: dict[str
     ],
 )
 def test_enroll_may_not_remove_a_configured_boundary(
-    template: dict[str, Any], given: str, condition: dict[str, Any] | None
+    template: dict[str, Any], boundary: str, condition: dict[str, Any] | None
 ) -> None:
-    (policy,) = deployed(template, "aws", PermissionsBoundaryArn=given)["EnrollRole"]["Policies"]
+    (policy,) = deployed(template, "aws", PermissionsBoundaryArn=boundary)["EnrollRole"]["Policies"]
     bounding = {
         action: each.get("Condition")
         for each in policy["PolicyDocument"]["Statement"]
         for action in _listed(each["Action"])
         if action == "iam:CreateRole" or action.endswith("Boundary")
     }
-    changing = "iam:PutRolePermissionsBoundary" if given else "iam:DeleteRolePermissionsBoundary"
+    changing = "iam:PutRolePermissionsBoundary" if boundary else "iam:DeleteRolePermissionsBoundary"
     assert bounding == {"iam:CreateRole": condition, changing: condition}

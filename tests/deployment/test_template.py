@@ -10,7 +10,7 @@ from chalicelib.events import PATTERN
 from chalicelib.requests import Selection, read_request
 from chalicelib.settings import Settings
 from deploy.intrinsics import resolve
-from deploy.parameters import settle
+from deploy.parameters import merge_parameters
 from tests.deployment.deployed import Deployment
 from tests.unit.builders import EXAMPLES
 
@@ -21,12 +21,12 @@ def _environment(template: dict[str, Any], values: dict[str, str]) -> dict[str, 
 
 
 def _known(deployment: Deployment, template: dict[str, Any], given: dict[str, str]) -> dict[str, str]:
-    return {**deployment.values, **settle(template["Parameters"], given, {})}
+    return {**deployment.values, **merge_parameters(template["Parameters"], given, {})}
 
 
 def test_each_parameter_reaches_its_setting(template: dict[str, Any], deployment: Deployment) -> None:
     variables = template["Globals"]["Function"]["Environment"]["Variables"]
-    account = f"arn:{deployment.place.partition}:iam::444455556666"
+    account = f"arn:{deployment.location.partition}:iam::444455556666"
     given = {variables[name]["Ref"]: text for name, (text, _) in EXAMPLES.items()}
     given["SourcePrincipalArns"] = f"{account}:role/path/Reader"
 
@@ -48,8 +48,8 @@ def test_partition_and_account_come_from_pseudo_parameters(template: dict[str, A
     settings = Settings.from_env(_environment(template, dict(deployment.values)))
 
     assert settings.stage == "dev"
-    assert settings.partition == deployment.place.partition
-    assert settings.management_account_id == deployment.place.account_id
+    assert settings.partition == deployment.location.partition
+    assert settings.management_account_id == deployment.location.account_id
 
 
 def test_every_parameter_is_described_and_grouped(template: dict[str, Any]) -> None:
@@ -67,7 +67,7 @@ def test_every_arn_has_the_partition(deployment: Deployment) -> None:
     resolved = json.dumps([deployment[name] for name in deployment.expanded["Resources"]])
     partitions = {text.partition(":")[0] for text in resolved.split("arn:")[1:]}
     # The code replaces "{partition}" in managed policies; a delimiter of Join can't contain a reference.
-    assert partitions == {deployment.place.partition, "{partition}", "*"}
+    assert partitions == {deployment.location.partition, "{partition}", "*"}
 
 
 def test_functions_have_their_names_runtime_and_timeouts(deployment: Deployment) -> None:

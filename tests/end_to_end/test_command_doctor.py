@@ -10,9 +10,9 @@ import pytest
 from chalicelib.settings import Settings
 from local.organization import REGION, Credentials, LocalOrganization, trusting
 from local.waiting import until
-from rolecall.doctor.examination import CHECKS, examine
-from rolecall.doctor.finding import Finding, Verdict
-from rolecall.doctor.patient import Patient
+from rolecall.doctor.checks import CHECKS, run_checks
+from rolecall.doctor.context import Context
+from rolecall.doctor.result import CheckResult, CheckStatus
 from rolecall.stage import Stage
 from tests.end_to_end.calls import ADMINISTRATOR
 from tests.end_to_end.command_line import CommandLine
@@ -58,16 +58,16 @@ def listen(stage: SweptStage) -> str:
 
 def examined(
     stage: SweptStage, keys: Credentials | None = None, *, region: str = REGION, account: str | None = None
-) -> dict[str, Finding]:
+) -> dict[str, CheckResult]:
     """Examine the stage as the root of the management account, or of another, or with a session's credentials."""
     used = keys or {"AccessKeyId": account or stage.organization.management_account_id, "SecretAccessKey": "test"}
     session = boto3.Session(used["AccessKeyId"], used["SecretAccessKey"], used.get("SessionToken"), region_name=region)
-    patient = Patient(Stage(stage.name, session, stage.organization.endpoint_url))
-    return {check.name: finding for check, finding in examine(patient)}
+    context = Context(Stage(stage.name, session, stage.organization.endpoint_url))
+    return {check.name: finding for check, finding in run_checks(context)}
 
 
-def bad(found: dict[str, Finding]) -> dict[str, str]:
-    return {name: finding.saw for name, finding in found.items() if finding.verdict is Verdict.WRONG}
+def bad(found: dict[str, CheckResult]) -> dict[str, str]:
+    return {name: finding.summary for name, finding in found.items() if finding.status is CheckStatus.FAILED}
 
 
 def no_trail(stage: SweptStage) -> Mend:
@@ -210,21 +210,21 @@ def no_alarm(stage: SweptStage) -> Mend:
 
 
 BROKEN: list[tuple[Callable[[SweptStage], Mend], dict[str, str]]] = [
-    (no_trail, {"trail": "there is no trail of us-east-1"}),
+    (no_trail, {"trail": "no trail in us-east-1"}),
     (idle_trail, {"trail": f"trail {TRAIL} is not logging"}),
     (reading_trail, {"trail": f"trail {TRAIL} records no write management events"}),
-    (no_reader, {"source principals": "there is no arn:aws:iam::111122223333:role/Reader"}),
-    (full_reader, {"attachments": f"10 of 10 policies are attached to Reader, and {POLICY} has no room"}),
+    (no_reader, {"source principals": "source principal arn:aws:iam::111122223333:role/Reader does not exist"}),
+    (full_reader, {"attachments": f"10 of 10 policies are attached to Reader: no room for {POLICY}"}),
     (detached, {"attachments": f"{POLICY} is not attached to Reader"}),
     (no_access_role, {"access role": "no access role could be assumed"}),
     (disabled_rule, {"rule": "rule rolecall-healthy-account-events is disabled"}),
     (disabled_schedule, {"schedules": "rule rolecall-healthy-discovery is disabled"}),
     (disabled_mapping, {"queue mappings": "its event source mapping is Disabled"}),
     (stopped_function, {"functions": "function rolecall-healthy-on_account_event is stopped"}),
-    (logs_for_ever, {"logs": "/aws/lambda/rolecall-healthy-enroll is kept for ever"}),
+    (logs_for_ever, {"logs": "log group /aws/lambda/rolecall-healthy-enroll has no retention"}),
     (dead_letter, {"queues": "accounts-dlq is not empty (1)", "alarms": "dead-letters in ALARM"}),
-    (no_alarm, {"alarms": "there is no alarm queue-age"}),
-    (nobody_listens, {"alarm topic": "nobody hears the alarms: ops@example.com has not confirmed"}),
+    (no_alarm, {"alarms": "alarm queue-age does not exist"}),
+    (nobody_listens, {"alarm topic": "ops@example.com has not confirmed the subscription"}),
     (frozen, {"freeze": "every new session is denied"}),
 ]
 
@@ -238,10 +238,10 @@ def test_each_fault_is_named_and_nothing_else_is(
         found = examined(stage)
     finally:
         mend()
-    assert bad(found) == {name: found[name].saw for name in faults}
+    assert bad(found) == {name: found[name].summary for name in faults}
     for name, fault in faults.items():
-        assert fault in found[name].saw
-        assert found[name].mend
+        assert fault in found[name].summary
+        assert found[name].remedy
 
 
 def test_where_all_is_well_every_line_says_so(stage: SweptStage, organization: LocalOrganization) -> None:
@@ -250,7 +250,7 @@ def test_where_all_is_well_every_line_says_so(stage: SweptStage, organization: L
     *lines, counts = ran.stdout.splitlines()
     assert [line[0] for line in lines] == ["✔"] * len(CHECKS)
     assert [line[2:].startswith(check.name) for line, check in zip(lines, CHECKS, strict=True)] == [True] * len(CHECKS)
-    assert counts == f"{len(CHECKS)} ok, 0 wrong, 0 can't tell"
+    assert counts == f"{len(CHECKS)} ok, 0 failed, 0 unknown"
 
 
 def test_what_is_wrong_stands_beside_what_mends_it(
@@ -263,10 +263,10 @@ def test_what_is_wrong_stands_beside_what_mends_it(
     finally:
         mend()
     (line,) = [line for line in ran.stdout.splitlines() if line.startswith("✘")]
-    (check,) = [each for each in json.loads(told.stdout)["checks"] if each["verdict"] == "wrong"]
-    assert line == f"✘ queue mappings     {check['saw']} → {check['mend']}"
+    (check,) = [each for each in json.loads(told.stdout)["checks"] if each["status"] == "failed"]
+    assert line == f"✘ queue mappings     {check['summary']} → {check['remedy']}"
     assert (ran.returncode, told.returncode, check["name"]) == (1, 1, "queue mappings")
-    assert check["mend"].startswith("aws lambda update-event-source-mapping --uuid ")
+    assert check["remedy"].startswith("aws lambda update-event-source-mapping --uuid ")
 
 
 def test_another_accounts_credentials_and_another_region_are_named_and_what_they_cannot_show_is_left_open(
@@ -277,7 +277,7 @@ def test_another_accounts_credentials_and_another_region_are_named_and_what_they
     assert "stage healthy is not deployed in us-east-1" in elsewhere["stage"]
     ran = CommandLine(organization, stage.name)("--region", "eu-west-1", "doctor")
     assert ran.returncode == 1
-    assert "✘ region             eu-west-1, and the organization's events are heard in us-east-1 alone" in ran.stdout
+    assert "✘ region             eu-west-1: organization events are delivered only in us-east-1" in ran.stdout
     assert "✔ trail" in ran.stdout
     assert "? rule               stage healthy is not deployed" in ran.stdout
 
@@ -298,7 +298,7 @@ def test_what_may_not_be_looked_at_cannot_be_told_and_the_permission_is_named(
         inline={"Version": "2012-10-17", "Statement": statements},
     )
     found = examined(stage, organization.as_role(onlooker))
-    open_ = {name: finding.mend for name, finding in found.items() if finding.verdict is not Verdict.OK}
+    open_ = {name: finding.remedy for name, finding in found.items() if finding.status is not CheckStatus.OK}
     described, scanned = "events:DescribeRule", "dynamodb:Scan"
     assert open_ == {
         name: f"allow these credentials {permission}"
@@ -325,5 +325,5 @@ def test_a_stage_whose_settings_are_wrong_says_which(stage: SweptStage) -> None:
         assert "ACCESS_ROLE_NAMES holds 'a b'" in bad(examined(stage))["stage"]
     finally:
         functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
-        until(lambda: examined(stage)["functions"].verdict is Verdict.OK, "the function is changed")
+        until(lambda: examined(stage)["functions"].status is CheckStatus.OK, "the function is changed")
     assert stage.settings == Settings.from_env(variables)

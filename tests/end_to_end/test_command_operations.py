@@ -25,7 +25,7 @@ from tests.end_to_end.swept_stage import (
 from tests.end_to_end.terminal import Terminal
 
 READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess"
-COUNTED = re.compile(r"(\d+) of 60 settled: ")
+COUNTED = re.compile(r"(\d+) of 60 finished: ")
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def test_a_piped_backfill_prints_plain_lines_as_it_moves(operated: Operated) -> 
         reason = f" {row['reason']}" if "reason" in row else ""
         assert f"{account_id} {row['name']} {row['outcome']}{reason}{changed}" in lines
     after = lines[lines.index("     58 enrolled") - 1 :]
-    assert re.fullmatch(r"60 of 60 accounts settled in \d+ s; roles: 58 created", after[0])
+    assert re.fullmatch(r"Done: 60 accounts in \d+ s, 58 roles created", after[0])
     assert after[2] == "      1 failed no_access_role"
     assert after[3].startswith(f"        {operated.invited} ")
     assert after[4].startswith("        → Create an access role")
@@ -117,7 +117,7 @@ def test_on_a_terminal_a_bar_moves_and_ctrl_c_stops_the_watching_alone(operated:
         terminal.shows("enrolled")
         terminal.interrupt()
     assert terminal.status == 130
-    for part in ("60 accounts sent to the queue.", "━", "The work goes on"):
+    for part in ("60 accounts sent to the queue.", "━", "The work continues"):
         assert part in terminal.shown
     # Where the command is slow to start its watching, some have settled by its first look.
     settled = [int(count) for count in re.findall(r"(\d+)/60", terminal.shown)]
@@ -150,7 +150,7 @@ def test_a_drifted_role_is_shown_as_a_diff_and_mended(organization: LocalOrganiz
     mended = operated.rolecall("enroll", account_id)
     assert mended.stdout.splitlines()[1:3] == [
         f"{account_id} {name} enrolled, role updated",
-        "1 of 1 settled: 1 enrolled",
+        "1 of 1 finished: 1 enrolled",
     ]
     assert operated.rolecall("plan", account_id).stdout == (
         "Plan: 0 to create, 0 to update, 0 to delete, 1 unchanged, 0 skipped, 0 failing.\n"
@@ -172,7 +172,7 @@ def test_a_rerun_sends_only_what_failed_so_and_a_resync_tells_what_it_repaired(
 
     assert (rerun.returncode, rerun.stderr) == (0, "")
     assert rerun.stdout.splitlines()[:3] == [
-        "The dead-letter queues' messages are moved back to their queues.",
+        "Redriving the dead-letter queues.",
         "1 account sent to the queue.",
         f"{account_id} {name} enrolled",
     ]
@@ -196,7 +196,7 @@ def test_retiring_asks_and_enroll_lets_in_again(operated: Operated) -> None:
         terminal.type("n\n")
     assert terminal.status == 1
     refused = operated.rolecall("retire", account_id)
-    assert (refused.returncode, "say --yes" in refused.stderr) == (2, True)
+    assert (refused.returncode, "pass --yes" in refused.stderr) == (2, True)
     assert "1 to delete" in refused.stdout
     assert stage.role(account_id) is not None
     assert account_id in stage.named()
@@ -245,7 +245,7 @@ def test_the_first_that_fails_stops_a_backfill_and_an_uninstall_leaves_nothing(
 
     assert backfilled.returncode == 1
     assert backfilled.stdout.splitlines()[-1] == (
-        f"1 of the first {len(first)} failed, and at most 0 may: the rest was not sent."
+        f"Stopped: 1 of the first {len(first)} failed (limit: --max-failures 0). The rest was not sent."
     )
     assert set(stage.rows()) == set(first)
     enrolled = [account_id for account_id in members if account_id != operated.invited]
@@ -262,7 +262,7 @@ def test_the_first_that_fails_stops_a_backfill_and_an_uninstall_leaves_nothing(
     assert (uninstalled.returncode, uninstalled.stderr) == (0, "")
     lines = uninstalled.stdout.splitlines()
     for account_id in enrolled:
-        assert f"  - {account_id} {operated.rows[account_id]['name']}" in lines
+        assert f"  - member role in {account_id} ({operated.rows[account_id]['name']})" in lines
     assert lines[-2:] == [
         "Nothing is left: no member role, and no source policy.",
         "Now delete the stack: make undeploy STAGE=passing",

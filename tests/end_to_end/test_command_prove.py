@@ -47,7 +47,7 @@ def prove(
         f"aws_session_token={keys['SessionToken']}\n"
     )
 
-    def run(*arguments: str, reader: tuple[str, ...] = ("--reader", "auditor")) -> CompletedProcess[str]:
+    def run(*arguments: str, reader: tuple[str, ...] = ("--reader-profile", "auditor")) -> CompletedProcess[str]:
         rolecall = CommandLine(organization, stage.name)
         return rolecall("prove", *reader, *arguments, AWS_SHARED_CREDENTIALS_FILE=str(profiles))
 
@@ -76,30 +76,30 @@ def test_all_is_as_claimed_and_the_evidence_says_who_asked_what_when_and_what_aw
     inside, outside = accounts
     management = organization.management_account_id
     told = evidence(prove("--json"), 0)
-    assert told["verdict"] == "all as claimed"
-    assert told["reader"]["arn"] == f"arn:aws:sts::{management}:assumed-role/Reader/local"
+    assert told["result"] == "passed"
+    assert told["source_principal"]["arn"] == f"arn:aws:sts::{management}:assumed-role/Reader/local"
     assert told["stage"] == "proven"
     assert EXTERNAL_ID not in json.dumps(told)
     assert [(each["claim"], each["holds"], each["accounts"]) for each in told["claims"]] == [
         ("assumed", True, 2),
         ("read", True, 2),
         ("data denied", True, 2),
-        ("no external id", True, 2),
-        ("kept out", True, 1),
+        ("external id required", True, 2),
+        ("not assumable", True, 1),
     ]
     calls = {
         (account["account_id"], call["claim"]): (call["action"], call["answer"])
         for account in told["accounts"]
         for call in account["calls"]
     }
-    assert calls == {(outside, "kept out"): ("sts:AssumeRole", "denied")} | {
+    assert calls == {(outside, "not assumable"): ("sts:AssumeRole", "denied")} | {
         (account, claim): answer
         for account in (management, inside)
         for claim, answer in {
             "assumed": ("sts:AssumeRole", "allowed"),
             "read": ("iam:GetAccountSummary", "allowed"),
             "data denied": ("ssm:GetParameter", "denied"),
-            "no external id": ("sts:AssumeRole", "denied"),
+            "external id required": ("sts:AssumeRole", "denied"),
         }.items()
     }
     (denial,) = [
@@ -120,12 +120,12 @@ def test_a_person_reads_a_line_an_account_and_a_line_a_claim(prove: Prove, accou
     assert [inside, "account-1", "enrolled", *("✔", "allowed") * 2, *("✔", "denied") * 2] in lines
     assert [outside, "account-2", "skipped:", "excluded", "✔", "denied", "-", "-", "-"] in lines
     assert ran.stdout.splitlines()[-6:] == [
-        "✔ 2 of 2 enrolled accounts let the reader in (sts:AssumeRole)",
-        "✔ 2 of 2 enrolled accounts are read (iam:GetAccountSummary)",
-        "✔ 2 of 2 enrolled accounts deny their data (ssm:GetParameter), 2 by an explicit deny",
+        "✔ 2 of 2 enrolled accounts allow the source principal to assume the member role (sts:AssumeRole)",
+        "✔ 2 of 2 enrolled accounts can be read (iam:GetAccountSummary)",
+        "✔ 2 of 2 enrolled accounts deny reads of data (ssm:GetParameter), 2 by an explicit deny",
         "✔ 2 of 2 enrolled accounts deny a session without the external id (sts:AssumeRole)",
-        "✔ 1 of 1 accounts that are not enrolled keep the reader out (sts:AssumeRole)",
-        "all as claimed",
+        "✔ 1 of 1 accounts that are not enrolled deny the source principal (sts:AssumeRole)",
+        "passed: access is exactly as configured",
     ]
 
 
@@ -142,9 +142,9 @@ def test_a_role_that_was_deleted_by_hand_lets_nobody_in(
         stage.checked_again(accounts[0])
     assert ran.returncode == 1
     assert f"✘ {accounts[0]} assumed: sts:AssumeRole arn:aws:iam::{accounts[0]}:role/{ROLE} was denied" in ran.stdout
-    assert "✘ 1 of 2 enrolled accounts let the reader in" in ran.stdout
-    assert "? 1 of 2 enrolled accounts are read (iam:GetAccountSummary); 1 can't be told" in ran.stdout
-    assert ran.stdout.endswith("a claim does not hold\n")
+    assert "✘ 1 of 2 enrolled accounts allow the source principal" in ran.stdout
+    assert "? 1 of 2 enrolled accounts can be read (iam:GetAccountSummary); 1 unknown" in ran.stdout
+    assert ran.stdout.endswith("failed: access is not as configured\n")
 
 
 def test_data_that_may_be_read_since_the_deny_was_removed_by_hand_is_no_mere_missing_parameter(
@@ -170,7 +170,7 @@ def test_a_trust_without_the_external_id_is_found(
         told = evidence(prove("--json"), 1)
     finally:
         stage.checked_again(accounts[0])
-    assert broken(told) == {(accounts[0], "no external id"): ("allowed", None)}
+    assert broken(told) == {(accounts[0], "external id required"): ("allowed", None)}
 
 
 def test_an_account_that_lets_the_reader_in_though_it_is_not_enrolled_is_found(
@@ -186,23 +186,21 @@ def test_an_account_that_lets_the_reader_in_though_it_is_not_enrolled_is_found(
     finally:
         iam.delete_role_policy(RoleName="Reader", PolicyName="anywhere")
         organization.client("iam", outside).delete_role(RoleName=ROLE)
-    assert broken(told) == {(outside, "kept out"): ("allowed", None)}
+    assert broken(told) == {(outside, "not assumable"): ("allowed", None)}
 
 
 def test_only_named_accounts_are_tried_and_one_that_is_not_enrolled(
     prove: Prove, reader: str, accounts: tuple[str, str]
 ) -> None:
-    told = evidence(prove("--accounts", accounts[0], "--json", reader=("--reader-role", reader)), 0)
+    told = evidence(prove("--account", accounts[0], "--json", reader=("--reader-role", reader)), 0)
     assert [each["account_id"] for each in told["accounts"]] == list(accounts)
-    assert told["reader"]["arn"].endswith(":assumed-role/Reader/rolecall-prove")
+    assert told["source_principal"]["arn"].endswith(":assumed-role/Reader/rolecall-prove")
 
 
 def test_credentials_that_are_no_readers_prove_nothing(prove: Prove) -> None:
     ran = prove(reader=())
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert (
-        "arn:aws:iam::111122223333:root is no reader of stage proven, so its answers would prove nothing" in ran.stderr
-    )
-    unknown = prove(reader=("--reader", "nobody"))
+    assert "arn:aws:iam::111122223333:root is not a source principal of stage proven" in ran.stderr
+    unknown = prove(reader=("--reader-profile", "missing"))
     assert unknown.returncode == 2
-    assert "(nobody) could not be found: name one of ~/.aws/config by --reader" in unknown.stderr
+    assert "(missing) could not be found: set --reader-profile" in unknown.stderr

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from deploy.aws import Aws, command_line
+from deploy.aws import Aws, aws_cli
 from deploy.deploy import deploy
 from local.organization import REGION, LocalOrganization
 from tests.deployment.aws_cli import in_this_process
@@ -20,7 +20,7 @@ def aws(organization: LocalOrganization, monkeypatch: pytest.MonkeyPatch) -> Aws
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", organization.management_account_id)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     organization.client("s3").create_bucket(Bucket="artifacts")
-    return command_line(REGION, in_this_process)
+    return aws_cli(REGION, in_this_process)
 
 
 def test_a_stack_that_is_deleted_and_deployed_again_loses_no_access_and_no_row(

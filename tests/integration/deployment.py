@@ -9,9 +9,9 @@ from typing import Any
 
 from samtranslator.yaml_helper import yaml_parse
 
-from deploy.aws import Place
+from deploy.aws import Location
 from deploy.intrinsics import resolve
-from deploy.parameters import known_values, settle
+from deploy.parameters import known_values, merge_parameters
 from tests.integration.boundary import FUNCTION_KEYS, Signer
 from tests.integration.organization import MANAGEMENT, REGION, SOURCE_PRINCIPAL, Organization
 
@@ -33,7 +33,7 @@ class Deployment:
         # moto is not thread-safe.
         given = {"SourcePrincipalArns": SOURCE_PRINCIPAL, "Threads": "1", **parameters, "Stage": stage}
         self._values = known_values(
-            template, settle(template["Parameters"], given, {}), Place("aws", MANAGEMENT, REGION)
+            template, merge_parameters(template["Parameters"], given, {}), Location("aws", MANAGEMENT, REGION)
         )
         for name, resource in template["Resources"].items():
             if resource.get("Type") in _ARNS:

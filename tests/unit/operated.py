@@ -1,9 +1,9 @@
-"""A deployed stage in memory: its answers are prepared, and its rows and records change at each pause."""
+"""A deployed stage in memory: its responses are prepared, and its rows and records change at each pause."""
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from rich.console import Console
 
@@ -13,21 +13,18 @@ from chalicelib.settings import Settings
 from chalicelib.source_policy.records import Records
 from rolecall.errors import CommandError
 from rolecall.operation import Operation
-from rolecall.stage import DEAD_LETTER_QUEUES, WORK_QUEUES, Queue
+from rolecall.stage import DEAD_LETTER_QUEUES, WORK_QUEUES, QueueCounts
 from tests.unit.builders import settings
 from tests.unit.ledger_rows import NOW, records
 
 
 @dataclass
 class OperatedStage:
-    """Holds rows and records; at each pause, the next of `steps` changes rows, and the next of `published` is what records become.
+    """Returns or raises each of `responses` once; at each pause the next of `steps` changes rows, and of `published` the records."""
 
-    Each of `answers` is returned once, or raised.
-    """
-
-    answers: Iterable[Mapping[str, Any] | CommandError] = ()
+    responses: Iterable[Mapping[str, Any] | CommandError] = ()
     listed: Iterable[AccountId] = ()
-    held: Iterable[LedgerRow] = ()
+    ledger: Iterable[LedgerRow] = ()
     steps: Iterable[Iterable[LedgerRow] | BaseException] = ()
     recorded: Records = field(default_factory=records)
     published: Iterable[Records] = ()
@@ -38,8 +35,8 @@ class OperatedStage:
     settings: Settings = field(default_factory=settings)
 
     def __post_init__(self) -> None:
-        self._rows = {row.account_id: row for row in self.held}
-        self._answers: Iterator[Mapping[str, Any] | CommandError] = iter(self.answers)
+        self._rows = {row.account_id: row for row in self.ledger}
+        self._responses: Iterator[Mapping[str, Any] | CommandError] = iter(self.responses)
         self._steps: Iterator[Iterable[LedgerRow] | BaseException] = iter(self.steps)
         self._published = iter(self.published)
 
@@ -61,19 +58,17 @@ class OperatedStage:
     def records(self) -> Records:
         return self.recorded
 
-    def queues(self) -> list[Queue]:
-        dead = [Queue(name=name, visible=7, in_flight=0, delayed=0) for name in DEAD_LETTER_QUEUES]
-        work = [Queue(name=name, visible=0, in_flight=0, delayed=self.queued) for name in WORK_QUEUES]
+    def queues(self) -> list[QueueCounts]:
+        dead = [QueueCounts(name=name, visible=7, in_flight=0, delayed=0) for name in DEAD_LETTER_QUEUES]
+        work = [QueueCounts(name=name, visible=0, in_flight=0, delayed=self.queued) for name in WORK_QUEUES]
         return [*work, *dead]
 
     def invoke(self, function: str, request: Mapping[str, Any]) -> dict[str, Any]:
         self.requests.append((function, dict(request)))
-        answer = next(self._answers)
-        if isinstance(answer, CommandError):
-            raise answer
-        return dict(answer)
-
-    # What changes during a pause.
+        response = next(self._responses)
+        if isinstance(response, CommandError):
+            raise response
+        return dict(response)
 
     def pause(self, seconds: float) -> None:
         self.seconds += seconds
@@ -87,19 +82,63 @@ class OperatedStage:
         return self.seconds
 
 
-def operation(stage: OperatedStage, **more: Any) -> tuple[Operation, io.StringIO]:
-    """Build an operation whose output is piped, and return it with what it prints."""
-    printed = io.StringIO()
-    made = Operation(
+@dataclass
+class Prompt:
+    """Answers every question in the same way, and records it."""
+
+    answer: bool
+    questions: list[str] = field(default_factory=list)
+
+    def __call__(self, question: str) -> bool:
+        self.questions.append(question)
+        return self.answer
+
+
+class Ran(NamedTuple):
+    """The exit status of a command, and the lines that it printed."""
+
+    status: int
+    lines: list[str]
+
+
+def run(
+    command: Callable[..., int],
+    stage: OperatedStage,
+    *arguments: Any,
+    wait: bool = True,
+    yes: bool = False,
+    timeout: float = 3600.0,
+    prompt: Callable[[str], bool] | None = None,
+    **options: Any,
+) -> Ran:
+    """Run a command in a pipe."""
+    out = io.StringIO()
+    operation = Operation(
         stage=cast("Any", stage),
-        console=Console(file=printed, width=80),
+        console=Console(file=out, width=80),
+        prompt=prompt,
+        yes=yes,
+        wait=wait,
+        timeout=timeout,
         now=lambda: NOW,
         clock=stage.clock,
         pause=stage.pause,
-        **more,
     )
-    return made, printed
+    status = command(operation, *arguments, **options)
+    return Ran(status, out.getvalue().splitlines())
 
 
 def sent(count: int, deferred: int = 0) -> dict[str, Any]:
+    """Build the response to a request that sent so many accounts."""
     return {"counts": {"sent": count, "deferred": deferred}, "accounts": [], "source_policy": [], "next": None}
+
+
+def dry_run(account_id: AccountId) -> dict[str, Any]:
+    """Build the response to a dry run that would retire an account."""
+    account: dict[str, Any] = {"outcome": "retired", "change": "none", "reason": None, "error": None, "actions": []}
+    shard = {"policy_name": "Access", "accounts": 0, "capacity": 9, "granted": [], "revoked": [account_id]}
+    return {
+        "accounts": [{"account_id": account_id, **account}],
+        "source_policy": [{**shard, "error": None}],
+        "next": None,
+    }

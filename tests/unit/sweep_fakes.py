@@ -108,10 +108,10 @@ class FakeAws:
     def control(self) -> Control:
         return self.records.control
 
-    def __call__(self, account_id: AccountId, row: LedgerRow | None, **given: Any) -> Verdict:
+    def __call__(self, account_id: AccountId, row: LedgerRow | None, **options: Any) -> Verdict:
         """Plan an account in one second, as the reconciler does in a dry run."""
         self.clock += 1
-        blocking = given.get("blocking")
+        blocking = options.get("blocking")
         if blocking is not None:
             return Verdict(account_id=account_id, outcome=Outcome.FAILED, reason=blocking.reason, error=str(blocking))
         retiring = row is not None and row.retirement_requested_at is not None

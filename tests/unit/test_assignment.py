@@ -51,7 +51,7 @@ def numbers_in(assignment: Assignment) -> list[list[int]]:
 
 
 def by_access(rows: Rows) -> dict[Access, set[AccountId]]:
-    return {access: {each for each, given in rows.items() if given is access} for access in Access}
+    return {access: {each for each, row_access in rows.items() if row_access is access} for access in Access}
 
 
 def assigned(
@@ -61,9 +61,9 @@ def assigned(
     *,
     max_shards: int = MAX_SHARDS,
     full: Collection[int] = (),
-    given: Settings | None = None,
+    config: Settings | None = None,
 ) -> Assignment:
-    return assign(current, by_access(rows), given or small_shards(), scope=scope, max_shards=max_shards, full=full)
+    return assign(current, by_access(rows), config or small_shards(), scope=scope, max_shards=max_shards, full=full)
 
 
 members = st.integers(1, 12).map(lambda number: AccountId(f"{number:012}"))
@@ -170,24 +170,24 @@ def test_scope_organization_grants_all_but_excluded_accounts(
     accesses = by_access(rows)
     current = (replace(ORGANIZATION, excluded=excluded), *(ShardContent(accounts=accounts) for accounts in others))
 
-    found = assigned(current, rows, Scope.ORGANIZATION, given=small)
+    found = assigned(current, rows, Scope.ORGANIZATION, config=small)
 
     # An account without a row, or whose row has no access, stays excluded.
-    wanted = (accesses[Access.EXCLUDED] | excluded) - accesses[Access.GRANTED] - accesses[Access.NONE]
+    expected = (accesses[Access.EXCLUDED] | excluded) - accesses[Access.GRANTED] - accesses[Access.NONE]
     first, *rest = found.contents
     assert first == replace(ORGANIZATION, excluded=first.excluded)
     assert rest == [ShardContent()] * len(others)
-    assert first.excluded | set(found.unassigned) == wanted
-    assert len(first.excluded) == min(len(wanted), FEW)
-    assert excluded & wanted <= first.excluded
-    assert assigned(found.contents, rows, Scope.ORGANIZATION, given=small) == found
+    assert first.excluded | set(found.unassigned) == expected
+    assert len(first.excluded) == min(len(expected), FEW)
+    assert excluded & expected <= first.excluded
+    assert assigned(found.contents, rows, Scope.ORGANIZATION, config=small) == found
 
 
 def test_accounts_excluded_by_settings_come_first() -> None:
     small = replace(small_shards(exclusion_capacity), exclude_account_ids=numbered_set(8, 9))
     rows = dict.fromkeys(numbered_set(1, 2, 8), Access.EXCLUDED) | dict.fromkeys(numbered_set(3), Access.GRANTED)
 
-    found = assigned((), rows, Scope.ORGANIZATION, given=small)
+    found = assigned((), rows, Scope.ORGANIZATION, config=small)
 
     assert found.contents == (replace(ORGANIZATION, excluded=numbered_set(1, 8, 9)),)
     assert found.unassigned == ("000000000002",)
@@ -196,7 +196,7 @@ def test_accounts_excluded_by_settings_come_first() -> None:
 def test_settings_may_exclude_more_accounts_than_fit() -> None:
     small = replace(small_shards(exclusion_capacity), exclude_account_ids=numbered_set(6, 7, 8, 9))
 
-    found = assigned((ORGANIZATION,), dict.fromkeys(numbered_set(1), Access.EXCLUDED), Scope.ORGANIZATION, given=small)
+    found = assigned((ORGANIZATION,), dict.fromkeys(numbered_set(1), Access.EXCLUDED), Scope.ORGANIZATION, config=small)
 
     assert found.contents[0].excluded == numbered_set(6, 7, 8, 9)
     assert found.unassigned == ("000000000001",)
@@ -343,7 +343,7 @@ class Steps(RuleBasedStateMachine):
         if scope is Scope.ACCOUNTS and current and current[0].scope is Scope.ORGANIZATION:
             unknown = {each for each, access in rows.items() if access is None}
             rows |= dict.fromkeys(unknown - current[0].excluded, Access.GRANTED)
-        return assigned(current, rows, scope, full=full, given=self.settings)
+        return assigned(current, rows, scope, full=full, config=self.settings)
 
     def write_shard(self, index: int, desired: list[ShardContent], outcome: str) -> None:
         record = self.shards[index]

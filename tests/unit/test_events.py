@@ -36,10 +36,10 @@ NOT_MATCHED = {"create_account_in_progress.json", "invite_account_sent.json", "r
 def matches(pattern: dict[str, Any], event: dict[str, Any]) -> bool:
     """Whether EventBridge would match an event, for the parts of its pattern language that are used."""
     return all(
-        matches(wanted, event.get(key, {}))
-        if isinstance(wanted, dict)
-        else any(key not in event if each == {"exists": False} else event.get(key) == each for each in wanted)
-        for key, wanted in pattern.items()
+        matches(expected, event.get(key, {}))
+        if isinstance(expected, dict)
+        else any(key not in event if each == {"exists": False} else event.get(key) == each for each in expected)
+        for key, expected in pattern.items()
     )
 
 

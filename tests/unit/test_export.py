@@ -1,4 +1,4 @@
-"""What is exported parses as the reader parses it, reaches exactly the accounts it should, and takes nothing from their names."""
+"""Exported configuration parses as its tool parses it, has exactly the accounts with access, and escapes their names."""
 
 import configparser
 import io
@@ -17,12 +17,16 @@ from hypothesis import strategies as st
 from chalicelib.accounts import LedgerRow, Outcome
 from chalicelib.arns import AccountId
 from chalicelib.settings import Settings
-from rolecall.export import Options, Reader, export
+from rolecall.export import Options, Tool, export
 from rolecall.profile_names import profile_names
 from tests.unit.builders import account_ids, settings
+from tests.unit.ledger_rows import numbered, row
 
-ROOT = Path(__file__).parents[2]
-EAST = Options(region="us-east-1")
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "readers.md").read_text()
+ENVIRONMENT = Options(region="us-east-1")
+PROFILE = Options(region="us-east-1", source_profile="the reader's")
+PAYMENTS = row("444455556666", name="Payments")
+ROLE = "arn:aws:iam::444455556666:role/CrossAccountReadOnlyRole"
 HOSTILE = (
     'Payments, "Ltd"',
     "payments ltd",
@@ -37,48 +41,37 @@ HOSTILE = (
     "",
     "\u65e5\u672c",
 )
+ROWS = [row(numbered(number), name=name) for number, name in enumerate(HOSTILE, start=1)]
 
 
-def row(
-    account_id: str, name: str | None, outcome: Outcome = Outcome.ENROLLED, since: str | None = "2026-11-25T10:00:00"
-) -> LedgerRow:
-    return LedgerRow(
-        account_id=AccountId(account_id),
-        name=name,
-        outcome=outcome,
-        in_force_since=since,
-        updated_at="2026-11-25T10:00:00",
-    )
-
-
-ROWS = [row(f"{number:012}", name) for number, name in enumerate(HOSTILE, start=1)]
-
-
-def reached(reader: Reader, told: Settings, rows: Iterable[LedgerRow], options: Options = EAST) -> list[dict[str, Any]]:
-    """Parse what is exported, and tell of each account what the reader is told."""
-    text = export(reader, told, rows, options)
-    match reader:
-        case Reader.AWS_CONFIG:
-            parsed = configparser.RawConfigParser()
-            parsed.read_file(io.StringIO(text))
-            return [{"name": each.removeprefix("profile "), **parsed[each]} for each in parsed.sections()]
-        case Reader.CLOUDQUERY:
+def parsed(
+    tool: Tool, used: Settings, rows: Iterable[LedgerRow], options: Options = ENVIRONMENT
+) -> list[dict[str, Any]]:
+    """Export the configuration, and parse each account's part of it."""
+    text = export(tool, used, rows, options)
+    match tool:
+        case Tool.AWS_CONFIG:
+            config = configparser.RawConfigParser()
+            config.read_file(io.StringIO(text))
+            return [{"name": each.removeprefix("profile "), **config[each]} for each in config.sections()]
+        case Tool.CLOUDQUERY:
             (document,) = yaml.safe_load_all(text)
             accounts: list[dict[str, Any]] = document["spec"]["spec"]["accounts"]
             return accounts
-        case Reader.STEAMPIPE:
-            connections = [bare(block) for block in hcl2.loads(text)["connection"]]
-            return [each for each in connections if "type" not in each]
-        case Reader.PROWLER:
+        case Tool.STEAMPIPE:
+            return [each for each in connections(text) if "type" not in each]
+        case Tool.PROWLER:
             lines = [shlex.split(line, comments=True) for line in text.splitlines()]
             return [{"command": line} for line in lines if line and line[0] != "export"]
 
 
-def bare(block: dict[str, Any]) -> dict[str, Any]:
-    ((name, content),) = ((key, value) for key, value in block.items() if not key.startswith("__"))
-    return {"name": unquoted(name)} | {
-        key: unquoted(value) for key, value in content.items() if not key.startswith("__")
-    }
+def connections(text: str) -> list[dict[str, Any]]:
+    found = []
+    for block in hcl2.loads(text)["connection"]:
+        ((name, content),) = ((key, value) for key, value in block.items() if not key.startswith("__"))
+        values = {key: unquoted(value) for key, value in content.items() if not key.startswith("__")}
+        found.append({"name": unquoted(name), **values})
+    return found
 
 
 def unquoted(value: Any) -> Any:
@@ -87,107 +80,111 @@ def unquoted(value: Any) -> Any:
     return value.strip('"') if isinstance(value, str) else value
 
 
-def test_an_aws_config_assumes_each_member_role_with_the_environments_credentials() -> None:
-    assert reached(Reader.AWS_CONFIG, settings(EXTERNAL_ID="told"), [row("444455556666", "Payments")]) == [
-        {
-            "name": "payments",
-            "role_arn": "arn:aws:iam::444455556666:role/CrossAccountReadOnlyRole",
-            "credential_source": "Environment",
-            "external_id": "told",
-            "region": "us-east-1",
-        }
-    ]
+@pytest.mark.parametrize(
+    ("tool", "options", "expected"),
+    [
+        (
+            Tool.AWS_CONFIG,
+            ENVIRONMENT,
+            {
+                "name": "payments",
+                "role_arn": ROLE,
+                "credential_source": "Environment",
+                "external_id": "a:b",
+                "region": "us-east-1",
+            },
+        ),
+        (
+            Tool.AWS_CONFIG,
+            PROFILE,
+            {
+                "name": "payments",
+                "role_arn": ROLE,
+                "source_profile": "the reader's",
+                "external_id": "a:b",
+                "region": "us-east-1",
+            },
+        ),
+        (
+            Tool.CLOUDQUERY,
+            PROFILE,
+            {
+                "id": "payments",
+                "role_arn": ROLE,
+                "default_region": "us-east-1",
+                "external_id": "a:b",
+                "local_profile": "the reader's",
+            },
+        ),
+        (
+            Tool.PROWLER,
+            PROFILE,
+            {"command": ["prowler", "aws", "--role", ROLE, "--external-id", "a:b", "--profile", "the reader's"]},
+        ),
+    ],
+)
+def test_account_has_its_role_and_credentials(tool: Tool, options: Options, expected: dict[str, Any]) -> None:
+    assert parsed(tool, settings(EXTERNAL_ID="a:b"), [PAYMENTS], options) == [expected]
 
 
-def test_an_aws_config_assumes_each_member_role_with_a_source_profiles_credentials() -> None:
-    options = Options(region="us-gov-west-1", source_profile="reader")
-    assert reached(Reader.AWS_CONFIG, settings("aws-us-gov"), [row("444455556666", "Payments")], options) == [
-        {
-            "name": "payments",
-            "role_arn": "arn:aws-us-gov:iam::444455556666:role/CrossAccountReadOnlyRole",
-            "source_profile": "reader",
-            "region": "us-gov-west-1",
-        }
-    ]
+def test_role_is_in_the_partition_of_the_stage() -> None:
+    (profile,) = parsed(Tool.AWS_CONFIG, settings("aws-us-gov"), [PAYMENTS], Options(region="us-gov-west-1"))
+    assert profile["role_arn"] == "arn:aws-us-gov:iam::444455556666:role/CrossAccountReadOnlyRole"
+    assert profile["region"] == "us-gov-west-1"
 
 
-def test_cloudquery_is_told_of_each_account() -> None:
-    options = Options(region="us-east-1", source_profile="reader")
-    assert reached(Reader.CLOUDQUERY, settings(EXTERNAL_ID="a:b"), [row("444455556666", "Payments")], options) == [
-        {
-            "id": "payments",
-            "role_arn": "arn:aws:iam::444455556666:role/CrossAccountReadOnlyRole",
-            "default_region": "us-east-1",
-            "external_id": "a:b",
-            "local_profile": "reader",
-        }
-    ]
-
-
-def test_steampipe_has_a_connection_for_each_account_and_one_for_all() -> None:
-    text = export(Reader.STEAMPIPE, settings(), [row("444455556666", "Pay-ments"), row("000000000001", "b")], EAST)
-    assert [bare(block) for block in hcl2.loads(text)["connection"]] == [
+def test_steampipe_has_an_aggregator_and_a_connection_for_each_account() -> None:
+    rows = [row("444455556666", name="Pay-ments"), row("000000000001", name="b")]
+    assert connections(export(Tool.STEAMPIPE, settings(), rows, ENVIRONMENT)) == [
         {"name": "aws", "plugin": "aws", "type": "aggregator", "connections": ["aws_b", "aws_pay_ments"]},
         {"name": "aws_b", "plugin": "aws", "profile": "b", "regions": ["*"]},
         {"name": "aws_pay_ments", "plugin": "aws", "profile": "pay-ments", "regions": ["*"]},
     ]
 
 
-def test_prowler_is_run_for_each_account() -> None:
-    options = Options(region="us-east-1", source_profile="the reader's")
-    role = "arn:aws:iam::444455556666:role/CrossAccountReadOnlyRole"
-    assert reached(Reader.PROWLER, settings(EXTERNAL_ID="told"), [row("444455556666", "Payments")], options) == [
-        {"command": ["prowler", "aws", "--role", role, "--external-id", "told", "--profile", "the reader's"]}
-    ]
-
-
-@pytest.mark.parametrize("reader", list(Reader))
-def test_exported_accounts_are_those_whose_access_is_in_force(reader: Reader) -> None:
+@pytest.mark.parametrize("tool", list(Tool))
+def test_accounts_are_those_with_access_in_force(tool: Tool) -> None:
     rows = [
-        row("000000000003", "re-check-failed", Outcome.FAILED),
-        row("000000000001", "enrolled"),
-        row("000000000002", "retired", Outcome.RETIRED, None),
-        row("000000000004", "never-enrolled", Outcome.FAILED, None),
-        row("000000000005", "pending", Outcome.ENROLLED, None),
-        row("999999999999", "management"),
+        row("000000000003", Outcome.FAILED, name="verification-failed", in_force_since="2026-11-25T10:00:00"),
+        row("000000000001", name="enrolled"),
+        row("000000000002", Outcome.RETIRED, name="retired"),
+        row("000000000004", Outcome.FAILED, name="new-and-failed"),
+        row("000000000005", name="pending", in_force_since=None),
+        row("999999999999", name="management"),
     ]
-    text = export(reader, settings(), rows, EAST)
-    assert len(reached(reader, settings(), rows)) == 3
-    assert [text.find(name) > 0 for name in ("re-check-failed", "enrolled", "management")] == [True] * 3
-    assert "retired" not in text
-    assert "never-enrolled" not in text
-    assert "pending" not in text
+    text = export(tool, settings(), rows, ENVIRONMENT)
+    assert len(parsed(tool, settings(), rows)) == 3
+    included = {each.name: (each.name or "") in text for each in rows}
+    assert [name for name, is_in in included.items() if is_in] == ["verification-failed", "enrolled", "management"]
+    assert parsed(tool, settings(), []) == []
 
 
-@pytest.mark.parametrize("reader", list(Reader))
-def test_no_account_is_no_error(reader: Reader) -> None:
-    assert reached(reader, settings(), []) == []
+@pytest.mark.parametrize(
+    ("tool", "keys"),
+    [
+        (Tool.AWS_CONFIG, {"name", "role_arn", "credential_source", "region"}),
+        (Tool.CLOUDQUERY, {"id", "role_arn", "default_region"}),
+        (Tool.STEAMPIPE, {"name", "plugin", "profile", "regions"}),
+        (Tool.PROWLER, {"command"}),
+    ],
+)
+def test_hostile_names_inject_nothing(tool: Tool, keys: set[str]) -> None:
+    accounts = parsed(tool, settings(), ROWS)
+    assert len(accounts) == len(ROWS)
+    assert {key for each in accounts for key in each} == keys
+    commands = [each["command"] for each in accounts if "command" in each]
+    assert all(command[:3] == ["prowler", "aws", "--role"] and len(command) == 4 for command in commands)
 
 
-@pytest.mark.parametrize("reader", list(Reader))
-def test_no_name_breaks_or_injects_anything(reader: Reader) -> None:
-    told = reached(reader, settings(), ROWS)
-    assert len(told) == len(ROWS)
-    assert {key for each in told for key in each} == {
-        Reader.AWS_CONFIG: {"name", "role_arn", "credential_source", "region"},
-        Reader.CLOUDQUERY: {"id", "role_arn", "default_region"},
-        Reader.STEAMPIPE: {"name", "plugin", "profile", "regions"},
-        Reader.PROWLER: {"command"},
-    }[reader]
-    if reader is Reader.PROWLER:
-        assert all(each["command"][:3] == ["prowler", "aws", "--role"] and len(each["command"]) == 4 for each in told)
+def test_steampipe_uses_the_profiles_of_the_aws_config() -> None:
+    profiles = [each["name"] for each in parsed(Tool.AWS_CONFIG, settings(), ROWS)]
+    steampipe = parsed(Tool.STEAMPIPE, settings(), ROWS)
+    assert [each["profile"] for each in steampipe] == profiles
+    assert all(re.fullmatch(r"aws_[a-z0-9_]{1,59}", each["name"]) for each in steampipe)
 
 
-def test_steampipe_and_the_aws_config_name_the_same_profiles() -> None:
-    profiles = [each["name"] for each in reached(Reader.AWS_CONFIG, settings(), ROWS)]
-    connections = reached(Reader.STEAMPIPE, settings(), ROWS)
-    assert [each["profile"] for each in connections] == profiles
-    assert all(re.fullmatch(r"aws_[a-z0-9_]{1,59}", each["name"]) for each in connections)
-
-
-def test_names_that_collide_end_in_the_account_id() -> None:
-    names = profile_names(ROWS, ["default"])
-    assert list(names.values()) == [
+def test_equal_names_end_in_the_account_id() -> None:
+    assert list(profile_names(ROWS, ["default"]).values()) == [
         "payments-ltd-000000000001",
         "payments-ltd-000000000002",
         "000000000003",
@@ -204,20 +201,21 @@ def test_names_that_collide_end_in_the_account_id() -> None:
 
 
 @given(st.dictionaries(account_ids, st.text(max_size=60), max_size=8), st.randoms())
-def test_names_are_safe_and_unique_whatever_their_order(accounts: dict[AccountId, str], order: Any) -> None:
-    rows = [row(account_id, name) for account_id, name in accounts.items()]
+def test_names_are_safe_unique_and_independent_of_the_order(accounts: dict[AccountId, str], random: Any) -> None:
+    rows = [row(account_id, name=name) for account_id, name in accounts.items()]
     names = profile_names(rows, ["default"])
     assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) and len(name) <= 59 for name in names.values())
     assert len(set(names.values()) - {"default"}) == len(rows)
-    order.shuffle(rows)
+    random.shuffle(rows)
     assert profile_names(rows, ["default"]) == names
 
 
-@pytest.mark.parametrize("reader", list(Reader))
-def test_the_document_shows_what_is_exported(reader: Reader) -> None:
-    rows = [row("254077454489", 'Payments, "Ltd"'), row("466029591468", "search")]
+@pytest.mark.parametrize("tool", list(Tool))
+def test_document_shows_the_exported_configuration(tool: Tool) -> None:
+    rows = [row("254077454489", name='Payments, "Ltd"'), row("466029591468", name="search")]
+    external_id = re.findall(r"^external_id = (\S+)$", DOCUMENT, re.MULTILINE)[0]
     options = Options(region="us-east-1", source_profile="reader")
-    lines = export(reader, settings(EXTERNAL_ID="example-external-id"), rows, options).splitlines()
-    # What comes before the configuration itself says who wrote it.
+    lines = export(tool, settings(EXTERNAL_ID=external_id), rows, options).splitlines()
+    # Without the comments at the beginning.
     start = next(number for number, line in enumerate(lines) if line and not re.match(r"#(?! 254077454489)", line))
-    assert "\n".join(lines[start:]) in (ROOT / "docs" / "readers.md").read_text()
+    assert "\n".join(lines[start:]) in DOCUMENT

@@ -1,11 +1,11 @@
-"""Every reason of the closed list has its meaning, its remedy and its section of the runbook."""
+"""Every reason has a meaning, a remedy and a section of the runbook."""
 
 from pathlib import Path
 
 import pytest
 
 from chalicelib.errors import Reason
-from rolecall.reasons import MEANING, REMEDY, more
+from rolecall.reasons import MEANING, REMEDY, runbook_section
 
 ROOT = Path(__file__).parents[2]
 HEADINGS = {
@@ -20,7 +20,7 @@ def test_every_reason_has_a_meaning_and_a_remedy() -> None:
 
 
 @pytest.mark.parametrize("sentence", [*MEANING.values(), *REMEDY.values()])
-def test_each_is_one_short_sentence(sentence: str) -> None:
+def test_meanings_and_remedies_are_short_sentences(sentence: str) -> None:
     assert sentence[0].isupper()
     assert sentence.endswith(".")
     assert "\n" not in sentence
@@ -28,7 +28,7 @@ def test_each_is_one_short_sentence(sentence: str) -> None:
 
 
 @pytest.mark.parametrize("reason", list(Reason))
-def test_the_runbook_has_a_section_of_each(reason: Reason) -> None:
-    document, _, anchor = more(reason).partition("#")
+def test_runbook_has_a_section_for_each_reason(reason: Reason) -> None:
+    document, _, anchor = runbook_section(reason).partition("#")
     assert (ROOT / document).is_file()
     assert anchor in HEADINGS

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import given
@@ -76,8 +76,8 @@ class FakeAws:
         self.keeps_lease = True
 
     def writer(self, config: Settings) -> ShardWriter:
-        here: Any = self
-        writer = ShardWriter(config, ORGANIZATION_ID, here, here, here, lambda: NOW)
+        fake: Any = self
+        writer = ShardWriter(config, ORGANIZATION_ID, fake, fake, fake, lambda: NOW)
         writer.records = {0: self.record}
         return writer
 
@@ -113,18 +113,25 @@ FREEZE = None  # instead of a content to write
 runs = st.tuples(st.sampled_from(SETTINGS), contents | st.just(FREEZE), outcomes)
 
 
+Run: TypeAlias = tuple[Settings, ShardContent | None, list[str]]
+
+
+def aws_after(earlier: list[Run]) -> FakeAws:
+    """Return AWS after these runs; the record covers IAM after each."""
+    aws = FakeAws()
+    for config, content, outcome in earlier:
+        aws.outcomes = iter(outcome)
+        run(aws.writer(config), content)
+        aws.check()
+    aws.outcomes = iter(())
+    return aws
+
+
 @hypothesis_settings(max_examples=150)
 @given(st.lists(runs, max_size=6), st.sampled_from(SETTINGS), contents)
-def test_record_covers_iam_wherever_a_write_stops(
-    given_runs: list[tuple[Settings, ShardContent | None, list[str]]], config: Settings, content: ShardContent
-) -> None:
-    aws = FakeAws()
-    for used, wanted, outcome in given_runs:
-        aws.outcomes = iter(outcome)
-        run(aws.writer(used), wanted)
-        aws.check()
+def test_record_covers_iam_wherever_a_write_stops(earlier: list[Run], config: Settings, content: ShardContent) -> None:
+    aws = aws_after(earlier)
 
-    aws.outcomes = iter(())
     run(aws.writer(config), content)
 
     aws.check()
@@ -138,26 +145,20 @@ def test_record_covers_iam_wherever_a_write_stops(
     assert not aws.writer(config).differs(0, content, rewrite=True)
 
 
-def run(writer: ShardWriter, wanted: ShardContent | None) -> None:
+def run(writer: ShardWriter, content: ShardContent | None) -> None:
     try:
-        if wanted is None:
+        if content is None:
             writer.freeze()
         else:
-            writer.write(0, wanted)
+            writer.write(0, content)
     except KilledError:
         pass
 
 
 @given(st.lists(runs, max_size=4))
-def test_freeze_denies_unfinished_versions(
-    given_runs: list[tuple[Settings, ShardContent | None, list[str]]],
-) -> None:
-    aws = FakeAws()
-    for used, wanted, outcome in given_runs:
-        aws.outcomes = iter(outcome)
-        run(aws.writer(used), wanted)
+def test_freeze_denies_unfinished_versions(earlier: list[Run]) -> None:
+    aws = aws_after(earlier)
 
-    aws.outcomes = iter(())
     aws.writer(SETTINGS[0]).freeze()
 
     aws.check()

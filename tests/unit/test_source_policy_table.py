@@ -1,4 +1,4 @@
-"""Items of the source-policy table: written, read back, and parsed after an edit by hand."""
+"""Items of the source-policy table: written, read back, and parsed after an operator edited them."""
 
 from datetime import UTC
 from typing import Any
@@ -214,7 +214,7 @@ def test_lease_of_a_first_run_is_no_status() -> None:
     assert table.load() == Records()
 
 
-# --- Items that were edited by hand -----------------------------------------------------------------------------------
+# --- Edited items -----------------------------------------------------------------------------------------------------
 
 VERSION = {
     "accounts": "000000000001",

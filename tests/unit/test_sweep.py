@@ -168,20 +168,20 @@ def test_rerun_by_organizational_unit_is_rejected() -> None:
 # --- Deferred retirements ----------------------------------------------------------------------------------------------
 
 
-@given(enrolled=st.integers(1, 60), gone=st.integers(0, 60), percent=st.integers(0, 100), force=st.booleans())
-def test_too_many_retirements_are_deferred(enrolled: int, gone: int, percent: int, force: bool) -> None:
-    gone = min(gone, enrolled)
+@given(enrolled=st.integers(1, 60), missing=st.integers(0, 60), percent=st.integers(0, 100), force=st.booleans())
+def test_too_many_retirements_are_deferred(enrolled: int, missing: int, percent: int, force: bool) -> None:
+    missing = min(missing, enrolled)
     rows = [row(numbered(number)) for number in range(1, enrolled + 1)]
-    aws = FakeAws((each.account_id for each in rows[gone:]), rows)
-    allowed = gone <= max(2, enrolled * percent / 100)
+    aws = FakeAws((each.account_id for each in rows[missing:]), rows)
+    allowed = missing <= max(2, enrolled * percent / 100)
 
     counts = sweep_of(aws, settings(MAX_RETIRED_PERCENT=str(percent))).backfill(
         Request(accounts=Selection.ALL, force=force), deadline=FAR
     )["counts"]
 
-    retired = {each.account_id for each in rows[:gone]}
+    retired = {each.account_id for each in rows[:missing]}
     assert set(aws.sent) == {each.account_id for each in rows} - (set() if allowed or force else retired)
-    assert counts["deferred"] == (0 if allowed or force else gone)
+    assert counts["deferred"] == (0 if allowed or force else missing)
 
 
 @given(orphaned=st.integers(0, 30), granted=st.integers(0, 30))

@@ -1,0 +1,74 @@
+"""The accounts as a table, lines, CSV or JSON."""
+
+import csv
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TextIO
+
+from rich.cells import cell_len
+from rich.table import Table
+from rich.text import Text
+
+from rolecall.accounts import COLUMNS, Entry
+from rolecall.console import OUTCOME_STYLES, display_time, print_json, print_page, printable, terminal_width
+from rolecall.errors import CommandError
+
+_HEADINGS = ("account", "name", "outcome", "reason", "change", "enrolled", "in force", "updated", "error")
+_WIDE_ONLY = frozenset({"change", "enrolled", "in force", "updated"})
+_CUT = frozenset({"name", "error"})
+_WIDE_TERMINAL = 150  # columns
+_FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
+
+
+def print_entries(entries: Sequence[Entry], *, as_json: bool, as_csv: bool) -> None:
+    """Print the accounts as a table on a terminal, as lines in a pipe, or in the requested format."""
+    width = terminal_width()
+    if as_json and as_csv:
+        raise CommandError("--json and --csv are mutually exclusive")
+    if as_json:
+        print_json([entry.as_json() for entry in entries])
+    elif as_csv:
+        write_csv(entries, sys.stdout)
+    elif width is None:
+        sys.stdout.writelines(f"{line}\n" for line in entry_lines(entries))
+    else:
+        print_page(entry_table(entries, width))
+
+
+def write_csv(entries: Iterable[Entry], out: TextIO) -> None:
+    """Write a header and a line for each account; formula-like values are escaped for spreadsheets."""
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for entry in entries:
+        writer.writerow([f"'{each}" if each.startswith(_FORMULA_PREFIXES) else each for each in entry.values])
+
+
+def entry_lines(entries: Iterable[Entry]) -> Iterator[str]:
+    """Yield a header and an aligned line for each account; nothing is cut."""
+    rows = [_HEADINGS, *map(_cells, entries)]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def entry_table(entries: Iterable[Entry], width: int) -> Table:
+    """Return a table for a terminal: names and errors are cut to fit, and a narrow terminal gets fewer columns."""
+    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    chosen = [heading for heading in _HEADINGS if width >= _WIDE_TERMINAL or heading not in _WIDE_ONLY]
+    for heading in chosen:
+        grid.add_column(heading, no_wrap=heading not in _CUT, min_width=12 if heading == "account" else None)
+    for entry in entries:
+        cells = dict(zip(_HEADINGS, _cells(entry), strict=True))
+        grid.add_row(*(_styled(heading, cells[heading]) for heading in chosen))
+    return grid
+
+
+def _cells(entry: Entry) -> tuple[str, ...]:
+    account_id, name, outcome, reason, change, *times, error = map(printable, entry.values)
+    return account_id, name, outcome or "waiting", reason, change, *map(display_time, times), error
+
+
+def _styled(heading: str, cell: str) -> Text:
+    if heading == "outcome":
+        return Text(cell, OUTCOME_STYLES.get(cell, "yellow"))
+    return Text(cell, no_wrap=True, overflow="ellipsis") if heading in _CUT else Text(cell)

@@ -1,0 +1,86 @@
+"""AWS clients with the operator's or a source principal's credentials, for one region and endpoint."""
+
+import threading
+from typing import TYPE_CHECKING, Literal, overload
+
+import boto3
+from botocore.client import BaseClient
+from botocore.config import Config
+from botocore.exceptions import InvalidRegionError
+
+from rolecall.aws_errors import translate_errors
+from rolecall.errors import CommandError
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudtrail import CloudTrailClient
+    from mypy_boto3_cloudwatch import CloudWatchClient
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_iam import IAMClient
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_organizations import OrganizationsClient
+    from mypy_boto3_sns import SNSClient
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_ssm import SSMClient
+    from mypy_boto3_sts import STSClient
+    from mypy_boto3_sts.type_defs import CredentialsTypeDef
+
+_CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 6})
+
+
+class ClientFactory:
+    """Creates clients; safe to share between threads."""
+
+    def __init__(self, session: boto3.Session, endpoint_url: str | None = None, config: Config | None = None) -> None:
+        """Take the session whose credentials sign the calls, and a config that extends the default one."""
+        self._session = session
+        self._endpoint_url = endpoint_url
+        self._config = _CONFIG.merge(config) if config else _CONFIG
+        self._lock = threading.Lock()
+
+    @overload
+    def __call__(self, service: Literal["cloudtrail"], config: Config | None = None) -> "CloudTrailClient": ...
+    @overload
+    def __call__(self, service: Literal["cloudwatch"]) -> "CloudWatchClient": ...
+    @overload
+    def __call__(self, service: Literal["dynamodb"]) -> "DynamoDBClient": ...
+    @overload
+    def __call__(self, service: Literal["events"]) -> "EventBridgeClient": ...
+    @overload
+    def __call__(self, service: Literal["iam"], *, keys: "CredentialsTypeDef | None" = None) -> "IAMClient": ...
+    @overload
+    def __call__(self, service: Literal["lambda"], config: Config | None = None) -> "LambdaClient": ...
+    @overload
+    def __call__(self, service: Literal["logs"]) -> "CloudWatchLogsClient": ...
+    @overload
+    def __call__(self, service: Literal["organizations"]) -> "OrganizationsClient": ...
+    @overload
+    def __call__(self, service: Literal["sns"]) -> "SNSClient": ...
+    @overload
+    def __call__(self, service: Literal["sqs"]) -> "SQSClient": ...
+    @overload
+    def __call__(self, service: Literal["ssm"], *, keys: "CredentialsTypeDef | None" = None) -> "SSMClient": ...
+    @overload
+    def __call__(self, service: Literal["sts"]) -> "STSClient": ...
+    def __call__(
+        self, service: str, config: Config | None = None, *, keys: "CredentialsTypeDef | None" = None
+    ) -> BaseClient:
+        """Create a client; `keys` replace the session's own credentials. Raise CommandError for an invalid endpoint."""
+        with translate_errors("creating a client"), self._lock:  # a boto3 session isn't thread-safe
+            try:
+                client: BaseClient = self._session.client(  # type: ignore[call-overload] # the overloads above replace boto3's
+                    service,
+                    endpoint_url=self._endpoint_url,
+                    config=self._config.merge(config) if config else self._config,
+                    aws_access_key_id=keys and keys["AccessKeyId"],
+                    aws_secret_access_key=keys and keys["SecretAccessKey"],
+                    aws_session_token=keys and keys["SessionToken"],
+                )
+            except InvalidRegionError:
+                raise
+            except ValueError as error:
+                raise CommandError(
+                    f"{error}: --endpoint-url and AWS_ENDPOINT_URL take a URL such as http://localhost:4566"
+                ) from None
+        return client

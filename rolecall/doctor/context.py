@@ -1,0 +1,83 @@
+"""What the checks read: a stage and the account around it."""
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from chalicelib.accounts import LedgerRow
+from chalicelib.arns import AccountId
+from chalicelib.settings import Settings
+from chalicelib.source_policy.records import Records
+from rolecall.aws_errors import translate_errors
+from rolecall.regions import EVENT_REGIONS
+from rolecall.stage import Stage
+
+if TYPE_CHECKING:
+    from mypy_boto3_iam.literals import SummaryKeyTypeType
+    from mypy_boto3_organizations.type_defs import OrganizationTypeDef
+
+
+class Context:
+    """A stage, with the data that several checks need, read once."""
+
+    def __init__(self, stage: Stage, account: AccountId | None = None) -> None:
+        """Take the stage, and the account whose access role is tested, or None to choose one."""
+        self.stage = stage
+        self.account = account
+
+    @cached_property
+    def caller_arn(self) -> str:
+        """The ARN of the credentials' principal."""
+        with translate_errors("reading the principal of the credentials"):
+            return self.stage.client("sts").get_caller_identity()["Arn"]
+
+    @property
+    def partition(self) -> str:
+        """The partition of the credentials."""
+        return self.caller_arn.split(":")[1]
+
+    @property
+    def account_id(self) -> str:
+        """The account of the credentials."""
+        return self.caller_arn.split(":")[4]
+
+    @property
+    def event_region(self) -> str:
+        """The region in which Organizations delivers events; in an unknown partition, the stage's region."""
+        return EVENT_REGIONS.get(self.partition, self.stage.region)
+
+    @cached_property
+    def organization(self) -> "OrganizationTypeDef | None":
+        """The organization, or None if the account is in none."""
+        organizations = self.stage.client("organizations")
+        try:
+            return organizations.describe_organization()["Organization"]
+        except organizations.exceptions.AWSOrganizationsNotInUseException:
+            return None
+
+    @property
+    def settings(self) -> Settings:
+        """The deployed settings."""
+        return self.stage.settings
+
+    @cached_property
+    def rows(self) -> list[LedgerRow]:
+        """The ledger's rows."""
+        return self.stage.rows()
+
+    @cached_property
+    def records(self) -> Records:
+        """The items of the source-policy table."""
+        return self.stage.records()
+
+    @cached_property
+    def account_summary(self) -> "dict[SummaryKeyTypeType, int]":
+        """The account's IAM quotas."""
+        return self.stage.client("iam").get_account_summary()["SummaryMap"]
+
+    def aws(self, command: str) -> str:
+        """Return a command of the AWS CLI for the stage's region."""
+        return f"aws {command} --region {self.stage.region}"
+
+    def deploy(self, parameters: str = "") -> str:
+        """Return the command that deploys the stage."""
+        return f"make deploy STAGE={self.stage.name} BUCKET=…" + (f' PARAMS="{parameters}"' if parameters else "")

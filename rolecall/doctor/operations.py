@@ -1,0 +1,171 @@
+"""Checks of the running stage: queues, alarms and their topic, publishing, and the freeze."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from chalicelib.settings import Settings
+from chalicelib.source_policy.records import Records
+from rolecall.doctor.context import Context
+from rolecall.doctor.result import Check, CheckResult, failed, ok, unknown
+from rolecall.source_policy_state import NEVER_PUBLISHED, RESTORE, read_source_policy
+from rolecall.stage import QueueCounts
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch.type_defs import MetricAlarmTypeDef
+    from mypy_boto3_sns.type_defs import SubscriptionTypeDef
+
+ALARMS = (
+    *("dead-letters", "accounts-need-attention", "queue-age", "function-errors", "invocations-throttled"),
+    *("rules-failed", "source-policy-full", "resync-missing", "publishing-blocked", "access-slow"),
+)
+"""Each has a section in docs/runbook.md."""
+
+_DEAD_LETTERS = {
+    "accounts-dlq": (
+        "accounts that were not finished",
+        "rolecall rerun, after the steps in docs/runbook.md#dead-letters",
+    ),
+    "publish-dlq.fifo": (
+        "publish failed repeatedly; its next run makes up for it",
+        "rolecall status, for the reason; then rolecall rerun: docs/runbook.md#dead-letters",
+    ),
+    "events-dlq": ("events that could not be handled", "docs/runbook.md#dead-letters"),
+}
+"""What messages in each dead-letter queue mean, and what to do."""
+
+
+def check_queues(queues: Sequence[QueueCounts]) -> CheckResult:
+    """Check that no queue has messages."""
+    for queue in queues:
+        if queue.total and queue.name in _DEAD_LETTERS:
+            meaning, remedy = _DEAD_LETTERS[queue.name]
+            return failed(f"{queue.name} is not empty ({queue.total}): {meaning}", remedy)
+    busy = [f"{queue.name} ({queue.total})" for queue in queues if queue.total]
+    if busy:
+        return unknown(
+            f"messages are being processed: {', '.join(busy)}", "rolecall doctor, once rolecall status shows none"
+        )
+    return ok("the queues and their dead-letter queues are empty")
+
+
+def check_alarms(alarms: "Mapping[str, MetricAlarmTypeDef]", topic_arn: str, redeploy: str) -> CheckResult:
+    """Check that all alarms exist, notify the topic, and are not in ALARM; the keys are their names without the stage."""
+    for name in ALARMS:
+        if name not in alarms:
+            return failed(f"alarm {name} does not exist", redeploy)
+        alarm = alarms[name]
+        if topic_arn not in alarm.get("AlarmActions", ()):
+            return failed(f"alarm {name} does not notify {topic_arn}", redeploy)
+        # Without schedules no resync is missing, so the template disables that alarm's actions.
+        if not alarm.get("ActionsEnabled", True) and name != "resync-missing":
+            return failed(
+                f"alarm {name} sends no notifications: its actions are disabled",
+                f"aws cloudwatch enable-alarm-actions --alarm-names {alarm['AlarmName']}",
+            )
+    in_alarm = [name for name in ALARMS if alarms[name]["StateValue"] == "ALARM"]
+    if in_alarm:
+        return failed(f"{', '.join(in_alarm)} in ALARM", ", ".join(f"docs/runbook.md#{name}" for name in in_alarm))
+    return ok(f"all {len(ALARMS)} exist, and none is in ALARM")
+
+
+def check_topic(subscriptions: "Sequence[SubscriptionTypeDef] | None", topic_arn: str, context: Context) -> CheckResult:
+    """Check that the alarms' topic has a confirmed subscription, which is one with an ARN."""
+    if subscriptions is None:
+        return failed(f"topic {topic_arn} does not exist", context.deploy())
+    confirmed = [each for each in subscriptions if each["SubscriptionArn"].startswith("arn:")]
+    if confirmed:
+        return ok(f"subscribed by {', '.join(sorted({each['Protocol'] for each in confirmed}))}")
+    if subscriptions:
+        pending = ", ".join(str(each["Endpoint"]) for each in subscriptions)
+        return failed(
+            f"alarm notifications are not delivered: {pending} has not confirmed the subscription",
+            "confirm it with the link in the mail from AWS Notifications",
+        )
+    return failed(
+        "alarm notifications are not delivered: the topic has no subscription",
+        context.aws(f"sns subscribe --topic-arn {topic_arn} --protocol email --notification-endpoint …"),
+    )
+
+
+def check_source_policy(records: Records, settings: Settings) -> CheckResult:
+    """Check by its records that the source policy is published."""
+    state = read_source_policy(records, settings)
+    if state.lost:
+        return failed(f"records of the source-policy table are lost: {', '.join(state.lost)}", RESTORE)
+    if state.uninstalled:
+        return ok("nothing left to publish")
+    if not state.known:
+        return unknown(NEVER_PUBLISHED, "rolecall resync")
+    if state.blocked and state.remedy:
+        return failed(f"publishing is blocked: {state.blocked.reason}: {state.blocked.error}", state.remedy)
+    for shard in state.shards:
+        if shard.error:
+            return failed(f"{shard.policy_name}: {shard.error.error}", f"docs/runbook.md#{shard.error.reason}")
+    if state.scope_problem:
+        return failed(state.scope_problem.error, "docs/runbook.md#quota; then rolecall resync")
+    unfinished = [shard.policy_name for shard in state.shards if shard.unfinished]
+    if unfinished:
+        return unknown(f"not completely written: {', '.join(unfinished)}", "rolecall doctor, again in a minute")
+    room = "" if state.room is None else f" of {state.room} that fit"
+    verified = f"{state.verified_at:%Y-%m-%d %H:%M}" if state.verified_at else "never"
+    return ok(f"shards: {len(state.shards)}{room}; all verified: {verified}")
+
+
+def check_freeze(records: Records, settings: Settings) -> CheckResult:
+    """Check that source principals can open sessions."""
+    state = read_source_policy(records, settings)
+    if state.uninstalling:
+        return failed(
+            "no account is enrolled: an uninstall was started",
+            "rolecall uninstall to continue, or rolecall backfill to cancel",
+        )
+    if state.frozen and state.freeze_in_force:
+        return failed("every new session is denied", "rolecall unfreeze")
+    if state.frozen:
+        return failed("a freeze was requested and is not in force", "rolecall freeze")
+    if not state.freeze_in_force:
+        return failed("an unfreeze was requested and is not in force", "rolecall unfreeze")
+    return ok("not frozen")
+
+
+def _topic_arn(context: Context) -> str:
+    stage = context.stage
+    return f"arn:{context.partition}:sns:{stage.region}:{context.account_id}:rolecall-{stage.name}-alarms"
+
+
+def _check_alarms(context: Context) -> CheckResult:
+    prefix = context.stage.resource_name("")
+    pages = context.stage.client("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNamePrefix=prefix)
+    found = {each["AlarmName"].removeprefix(prefix): each for page in pages for each in page["MetricAlarms"]}
+    return check_alarms(found, _topic_arn(context), context.deploy())
+
+
+def _check_topic(context: Context) -> CheckResult:
+    sns, topic_arn = context.stage.client("sns"), _topic_arn(context)
+    pages = sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic_arn)
+    try:
+        found = [each for page in pages for each in page["Subscriptions"]]
+    except sns.exceptions.NotFoundException:
+        return check_topic(None, topic_arn, context)
+    return check_topic(found, topic_arn, context)
+
+
+CHECKS = (
+    Check(
+        name="queues",
+        run=lambda context: check_queues(context.stage.queues()),
+        permissions=("sqs:GetQueueUrl", "sqs:GetQueueAttributes"),
+    ),
+    Check(name="alarms", run=_check_alarms, permissions=("cloudwatch:DescribeAlarms",)),
+    Check(name="alarm topic", run=_check_topic, permissions=("sns:ListSubscriptionsByTopic",)),
+    Check(
+        name="source policy",
+        run=lambda context: check_source_policy(context.records, context.settings),
+        permissions=("dynamodb:Scan",),
+    ),
+    Check(
+        name="freeze",
+        run=lambda context: check_freeze(context.records, context.settings),
+        permissions=("dynamodb:Scan",),
+    ),
+)

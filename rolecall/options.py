@@ -1,0 +1,39 @@
+"""Options and arguments that several commands share."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from rolecall.stage import Stage
+
+ONE_HOUR = 3600.0  # seconds
+
+AsJson = Annotated[bool, typer.Option("--json", help="Output as JSON.")]
+AccountIds = Annotated[list[str], typer.Argument(metavar="ACCOUNT…", help="Account ids of twelve digits.")]
+OptionalAccountIds = Annotated[
+    list[str] | None, typer.Argument(metavar="ACCOUNT…", help="Account ids of twelve digits.")
+]
+Ous = Annotated[
+    list[str] | None,
+    typer.Option("--ou", metavar="OU-ID", help="Only accounts below this organizational unit. Repeatable."),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation prompt.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Return without waiting.")]
+Timeout = Annotated[
+    float, typer.Option(min=0, metavar="SECONDS", help="How long to wait. The work continues regardless.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The global options: the stage, and how to connect to it."""
+
+    stage: str
+    profile: str | None
+    region: str | None
+    endpoint_url: str | None
+
+    def open(self) -> Stage:
+        """Return the stage."""
+        return Stage.connect(self.stage, profile=self.profile, region=self.region, endpoint_url=self.endpoint_url)

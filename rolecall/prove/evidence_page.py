@@ -1,0 +1,130 @@
+"""The evidence as JSON, for the auditor's files, and as a page of text."""
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from rolecall.console import bare_table, printable
+from rolecall.exit_status import ExitStatus
+from rolecall.prove.evidence import AccountEvidence, Answer, Claim, ClaimResult, Evidence
+
+_MARKS = {True: ("✔", "green"), False: ("✘", "red"), None: ("?", "yellow")}
+_RESULTS = {ExitStatus.OK: "passed", ExitStatus.PROBLEM: "failed", ExitStatus.UNKNOWN: "unknown"}
+_CONCLUSIONS = {
+    ExitStatus.OK: "passed: access is exactly as configured",
+    ExitStatus.PROBLEM: "failed: access is not as configured",
+    ExitStatus.UNKNOWN: "unknown: some answers were unclear",
+}
+_CLAIMS = {
+    Claim.ASSUMED: "enrolled accounts allow the source principal to assume the member role (sts:AssumeRole)",
+    Claim.READ: "enrolled accounts can be read (iam:GetAccountSummary)",
+    Claim.DATA_DENIED: "enrolled accounts deny reads of data (ssm:GetParameter)",
+    Claim.EXTERNAL_ID_REQUIRED: "enrolled accounts deny a session without the external id (sts:AssumeRole)",
+    Claim.NOT_ASSUMABLE: "accounts that are not enrolled deny the source principal (sts:AssumeRole)",
+}
+_COLUMNS = (Claim.ASSUMED, Claim.READ, Claim.DATA_DENIED, Claim.EXTERNAL_ID_REQUIRED)
+
+
+def evidence_json(evidence: Evidence) -> dict[str, Any]:
+    """Return every call and its answer as JSON data."""
+    settings = evidence.settings
+    return {
+        "result": _RESULTS[evidence.exit_status],
+        "stage": settings.stage,
+        "region": evidence.region,
+        "partition": settings.partition,
+        "management_account_id": settings.management_account_id,
+        "member_role_name": settings.member_role_name,
+        "source_principals": [principal.arn for principal in settings.source_principals],
+        "external_id_required": settings.external_id is not None,
+        "data_reads_denied": settings.deny_data_reads,
+        "frozen": evidence.frozen,
+        "source_principal": {"arn": evidence.principal_arn, "user_id": evidence.principal_id},
+        "started": evidence.started.isoformat(),
+        "ended": evidence.ended.isoformat(),
+        "claims": [_claim_json(result) for result in evidence.results],
+        "accounts": [_account_json(tested) for tested in evidence.accounts],
+    }
+
+
+def _claim_json(result: ClaimResult) -> dict[str, Any]:
+    return {
+        "claim": result.claim,
+        "text": _CLAIMS[result.claim],
+        "holds": result.holds,
+        "accounts": result.total,
+        "passed": result.passed,
+        "failed": result.failed,
+        "unknown": result.unknown,
+        "explicitly_denied": result.explicit,
+    }
+
+
+def _account_json(tested: AccountEvidence) -> dict[str, Any]:
+    account = tested.account
+    return {
+        "account_id": account.account_id,
+        "name": account.name,
+        "status": account.status,
+        "role_arn": account.role_arn,
+        "holds": tested.holds,
+        "calls": [
+            {"claim": claim, "holds": call.holds, **asdict(call), "at": call.at.isoformat()}
+            for claim, call in tested.calls.items()
+        ],
+    }
+
+
+def print_evidence(evidence: Evidence, console: Console) -> None:
+    """Print a table of the accounts, the calls whose answer was not the expected one, and the result of each claim."""
+    settings = evidence.settings
+    console.print(
+        f"stage {settings.stage} in {evidence.region} of account {settings.management_account_id}", markup=False
+    )
+    console.print(f"as {evidence.principal_arn}, {evidence.started:%Y-%m-%d %H:%M:%S} UTC", markup=False)
+    if evidence.frozen:
+        console.print("the stage is frozen: every new session is denied until rolecall unfreeze", style="yellow")
+    console.print()
+    columns = [claim for claim in _COLUMNS if any(claim in each.account.claims for each in evidence.accounts)]
+    table = bare_table("account", "name", "status", *columns)
+    for tested in evidence.accounts:
+        account = tested.account
+        cells = (account.account_id, Text(printable(account.name)), Text(account.status))
+        table.add_row(*cells, *(_cell(tested, claim) for claim in columns))
+    console.print(table)
+    console.print()
+    for tested in evidence.accounts:
+        for claim, call in tested.calls.items():
+            if not call.holds:
+                answer = f"{call.answer}: {call.code}: {call.message}" if call.code else str(call.answer)
+                line = f"{tested.account.account_id} {claim}: {call.action} {call.resource} was {answer}"
+                console.print(_marked(call.holds, printable(line)))
+    for result in evidence.results:
+        console.print(_marked(result.holds, _result_text(result)))
+    console.print(Text(_CONCLUSIONS[evidence.exit_status], style="bold"))
+
+
+def _result_text(result: ClaimResult) -> str:
+    text = f"{result.passed} of {result.total} {_CLAIMS[result.claim]}"
+    if result.claim is Claim.DATA_DENIED and result.passed:
+        text += f", {result.explicit} by an explicit deny"
+    return f"{text}; {result.unknown} unknown" if result.unknown else text
+
+
+def _cell(tested: AccountEvidence, column: Claim) -> Text:
+    claims = tested.account.claims
+    claim = Claim.NOT_ASSUMABLE if column is Claim.ASSUMED and Claim.NOT_ASSUMABLE in claims else column
+    if claim not in claims:
+        return Text("-", style="dim")
+    call = tested.calls.get(claim)
+    if call is None:
+        return _marked(None, "not tested")
+    answer = {Answer.ALLOWED: "allowed", Answer.DENIED: "denied"}.get(call.answer, call.code or "no answer")
+    return _marked(call.holds, answer)
+
+
+def _marked(holds: bool | None, text: str) -> Text:  # noqa: FBT001 - true, false or unknown
+    mark, style = _MARKS[holds]
+    return Text.assemble((mark, style), f" {text}")

@@ -1,0 +1,136 @@
+"""The report as one page of HTML."""
+
+import hashlib
+import json
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from chalicelib.accounts import Outcome
+from chalicelib.data_read_denies import DENIED_DATA_READS
+from chalicelib.member_role import ASSUME_ACTIONS, trust_document
+from chalicelib.settings import Scope, Settings
+from chalicelib.source_policy.documents import document
+from chalicelib.source_policy.records import ShardContent
+from rolecall import __version__
+from rolecall.reasons import MEANING, REMEDY
+from rolecall.report import Report
+from rolecall.report_accounts import WAITING, ReportedAccount
+from rolecall.source_policy_state import RESTORE
+
+_OUTCOMES = (Outcome.ENROLLED, Outcome.FAILED, Outcome.PENDING, WAITING, Outcome.SKIPPED, Outcome.RETIRED)
+_BAR_WIDTH = 1000
+_MIN_BAR_SHARE = 0.004
+# In a larger organization, units with many accounts are collapsed at first.
+_MAX_ACCOUNTS_OPEN = 500
+_MAX_UNIT_OPEN = 50
+
+
+def render_report(report: Report) -> str:
+    """Return the page: a single file without external resources, which its content security policy enforces."""
+    settings, policy = report.settings, report.source_policy
+    counts = Counter(account.outcome for account in report.accounts)
+    return _ENVIRONMENT.get_template("report.html").render(
+        report=report,
+        origin=report.origin,
+        settings=settings,
+        coverage=report.coverage,
+        policy=policy,
+        shards=policy.shards,
+        version=__version__,
+        counts=counts,
+        bar=_bar(counts),
+        large=len(report.accounts) > _MAX_ACCOUNTS_OPEN,
+        max_unit_open=_MAX_UNIT_OPEN,
+        outcomes=_OUTCOMES,
+        reasons=Counter(account.reason for account in report.accounts if account.reason),
+        failures=_by_reason(report.accounts, {Outcome.FAILED}),
+        pending=_by_reason(report.accounts, {Outcome.PENDING}),
+        ineligible=_by_reason(report.accounts, {Outcome.SKIPPED, Outcome.RETIRED}),
+        still_granted=[account for account in report.accounts if account.still_granted],
+        meaning=MEANING,
+        remedy=REMEDY,
+        restore=RESTORE,
+        granted=sum(shard.accounts for shard in policy.shards),
+        actions=ASSUME_ACTIONS,
+        denied=DENIED_DATA_READS,
+        policies=[arn.replace("{partition}", settings.partition) for arn in settings.member_role_policy_arns],
+        trust=_pretty(_trust(settings)),
+        statement=_pretty(_statement(report)),
+    )
+
+
+def _bar(counts: Counter[str]) -> list[tuple[str, float, float]]:
+    """Return the start and width of each outcome's part of the bar; even one account among thousands is visible."""
+    min_size = counts.total() * _MIN_BAR_SHARE
+    sizes = {outcome: max(counts[outcome], min_size) for outcome in _OUTCOMES if counts[outcome]}
+    parts, start = [], 0.0
+    for outcome, size in sizes.items():
+        width = _BAR_WIDTH * size / sum(sizes.values())
+        parts.append((str(outcome), start, width))
+        start += width
+    return parts
+
+
+def _by_reason(accounts: Iterable[ReportedAccount], outcomes: set[Outcome]) -> list[tuple[str, list[ReportedAccount]]]:
+    """Group the accounts with some outcomes by reason, the most frequent one first."""
+    found: dict[str, list[ReportedAccount]] = {}
+    for account in accounts:
+        if account.outcome in outcomes:
+            found.setdefault(account.reason or "", []).append(account)
+    return sorted(found.items(), key=lambda group: (-len(group[1]), group[0]))
+
+
+def _trust(settings: Settings) -> dict[str, Any]:
+    """Return the trust policy without the external id, which readers of the report need not know."""
+    hidden = replace(settings, external_id="(not shown)") if settings.external_id else settings
+    return trust_document(hidden).content
+
+
+def _statement(report: Report) -> dict[str, Any]:
+    """Return a shard's document with a placeholder for its accounts."""
+    frozen = any(shard.frozen for shard in report.source_policy.shards)
+    scope = Scope.ORGANIZATION if report.grants_organization else Scope.ACCOUNTS
+    content = document(report.settings, ShardContent(scope=scope, frozen=frozen), report.origin.organization_id).content
+    if scope is Scope.ACCOUNTS:
+        content["Statement"][0]["Condition"]["StringEquals"]["aws:ResourceAccount"] = ["(the shard's accounts)"]
+    return content
+
+
+def _pretty(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False)
+
+
+def _share(part: int, whole: int) -> str:
+    """Return a percentage that is 100 only for all and 0 only for none."""
+    if not whole or part in {0, whole}:
+        return f"{100 if whole and part else 0}%"
+    return f"{min(99.9, max(0.1, 100 * part / whole)):.1f}%"
+
+
+def _source_hash(inlined: Markup) -> str:
+    """Return the hash by which the content security policy allows an inlined script or style."""
+    return f"'sha256-{b64encode(hashlib.sha256(inlined.encode()).digest()).decode()}'"
+
+
+_ENVIRONMENT = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters |= {
+    "day": lambda time: time[:10],
+    "source_hash": _source_hash,
+    "minute": lambda time: time.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    "number": lambda number: f"{number:,}",
+    "share": _share,
+}
