@@ -26,7 +26,7 @@ from deploy.aws import (
     table_exists,
 )
 from deploy.intrinsics import resolve
-from deploy.parameters import check_environment, known_values, merge_parameters, parse
+from deploy.parameters import check_environment, known_values, merge_parameters, parse_parameters
 
 _PUBLISH_SECONDS = 150
 """How long to wait for publish; longer than its timeout (.chalice/config.json)."""
@@ -35,7 +35,7 @@ _PUBLISH_SECONDS = 150
 def deploy(stage: str, bucket: str, directory: Path, params: str, *, aws: Aws, region: str) -> str:
     """Check the parameters and the location, deploy, run publish once, and return the next steps."""
     template = yaml.safe_load((directory / "template.yaml").read_text())
-    given = parse(params, template["Parameters"])
+    given = parse_parameters(params, template["Parameters"])
     location = check_location(aws, region)
     name = f"rolecall-{stage}"
     stack = describe_stack(aws, name)

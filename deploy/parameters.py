@@ -13,7 +13,7 @@ from deploy.aws import DeployError, Location
 from deploy.intrinsics import resolve
 
 
-def parse(text: str, declared: Mapping[str, Any]) -> dict[str, str]:
+def parse_parameters(text: str, declared: Mapping[str, Any]) -> dict[str, str]:
     """Parse `Name=value Name=value`, quoted as in a shell. Raise DeployError for an unknown name or an invalid value."""
     try:
         words = shlex.split(text)

@@ -90,7 +90,7 @@ def _action_lines(action: Mapping[str, Any], account_id: str, shown: dict[str, s
         yield Text(f"        same as for {shown[key]} above", "dim")
         return
     shown[key] = account_id
-    for line in diff(before, document):
+    for line in _diff(before, document):
         yield Text(f"        {line}", _DIFF_STYLES.get(line[0], "") if line else "")
 
 
@@ -103,7 +103,7 @@ def _scalar(before: _Value, after: _Value) -> str:
     return f"{before}" if after is None else f"{before} → {after}"
 
 
-def diff(before: _Value, after: _Value) -> list[str]:
+def _diff(before: _Value, after: _Value) -> list[str]:
     """Return the lines that differ between two documents with their context; a new or deleted document is returned whole."""
     old, new = _pretty(before), _pretty(after)
     if not old or not new:

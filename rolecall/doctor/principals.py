@@ -5,8 +5,7 @@ from fnmatch import fnmatchcase
 
 from chalicelib.arns import Principal
 from chalicelib.errors import Reason, SettingsError
-from chalicelib.member_role import check_sizes as check_setting_sizes
-from chalicelib.member_role import trust_document
+from chalicelib.member_role import check_sizes, trust_document
 from chalicelib.settings import Settings
 from chalicelib.source_policy.documents import capacity
 from chalicelib.source_policy.records import Records
@@ -146,11 +145,11 @@ def _attached(context: Context, principal: Principal) -> list[str] | None:
         return None
 
 
-def check_sizes(settings: Settings, trust_quota: int, redeploy: str) -> CheckResult:
+def check_quotas(settings: Settings, trust_quota: int, redeploy: str) -> CheckResult:
     """Check the member role's name and the documents against IAM's quotas."""
     name, trust = settings.member_role_name, trust_document(settings).size
     try:
-        check_setting_sizes(settings)
+        check_sizes(settings)
     except SettingsError as error:
         return failed(str(error), redeploy)
     if trust > trust_quota:
@@ -160,9 +159,9 @@ def check_sizes(settings: Settings, trust_quota: int, redeploy: str) -> CheckRes
     return ok(f"role name {len(name)} of {_ROLE_NAME_QUOTA} characters, trust policy {trust} of {trust_quota}")
 
 
-def _check_sizes(context: Context) -> CheckResult:
+def _check_quotas(context: Context) -> CheckResult:
     quota = context.account_summary["AssumeRolePolicySizeQuota"]
-    return check_sizes(context.settings, quota, context.deploy("…"))
+    return check_quotas(context.settings, quota, context.deploy("…"))
 
 
 CHECKS = (
@@ -179,5 +178,5 @@ CHECKS = (
             "dynamodb:Scan",
         ),
     ),
-    Check(name="sizes", run=_check_sizes, permissions=("iam:GetAccountSummary",)),
+    Check(name="sizes", run=_check_quotas, permissions=("iam:GetAccountSummary",)),
 )

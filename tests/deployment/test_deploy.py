@@ -73,18 +73,6 @@ def test_deploying_again_changes_only_the_given_settings(
     }
 
 
-def test_rejected_setting_creates_nothing(
-    organization: LocalOrganization, aws: Any, packaged: Path, tmp_path: Path
-) -> None:
-    directory = _directory(packaged, tmp_path, "rejected")
-    wrong = _reader(organization) + " MemberRoleName=OrganizationAccountAccessRole"
-    with pytest.raises(DeployError, match="MEMBER_ROLE_NAME"):
-        deploy("rejected", "artifacts", directory, wrong, aws=aws, region=_REGION)
-    stacks = organization.client("cloudformation").describe_stacks()["Stacks"]
-    assert "rolecall-rejected" not in [stack["StackName"] for stack in stacks]
-    assert "rolecall-rejected-ledger" not in organization.client("dynamodb").list_tables()["TableNames"]
-
-
 def test_undeployed_tables_are_imported_by_the_next_deployment(
     organization: LocalOrganization, aws: Any, packaged: Path, tmp_path: Path
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from deploy.aws import DeployError, Location, check_location
-from deploy.parameters import check_environment, known_values, merge_parameters, parse
+from deploy.parameters import check_environment, known_values, merge_parameters, parse_parameters
 from rolecall.regions import EVENT_REGIONS
 
 _HERE = Location("aws", "111122223333", "us-east-1")
@@ -13,7 +13,7 @@ _READER = "arn:aws:iam::111122223333:role/Reader"
 
 
 def test_pairs_are_parsed_as_in_a_shell(template: dict[str, Any]) -> None:
-    parameters = parse(
+    parameters = parse_parameters(
         f"SourcePrincipalArns={_READER} MemberRoleTags='team=the audit,cost=1' ExternalId=", template["Parameters"]
     )
     assert parameters == {"SourcePrincipalArns": _READER, "MemberRoleTags": "team=the audit,cost=1", "ExternalId": ""}
@@ -40,7 +40,7 @@ def test_pairs_are_parsed_as_in_a_shell(template: dict[str, Any]) -> None:
 )
 def test_invalid_parameter_is_rejected_by_name(params: str, error: str, template: dict[str, Any]) -> None:
     with pytest.raises(DeployError, match=error):
-        parse(params, template["Parameters"])
+        parse_parameters(params, template["Parameters"])
 
 
 def test_given_values_take_precedence_over_the_stacks_and_defaults(template: dict[str, Any]) -> None:

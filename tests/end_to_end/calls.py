@@ -1,4 +1,4 @@
-"""Single calls of AWS, written down to be tried and to be denied."""
+"""Single AWS calls, and whether a session is allowed to make them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ ANYBODY = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*
 
 @dataclass(frozen=True)
 class Call:
-    """A call, by the action that IAM knows it as; `<name>` in an argument stands for a value that a test knows."""
+    """A call, named by its IAM action; `<name>` in an argument is replaced by a value of the test."""
 
     action: str
     method: str
@@ -27,7 +27,7 @@ class Call:
         return " ".join([self.action, *(str(value) for value in self.arguments.values() if value not in _DOCUMENTS)])
 
     def is_denied(self, organization: LocalOrganization, session: Credentials, why: str, **values: str) -> None:
-        """Make the call and see it denied, for want of a permission in what `why` names."""
+        """Assert that the call is denied because no policy of the kind `why` allows it."""
         with pytest.raises(ClientError, match=rf"not authorized to perform: {self.action} .* because no {why} allows"):
             self._make(organization, session, values)
 
@@ -51,7 +51,7 @@ _DOCUMENTS = (ANYTHING, ANYBODY)
 
 
 def call(action: str, method: str, **arguments: Any) -> Call:
-    """Write down a call."""
+    """Build a call."""
     return Call(action, method, arguments)
 
 
@@ -79,4 +79,4 @@ OTHER_BOUNDARIES = [
         PermissionsBoundary=ADMINISTRATOR,
     ),
 ]
-"""What would leave the role `Bounded` without its configured permissions boundary, or with another."""
+"""Calls that would leave the role `Bounded` without its configured permissions boundary, or with another."""

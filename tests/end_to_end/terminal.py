@@ -9,9 +9,9 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from local.waiting import until
+from local.waiting import wait_until
 from tests.end_to_end.command_line import ROOT, CommandLine
-from tests.end_to_end.deployed_stage import PATIENCE
+from tests.end_to_end.deployed_stage import TIMEOUT_SECONDS
 
 
 class Terminal:
@@ -49,7 +49,7 @@ class Terminal:
     ) -> None:
         if error is not None:
             self._process.kill()
-        self.status = self._process.wait(PATIENCE)
+        self.status = self._process.wait(TIMEOUT_SECONDS)
         self._reader.join()
         os.close(self._master)
 
@@ -59,7 +59,7 @@ class Terminal:
 
     def shows(self, text: str) -> None:
         """Wait until it shows some text."""
-        until(lambda: text in self.shown, f"the terminal shows {text!r}", PATIENCE)
+        wait_until(lambda: text in self.shown, f"the terminal shows {text!r}", TIMEOUT_SECONDS)
 
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())

@@ -8,16 +8,15 @@ import boto3
 import pytest
 
 from chalicelib.settings import Settings
-from local.organization import REGION, Credentials, LocalOrganization, trusting
-from local.waiting import until
+from local.organization import REGION, Credentials, LocalOrganization, trust_policy
+from local.waiting import wait_until
 from rolecall.doctor.checks import CHECKS, run_checks
 from rolecall.doctor.context import Context
 from rolecall.doctor.result import CheckResult, CheckStatus
 from rolecall.stage import Stage
 from tests.end_to_end.calls import ADMINISTRATOR
 from tests.end_to_end.command_line import CommandLine
-from tests.end_to_end.deployed_stage import Deploy
-from tests.end_to_end.swept_stage import POLICY, SweptStage
+from tests.end_to_end.deployed_stage import POLICY, Deploy, DeployedStage
 
 TRAIL = "management-events"
 TEN_MINUTES = 600
@@ -31,14 +30,14 @@ def member(organization: LocalOrganization) -> str:
 
 
 @pytest.fixture(scope="module")
-def stage(organization: LocalOrganization, deploy: Deploy, reader: str, member: str) -> SweptStage:
+def stage(organization: LocalOrganization, deploy: Deploy, reader: str, member: str) -> DeployedStage:
     """A stage of two accounts where all is well: its trail logs, somebody hears its alarms, a resync has verified it."""
-    made = SweptStage(organization, deploy("healthy", SourcePrincipalArns=reader, AlarmEmail="ops@example.com").name)
+    made = DeployedStage(organization, deploy("healthy", SourcePrincipalArns=reader, AlarmEmail="ops@example.com").name)
     make_trail(organization)
     listen(made)
-    made.sweep("backfill")
-    made.sweep("resync")
-    made.settled(member, "enrolled")
+    made.invoke_and_wait("backfill")
+    made.invoke_and_wait("resync")
+    made.wait_for_outcome(member, "enrolled")
     return made
 
 
@@ -48,7 +47,7 @@ def make_trail(organization: LocalOrganization) -> None:
     cloudtrail.start_logging(Name=TRAIL)
 
 
-def listen(stage: SweptStage) -> str:
+def listen(stage: DeployedStage) -> str:
     """Have a queue hear the alarms."""
     queue = f"arn:aws:sqs:{REGION}:{stage.organization.management_account_id}:heard"
     topic = f"arn:aws:sns:{REGION}:{stage.organization.management_account_id}:rolecall-{stage.name}-alarms"
@@ -57,7 +56,7 @@ def listen(stage: SweptStage) -> str:
 
 
 def examined(
-    stage: SweptStage, keys: Credentials | None = None, *, region: str = REGION, account: str | None = None
+    stage: DeployedStage, keys: Credentials | None = None, *, region: str = REGION, account: str | None = None
 ) -> dict[str, CheckResult]:
     """Examine the stage as the root of the management account, or of another, or with a session's credentials."""
     used = keys or {"AccessKeyId": account or stage.organization.management_account_id, "SecretAccessKey": "test"}
@@ -70,18 +69,18 @@ def bad(found: dict[str, CheckResult]) -> dict[str, str]:
     return {name: finding.summary for name, finding in found.items() if finding.status is CheckStatus.FAILED}
 
 
-def no_trail(stage: SweptStage) -> Mend:
+def no_trail(stage: DeployedStage) -> Mend:
     stage.organization.client("cloudtrail").delete_trail(Name=TRAIL)
     return lambda: make_trail(stage.organization)
 
 
-def idle_trail(stage: SweptStage) -> Mend:
+def idle_trail(stage: DeployedStage) -> Mend:
     cloudtrail = stage.organization.client("cloudtrail")
     cloudtrail.stop_logging(Name=TRAIL)
     return lambda: cloudtrail.start_logging(Name=TRAIL)
 
 
-def reading_trail(stage: SweptStage) -> Mend:
+def reading_trail(stage: DeployedStage) -> Mend:
     cloudtrail = stage.organization.client("cloudtrail")
 
     def select(kind: str) -> None:
@@ -92,7 +91,7 @@ def reading_trail(stage: SweptStage) -> Mend:
     return lambda: select("All")
 
 
-def no_reader(stage: SweptStage) -> Mend:
+def no_reader(stage: DeployedStage) -> Mend:
     iam, organization = stage.organization.client("iam"), stage.organization
     arn = f"arn:aws:iam::{organization.management_account_id}:policy/{POLICY}"
     iam.detach_role_policy(RoleName="Reader", PolicyArn=arn)
@@ -105,7 +104,7 @@ def no_reader(stage: SweptStage) -> Mend:
     return mend
 
 
-def full_reader(stage: SweptStage) -> Mend:
+def full_reader(stage: DeployedStage) -> Mend:
     """The reader lost the source policy, and other policies took all the room."""
     iam, management = stage.organization.client("iam"), stage.organization.management_account_id
     ours = f"arn:aws:iam::{management}:policy/{POLICY}"
@@ -126,58 +125,58 @@ def full_reader(stage: SweptStage) -> Mend:
     return mend
 
 
-def detached(stage: SweptStage) -> Mend:
+def detached(stage: DeployedStage) -> Mend:
     iam, management = stage.organization.client("iam"), stage.organization.management_account_id
     policy = {"RoleName": "Reader", "PolicyArn": f"arn:aws:iam::{management}:policy/{POLICY}"}
     iam.detach_role_policy(**policy)
     return lambda: iam.attach_role_policy(**policy)
 
 
-def no_access_role(stage: SweptStage) -> Mend:
+def no_access_role(stage: DeployedStage) -> Mend:
     (member,) = set(stage.rows()) - {stage.organization.management_account_id}
     iam = stage.organization.client("iam", member)
     iam.detach_role_policy(RoleName=ACCESS_ROLE, PolicyArn=ADMINISTRATOR)
     iam.delete_role(RoleName=ACCESS_ROLE)
 
     def mend() -> None:
-        trust = trusting(f"arn:aws:iam::{stage.organization.management_account_id}:root")
+        trust = trust_policy(f"arn:aws:iam::{stage.organization.management_account_id}:root")
         stage.organization.create_role(member, ACCESS_ROLE, trust, policies=[ADMINISTRATOR])
 
     return mend
 
 
-def disabled_rule(stage: SweptStage) -> Mend:
+def disabled_rule(stage: DeployedStage) -> Mend:
     events, name = stage.organization.client("events"), stage.function("account-events")
     events.disable_rule(Name=name)
     return lambda: events.enable_rule(Name=name)
 
 
-def disabled_schedule(stage: SweptStage) -> Mend:
+def disabled_schedule(stage: DeployedStage) -> Mend:
     events, name = stage.organization.client("events"), stage.function("discovery")
     events.disable_rule(Name=name)
     return lambda: events.enable_rule(Name=name)
 
 
-def disabled_mapping(stage: SweptStage) -> Mend:
+def disabled_mapping(stage: DeployedStage) -> Mend:
     functions = stage.organization.client("lambda")
     (mapping,) = functions.list_event_source_mappings(FunctionName=stage.function("enroll"))["EventSourceMappings"]
     functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
     return lambda: functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
 
 
-def stopped_function(stage: SweptStage) -> Mend:
+def stopped_function(stage: DeployedStage) -> Mend:
     functions, name = stage.organization.client("lambda"), stage.function("on_account_event")
     functions.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
     return lambda: functions.delete_function_concurrency(FunctionName=name)
 
 
-def logs_for_ever(stage: SweptStage) -> Mend:
+def logs_for_ever(stage: DeployedStage) -> Mend:
     logs, group = stage.organization.client("logs"), f"/aws/lambda/{stage.function('enroll')}"
     logs.delete_retention_policy(logGroupName=group)
     return lambda: logs.put_retention_policy(logGroupName=group, retentionInDays=90)
 
 
-def dead_letter(stage: SweptStage) -> Mend:
+def dead_letter(stage: DeployedStage) -> Mend:
     sqs = stage.organization.client("sqs")
     url = sqs.get_queue_url(QueueName=stage.function("accounts-dlq"))["QueueUrl"]
     sqs.send_message(QueueUrl=url, MessageBody="garbage")
@@ -189,19 +188,19 @@ def dead_letter(stage: SweptStage) -> Mend:
     return mend
 
 
-def nobody_listens(stage: SweptStage) -> Mend:
+def nobody_listens(stage: DeployedStage) -> Mend:
     """Whom the alarms are mailed to has not confirmed, and nothing else hears them."""
     sns = stage.organization.client("sns")
     sns.unsubscribe(SubscriptionArn=listen(stage))
     return lambda: listen(stage)
 
 
-def frozen(stage: SweptStage) -> Mend:
-    stage.sweep("freeze", frozen=True)
-    return lambda: stage.sweep("freeze", frozen=False)
+def frozen(stage: DeployedStage) -> Mend:
+    stage.invoke_and_wait("freeze", frozen=True)
+    return lambda: stage.invoke_and_wait("freeze", frozen=False)
 
 
-def no_alarm(stage: SweptStage) -> Mend:
+def no_alarm(stage: DeployedStage) -> Mend:
     cloudwatch, name = stage.organization.client("cloudwatch"), stage.function("queue-age")
     (alarm,) = cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"]
     cloudwatch.delete_alarms(AlarmNames=[name])
@@ -209,7 +208,7 @@ def no_alarm(stage: SweptStage) -> Mend:
     return lambda: cloudwatch.put_metric_alarm(**{key: value for key, value in alarm.items() if key in kept})
 
 
-BROKEN: list[tuple[Callable[[SweptStage], Mend], dict[str, str]]] = [
+BROKEN: list[tuple[Callable[[DeployedStage], Mend], dict[str, str]]] = [
     (no_trail, {"trail": "no trail in us-east-1"}),
     (idle_trail, {"trail": f"trail {TRAIL} is not logging"}),
     (reading_trail, {"trail": f"trail {TRAIL} records no write management events"}),
@@ -231,7 +230,7 @@ BROKEN: list[tuple[Callable[[SweptStage], Mend], dict[str, str]]] = [
 
 @pytest.mark.parametrize(("broken", "faults"), BROKEN, ids=[each.__name__ for each, _ in BROKEN])
 def test_each_fault_is_named_and_nothing_else_is(
-    stage: SweptStage, broken: Callable[[SweptStage], Mend], faults: dict[str, str]
+    stage: DeployedStage, broken: Callable[[DeployedStage], Mend], faults: dict[str, str]
 ) -> None:
     mend = broken(stage)
     try:
@@ -244,7 +243,7 @@ def test_each_fault_is_named_and_nothing_else_is(
         assert found[name].remedy
 
 
-def test_where_all_is_well_every_line_says_so(stage: SweptStage, organization: LocalOrganization) -> None:
+def test_where_all_is_well_every_line_says_so(stage: DeployedStage, organization: LocalOrganization) -> None:
     ran = CommandLine(organization, stage.name)("doctor")
     assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout
     *lines, counts = ran.stdout.splitlines()
@@ -254,7 +253,7 @@ def test_where_all_is_well_every_line_says_so(stage: SweptStage, organization: L
 
 
 def test_what_is_wrong_stands_beside_what_mends_it(
-    stage: SweptStage, organization: LocalOrganization, member: str
+    stage: DeployedStage, organization: LocalOrganization, member: str
 ) -> None:
     rolecall = CommandLine(organization, stage.name)
     mend = disabled_mapping(stage)
@@ -270,7 +269,7 @@ def test_what_is_wrong_stands_beside_what_mends_it(
 
 
 def test_another_accounts_credentials_and_another_region_are_named_and_what_they_cannot_show_is_left_open(
-    stage: SweptStage, organization: LocalOrganization, member: str
+    stage: DeployedStage, organization: LocalOrganization, member: str
 ) -> None:
     elsewhere = bad(examined(stage, account=member))
     assert "whose management account is 111122223333" in elsewhere["account"]
@@ -283,7 +282,7 @@ def test_another_accounts_credentials_and_another_region_are_named_and_what_they
 
 
 def test_what_may_not_be_looked_at_cannot_be_told_and_the_permission_is_named(
-    stage: SweptStage, organization: LocalOrganization
+    stage: DeployedStage, organization: LocalOrganization
 ) -> None:
     denied = ["events:DescribeRule", "organizations:DescribeOrganization", "dynamodb:Scan", "lambda:InvokeFunction"]
     statements: list[dict[str, Any]] = [
@@ -294,7 +293,7 @@ def test_what_may_not_be_looked_at_cannot_be_told_and_the_permission_is_named(
     onlooker = organization.create_role(
         management,
         "Onlooker",
-        trusting(f"arn:aws:iam::{management}:root"),
+        trust_policy(f"arn:aws:iam::{management}:root"),
         inline={"Version": "2012-10-17", "Statement": statements},
     )
     found = examined(stage, organization.as_role(onlooker))
@@ -315,7 +314,7 @@ def test_what_may_not_be_looked_at_cannot_be_told_and_the_permission_is_named(
     }
 
 
-def test_a_stage_whose_settings_are_wrong_says_which(stage: SweptStage) -> None:
+def test_a_stage_whose_settings_are_wrong_says_which(stage: DeployedStage) -> None:
     functions, name = stage.organization.client("lambda"), stage.function("enroll")
     variables = stage.environment
     functions.update_function_configuration(
@@ -325,5 +324,5 @@ def test_a_stage_whose_settings_are_wrong_says_which(stage: SweptStage) -> None:
         assert "ACCESS_ROLE_NAMES holds 'a b'" in bad(examined(stage))["stage"]
     finally:
         functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
-        until(lambda: examined(stage)["functions"].status is CheckStatus.OK, "the function is changed")
+        wait_until(lambda: examined(stage)["functions"].status is CheckStatus.OK, "the function is changed")
     assert stage.settings == Settings.from_env(variables)

@@ -9,7 +9,7 @@ import pytest
 
 from local.organization import LocalOrganization
 from tests.end_to_end.command_line import CommandLine
-from tests.end_to_end.deployed_stage import Deploy, Stage
+from tests.end_to_end.deployed_stage import Deploy, DeployedStage
 
 NAMES = ('Payments, "Ltd" <script>alert(1)</script>', "payments ltd script alert 1 script")
 
@@ -27,22 +27,22 @@ print(json.dumps(told))
 
 
 @pytest.fixture(scope="module")
-def stage(deploy: Deploy, reader: str) -> Stage:
+def stage(deploy: Deploy, reader: str) -> DeployedStage:
     return deploy("exported", SourcePrincipalArns=reader, ExternalId="told-by-the-reader", Schedules="DISABLED")
 
 
 @pytest.fixture(scope="module")
-def accounts(organization: LocalOrganization, stage: Stage) -> tuple[str, str]:
+def accounts(organization: LocalOrganization, stage: DeployedStage) -> tuple[str, str]:
     """Two accounts whose names come to the same, enrolled beside the management account."""
     first, second = (organization.create_account(name) for name in NAMES)
     organization.invoke(stage.function("backfill"), {"accounts": [organization.management_account_id]})
     for account_id in (first, second, organization.management_account_id):
-        stage.settled(account_id, "enrolled")
+        stage.wait_for_outcome(account_id, "enrolled")
     return first, second
 
 
 @pytest.fixture(scope="module")
-def rolecall(organization: LocalOrganization, stage: Stage) -> CommandLine:
+def rolecall(organization: LocalOrganization, stage: DeployedStage) -> CommandLine:
     return CommandLine(organization, stage.name)
 
 
@@ -91,12 +91,14 @@ def test_boto3_reaches_every_account_by_the_aws_config(
     )
 
 
-def test_every_reader_is_told_of_every_account(rolecall: CommandLine, stage: Stage, accounts: tuple[str, str]) -> None:
+def test_every_reader_is_told_of_every_account(
+    rolecall: CommandLine, stage: DeployedStage, accounts: tuple[str, str]
+) -> None:
     for reader in ("cloudquery", "prowler"):
         exported = rolecall("export", reader)
         assert exported.returncode == 0
         for account_id in accounts:
-            assert stage.member_role(account_id) in exported.stdout
+            assert stage.member_role_arn(account_id) in exported.stdout
     assert rolecall("export", "steampipe").stdout.count('\nconnection "') == 4
 
 

@@ -10,17 +10,14 @@ import pytest
 
 from local.organization import LocalOrganization
 from tests.end_to_end.command_line import CommandLine
-from tests.end_to_end.deployed_stage import Deploy
-from tests.end_to_end.emulator.refusals import denied
-from tests.end_to_end.swept_stage import (
-    POLICY,
-    SweptStage,
-    attached_to,
+from tests.end_to_end.deployed_stage import POLICY, Deploy, DeployedStage, delays_skipped
+from tests.end_to_end.expected_errors import denied
+from tests.end_to_end.organization_changes import (
+    attached_policies,
+    create_unit,
+    create_without_events,
     events_dropped,
-    hurried,
-    move,
-    unheard_of,
-    unit,
+    move_account,
 )
 from tests.end_to_end.terminal import Terminal
 
@@ -33,7 +30,7 @@ class Operated:
     """A stage after its first backfill by the command line, and what that was planned to be, and printed."""
 
     rolecall: CommandLine
-    stage: SweptStage
+    stage: DeployedStage
     invited: str
     excluded: str
     others: list[str]
@@ -46,12 +43,12 @@ class Operated:
 
 @pytest.fixture(scope="module")
 def operated(organization: LocalOrganization, deploy: Deploy, reader: str) -> Operated:
-    excluded, *others = unheard_of(organization, 58)
+    excluded, *others = create_without_events(organization, 58)
     invited = organization.invite_account()
     organization.age_account(invited, 86_400)
     parameters = {"SourcePrincipalArns": reader, "ExcludeAccountIds": excluded, "Schedules": "DISABLED"}
     # In batches of four, sixty accounts take some seconds.
-    stage = SweptStage(organization, deploy("operated", BatchSize="4", **parameters).name)
+    stage = DeployedStage(organization, deploy("operated", BatchSize="4", **parameters).name)
     rolecall = CommandLine(organization, stage.name)
     planned = rolecall("plan", "--all", "--json")
     rows_after_plan = stage.rows()
@@ -66,7 +63,7 @@ def operated(organization: LocalOrganization, deploy: Deploy, reader: str) -> Op
         rows_after_plan=rows_after_plan,
         printed=printed,
         rows=stage.rows(),
-        named=stage.named(),
+        named=stage.granted_accounts(),
     )
 
 
@@ -123,7 +120,7 @@ def test_on_a_terminal_a_bar_moves_and_ctrl_c_stops_the_watching_alone(operated:
     settled = [int(count) for count in re.findall(r"(\d+)/60", terminal.shown)]
     assert settled == sorted(settled)
     assert settled[0] < 60
-    operated.stage.idle()
+    operated.stage.wait_until_idle()
     after = operated.stage.rows()
     assert [
         account_id for account_id, row in after.items() if row["updated_at"] == before[account_id]["updated_at"]
@@ -165,7 +162,7 @@ def test_a_rerun_sends_only_what_failed_so_and_a_resync_tells_what_it_repaired(
     name, untouched = operated.rows[account_id]["name"], stage.rows()[operated.invited]
     iam.untag_role(RoleName=role, TagKeys=["managed-by"])
     assert operated.rolecall("enroll", account_id).returncode == 1
-    stage.settled(account_id, "failed", "foreign_role")
+    stage.wait_for_outcome(account_id, "failed", "foreign_role")
     iam.tag_role(RoleName=role, Tags=[{"Key": "managed-by", "Value": "rolecall"}])
 
     rerun = operated.rolecall("rerun", "--reason", "foreign_role")
@@ -186,7 +183,7 @@ def test_a_rerun_sends_only_what_failed_so_and_a_resync_tells_what_it_repaired(
 
     assert (resynced.returncode, resynced.stderr) == (0, "")
     assert f"source policy: repaired: AttachTo {POLICY}" in resynced.stdout.splitlines()
-    assert POLICY in attached_to(organization)
+    assert POLICY in attached_policies(organization)
 
 
 def test_retiring_asks_and_enroll_lets_in_again(operated: Operated) -> None:
@@ -199,21 +196,21 @@ def test_retiring_asks_and_enroll_lets_in_again(operated: Operated) -> None:
     assert (refused.returncode, "pass --yes" in refused.stderr) == (2, True)
     assert "1 to delete" in refused.stdout
     assert stage.role(account_id) is not None
-    assert account_id in stage.named()
+    assert account_id in stage.granted_accounts()
 
-    with hurried(stage), Terminal(operated.rolecall, "retire", account_id) as terminal:
+    with delays_skipped(stage), Terminal(operated.rolecall, "retire", account_id) as terminal:
         terminal.shows("Retire 1 account? [y/N]: ")
         terminal.type("y\n")
 
     assert (terminal.status, "1 retired retired_by_request" in terminal.shown) == (0, True)
     assert stage.role(account_id) is None
-    assert account_id not in stage.named()
+    assert account_id not in stage.granted_accounts()
     assert operated.rolecall("enroll", account_id).returncode == 0
     assert stage.role(account_id) is not None
 
 
 def test_a_freeze_denies_until_it_is_ended(organization: LocalOrganization, operated: Operated, reader: str) -> None:
-    role = operated.stage.member_role(operated.others[2])
+    role = operated.stage.member_role_arn(operated.others[2])
     refused = operated.rolecall("freeze")
     assert (refused.returncode, reader in refused.stdout) == (2, True)
     assert organization.assume(role, organization.as_role(reader))
@@ -232,13 +229,15 @@ def test_the_first_that_fails_stops_a_backfill_and_an_uninstall_leaves_nothing(
 ) -> None:
     other = organization.create_source_principal("Other")
     names = {"MemberRoleName": "Passing", "SourcePolicyName": "Passing"}
-    stage = SweptStage(organization, deploy("passing", SourcePrincipalArns=other, Schedules="DISABLED", **names).name)
+    stage = DeployedStage(
+        organization, deploy("passing", SourcePrincipalArns=other, Schedules="DISABLED", **names).name
+    )
     rolecall = CommandLine(organization, stage.name)
-    ou = unit(organization, "Passing")
+    ou = create_unit(organization, "Passing")
     members = sorted([*operated.others[3:6], operated.invited])
     with events_dropped(organization):
         for account_id in members:
-            move(organization, account_id, ou)
+            move_account(organization, account_id, ou)
     first = members[: members.index(operated.invited) + 1]
 
     backfilled = rolecall("backfill", "--ou", ou, "--first", str(len(first)))
@@ -250,13 +249,13 @@ def test_the_first_that_fails_stops_a_backfill_and_an_uninstall_leaves_nothing(
     assert set(stage.rows()) == set(first)
     enrolled = [account_id for account_id in members if account_id != operated.invited]
     assert rolecall("enroll", *enrolled).returncode == 0
-    assert stage.named() == set(enrolled)
+    assert stage.granted_accounts() == set(enrolled)
 
     # What can't be entered would be named in the end: it was never enrolled, and is forgotten.
     organization.client("dynamodb").delete_item(
         TableName="rolecall-passing-ledger", Key={"account_id": {"S": operated.invited}}
     )
-    with hurried(stage):
+    with delays_skipped(stage):
         uninstalled = rolecall("uninstall", "--yes")
 
     assert (uninstalled.returncode, uninstalled.stderr) == (0, "")
@@ -270,4 +269,4 @@ def test_the_first_that_fails_stops_a_backfill_and_an_uninstall_leaves_nothing(
     assert [account_id for account_id in enrolled if stage.role(account_id)] == []
     policies = organization.client("iam").list_policies(Scope="Local")["Policies"]
     assert [policy["PolicyName"] for policy in policies] == [POLICY]  # the other stage's
-    assert attached_to(organization, "Other") == set()
+    assert attached_policies(organization, "Other") == set()

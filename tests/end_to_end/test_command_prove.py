@@ -9,11 +9,11 @@ import pytest
 
 from chalicelib.data_read_denies import DENY_POLICY_NAME
 from chalicelib.member_role import trust_document
-from local.organization import LocalOrganization, allowing, trusting
+from local.organization import LocalOrganization, allow_policy, trust_policy
 from tests.end_to_end.calls import READ_ONLY
 from tests.end_to_end.command_line import CommandLine
-from tests.end_to_end.deployed_stage import Deploy
-from tests.end_to_end.swept_stage import ROLE, SweptStage, unheard_of
+from tests.end_to_end.deployed_stage import ROLE, Deploy, DeployedStage
+from tests.end_to_end.organization_changes import create_without_events
 
 EXTERNAL_ID = "rolecall-test"
 Prove = Callable[..., "CompletedProcess[str]"]
@@ -22,22 +22,22 @@ Prove = Callable[..., "CompletedProcess[str]"]
 @pytest.fixture(scope="module")
 def accounts(organization: LocalOrganization) -> tuple[str, str]:
     """One account that is to be enrolled, and one that is excluded."""
-    inside, outside = unheard_of(organization, 2)
+    inside, outside = create_without_events(organization, 2)
     return inside, outside
 
 
 @pytest.fixture(scope="module")
-def stage(organization: LocalOrganization, deploy: Deploy, reader: str, accounts: tuple[str, str]) -> SweptStage:
+def stage(organization: LocalOrganization, deploy: Deploy, reader: str, accounts: tuple[str, str]) -> DeployedStage:
     parameters = {"SourcePrincipalArns": reader, "ExternalId": EXTERNAL_ID, "ExcludeAccountIds": accounts[1]}
-    made = SweptStage(organization, deploy("proven", **parameters).name)
-    made.sweep("backfill")
-    made.settled(accounts[0], "enrolled")
+    made = DeployedStage(organization, deploy("proven", **parameters).name)
+    made.invoke_and_wait("backfill")
+    made.wait_for_outcome(accounts[0], "enrolled")
     return made
 
 
 @pytest.fixture(scope="module")
 def prove(
-    organization: LocalOrganization, stage: SweptStage, reader: str, tmp_path_factory: pytest.TempPathFactory
+    organization: LocalOrganization, stage: DeployedStage, reader: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Prove:
     """Run it as the operator, who is the management account's root, with a profile of the reader's."""
     profiles = tmp_path_factory.mktemp("reader") / "credentials"
@@ -130,7 +130,7 @@ def test_a_person_reads_a_line_an_account_and_a_line_a_claim(prove: Prove, accou
 
 
 def test_a_role_that_was_deleted_by_hand_lets_nobody_in(
-    prove: Prove, stage: SweptStage, organization: LocalOrganization, accounts: tuple[str, str]
+    prove: Prove, stage: DeployedStage, organization: LocalOrganization, accounts: tuple[str, str]
 ) -> None:
     iam = organization.client("iam", accounts[0])
     iam.detach_role_policy(RoleName=ROLE, PolicyArn=READ_ONLY)
@@ -139,7 +139,7 @@ def test_a_role_that_was_deleted_by_hand_lets_nobody_in(
     try:
         ran = prove()
     finally:
-        stage.checked_again(accounts[0])
+        stage.reconcile_again(accounts[0])
     assert ran.returncode == 1
     assert f"✘ {accounts[0]} assumed: sts:AssumeRole arn:aws:iam::{accounts[0]}:role/{ROLE} was denied" in ran.stdout
     assert "✘ 1 of 2 enrolled accounts allow the source principal" in ran.stdout
@@ -148,18 +148,18 @@ def test_a_role_that_was_deleted_by_hand_lets_nobody_in(
 
 
 def test_data_that_may_be_read_since_the_deny_was_removed_by_hand_is_no_mere_missing_parameter(
-    prove: Prove, stage: SweptStage, organization: LocalOrganization, accounts: tuple[str, str]
+    prove: Prove, stage: DeployedStage, organization: LocalOrganization, accounts: tuple[str, str]
 ) -> None:
     organization.client("iam", accounts[0]).delete_role_policy(RoleName=ROLE, PolicyName=DENY_POLICY_NAME)
     try:
         told = evidence(prove("--json"), 1)
     finally:
-        stage.checked_again(accounts[0])
+        stage.reconcile_again(accounts[0])
     assert broken(told) == {(accounts[0], "data denied"): ("allowed", "ParameterNotFound")}
 
 
 def test_a_trust_without_the_external_id_is_found(
-    prove: Prove, stage: SweptStage, organization: LocalOrganization, accounts: tuple[str, str]
+    prove: Prove, stage: DeployedStage, organization: LocalOrganization, accounts: tuple[str, str]
 ) -> None:
     document = trust_document(stage.settings).content
     for statement in document["Statement"]:
@@ -169,7 +169,7 @@ def test_a_trust_without_the_external_id_is_found(
     try:
         told = evidence(prove("--json"), 1)
     finally:
-        stage.checked_again(accounts[0])
+        stage.reconcile_again(accounts[0])
     assert broken(told) == {(accounts[0], "external id required"): ("allowed", None)}
 
 
@@ -177,9 +177,9 @@ def test_an_account_that_lets_the_reader_in_though_it_is_not_enrolled_is_found(
     prove: Prove, organization: LocalOrganization, accounts: tuple[str, str]
 ) -> None:
     outside, management = accounts[1], organization.management_account_id
-    organization.create_role(outside, ROLE, trusting(f"arn:aws:iam::{management}:root"))
+    organization.create_role(outside, ROLE, trust_policy(f"arn:aws:iam::{management}:root"))
     iam = organization.client("iam")
-    document = json.dumps(allowing("sts:AssumeRole"))
+    document = json.dumps(allow_policy("sts:AssumeRole"))
     iam.put_role_policy(RoleName="Reader", PolicyName="anywhere", PolicyDocument=document)
     try:
         told = evidence(prove("--json"), 1)

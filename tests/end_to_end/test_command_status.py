@@ -12,11 +12,17 @@ from typing import Any
 import pytest
 
 from chalicelib.errors import Reason
-from local.organization import LocalOrganization, trusting
+from local.organization import LocalOrganization, trust_policy
 from rolecall.reasons import REMEDY
 from tests.end_to_end.command_line import ROOT, CommandLine
-from tests.end_to_end.deployed_stage import Deploy
-from tests.end_to_end.swept_stage import DAY, POLICY, ROLE, SweptStage, events_dropped, move, unheard_of, unit
+from tests.end_to_end.deployed_stage import POLICY, ROLE, Deploy, DeployedStage
+from tests.end_to_end.organization_changes import (
+    DAY_SECONDS,
+    create_unit,
+    create_without_events,
+    events_dropped,
+    move_account,
+)
 
 HOSTILE = '=a,"b" [bold]👩‍💻[/]'
 
@@ -25,7 +31,7 @@ HOSTILE = '=a,"b" [bold]👩‍💻[/]'
 class Looked:
     """A stage where every kind of account stands, and the command line that looks at it."""
 
-    stage: SweptStage
+    stage: DeployedStage
     run: CommandLine
     enrolled: str
     foreign: str
@@ -39,18 +45,18 @@ class Looked:
 
 @pytest.fixture(scope="module")
 def looked(organization: LocalOrganization, deploy: Deploy, reader: str) -> Looked:
-    enrolled, foreign, suspended = unheard_of(organization, 3)
+    enrolled, foreign, suspended = create_without_events(organization, 3)
     with events_dropped(organization):
         hostile = organization.create_account(HOSTILE)
-        outer = unit(organization, "Workloads")
-        move(organization, enrolled, unit(organization, "Prod", outer))
-    organization.age_account(hostile, DAY)
+        outer = create_unit(organization, "Workloads")
+        move_account(organization, enrolled, create_unit(organization, "Prod", outer))
+    organization.age_account(hostile, DAY_SECONDS)
     organization.set_account_state(suspended, "SUSPENDED")
-    organization.create_role(foreign, ROLE, trusting(f"arn:aws:iam::{organization.management_account_id}:root"))
+    organization.create_role(foreign, ROLE, trust_policy(f"arn:aws:iam::{organization.management_account_id}:root"))
     deploy("looked", SourcePrincipalArns=reader)
-    stage = SweptStage(organization, "looked")
-    stage.sweep("backfill")
-    stage.sweep("resync", accounts="all")
+    stage = DeployedStage(organization, "looked")
+    stage.invoke_and_wait("backfill")
+    stage.invoke_and_wait("resync", accounts="all")
     return Looked(stage, CommandLine(organization, "looked"), enrolled, foreign, suspended, hostile, outer)
 
 

@@ -32,18 +32,7 @@ _PATHS: tuple[tuple[str, ...], ...] = (
     (SANDBOXES,),
     ("ou-ab12-11111111",),
 )
-_TEAMS = [
-    "payments",
-    "billing",
-    "search",
-    "ledger",
-    "identity",
-    "mobile",
-    "catalog",
-    "shipping",
-    "risk",
-    "data-platform",
-]
+_TEAMS = ["payments", "billing", "search", "ledger", "identity", "mobile", "catalog", "shipping", "risk", "data"]
 _SUFFIXES = ["api", "web", "batch", "network", "tools", "archive", "events"]
 _FAILURES = {
     17: (Reason.SCP_DENIED, "User: arn:aws:sts::999999999999:assumed-role/enroll is not authorized to perform: iam:CreateRole with an explicit deny in a service control policy: arn:aws:organizations::999999999999:policy/o-fd150fe903/service_control_policy/p-0a1b2c3d"),

@@ -1,6 +1,7 @@
 """What each check of `rolecall doctor` finds in AWS's answers."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from chalicelib.accounts import Account, LedgerRow, Outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
+from chalicelib.settings import Settings
 from chalicelib.source_policy.records import Control, Problem, Records, ShardRecord
 from rolecall.doctor import access_role, deployed, location, operations, principals
 from rolecall.doctor.checks import CHECKS, denied
@@ -197,29 +199,22 @@ NO_PRINCIPAL = Problem(Reason.NO_SOURCE_PRINCIPAL, "no role Reader")
 
 
 @pytest.mark.parametrize(
-    ("found", "status"),
+    ("check", "found", "status"),
     [
-        (records(ATTACHED), OK),
-        (records(shard(MEMBER)), UNKNOWN),
-        (Records(), UNKNOWN),
-        (records(ATTACHED, principals=NO_PRINCIPAL), FAILED),
+        (principals.check_principals_elsewhere, records(ATTACHED), OK),
+        (principals.check_principals_elsewhere, records(shard(MEMBER)), UNKNOWN),
+        (principals.check_principals_elsewhere, Records(), UNKNOWN),
+        (principals.check_principals_elsewhere, records(ATTACHED, principals=NO_PRINCIPAL), FAILED),
+        (principals.check_room_elsewhere, records(shard(MEMBER), room=10, looked_at=NOW), OK),
+        (principals.check_room_elsewhere, Records(), UNKNOWN),
+        (principals.check_room_elsewhere, records(), UNKNOWN),
+        (principals.check_room_elsewhere, records(looked_at=NOW, blocked=Problem(Reason.QUOTA, "full")), FAILED),
     ],
 )
-def test_principals_of_another_account_are_checked_by_the_records(found: Records, status: CheckStatus) -> None:
-    assert principals.check_principals_elsewhere(settings(), found).status is status
-
-
-@pytest.mark.parametrize(
-    ("found", "status"),
-    [
-        (records(shard(MEMBER), ShardRecord(name=f"{SHARD}-2"), room=10, looked_at=NOW), OK),
-        (Records(), UNKNOWN),
-        (records(), UNKNOWN),
-        (records(shard(MEMBER), looked_at=NOW, blocked=Problem(Reason.QUOTA, "full")), FAILED),
-    ],
-)
-def test_room_in_another_account_is_checked_by_the_records(found: Records, status: CheckStatus) -> None:
-    assert principals.check_room_elsewhere(settings(), found).status is status
+def test_another_source_account_is_checked_by_the_records(
+    check: Callable[[Settings, Records], CheckResult], found: Records, status: CheckStatus
+) -> None:
+    assert check(settings(), found).status is status
 
 
 @pytest.mark.parametrize(
@@ -231,12 +226,12 @@ def test_source_principal_must_have_room(others: int, ours: list[str], status: C
 
 
 def test_names_and_documents_must_fit_iams_quotas() -> None:
-    assert principals.check_sizes(settings(), 2048, "make deploy") == ok(
+    assert principals.check_quotas(settings(), 2048, "make deploy") == ok(
         "role name 24 of 64 characters, trust policy 268 of 2048"
     )
-    assert principals.check_sizes(settings(), 200, "make deploy").status is FAILED
+    assert principals.check_quotas(settings(), 200, "make deploy").status is FAILED
     arns = ",".join(f"arn:aws:iam::{SOURCE}:role/Reader{number:03}" for number in range(60))
-    assert principals.check_sizes(settings(SOURCE_PRINCIPAL_ARNS=arns), 4096, "make deploy").status is FAILED
+    assert principals.check_quotas(settings(SOURCE_PRINCIPAL_ARNS=arns), 4096, "make deploy").status is FAILED
 
 
 def failure(reason: Reason) -> LedgerRow:

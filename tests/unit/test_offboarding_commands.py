@@ -88,21 +88,15 @@ def requested(frozen: bool | None, *shards: ShardRecord) -> Records:
     return records(*shards, control=Control(frozen=frozen))
 
 
-def test_freeze_shows_the_principals_and_asks() -> None:
-    prompt = Prompt(answer=True)
-    stage = OperatedStage(responses=[FROZEN], ledger=[row(ONE)], recorded=requested(None, OPEN))
-    assert run(freeze, stage, prompt=prompt).status == 0
-    assert prompt.questions == ["Freeze?"]
-    assert stage.requests == [("freeze", {"frozen": True})]
-
-
 def test_freeze_retries_until_it_is_in_force() -> None:
     responses: list[Any] = [*[not_in_force("a read\nof IAM has not shown it")] * 2, TIMED_OUT, FROZEN]
     stage = OperatedStage(responses=responses, ledger=[row(ONE), row(TWO)], recorded=requested(True, DENYING))
+    prompt = Prompt(answer=True)
 
-    ran = run(freeze, stage, yes=True)
+    ran = run(freeze, stage, prompt=prompt)
 
-    assert (ran.status, len(stage.requests), stage.seconds) == (0, 4, 9)
+    assert (ran.status, stage.seconds, prompt.questions) == (0, 9, ["Freeze?"])
+    assert stage.requests == [("freeze", {"frozen": True})] * 4
     assert ran.lines == [
         "A freeze was already requested.",
         "A freeze denies every new session of these principals, in all accounts (2 with access):",
@@ -212,9 +206,12 @@ def test_uninstall_continues_until_nothing_is_left() -> None:
         recorded=DELETED,
     )
 
-    ran = run(uninstall, stage, yes=True)
+    prompt = Prompt(answer=True)
+
+    ran = run(uninstall, stage, prompt=prompt)
 
     assert ran.status == 0
+    assert prompt.questions == ["Uninstall stage dev: stop enrolling, and delete all of this?"]
     assert [request for _, request in stage.requests] == [
         PREVIEW,
         EVERYTHING,
@@ -263,15 +260,6 @@ def test_uninstall_is_unfinished_while_the_names_are_recorded() -> None:
     ran = run(uninstall, OperatedStage(responses=[remaining()] * 2, recorded=records()), yes=True)
     assert ran.status == 2
     assert DONE not in ran.lines
-
-
-def test_uninstall_needs_confirmation() -> None:
-    prompt = Prompt(answer=False)
-    stage = OperatedStage(responses=[sent_to_retire(1)], ledger=[row(ONE)])
-    with pytest.raises(typer.Abort):
-        run(uninstall, stage, prompt=prompt)
-    assert prompt.questions == ["Uninstall stage dev: stop enrolling, and delete all of this?"]
-    assert stage.requests == [("retire", PREVIEW)]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from chalicelib.member_role import plan as plan_actions
 from chalicelib.settings import Scope
 from chalicelib.source_policy.documents import capacity
 from rolecall.plan import Kind, Plan, PlannedAccount, PlannedShard, fetch_plan, parse_plan, parse_shards
-from rolecall.plan_page import diff, print_plan
+from rolecall.plan_page import print_plan
 from tests.unit.builders import settings
 from tests.unit.ledger_rows import SHARD, numbered, records, row, shard
 from tests.unit.operated import OperatedStage
@@ -59,12 +59,9 @@ def drifted(number: int) -> MemberRole:
 UPDATED = planned(1, drifted(1), change=Change.UPDATED)
 
 
-def print_lines(
-    *accounts: PlannedAccount, shards: tuple[PlannedShard, ...] = (), verbose: bool = False, terminal: bool = False
-) -> list[str]:
+def print_lines(*accounts: PlannedAccount, shards: tuple[PlannedShard, ...] = (), verbose: bool = False) -> list[str]:
     out = io.StringIO()
-    console = Console(file=out, width=40, force_terminal=terminal)
-    print_plan(Plan(accounts=accounts, source_policy=shards), console, verbose=verbose)
+    print_plan(Plan(accounts=accounts, source_policy=shards), Console(file=out, width=40), verbose=verbose)
     return out.getvalue().splitlines()
 
 
@@ -94,12 +91,6 @@ def test_updated_role_is_shown_as_a_diff() -> None:
         "",
         "Plan: 0 to create, 1 to update, 0 to delete, 0 unchanged, 0 skipped, 0 failing.",
     ]
-
-
-def test_terminal_gets_colors() -> None:
-    lines = print_lines(UPDATED, terminal=True)
-    assert '\x1b[32m        +   "rolecall-stage": "dev"\x1b[0m' in lines
-    assert '\x1b[31m        -   "rolecall-stage": "test"\x1b[0m' in lines
 
 
 def test_created_role_is_shown_once_for_equal_accounts() -> None:
@@ -204,11 +195,6 @@ def test_json_has_the_actions_and_the_counts() -> None:
     assert (account["plan"], account["name"]) == ("update", "Account 1")
     assert account["actions"][-1] == {"action": "SetMaxSession", "before": 7200, "after": 3600}
     assert data["summary"] == {**dict.fromkeys(Kind, 0), Kind.UPDATE: 1}
-
-
-@pytest.mark.parametrize(("before", "after", "mark"), [(None, {}, "+"), ({}, None, "-")])
-def test_new_or_deleted_document_is_shown_whole(before: Any, after: Any, mark: str) -> None:
-    assert diff(before, after) == [f"{mark} {{}}"]
 
 
 def account(number: int, **more: Any) -> dict[str, Any]:

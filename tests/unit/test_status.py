@@ -158,17 +158,6 @@ def test_shard_has_its_capacity_and_unfinished_writes() -> None:
     assert (state.shards[0].capacity, state.shards[0].attached) == (capacity(settings()), ("y", "z"))
 
 
-def test_shard_of_the_whole_organization_has_its_exclusions() -> None:
-    state = state_of(records(WHOLE), SOURCE_POLICY_SCOPE="organization")
-    assert (state.scope, state.problems) == (Scope.ORGANIZATION, ())
-    assert (state.shards[0].excluded, state.shards[0].capacity) == (1, exclusion_capacity(settings()))
-
-
-def test_state_is_unknown_before_the_first_publish() -> None:
-    state = state_of(NEVER_PUBLISHED)
-    assert (state.known, state.room, state.blocked, state.looked_at) == (False, None, None, None)
-
-
 @pytest.mark.parametrize(
     ("found", "lost"),
     [
@@ -200,54 +189,38 @@ def test_freeze_is_in_force_once_a_read_of_iam_confirms_it(
     assert (state.frozen, state.freeze_in_force) == (frozen, in_force)
 
 
+def covering(**changes: Any) -> dict[str, Any]:
+    return {"coverage": replace(HEALTHY.coverage, **changes)}
+
+
+def with_records(found: Records) -> dict[str, Any]:
+    return {"source_policy": state_of(found)}
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        (
-            {"coverage": replace(HEALTHY.coverage, failing={Reason.QUOTA: 2, Reason.SCP_DENIED: 1})},
-            "3 accounts failing",
-        ),
-        (
-            {"coverage": replace(HEALTHY.coverage, pending=1, pending_since=NOW, pending_reason=Reason.QUOTA)},
-            "1 account pending: quota",
-        ),
-        ({"coverage": replace(HEALTHY.coverage, waiting=1)}, "1 account waiting to be enrolled"),
-        ({"coverage": replace(HEALTHY.coverage, still_granted=(A,))}, "1 account still granted access"),
+        (covering(failing={Reason.QUOTA: 2, Reason.SCP_DENIED: 1}), "3 accounts failing"),
+        (covering(pending=1, pending_since=NOW, pending_reason=Reason.QUOTA), "1 account pending: quota"),
+        (covering(waiting=1), "1 account waiting to be enrolled"),
+        (covering(still_granted=(A,)), "1 account still granted access"),
         ({"queues": (queue("accounts", 9), queue("accounts-dlq", 1))}, "accounts-dlq is not empty"),
         ({"queues": (queue("publish.fifo", 9), queue("publish-dlq.fifo", 1))}, "publish-dlq.fifo is not empty"),
         ({"queues": (queue("events-dlq", 1),)}, "events-dlq is not empty"),
         ({"alarms": (alarm("queue-age", "ALARM"), alarm("rules-failed"))}, "in alarm: queue-age"),
-        ({"source_policy": state_of(UNINSTALLED)}, "the stage is uninstalled"),
+        (with_records(UNINSTALLED), "the stage is uninstalled"),
+        (with_records(NEVER_PUBLISHED), "the state of the source policy is unknown: publish has not run yet"),
+        (with_records(replace(PUBLISHED, control=Control(uninstalling=True))), "the stage is being uninstalled"),
+        (with_records(FROZEN), "frozen: every new session is denied"),
+        (with_records(records(control=Control(frozen=True))), "a freeze was requested and is not in force"),
+        (with_records(UNFREEZING), "an unfreeze was requested and is not in force"),
+        (with_records(published(blocked=FULL)), "publishing is blocked: quota: the source policy is full"),
+        (with_records(records(replace(shard(A), error=FULL))), f"{SHARD}: the source policy is full"),
+        (with_records(records(ShardRecord(name=SHARD))), f"{SHARD} is not completely written"),
+        (with_records(published(shards=2)), f"records are lost: {SHARD}-2"),
+        (with_records(published(scope=FULL)), "the source policy is full"),
         (
-            {"source_policy": state_of(NEVER_PUBLISHED)},
-            "the state of the source policy is unknown: publish has not run yet",
-        ),
-        (
-            {"source_policy": state_of(replace(PUBLISHED, control=Control(uninstalling=True)))},
-            "the stage is being uninstalled",
-        ),
-        ({"source_policy": state_of(FROZEN)}, "frozen: every new session is denied"),
-        (
-            {"source_policy": state_of(replace(PUBLISHED, control=Control(frozen=True)))},
-            "a freeze was requested and is not in force",
-        ),
-        ({"source_policy": state_of(UNFREEZING)}, "an unfreeze was requested and is not in force"),
-        (
-            {"source_policy": state_of(published(blocked=FULL))},
-            "publishing is blocked: quota: the source policy is full",
-        ),
-        (
-            {"source_policy": state_of(records(replace(shard(A), error=FULL)))},
-            f"{SHARD}: the source policy is full",
-        ),
-        ({"source_policy": state_of(records(ShardRecord(name=SHARD)))}, f"{SHARD} is not completely written"),
-        ({"source_policy": state_of(published(shards=2))}, f"records are lost: {SHARD}-2"),
-        (
-            {"source_policy": state_of(published(scope=Problem(Reason.QUOTA, "no room for 3 accounts")))},
-            "no room for 3 accounts",
-        ),
-        (
-            {"source_policy": state_of(records(WHOLE))},
+            with_records(records(WHOLE)),
             "the source policy has scope organization: the next resync changes it to accounts",
         ),
     ],
@@ -288,17 +261,11 @@ def test_resyncs_are_parsed_from_the_log_in_order() -> None:
 def test_json_has_the_status_and_what_follows_from_it() -> None:
     found = published(blocked=FULL, repairs=({"policy_name": SHARD, "action": "WriteVersion"},))
     data = replace(HEALTHY, source_policy=state_of(found)).as_json()
-    assert {key: data["coverage"][key] for key in ("listed", "enrolled", "still_granted", "percent")} == {
-        "listed": 2,
-        "enrolled": 2,
-        "still_granted": (),
-        "percent": 100.0,
-    }
     policy = data["source_policy"]
     assert policy["blocked"] == {"reason": "quota", "error": "the source policy is full"}
     assert policy["remedy"] == REMEDY[Reason.QUOTA]
-    assert (policy["frozen"], policy["freeze_in_force"], policy["room"]) == (False, True, 10)
     assert policy["repairs"] == (f"WriteVersion {SHARD}",)
+    assert (data["coverage"]["enrolled"], data["coverage"]["percent"]) == (2, 100.0)
     assert data["problems"] == ["publishing is blocked: quota: the source policy is full"]
     assert data["exit_status"] == 1
 

@@ -1,33 +1,33 @@
-"""One target under the coverage-guided fuzzer, which ends the process itself: python -m tests.integration.fuzzing.one_target NAME OPTIONS…"""
+"""One target under the coverage-guided fuzzer, which ends the process: python -m tests.integration.fuzzing.one_target NAME OPTIONS…"""
 
 import sys
 
 import atheris
 
 with atheris.instrument_imports(include=["chalicelib"]):
-    from tests.integration.fuzzing.target import WORDS, World
+    from tests.integration.fuzzing.target import WORDS, SystemUnderTest
     from tests.integration.fuzzing.targets import TARGETS
 
 from tests.integration.fuzzing.mutation import Mutation
-from tests.integration.simulation.boundary import simulated
+from tests.integration.simulation.harness import simulated
 
 
 def fuzz(name: str, *options: str) -> None:
-    """Try inputs until the time is over or one has found something; only the product is instrumented."""
+    """Try inputs until the time is over or one has found a bug; only chalicelib is instrumented."""
     target = TARGETS[name]
-    mutation = Mutation(target.written_seeds(), (*WORDS, *target.words))
-    with simulated() as boundary:
-        world = World(boundary)
+    mutation = Mutation(target.encoded_seeds(), (*WORDS, *target.words))
+    with simulated() as harness:
+        system = SystemUnderTest(harness)
 
-        def try_one(data: bytes) -> None:
-            boundary.printed.seek(0)
-            boundary.printed.truncate()
-            target(world, data)
+        def try_input(data: bytes) -> None:
+            harness.printed.seek(0)
+            harness.printed.truncate()
+            target(system, data)
 
-        def change(data: bytes, most: int, seed: int) -> bytes:
-            return mutation(data, most, seed, atheris.Mutate)
+        def mutate(data: bytes, max_size: int, seed: int) -> bytes:
+            return mutation(data, max_size, seed, atheris.Mutate)
 
-        atheris.Setup([sys.argv[0], *options], try_one, custom_mutator=change)
+        atheris.Setup([sys.argv[0], *options], try_input, custom_mutator=mutate)
         atheris.Fuzz()
 
 

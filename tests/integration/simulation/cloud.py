@@ -1,66 +1,52 @@
-"""AWS in memory: several accounts' IAM, Organizations, STS, DynamoDB and SQS at one virtual time, and the rules of every call."""
+"""AWS in memory: IAM of several accounts, Organizations, STS, DynamoDB and SQS at one virtual time, with checks of every call."""
 
-import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
-from chalicelib.settings import Settings
-from tests.integration.simulation.answers import Call, RuleBrokenError, refusal
-from tests.integration.simulation.iam import Iam, Role, account_of
-from tests.integration.simulation.members import MANAGEMENT, ORGANIZATION_ID, Members
+from tests.integration.simulation.call_checks import CallChecks
+from tests.integration.simulation.calls import Call, Caller, InvariantError, client_error
+from tests.integration.simulation.grants import Grant, grant_of
+from tests.integration.simulation.iam import Iam, Policy, Role, account_of, may_change
+from tests.integration.simulation.members import MANAGEMENT, Members
 from tests.integration.simulation.queues import Queues
-from tests.integration.simulation.tables import Tables
-from tests.integration.simulation.witness import Witness
+from tests.integration.simulation.tables import Tables, plain
 
 SOURCE_POLICY = "CrossAccountReadOnlyAccess"
 ACCESS_ROLE = "OrganizationAccountAccessRole"
-SOURCE = "888888888888"  # a member account that the readers may be in
+SOURCE = "888888888888"  # a member account that may contain the source principals
 START = 1_800_000_000.0
 OWN_KEY = "AKIAROLECALLXXXXXXXX"
-_SESSION = 900.0
+_SESSION_SECONDS = 900.0
 
 
 @dataclass
 class Session:
-    """What an assumed access role's credentials let one do, and until when."""
+    """The session of an assumed access role."""
 
     account_id: str
     until: float
 
 
-@dataclass
-class Seen:
-    """One invocation: its function, since when it runs, and what it was answered about what it may then change."""
-
-    ours: dict[str, bool | None] = field(default_factory=dict)  # None: there was nothing
-    settings: Settings | None = None
-    function: str = ""
-    name: str = ""
-    since: float = 0.0
-    revisions: dict[str, int] = field(default_factory=dict)  # of the rows that it read
-
-
 class Cloud:
-    """Everything that AWS holds; once a rule is broken, every later call says so, too."""
+    """The state of AWS. Once an invariant is violated, every later call fails."""
 
     def __init__(self, source_account: str = MANAGEMENT) -> None:
-        self.source_account, self.reader = source_account, reader(source_account)
-        self.readers = {self.reader}  # and those that other settings name
+        self.source_account, self.source_principal = source_account, source_principal(source_account)
+        self.source_principals = {self.source_principal}  # and those of other settings
         self.members, self.iam, self.tables, self.queues = Members(), Iam(), Tables(), Queues()
         self.sessions: dict[str, Session] = {}
-        self.denied: dict[str, str] = {}  # accounts whose access role can't be assumed, with the denial's text
-        self.unwritable: set[str] = set()  # policies that IAM refuses to write
-        self.crowd: frozenset[str] = frozenset()  # the orphaned accounts that the source policy names
-        self.others: frozenset[str] = frozenset()  # the source principal's other policies
-        self.stale = 0.0  # seconds by which IAM's reads of policies are late
-        self.broken: str | None = None
-        self.witness = Witness(self)
+        self.denied: dict[str, str] = {}  # accounts whose access role can't be assumed, with the error's text
+        self.unwritable: set[str] = set()  # policies whose writes IAM denies
+        self.orphaned: frozenset[str] = frozenset()  # accounts that only the source policy grants
+        self.other_policies: frozenset[str] = frozenset()  # attached to the source principal by others
+        self.staleness = 0.0  # seconds by which IAM's reads of policies are late
+        self.violated: str | None = None
+        self.checks = CallChecks(self)
         self.pass_time(START - 86_400)
         for account_id in dict.fromkeys((MANAGEMENT, source_account)):
             self.join(account_id)
-        self.iam.put(self.reader, Role(self.reader))
+        self.iam.put(self.source_principal, Role(self.source_principal))
         self.pass_time(START)
 
     @property
@@ -71,46 +57,39 @@ class Cloud:
         self.iam.now = self.members.now = until
         self.queues.pass_time(until)
 
-    def require(self, rule: str, kept: bool) -> None:
-        if not kept:
-            self.broken = rule
-            raise RuleBrokenError(rule)
+    def require(self, invariant: str, holds: bool) -> None:
+        if not holds:
+            self.violated = invariant
+            raise InvariantError(invariant)
 
     def join(self, account_id: str, unit: str | None = None, *, access_role: bool = True) -> None:
         self.members.join(account_id, unit)
         if access_role and account_id != MANAGEMENT:
-            arn = f"arn:aws:iam::{account_id}:role/{ACCESS_ROLE}"
+            arn = access_role_arn(account_id)
             self.iam.put(arn, Role(arn))
 
-    def is_open(self, account_id: str) -> bool:
-        """Tell whether an account can be entered."""
+    def can_enter(self, account_id: str) -> bool:
+        """Whether an account can be entered."""
         if account_id == MANAGEMENT:
             return True
-        arn = f"arn:aws:iam::{account_id}:role/{ACCESS_ROLE}"
-        return self.is_active(account_id) and account_id not in self.denied and self.iam.role(arn) is not None
+        is_open = self.is_active(account_id) and account_id not in self.denied
+        return is_open and self.iam.role(access_role_arn(account_id)) is not None
 
     def is_active(self, account_id: str) -> bool:
-        """Tell whether an account is a member that is neither closed nor suspended."""
+        """Whether an account is a member that is neither closed nor suspended."""
         member = self.members.members.get(account_id)
         return member is not None and member.state == "ACTIVE"
 
-    def grants(self, account_id: str) -> bool:
-        """Whether the source policy grants an account, frozen or not."""
-        member = account_id in self.members.members
-        return any(grant.grants(account_id, member=member) for grant in self.granted())
+    # Calls.
 
-    def granted(self) -> list["Grant"]:
-        """List what each of the source policy's managed policies grants."""
-        return [granted_by(policy.document) for policy in self.source_policies().values()]
+    def answer(self, call: Call, caller: Caller) -> dict[str, Any]:
+        """Return the response to a call, after checking what it changes."""
+        if self.violated is not None:
+            raise InvariantError(self.violated)
+        with self.checks.watching(call, caller):
+            return self._answer(call, caller)
 
-    def answer(self, call: Call, seen: Seen) -> dict[str, Any]:
-        """Carry out a call of an invocation, and check what it changed."""
-        if self.broken is not None:
-            raise RuleBrokenError(self.broken)
-        with self.witness.watching(call, seen):
-            return self._answer(call, seen)
-
-    def _answer(self, call: Call, seen: Seen) -> dict[str, Any]:
+    def _answer(self, call: Call, caller: Caller) -> dict[str, Any]:
         match call.service:
             case "dynamodb":
                 return self.tables.answer(call.name, call.params)
@@ -121,11 +100,11 @@ class Cloud:
             case "sts":
                 return self._assume(call.params["RoleArn"])
             case "iam":
-                return self._in_iam(call, self.account_of(call), seen)
+                return self._answer_iam(call, self.account_of(call), caller)
         raise NotImplementedError(call.operation)
 
     def account_of(self, call: Call) -> str:
-        """Tell which account a call is made in."""
+        """Return the account that a call is made in."""
         if call.service == "sts":
             return account_of(call.params["RoleArn"])
         session = self.sessions.get(call.access_key)
@@ -133,167 +112,122 @@ class Cloud:
 
     def _assume(self, arn: str) -> dict[str, Any]:
         account_id = account_of(arn)
-        self.require("no account is entered that Organizations never confirmed", account_id in self.members.known)
-        if self.iam.role(arn) is None or not self.is_open(account_id):
+        self.require("no account is entered that Organizations never confirmed", account_id in self.members.confirmed)
+        if self.iam.role(arn) is None or not self.can_enter(account_id):
             why = self.denied.get(account_id, "")
-            raise refusal("AccessDenied", f"not authorized to perform: sts:AssumeRole on resource: {arn} {why}", 403)
-        key = f"ASIA{len(self.sessions):016}"
-        self.sessions[key] = Session(account_id, self.now + _SESSION)
-        until = datetime.fromtimestamp(self.now + _SESSION, UTC)
-        return {"Credentials": {"AccessKeyId": key, "SecretAccessKey": "s", "SessionToken": "t", "Expiration": until}}
+            message = f"not authorized to perform: sts:AssumeRole on resource: {arn} {why}"
+            raise client_error("AccessDenied", message, 403)
+        key, until = f"ASIA{len(self.sessions):016}", self.now + _SESSION_SECONDS
+        self.sessions[key] = Session(account_id, until)
+        keys = {"AccessKeyId": key, "SecretAccessKey": "s", "SessionToken": "t"}
+        return {"Credentials": {**keys, "Expiration": datetime.fromtimestamp(until, UTC)}}
 
-    def _in_iam(self, call: Call, account_id: str, seen: Seen) -> dict[str, Any]:
+    def _answer_iam(self, call: Call, account_id: str, caller: Caller) -> dict[str, Any]:
         session = self.sessions.get(call.access_key)
         if session is not None and session.until < self.now:
-            raise refusal("ExpiredToken", "The security token included in the request is expired", 403)
-        arn = _about(call, account_id)
+            raise client_error("ExpiredToken", "The security token included in the request is expired", 403)
+        arn = _resource(call, account_id)
+        denied = f"not authorized to perform: iam:{call.name} on resource: {arn}"
         if account_of(arn) != account_id:
-            raise refusal("AccessDenied", f"not authorized to perform: iam:{call.name} on resource: {arn}", 403)
-        if call.name.startswith(("Get", "List")):
-            if self.stale and ":policy/" in arn:
-                self.iam.seen_at = self.now - self.stale
-            try:
-                answer = self.iam.answer(call.name, call.params, account_id)
-            except Exception:
-                if call.name in {"GetRole", "GetPolicy"}:
-                    seen.ours[arn] = None
-                raise
-            finally:
-                if self.stale:
-                    self.iam.seen_at = None
-            if call.name in {"GetRole", "GetPolicy"}:
-                tags = {tag["Key"]: tag["Value"] for tag in (answer.get("Role") or answer["Policy"])["Tags"]}
-                seen.ours[arn] = may_change(seen.settings, tags, arn)
-            return answer
-        self._check_write(call, arn, seen)
-        answer = self.iam.answer(call.name, call.params, account_id)
-        if call.name in {"CreateRole", "CreatePolicy"}:
-            seen.ours[arn] = True
-        return answer
-
-    def _check_write(self, call: Call, arn: str, seen: Seen) -> None:
-        """A role is changed only by who was answered that it is ours, and made only by who was answered that there is none.
-
-        A policy is changed only by who was answered that it is ours, or where it was written by us as a shard.
-        """
+            raise client_error("AccessDenied", denied, 403)
+        if call.is_read:
+            return self._read_iam(call, account_id, arn, caller)
         if arn in self.unwritable or call.params.get("PolicyArn") in self.unwritable:
             self.pass_time(self.now + 10)
-            raise refusal("AccessDenied", f"not authorized to perform: iam:{call.name} on resource: {arn}", 403)
-        policy = self.iam.policy(arn)
-        if ":policy/" in arn or arn in self.readers:
-            self.require(
-                f"publish alone writes the source policy, as in {call} by {seen.name}", seen.function == "publish"
-            )
-        if policy is not None and call.name != "CreatePolicy" and not may_change(seen.settings, dict(policy.tags), arn):
-            written = "applied" in self.shards().get(arn.rpartition("/")[2], {})
-            self.require(f"nothing that is not ours is changed, as by {call}", written or seen.ours.get(arn) is True)
-        if ":role/" not in arn or arn in self.readers:
-            return
-        allowed = (None, True) if call.name == "CreateRole" else (True,)  # botocore may send it twice
-        self.require(f"nothing that is not ours is changed, as by {call}", seen.ours.get(arn, False) in allowed)
+            raise client_error("AccessDenied", denied, 403)
+        self.checks.check_ownership(call, arn, caller)
+        response = self.iam.answer(call.name, call.params, account_id)
+        if call.name in {"CreateRole", "CreatePolicy"}:
+            caller.owned[arn] = True
+        return response
+
+    def _read_iam(self, call: Call, account_id: str, arn: str, caller: Caller) -> dict[str, Any]:
+        """Answer a read, and keep whether the caller may change the role or policy."""
+        shows_tags = call.name in {"GetRole", "GetPolicy"}
+        if shows_tags:
+            caller.owned[arn] = None
+        if self.staleness and ":policy/" in arn:
+            self.iam.read_at = self.now - self.staleness
+        try:
+            response = self.iam.answer(call.name, call.params, account_id)
+        finally:
+            if self.staleness:
+                self.iam.read_at = None
+        if shows_tags:
+            tags = {tag["Key"]: tag["Value"] for tag in (response.get("Role") or response["Policy"])["Tags"]}
+            caller.owned[arn] = may_change(caller.settings, tags, arn)
+        return response
+
+    # State.
 
     def rows(self) -> dict[str, dict[str, Any]]:
-        """Read the ledger, as plain values."""
-        return {key: _plain(item) for key, item in self.tables.items.get("ledger", {}).items()}
-
-    def revision(self, account_id: str) -> int:
-        """Return how often enroll, retire and backfill have written an account's row."""
-        revision = self.row(account_id).get("revision", 0)
-        return revision if isinstance(revision, int) else 0
+        """Return the ledger's rows by account."""
+        return {key: plain(item) for key, item in self.tables.items.get("ledger", {}).items()}
 
     def row(self, account_id: str) -> dict[str, Any]:
-        """Read an account's row, or nothing where it has none."""
-        return _plain(self.tables.items.get("ledger", {}).get(account_id, {}))
+        """Return an account's row, or an empty one."""
+        return plain(self.tables.items.get("ledger", {}).get(account_id, {}))
 
     def shards(self) -> dict[str, dict[str, Any]]:
-        """Read publish's records of the shards, as plain values, with account ids as sets."""
+        """Return the shards' records, with account ids as sets."""
         items = self.tables.items.get("source-policy", {})
-        return {key: _record(_plain(item)) for key, item in items.items() if not key.startswith("#")}
+        return {key: _record(plain(item)) for key, item in items.items() if not key.startswith("#")}
 
     def control(self) -> dict[str, Any]:
-        return _plain(self.tables.items.get("source-policy", {}).get("#control", {}))
+        return plain(self.tables.items.get("source-policy", {}).get("#control", {}))
 
     def status(self) -> dict[str, Any]:
-        return _plain(self.tables.items.get("source-policy", {}).get("#status", {}))
+        return plain(self.tables.items.get("source-policy", {}).get("#status", {}))
 
     @property
     def scope(self) -> str | None:
-        """The scope that the first shard is written in, or None before there is one."""
+        """The scope of the first shard, or None without one."""
         first = self.shards().get(SOURCE_POLICY, {})
-        written = first.get("applied") or first.get("applying")
-        return written["scope"] if written else None
+        version = first.get("applied") or first.get("applying")
+        return version["scope"] if version else None
 
     @property
     def named(self) -> frozenset[str]:
-        """The accounts that the shards' records name, those of unfinished writes included."""
+        """The accounts that the shards' records name, including those of unfinished writes."""
         shards = self.shards().values()
         versions = [each[key] for each in shards for key in ("applied", "applying") if key in each]
         versions += [version for each in shards for version in each.get("unfinished", ())]
         return frozenset(account_id for version in versions for account_id in version["accounts"])
 
-    def is_record(self, call: Call) -> bool:
-        """Whether a call writes or deletes what publish records in the source-policy table; its lease is no record."""
-        if call.name not in {"UpdateItem", "DeleteItem"} or call.params["TableName"] != "source-policy":
-            return False
-        is_lease = "#run_until" in call.params.get("ExpressionAttributeNames", {})
-        return not is_lease and call.params["Key"]["policy_name"]["S"] != "#control"
-
     @property
     def is_uninstalling(self) -> bool:
-        """Whether everything is being uninstalled, or has been."""
+        """Whether an uninstall is in progress or finished."""
         control = self.control()
         return control.get("uninstalling") is True or control.get("uninstalled") is True
 
-    def source_policies(self) -> dict[str, Any]:
-        """Read the source policy's managed policies by name."""
+    def source_policies(self) -> dict[str, Policy]:
+        """Return the shards in IAM by name."""
         prefix = f"arn:aws:iam::{self.source_account}:policy/{SOURCE_POLICY}"
-        return {arn.rpartition("/")[2]: held for arn, held in self.iam.everything().items() if arn.startswith(prefix)}
+        policies = [each for each in self.iam.everything() if isinstance(each, Policy)]
+        return {each.arn.rpartition("/")[2]: each for each in policies if each.arn.startswith(prefix)}
+
+    def grants(self, account_id: str) -> bool:
+        """Whether the source policy grants an account, apart from a freeze."""
+        return account_id in self.granted()
+
+    def granted(self) -> frozenset[str]:
+        """Return the accounts that the source policy grants."""
+        return frozenset[str]().union(*(grant.granted(self.members.members) for grant in self.all_grants()))
+
+    def all_grants(self) -> list[Grant]:
+        """Return what each shard in IAM grants."""
+        return [grant_of(policy.document) for policy in self.source_policies().values()]
 
 
-def reader(source_account: str = MANAGEMENT) -> str:
+def source_principal(source_account: str = MANAGEMENT) -> str:
     return f"arn:aws:iam::{source_account}:role/Reader"
 
 
-def may_change(settings: Settings | None, tags: dict[str, str], arn: str) -> bool:
-    """Tell whether a role is ours by its tags, or may be taken over."""
-    if settings is None:
-        return True
-    ownership = settings.ownership(arn, tags)
-    return ownership.is_ours or (settings.adopt_existing_roles and not ownership.tags)
+def access_role_arn(account_id: str) -> str:
+    return f"arn:aws:iam::{account_id}:role/{ACCESS_ROLE}"
 
 
-@dataclass(frozen=True)
-class Grant:
-    """What a shard's document grants: accounts by name, or an organization's but for some."""
-
-    named: frozenset[str] = frozenset()
-    organization: str | None = None
-    but: frozenset[str] = frozenset()
-    frozen: bool = False
-
-    def grants(self, account_id: str, *, member: bool) -> bool:
-        """Whether an account is granted, the freeze left aside; nothing reaches an account outside the organization."""
-        if self.organization != ORGANIZATION_ID:
-            return False
-        return account_id in self.named if self.named else member and account_id not in self.but
-
-
-@cache
-def granted_by(document: str) -> Grant:
-    """Read a shard's document, or one that was edited by hand."""
-    statements = json.loads(document)["Statement"]
-    allowed: dict[str, Any] = next((each for each in statements if each["Effect"] == "Allow"), {})
-    pinned = allowed.get("Condition", {}).get("StringEquals", {})
-    left_out = allowed.get("Condition", {}).get("StringNotEquals", {})
-    return Grant(
-        frozenset(pinned.get("aws:ResourceAccount", ())),
-        pinned.get("aws:ResourceOrgID"),
-        frozenset(left_out.get("aws:ResourceAccount", ())),
-        any(each["Effect"] == "Deny" for each in statements),
-    )
-
-
-def _about(call: Call, account_id: str) -> str:
+def _resource(call: Call, account_id: str) -> str:
     if "RoleName" in call.params:
         return f"arn:aws:iam::{account_id}:role/{call.params['RoleName']}"
     if "PolicyArn" in call.params:
@@ -301,28 +235,11 @@ def _about(call: Call, account_id: str) -> str:
     return f"arn:aws:iam::{account_id}:policy/{call.params.get('PolicyName', '')}"
 
 
-def _record(plain: dict[str, Any]) -> dict[str, Any]:
-    """Take apart the account ids, which are one text."""
-    unfinished = plain.get("unfinished", [])
-    for version in (plain.get("applied"), plain.get("applying"), *(unfinished if isinstance(unfinished, list) else ())):
+def _record(record: dict[str, Any]) -> dict[str, Any]:
+    """Replace the text of account ids in each version by a set."""
+    unfinished = record.get("unfinished", [])
+    others = unfinished if isinstance(unfinished, list) else ()
+    for version in (record.get("applied"), record.get("applying"), *others):
         for name in ("accounts", "excluded") if isinstance(version, dict) else ():
             version[name] = set(filter(None, str(version.get(name, "")).split(",")))
-    return plain
-
-
-def _plain(item: dict[str, Any]) -> dict[str, Any]:
-    return {name: _value(value) for name, value in item.items() if "NULL" not in value}
-
-
-def _value(value: dict[str, Any]) -> Any:
-    ((kind, content),) = value.items()
-    match kind:
-        case "N":
-            return float(content) if "." in content else int(content)
-        case "SS":
-            return set(content)
-        case "M":
-            return _plain(content)
-        case "L":
-            return [_value(each) for each in content]
-    return content
+    return record

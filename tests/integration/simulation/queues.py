@@ -1,19 +1,19 @@
-"""SQS in memory: the standard queue of accounts, the FIFO queue of publish, and the dead-letter queue of each."""
+"""SQS in memory: the standard queue of accounts and the FIFO queue of publish, each with its dead-letter queue."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.integration.simulation.answers import refusal
+from tests.integration.simulation.calls import client_error
 
-DEDUPLICATED = 300.0
-"""Seconds within which a FIFO queue drops a message of the same deduplication id ("Amazon SQS FIFO queues")."""
-
+DEDUPLICATION_SECONDS = (
+    300.0  # in which a FIFO queue drops a message of the same deduplication id ("Amazon SQS FIFO queues")
+)
 BATCH = 10
 
 
 @dataclass
 class Queued:
-    """A message, which more than one receiver may have in a standard queue."""
+    """A message, which a standard queue may deliver to several receivers."""
 
     id: str
     body: str
@@ -28,7 +28,7 @@ class Queued:
 
 @dataclass
 class Queue:
-    """A standard queue, as Lambda polls it."""
+    """A standard queue, polled by Lambda."""
 
     visibility: float
     max_receives: int
@@ -46,13 +46,16 @@ class Queue:
         return [message for message in self.messages.values() if message.visible_at <= self.now]
 
     def next_at(self) -> float | None:
-        """Return when something can be received, or None if the queue is empty."""
+        """Return when the next message becomes visible, or None if the queue is empty."""
         return min((message.visible_at for message in self.messages.values()), default=None)
 
-    def receive(self, wanted: list[Queued], *, twice: bool = False) -> list[dict[str, Any]]:
-        """Hand out visible messages; a message that was received too often goes to the dead-letter queue."""
+    def receive(self, messages: list[Queued], *, twice: bool = False) -> list[dict[str, Any]]:
+        """Return the records of messages; one received too often is moved to the dead-letter queue.
+
+        Delivered `twice`, a message stays visible.
+        """
         records = []
-        for message in wanted:
+        for message in messages:
             message.receives += 1
             if message.receives > self.max_receives:
                 self.dead.append(self.messages.pop(message.id).body)
@@ -73,14 +76,14 @@ class Queue:
             )
         return records
 
-    def settle(self, records: list[dict[str, Any]], answer: dict[str, Any]) -> None:
-        """Delete what was finished, as Lambda does with a partial batch response."""
-        failed = {each["itemIdentifier"] for each in answer["batchItemFailures"]}
+    def delete_finished(self, records: list[dict[str, Any]], response: dict[str, Any]) -> None:
+        """Delete the messages that a partial batch response doesn't contain, as Lambda does."""
+        failed = {each["itemIdentifier"] for each in response["batchItemFailures"]}
         for record in records:
             if record["messageId"] not in failed and self.is_deletable(record["receiptHandle"]):
                 self.messages.pop(record["messageId"], None)
 
-    def is_deletable(self, receipt: str) -> bool:  # noqa: ARG002 - a standard queue takes any receipt handle
+    def is_deletable(self, receipt: str) -> bool:  # noqa: ARG002 - a standard queue accepts any receipt handle
         return True
 
     def hide(self, receipt: str, seconds: float) -> None:
@@ -96,40 +99,40 @@ class Queue:
 
 @dataclass
 class FifoQueue(Queue):
-    """A FIFO queue of one message group: while one of its messages is in flight, no other is received."""
+    """A FIFO queue with one message group: while a message is in flight, no other is received."""
 
-    _seen: dict[str, float] = field(default_factory=dict)
+    _sent: dict[str, float] = field(default_factory=dict)
 
     def send(self, body: str, deduplication_id: str) -> None:
-        """Take a message, unless one of the same deduplication id was sent within five minutes."""
-        sent_at = self._seen.get(deduplication_id)
-        if sent_at is None or self.now - sent_at >= DEDUPLICATED:
-            self._seen[deduplication_id] = self.now
+        """Add a message unless one with the same deduplication id was sent within five minutes."""
+        sent_at = self._sent.get(deduplication_id)
+        if sent_at is None or self.now - sent_at >= DEDUPLICATION_SECONDS:
+            self._sent[deduplication_id] = self.now
             self.put(body)
 
     def visible(self) -> list[Queued]:
-        """List what can be received: the first ten messages, or nothing while the group is blocked."""
+        """Return the first ten messages, or none while one is in flight."""
         if any(message.visible_at > self.now for message in self.messages.values()):
             return []
         return list(self.messages.values())[:BATCH]
 
     def next_at(self) -> float | None:
-        """Return when the whole group can be received."""
+        """Return when no message is in flight any more, or None if the queue is empty."""
         return max((message.visible_at for message in self.messages.values()), default=None)
 
     def is_deletable(self, receipt: str) -> bool:
-        """Whether a message is still in the hands of the receiver: a FIFO queue refuses an older receipt handle."""
+        """Whether the receipt handle is current and its visibility timeout not over; a FIFO queue accepts no other."""
         message = self.messages.get(receipt.partition("#")[0])
         return message is not None and message.receipt == receipt and message.visible_at > self.now
 
     def hide(self, receipt: str, seconds: float) -> None:
         if not self.is_deletable(receipt):
-            raise refusal("InvalidParameterValue", "The receipt handle has expired.")
+            raise client_error("InvalidParameterValue", "The receipt handle has expired.")
         super().hide(receipt, seconds)
 
 
 class Queues:
-    """Both queues, at a clock that is set."""
+    """Both queues."""
 
     def __init__(self) -> None:
         self.accounts = Queue(visibility=3600.0, max_receives=20)
@@ -149,28 +152,28 @@ class Queues:
     def answer(self, operation: str, params: Any) -> dict[str, Any]:
         return dict(getattr(self, f"_{operation}")(params))
 
-    def _of(self, name: str) -> Queue:
+    def _queue(self, name: str) -> Queue:
         return self.publish if "publish" in name else self.accounts
 
-    def _SendMessageBatch(self, asked: Any) -> dict[str, Any]:  # noqa: N802 - the operation's name, here and below
-        assert "accounts" in asked["QueueUrl"], "accounts are sent to their queue"
-        for entry in asked["Entries"]:
+    def _SendMessageBatch(self, params: Any) -> dict[str, Any]:  # noqa: N802 - the operation's name, here and below
+        assert "accounts" in params["QueueUrl"], "accounts are sent to the accounts queue"
+        for entry in params["Entries"]:
             self.accounts.put(entry["MessageBody"])
         return {"Successful": [], "Failed": []}
 
-    def _SendMessage(self, asked: Any) -> dict[str, Any]:  # noqa: N802
-        assert "publish.fifo" in asked["QueueUrl"], "a run of publish is asked for in its queue"
-        assert asked["MessageGroupId"] == "source-policy", "there is one message group"
-        self.publish.send(asked["MessageBody"], asked["MessageDeduplicationId"])
+    def _SendMessage(self, params: Any) -> dict[str, Any]:  # noqa: N802
+        assert "publish.fifo" in params["QueueUrl"], "publish is requested on the publish queue"
+        assert params["MessageGroupId"] == "source-policy", "there is one message group"
+        self.publish.send(params["MessageBody"], params["MessageDeduplicationId"])
         return {"MessageId": "m"}
 
-    def _ChangeMessageVisibility(self, asked: Any) -> dict[str, Any]:  # noqa: N802
-        self._of(asked["QueueUrl"]).hide(asked["ReceiptHandle"], asked["VisibilityTimeout"])
+    def _ChangeMessageVisibility(self, params: Any) -> dict[str, Any]:  # noqa: N802
+        self._queue(params["QueueUrl"]).hide(params["ReceiptHandle"], params["VisibilityTimeout"])
         return {}
 
     def _ListMessageMoveTasks(self, _: Any) -> dict[str, Any]:  # noqa: N802
         return {"Results": []}
 
-    def _StartMessageMoveTask(self, asked: Any) -> dict[str, Any]:  # noqa: N802
-        self._of(asked["SourceArn"]).redrive()
+    def _StartMessageMoveTask(self, params: Any) -> dict[str, Any]:  # noqa: N802
+        self._queue(params["SourceArn"]).redrive()
         return {"TaskHandle": "task"}

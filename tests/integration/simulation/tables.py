@@ -1,19 +1,19 @@
-"""DynamoDB in memory: consistent reads, and only the expressions that Rolecall writes; any other is an error of the simulation."""
+"""DynamoDB in memory: consistent reads, and the few expressions that Rolecall uses."""
 
 import re
 from decimal import Decimal
 from typing import Any
 
-from tests.integration.simulation.answers import refusal
+from tests.integration.simulation.calls import client_error
 
 KEYS = ("account_id", "policy_name")
-PAGE = 3  # items of a scan's page: others come between pages
+PAGE = 3  # items of a page; other calls come between pages
 
 Item = dict[str, Any]
 
 
 class Tables:
-    """Every table by its name, every item by its key, in DynamoDB's own notation; an item is replaced, and never altered."""
+    """The items of each table by their key, in DynamoDB's JSON; an item is replaced, never modified."""
 
     def __init__(self) -> None:
         self.items: dict[str, dict[str, Item]] = {}
@@ -21,65 +21,47 @@ class Tables:
     def answer(self, operation: str, params: Any) -> dict[str, Any]:
         return dict(getattr(self, f"_{operation}")(params))
 
-    def _GetItem(self, asked: Any) -> dict[str, Any]:  # noqa: N802 - the operation's name, here and below
-        assert asked["ConsistentRead"], "a read that decides is consistent"
-        item = self._table(asked).get(_key(asked["Key"]))
-        return {} if item is None else {"Item": item}
+    def item(self, params: Any) -> Item:
+        """Return the item that a call names, or an empty one."""
+        return self._table(params).get(_key(params["Key"]), {})
 
-    def _BatchGetItem(self, asked: Any) -> dict[str, Any]:  # noqa: N802
-        found = {}
-        for name, wanted in asked["RequestItems"].items():
-            assert wanted["ConsistentRead"], "a read that decides is consistent"
+    def _GetItem(self, params: Any) -> dict[str, Any]:  # noqa: N802 - the operation's name, here and below
+        assert params["ConsistentRead"], "reads are consistent"
+        item = self.item(params)
+        return {"Item": item} if item else {}
+
+    def _BatchGetItem(self, params: Any) -> dict[str, Any]:  # noqa: N802
+        responses = {}
+        for name, request in params["RequestItems"].items():
+            assert request["ConsistentRead"], "reads are consistent"
             table = self.items.setdefault(name, {})
-            found[name] = [table[key] for each in wanted["Keys"] if (key := _key(each)) in table]
-        return {"Responses": found, "UnprocessedKeys": {}}
+            responses[name] = [table[key] for each in request["Keys"] if (key := _key(each)) in table]
+        return {"Responses": responses, "UnprocessedKeys": {}}
 
-    def _Scan(self, asked: Any) -> dict[str, Any]:  # noqa: N802
-        assert asked["ConsistentRead"], "a read that decides is consistent"
-        table = self._table(asked)
-        after = _key(asked["ExclusiveStartKey"]) if "ExclusiveStartKey" in asked else ""
+    def _Scan(self, params: Any) -> dict[str, Any]:  # noqa: N802
+        assert params["ConsistentRead"], "reads are consistent"
+        table = self._table(params)
+        after = _key(params["ExclusiveStartKey"]) if "ExclusiveStartKey" in params else ""
         keys = sorted(key for key in table if key > after)
-        page = {"Items": [_projected(table[key], asked) for key in keys[:PAGE]]}
+        page = {"Items": [_projected(table[key], params) for key in keys[:PAGE]]}
         if len(keys) <= PAGE:
             return page
         last = table[keys[PAGE - 1]]
         return {**page, "LastEvaluatedKey": dict([next((name, last[name]) for name in KEYS if name in last)])}
 
-    def _UpdateItem(self, asked: Any) -> dict[str, Any]:  # noqa: N802
-        held = self._table(asked).get(_key(asked["Key"]), {})
-        _require(held, asked)
-        self._update(asked)
+    def _UpdateItem(self, params: Any) -> dict[str, Any]:  # noqa: N802
+        item = self.item(params)
+        if not _holds(item, params):
+            raise client_error("ConditionalCheckFailedException", "The conditional request failed")
+        self._table(params)[_key(params["Key"])] = _updated({**params["Key"], **item}, params)
         return {}
 
-    def _DeleteItem(self, asked: Any) -> dict[str, Any]:  # noqa: N802
-        self._table(asked).pop(_key(asked["Key"]), None)
+    def _DeleteItem(self, params: Any) -> dict[str, Any]:  # noqa: N802
+        self._table(params).pop(_key(params["Key"]), None)
         return {}
 
-    def _table(self, asked: Any) -> dict[str, Item]:
-        return self.items.setdefault(asked["TableName"], {})
-
-    def _update(self, asked: Any) -> None:
-        table, key = self._table(asked), _key(asked["Key"])
-        names = asked.get("ExpressionAttributeNames", {})
-        values = asked.get("ExpressionAttributeValues", {})
-        _require_used(asked, [*names, *values])
-        item = {**asked["Key"], **table.get(key, {})}
-        _, sets, removes, added, amount = _UPDATE.fullmatch(asked["UpdateExpression"]).group(  # type: ignore[union-attr]
-            0, "sets", "removes", "added", "amount"
-        )
-        for part in (sets or "").split(","):
-            if part.strip():
-                name, value = (word.strip() for word in part.split("="))
-                item[names.get(name, name)] = values[value]
-        for part in (removes or "").split(","):
-            if part.strip():
-                item.pop(names.get(part.strip(), part.strip()), None)
-        if added:
-            held = item.get(added, {"N": "0"})
-            if "N" not in held:
-                raise refusal("ValidationException", "An operand in the update expression has an incorrect data type")
-            item[added] = {"N": str(Decimal(held["N"]) + Decimal(values[amount]["N"]))}
-        table[key] = item
+    def _table(self, params: Any) -> dict[str, Item]:
+        return self.items.setdefault(params["TableName"], {})
 
 
 _UPDATE = re.compile(
@@ -87,53 +69,84 @@ _UPDATE = re.compile(
 )
 
 
-def _projected(item: Item, asked: Any) -> Item:
-    if "ProjectionExpression" not in asked:
+def _updated(item: Item, params: Any) -> Item:
+    """Return a new item, changed by the update expression."""
+    names = params.get("ExpressionAttributeNames", {})
+    values = params.get("ExpressionAttributeValues", {})
+    _require_used(params, {*names, *values})
+    update = _UPDATE.fullmatch(params["UpdateExpression"])
+    assert update is not None, params["UpdateExpression"]
+    for name, value in re.findall(r"(\S+) = (:\w+)", update["sets"] or ""):
+        item[names.get(name, name)] = values[value]
+    for name in re.findall(r"[^\s,]+", update["removes"] or ""):
+        item.pop(names.get(name, name), None)
+    if added := update["added"]:
+        number = item.get(added, {"N": "0"})
+        if "N" not in number:
+            raise client_error("ValidationException", "An operand in the update expression has an incorrect data type")
+        item[added] = {"N": str(Decimal(number["N"]) + Decimal(values[update["amount"]]["N"]))}
+    return item
+
+
+def _projected(item: Item, params: Any) -> Item:
+    if "ProjectionExpression" not in params:
         return item
-    names = asked.get("ExpressionAttributeNames", {})
-    wanted = {names.get(name, name) for name in asked["ProjectionExpression"].split(", ")}
-    return {name: value for name, value in item.items() if name in wanted}
+    names = params.get("ExpressionAttributeNames", {})
+    projected = {names.get(name, name) for name in params["ProjectionExpression"].split(", ")}
+    return {name: value for name, value in item.items() if name in projected}
 
 
-def _require_used(asked: Any, given: list[str]) -> None:
-    """Refuse a name or value that no expression uses, as DynamoDB does."""
-    written = f"{asked['UpdateExpression']} {asked.get('ConditionExpression', '')}"
-    used = set(re.findall(r"[#:]\w+", written))
-    if set(given) != used:
-        raise refusal("ValidationException", f"unused or undefined in expressions: {set(given) ^ used}")
+def _require_used(params: Any, placeholders: set[str]) -> None:
+    """Reject a name or value that no expression uses, as DynamoDB does."""
+    used = set(re.findall(r"[#:]\w+", f"{params['UpdateExpression']} {params.get('ConditionExpression', '')}"))
+    if placeholders != used:
+        raise client_error("ValidationException", f"unused or undefined in expressions: {placeholders ^ used}")
 
 
 def _key(values: Item) -> str:
-    # A row of the ledger has a policy_name, too, which is no key there.
+    # A row of the ledger may have a policy_name, which is no key there.
     return str(next(values[name]["S"] for name in KEYS if name in values))
 
 
-def _require(held: Item, asked: Any) -> None:
-    if not _holds(held, asked):
-        raise refusal("ConditionalCheckFailedException", "The conditional request failed")
-
-
-def _holds(held: Item, asked: Any) -> bool:
-    condition = asked.get("ConditionExpression")
+def _holds(item: Item, params: Any) -> bool:
+    """Whether the condition is met."""
+    condition = params.get("ConditionExpression")
     if condition is None:
         return True
-    names, values = asked.get("ExpressionAttributeNames", {}), asked.get("ExpressionAttributeValues", {})
-    return any(_is_true(held, part.strip(), names, values) for part in condition.split(" OR "))
+    names, values = params.get("ExpressionAttributeNames", {}), params.get("ExpressionAttributeValues", {})
+    return any(_is_true(item, part.strip(), names, values) for part in condition.split(" OR "))
 
 
-def _is_true(held: Item, part: str, names: dict[str, str], values: Item) -> bool:
+def _is_true(item: Item, part: str, names: dict[str, str], values: Item) -> bool:
     if part.startswith("NOT "):
-        return not _is_true(held, part.removeprefix("NOT "), names, values)
+        return not _is_true(item, part.removeprefix("NOT "), names, values)
     function = re.fullmatch(r"attribute_(not_)?exists\((.+)\)", part)
     if function:
-        return (names.get(function[2], function[2]) in held) is (function[1] is None)
-    name, sign, value = part.split()
-    found, given = held.get(names.get(name, name)), values[value]
-    if found is None:
+        return (names.get(function[2], function[2]) in item) is (function[1] is None)
+    name, operator, placeholder = part.split()
+    attribute, value = item.get(names.get(name, name)), values[placeholder]
+    if operator == "=":
+        return bool(attribute == value)
+    if attribute is None or "N" not in attribute:
         return False
-    if sign in "<>":
-        if "N" not in found:
-            return False
-        return Decimal(found["N"]) < Decimal(given["N"]) if sign == "<" else Decimal(found["N"]) > Decimal(given["N"])
-    assert sign == "=", part
-    return bool(found == given)
+    number, other = Decimal(attribute["N"]), Decimal(value["N"])
+    return {"<": number < other, ">": number > other}[operator]
+
+
+def plain(item: Item) -> dict[str, Any]:
+    """Return an item as Python values, without attributes that are NULL."""
+    return {name: _value(value) for name, value in item.items() if "NULL" not in value}
+
+
+def _value(value: Item) -> Any:
+    ((kind, content),) = value.items()
+    match kind:
+        case "N":
+            return float(content) if "." in content else int(content)
+        case "SS":
+            return set(content)
+        case "M":
+            return plain(content)
+        case "L":
+            return [_value(each) for each in content]
+    return content

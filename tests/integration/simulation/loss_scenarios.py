@@ -1,0 +1,89 @@
+"""Scenarios of tables or records that are lost or restored from a backup, which must cost no account its access."""
+
+import copy
+from collections.abc import Callable, Mapping
+
+from tests.integration.simulation import steps
+from tests.integration.simulation.account_scenarios import allow_and_rerun
+from tests.integration.simulation.cloud import SOURCE_POLICY, Cloud
+from tests.integration.simulation.scenario import FIRST, MEMBERS_ONLY, ORGANIZATION, SECOND, THIRD, Scenario, Step
+from tests.integration.simulation.simulated_stage import SimulatedStage
+
+
+def _lose_ledger(cloud: Cloud) -> None:
+    cloud.tables.items["ledger"] = {}
+
+
+def _lose_shard(cloud: Cloud) -> None:
+    del cloud.tables.items["source-policy"][SOURCE_POLICY]
+
+
+def _lose_table(cloud: Cloud) -> None:
+    cloud.tables.items["source-policy"] = {}
+
+
+def _lose_both(cloud: Cloud) -> None:
+    _lose_ledger(cloud)
+    _lose_table(cloud)
+
+
+def _lost(lose: Callable[[Cloud], None], before: Step) -> Step:
+    def setup(stage: SimulatedStage) -> None:
+        before(stage)
+        stage.cloud.join(THIRD)
+        lose(stage.cloud)
+        stage.cloud.checks.note()
+
+    return setup
+
+
+def _enroll_third(stage: SimulatedStage) -> None:
+    """Enroll one account, which must cost no other its access, and not end a freeze."""
+    frozen = any(policy.is_frozen for policy in stage.cloud.source_policies().values())
+    steps.handle_events(THIRD)(stage)
+    steps.require_granted(stage, FIRST, SECOND, THIRD)
+    is_frozen = all(policy.is_frozen for policy in stage.cloud.source_policies().values())
+    stage.expect("frozen stays frozen, whatever was lost", is_frozen is frozen)
+
+
+def _ledger_lost_and_denied(stage: SimulatedStage) -> None:
+    _lost(_lose_ledger, steps.enrolled)(stage)
+    stage.cloud.denied[FIRST] = ""
+
+
+def _resync_then_allow(stage: SimulatedStage) -> None:
+    steps.resync(stage)
+    steps.require_granted(stage, FIRST, SECOND)
+    allow_and_rerun(stage)
+
+
+def _older_ledger(stage: SimulatedStage) -> None:
+    """Restore the ledger as it was before one account was enrolled, one retired and one closed."""
+    steps.enrolled(stage)
+    older = copy.deepcopy(stage.cloud.tables.items["ledger"])
+    stage.cloud.join(THIRD)
+    steps.handle_events(THIRD)(stage)
+    steps.retire(stage)
+    stage.cloud.members.change(SECOND, state="CLOSED")
+    steps.handle_events(SECOND)(stage)
+    stage.pause(86_400)
+    stage.cloud.tables.items["ledger"] = older
+    stage.cloud.checks.note()
+
+
+_LOSSES = {
+    "ledger lost": _lose_ledger,
+    "shard record lost": _lose_shard,
+    "source-policy table lost": _lose_table,
+    "both tables lost": _lose_both,
+}
+
+LOSS_SCENARIOS: Mapping[str, Scenario] = {
+    **{name: Scenario(_enroll_third, _lost(lose, steps.enrolled)) for name, lose in _LOSSES.items()},
+    **{f"{name} while frozen": Scenario(_enroll_third, _lost(lose, steps.frozen)) for name, lose in _LOSSES.items()},
+    "ledger lost, and an account denied": Scenario(_resync_then_allow, _ledger_lost_and_denied),
+    "scope narrowed after a lost ledger": Scenario(
+        _enroll_third, _lost(_lose_ledger, steps.narrower_scope), {**MEMBERS_ONLY, **ORGANIZATION}
+    ),
+    "older ledger put back": Scenario(steps.resync, _older_ledger),
+}
