@@ -153,7 +153,7 @@ class Enrollment:
                 removable=access in {Access.EXCLUDED, Access.NONE} and not records.may_grant(account_id),
                 uninstalling=records.control.uninstalling,
             )
-            if job.verdict.reason is Reason.DEPARTED and self._may_be_too_new(job):
+            if job.verdict.reason is Reason.DEPARTED and self._may_be_too_new(job, records):
                 error = "not ready yet: an event announced the account, and Organizations doesn't know it"
                 job.verdict = unfinished(account_id, None, Reason.NOT_READY, error)
         except Exception as error:  # noqa: BLE001 - the failure of one account doesn't stop the others
@@ -161,9 +161,10 @@ class Enrollment:
             job.verdict = unfinished(account_id, row, Reason.UNEXPECTED, f"{type(error).__name__}: {error}")
         job.seconds = self._clock() - started
 
-    def _may_be_too_new(self, job: _Job) -> bool:
+    def _may_be_too_new(self, job: _Job, records: Records) -> bool:
         """Whether an id that is no member's may become one: Organizations' reads are eventually consistent."""
-        if job.row is not None or job.message.trigger is not Trigger.EVENT or job.requested_at is None:
+        is_known = job.row is not None or job.message.account_id in records.maybe_named
+        if is_known or job.message.trigger is not Trigger.EVENT or job.requested_at is None:
             return False
         age = datetime.fromtimestamp(self._clock(), UTC) - job.requested_at
         return age < timedelta(seconds=self._settings.ready_grace_seconds)

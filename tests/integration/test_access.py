@@ -40,6 +40,37 @@ def test_access_roles_are_tried_in_order(organization: Organization, boundary: B
     }
 
 
+def test_the_next_access_role_is_tried_if_the_first_is_denied_the_work(
+    organization: Organization, boundary: Boundary
+) -> None:
+    """The role that worked is tried first from then on."""
+    account_id = organization.member()
+    organization.age_account(account_id)
+    organization.create_role(f"arn:aws:iam::{account_id}:role/{CONTROL_TOWER_ROLE}")
+    stage = Stage(organization)
+    boundary.fail("iam:CreateRole", message="with an explicit deny in a service control policy", times=1)
+
+    stage.enroll(account_id)
+    with boundary.recording() as calls:
+        stage.enroll(account_id)
+
+    assert stage.status(account_id) == ("enrolled", None)
+    assert stage.row(account_id)["access_role"] == CONTROL_TOWER_ROLE
+    (session,) = (call for call in calls if call.operation == "sts:AssumeRole")
+    assert session.params["RoleArn"].endswith(CONTROL_TOWER_ROLE)
+
+
+def test_a_denial_of_every_access_role_is_the_first_ones(organization: Organization, boundary: Boundary) -> None:
+    account_id = organization.member()
+    organization.age_account(account_id)
+    stage = Stage(organization)
+    boundary.fail("iam:CreateRole", message="with an explicit deny in a service control policy")
+
+    stage.enroll(account_id)
+
+    assert stage.status(account_id) == ("failed", "scp_denied")
+
+
 def test_every_session_has_a_policy_and_no_source_identity(organization: Organization, boundary: Boundary) -> None:
     """The trust policy of an access role allows neither tags nor a source identity."""
     source, account_id = organization.member("Source"), organization.member()

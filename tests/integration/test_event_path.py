@@ -185,7 +185,7 @@ def test_an_accounts_status_is_used_only_if_it_has_no_state(organization: Organi
     cases: list[tuple[dict[str, str], tuple[str, str | None]]] = [
         ({"State": "SUSPENDED", "Status": "ACTIVE"}, ("skipped", "suspended")),
         ({"State": "ACTIVE", "Status": "SUSPENDED"}, ("enrolled", None)),
-        ({"State": "PENDING_ACTIVATION", "Status": "ACTIVE"}, ("skipped", "pending_activation")),
+        ({"State": "PENDING_CLOSURE", "Status": "ACTIVE"}, ("skipped", "pending_closure")),
         ({"Status": "SUSPENDED"}, ("skipped", "suspended")),
         ({"Status": "ACTIVE"}, ("enrolled", None)),
         ({}, ("enrolled", None)),
@@ -220,7 +220,7 @@ def test_the_management_account_is_enrolled_with_the_functions_role(
 
 
 def test_an_id_outside_the_organization_gets_no_row(organization: Organization) -> None:
-    stage = Stage(organization)
+    stage = Stage(organization, ReadyGraceSeconds="0")
 
     delivery = stage.enroll(OUTSIDE)
 

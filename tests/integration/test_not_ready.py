@@ -59,6 +59,49 @@ def test_a_denial_in_a_new_account_is_retried(organization: Organization, bounda
     assert "CreateRole" in stage.row(account_id)["error"]
 
 
+SCP_DENIAL = "is not authorized to perform: iam:CreateRole with an explicit deny in a service control policy"
+RCP_DENIAL = "is not authorized to perform: iam:CreateRole with an explicit deny in a resource control policy"
+
+
+@pytest.mark.parametrize(("message", "reason"), [(SCP_DENIAL, "scp_denied"), (RCP_DENIAL, "rcp_denied")])
+def test_a_control_policy_on_a_new_account_is_retried(
+    organization: Organization, boundary: Boundary, stage: Stage, message: str, reason: str
+) -> None:
+    """Landing zones attach a quarantine SCP to each new account for some time."""
+    new, old = organization.members(2)
+    organization.age_account(old)
+    boundary.fail("iam:CreateRole", message=message)
+
+    assert stage.enroll(new, old).delays == {new: 30}
+    assert [stage.status(account_id) for account_id in (new, old)] == [("failed", "not_ready"), ("failed", reason)]
+
+
+def test_pending_activation_is_retried_until_the_grace_ends(organization: Organization, stage: Stage) -> None:
+    new, old = organization.members(2)
+    organization.age_account(old)
+    for account_id in (new, old):
+        organization.set_state(account_id, "PENDING_ACTIVATION")
+
+    assert stage.enroll(new, old).delays == {new: 30}
+
+    assert stage.status(new) == ("failed", "not_ready")
+    assert stage.status(old) == ("skipped", "pending_activation")
+
+
+def test_an_announced_account_that_organizations_lacks_is_retried(organization: Organization, stage: Stage) -> None:
+    account_id = organization.member()
+    readmit = organization.depart(account_id)
+    stage.send_event("CreateAccountResult", account_id)
+
+    assert stage.deliver().delays == {account_id: 30}
+    assert stage.statuses() == {}
+
+    readmit()
+    stage.skip_delays()
+    assert stage.deliver().finished == [account_id]
+    assert stage.status(account_id)[0] in {"enrolled", "pending"}
+
+
 def test_a_failed_check_revokes_nothing(organization: Organization, stage: Stage) -> None:
     account_id = organization.member()
     stage.enroll(account_id)

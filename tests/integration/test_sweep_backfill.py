@@ -63,6 +63,7 @@ class Population:
         organization.move(by_ou, self.unit)
         organization.move(below, organization.unit(self.unit))
         organization.age_account(invited)
+        organization.age_account(inactive)
         tags = {**STAGE_TAGS, "rolecall-stage": "another"}
         organization.create_role(f"arn:aws:iam::{foreign}:role/{MEMBER_ROLE}", tags=tags)
 
