@@ -40,7 +40,7 @@ def test_access_roles_are_tried_in_order(organization: Organization, boundary: B
     }
 
 
-def test_the_next_access_role_is_tried_if_the_first_is_denied_the_work(
+def test_next_access_role_is_tried_if_the_first_is_denied_the_work(
     organization: Organization, boundary: Boundary
 ) -> None:
     """The role that worked is tried first from then on."""
@@ -60,7 +60,7 @@ def test_the_next_access_role_is_tried_if_the_first_is_denied_the_work(
     assert session.params["RoleArn"].endswith(CONTROL_TOWER_ROLE)
 
 
-def test_a_denial_of_every_access_role_is_the_first_ones(organization: Organization, boundary: Boundary) -> None:
+def test_denial_of_every_access_role_is_the_first_ones(organization: Organization, boundary: Boundary) -> None:
     account_id = organization.member()
     organization.age_account(account_id)
     stage = Stage(organization)
@@ -101,7 +101,7 @@ def test_one_iam_client_serves_all_accounts(organization: Organization, boundary
     assert [organization.has_role(account_id) for account_id in accounts] == [True] * 4
 
 
-def test_an_application_makes_no_client_before_it_needs_one(boundary: Boundary, organization: Organization) -> None:
+def test_application_makes_no_client_before_it_needs_one(boundary: Boundary, organization: Organization) -> None:
     environ = Stage(organization, deployed="false").environ
     before = len(boundary.clients)
 
@@ -110,7 +110,7 @@ def test_an_application_makes_no_client_before_it_needs_one(boundary: Boundary, 
     assert (boundary.clients[before:], boundary.calls) == ([], [])
 
 
-def test_an_application_requires_credentials(organization: Organization) -> None:
+def test_application_requires_credentials(organization: Organization) -> None:
     core = botocore.session.Session()
     core.register_component("credential_provider", CredentialResolver(providers=[]))
     application = Application(Stage(organization).environ, boto3.Session(botocore_session=core, region_name=REGION))
@@ -119,7 +119,7 @@ def test_an_application_requires_credentials(organization: Organization) -> None
         application.enroll([], Context())
 
 
-def test_an_unknown_action_is_an_error(organization: Organization) -> None:
+def test_unknown_action_is_an_error(organization: Organization) -> None:
     settings = Settings.from_env(Stage(organization, deployed="false").environ)
     client: Any = object()
 

@@ -1,18 +1,11 @@
 """An account that can't be entered: retried while it is new, and then failed with its remedies."""
 
-import pytest
-
 from tests.integration.boundary import Boundary
 from tests.integration.organization import ACCESS_ROLE, Organization
 from tests.integration.stage import Stage
 
 
-@pytest.fixture
-def stage(organization: Organization) -> Stage:
-    return Stage(organization)
-
-
-def test_a_new_account_is_retried_with_growing_delays(organization: Organization, stage: Stage) -> None:
+def test_new_account_is_retried_with_growing_delays(organization: Organization, stage: Stage) -> None:
     account_id = organization.member(access_role="NotYet")
     stage.send_event("CreateAccountResult", account_id)
 
@@ -48,7 +41,7 @@ def test_after_the_grace_the_failure_is_terminal(organization: Organization, sta
         assert part in error
 
 
-def test_a_denial_in_a_new_account_is_retried(organization: Organization, boundary: Boundary, stage: Stage) -> None:
+def test_denial_in_a_new_account_is_retried(organization: Organization, boundary: Boundary, stage: Stage) -> None:
     account_id = organization.member()
     boundary.fail("iam:CreateRole", "InvalidClientTokenId", "The security token included in the request is invalid.")
 
@@ -64,7 +57,7 @@ RCP_DENIAL = "is not authorized to perform: iam:CreateRole with an explicit deny
 
 
 @pytest.mark.parametrize(("message", "reason"), [(SCP_DENIAL, "scp_denied"), (RCP_DENIAL, "rcp_denied")])
-def test_a_control_policy_on_a_new_account_is_retried(
+def test_control_policy_on_a_new_account_is_retried(
     organization: Organization, boundary: Boundary, stage: Stage, message: str, reason: str
 ) -> None:
     """Landing zones attach a quarantine SCP to each new account for some time."""
@@ -88,7 +81,7 @@ def test_pending_activation_is_retried_until_the_grace_ends(organization: Organi
     assert stage.status(old) == ("skipped", "pending_activation")
 
 
-def test_an_announced_account_that_organizations_lacks_is_retried(organization: Organization, stage: Stage) -> None:
+def test_announced_account_that_organizations_lacks_is_retried(organization: Organization, stage: Stage) -> None:
     account_id = organization.member()
     readmit = organization.depart(account_id)
     stage.send_event("CreateAccountResult", account_id)
@@ -102,7 +95,7 @@ def test_an_announced_account_that_organizations_lacks_is_retried(organization: 
     assert stage.status(account_id)[0] in {"enrolled", "pending"}
 
 
-def test_a_failed_check_revokes_nothing(organization: Organization, stage: Stage) -> None:
+def test_failed_check_revokes_nothing(organization: Organization, stage: Stage) -> None:
     account_id = organization.member()
     stage.enroll(account_id)
     since = stage.row(account_id)["enrolled_at"]

@@ -29,7 +29,7 @@ def widened_by(role: Role, desired: Role) -> set[str]:
         for operation in sorted({drift.repaired_by for drift in drifts.values()})
     ],
 )
-def test_a_rejected_action_leaves_nothing_else_wider(
+def test_rejected_action_leaves_nothing_else_wider(
     organization: Organization,
     boundary: Boundary,
     parameters: dict[str, str],
@@ -75,7 +75,7 @@ def test_every_rejected_action_is_in_the_error(organization: Organization, bound
     assert error.index("UnmodifiableEntity") < error.index("Cannot exceed quota")
 
 
-def test_a_new_role_gets_no_policy_without_its_deny(organization: Organization, boundary: Boundary) -> None:
+def test_new_role_gets_no_policy_without_its_deny(organization: Organization, boundary: Boundary) -> None:
     boundary.fail("iam:PutRolePolicy", *REJECTED)
     account_id = organization.member()
     stage = Stage(organization)
@@ -86,7 +86,7 @@ def test_a_new_role_gets_no_policy_without_its_deny(organization: Organization, 
     assert stage.status(account_id) == ("failed", "quota")
 
 
-def test_a_role_in_an_instance_profile_is_kept_without_permissions(organization: Organization) -> None:
+def test_role_in_an_instance_profile_is_kept_without_permissions(organization: Organization) -> None:
     account_id = organization.member()
     stage = Stage(organization)
     stage.enroll(account_id)
@@ -107,7 +107,7 @@ def test_a_role_in_an_instance_profile_is_kept_without_permissions(organization:
     assert not organization.has_role(account_id)
 
 
-def test_a_throttled_plan_is_continued_by_the_retry(organization: Organization, boundary: Boundary) -> None:
+def test_throttled_plan_is_continued_by_the_retry(organization: Organization, boundary: Boundary) -> None:
     account_id = organization.member()
     stage = Stage(organization)
     boundary.fail("iam:AttachRolePolicy", "SlowDown", status=400, times=1)
