@@ -1,5 +1,7 @@
 """An account that can't be entered: retried while it is new, and then failed with its remedies."""
 
+import pytest
+
 from tests.integration.boundary import Boundary
 from tests.integration.organization import ACCESS_ROLE, Organization
 from tests.integration.stage import Stage
