@@ -24,9 +24,9 @@ class ServiceError(Exception):  # a response, not a failure of the stub
         self.fields = fields
 
 
-def xml_response(action: str, result: str = "") -> Response:
-    """Build a response in the query protocol."""
-    inner = f"<{action}Result>{result}</{action}Result>" if result else ""
+def xml_response(action: str, result: str | None = None) -> Response:
+    """Build a response in the query protocol; most actions that write have no result."""
+    inner = f"<{action}Result>{result}</{action}Result>" if result is not None else ""
     return Response(
         f"<{action}Response>{inner}<ResponseMetadata><RequestId>7a62c49f-347e-4fc4-9331-6e8eEXAMPLE</RequestId>"
         f"</ResponseMetadata></{action}Response>".encode()

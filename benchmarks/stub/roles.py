@@ -1,6 +1,5 @@
 """IAM in the member accounts: each account's member role keeps its role state."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -24,7 +23,8 @@ class MemberAccounts:
         drifted = replace(desired, trust=_NO_TRUST, attached=desired.attached | {_STRAY})
         self._name = settings.member_role_name
         self._reads = {RoleState.UNCHANGED: self._responses(desired), RoleState.DRIFTED: self._responses(drifted)}
-        self._created = xml_response("CreateRole", _role(desired, self._name, tags=False)).body
+        created = xml_response("CreateRole", _role(desired, self._name, tags=False)).body
+        self._written = {"CreateRole": created, "UpdateRole": xml_response("UpdateRole", "").body}
 
     def _responses(self, role: MemberRole) -> dict[str, bytes]:
         attached = "".join(
@@ -52,12 +52,11 @@ class MemberAccounts:
             if found is None:
                 raise ServiceError("NoSuchEntity", 404)
         else:
-            found = self._created if action == "CreateRole" else _WRITTEN(action)
+            found = self._written.get(action) or xml_response(action).body
         return Response(found.replace(_ANY_ID.encode(), account_id.encode()))
 
 
 _READS = frozenset({"GetRole", "ListAttachedRolePolicies", "ListRolePolicies", "GetRolePolicy"})
-_WRITTEN: Callable[[str], bytes] = lambda action: xml_response(action).body  # noqa: E731
 
 
 def _role(role: MemberRole, name: str, *, tags: bool = True) -> str:

@@ -6,7 +6,15 @@ from typing import Any
 import pytest
 
 from local.organization import Credentials, LocalOrganization, allow_policy, trust_policy
-from tests.end_to_end.calls import ADMINISTRATOR, ANYBODY, ANYTHING, OTHER_BOUNDARIES, READ_ONLY, Call, call
+from tests.end_to_end.calls import (
+    ADMINISTRATOR,
+    ALLOW_EVERYTHING,
+    OTHER_BOUNDARIES,
+    READ_ONLY,
+    TRUST_ANY_PRINCIPAL,
+    Call,
+    call,
+)
 from tests.end_to_end.deployed_stage import Deploy, DeployedStage
 from tests.end_to_end.expected_errors import denied
 from tests.end_to_end.function_sessions import FUNCTION_CAPABILITIES, FUNCTIONS, function_session, role_name
@@ -26,11 +34,19 @@ NONE = [
     call("iam:CreateUser", "create_user", UserName="intruder"),
     call("iam:CreateAccessKey", "create_access_key", UserName="bystander"),
     call("iam:CreateLoginProfile", "create_login_profile", UserName="bystander", Password="Th1s-is-long-enough"),
-    call("iam:PutUserPolicy", "put_user_policy", UserName="bystander", PolicyName="more", PolicyDocument=ANYTHING),
-    call("iam:CreateRole", "create_role", RoleName="Intruder", AssumeRolePolicyDocument=ANYBODY),
-    call("iam:UpdateAssumeRolePolicy", "update_assume_role_policy", RoleName="<own>", PolicyDocument=ANYBODY),
-    call("iam:UpdateAssumeRolePolicy", "update_assume_role_policy", RoleName="Reader", PolicyDocument=ANYBODY),
-    call("iam:UpdateAssumeRolePolicy", "update_assume_role_policy", RoleName="Open", PolicyDocument=ANYBODY),
+    call(
+        "iam:PutUserPolicy", "put_user_policy", UserName="bystander", PolicyName="more", PolicyDocument=ALLOW_EVERYTHING
+    ),
+    call("iam:CreateRole", "create_role", RoleName="Intruder", AssumeRolePolicyDocument=TRUST_ANY_PRINCIPAL),
+    call(
+        "iam:UpdateAssumeRolePolicy", "update_assume_role_policy", RoleName="<own>", PolicyDocument=TRUST_ANY_PRINCIPAL
+    ),
+    call(
+        "iam:UpdateAssumeRolePolicy", "update_assume_role_policy", RoleName="Reader", PolicyDocument=TRUST_ANY_PRINCIPAL
+    ),
+    call(
+        "iam:UpdateAssumeRolePolicy", "update_assume_role_policy", RoleName="Open", PolicyDocument=TRUST_ANY_PRINCIPAL
+    ),
     call("iam:DeleteRole", "delete_role", RoleName="Open"),
     call("sts:AssumeRole", "assume_role", RoleArn="arn:aws:iam::<account>:role/Open", RoleSessionName="on"),
     call("sts:AssumeRole", "assume_role", RoleArn="arn:aws:iam::<management>:role/Open", RoleSessionName="on"),
@@ -42,18 +58,18 @@ NONE = [
         RoleSessionName="on",
     ),
     # Grant permissions to itself, to readers or to others.
-    call("iam:PutRolePolicy", "put_role_policy", RoleName="<own>", PolicyName="more", PolicyDocument=ANYTHING),
+    call("iam:PutRolePolicy", "put_role_policy", RoleName="<own>", PolicyName="more", PolicyDocument=ALLOW_EVERYTHING),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName="<own>", PolicyArn=ADMINISTRATOR),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName="<own>", PolicyArn=OURS),
-    call("iam:PutRolePolicy", "put_role_policy", RoleName="Reader", PolicyName="more", PolicyDocument=ANYTHING),
+    call("iam:PutRolePolicy", "put_role_policy", RoleName="Reader", PolicyName="more", PolicyDocument=ALLOW_EVERYTHING),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName="Reader", PolicyArn=ADMINISTRATOR),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName="Reader", PolicyArn=OTHERS),
     call("iam:DetachRolePolicy", "detach_role_policy", RoleName="Reader", PolicyArn=OTHERS),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName="Open", PolicyArn=OURS),
     call("iam:AttachUserPolicy", "attach_user_policy", UserName="bystander", PolicyArn=OURS),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName=ROLE, PolicyArn=ADMINISTRATOR),
-    call("iam:CreatePolicy", "create_policy", PolicyName="more", PolicyDocument=ANYTHING),
-    call("iam:CreatePolicyVersion", "create_policy_version", PolicyArn=OTHERS, PolicyDocument=ANYTHING),
+    call("iam:CreatePolicy", "create_policy", PolicyName="more", PolicyDocument=ALLOW_EVERYTHING),
+    call("iam:CreatePolicyVersion", "create_policy_version", PolicyArn=OTHERS, PolicyDocument=ALLOW_EVERYTHING),
     call("iam:SetDefaultPolicyVersion", "set_default_policy_version", PolicyArn=OURS, VersionId="v1"),
     # Run code with another role, or change code or configuration.
     call(
@@ -134,16 +150,16 @@ REQUEST_CHECK = setting(RECORDS, CONTROL, "verify_requested_at", "check_requeste
 
 READ_MEMBER_ROLE = call("iam:GetRole", "get_role", RoleName=ROLE)
 WRITE_MEMBER_ROLE = [
-    call("iam:CreateRole", "create_role", RoleName=ROLE, AssumeRolePolicyDocument=ANYBODY),
-    call("iam:UpdateAssumeRolePolicy", "update_assume_role_policy", RoleName=ROLE, PolicyDocument=ANYBODY),
-    call("iam:PutRolePolicy", "put_role_policy", RoleName=ROLE, PolicyName="more", PolicyDocument=ANYTHING),
+    call("iam:CreateRole", "create_role", RoleName=ROLE, AssumeRolePolicyDocument=TRUST_ANY_PRINCIPAL),
+    call("iam:UpdateAssumeRolePolicy", "update_assume_role_policy", RoleName=ROLE, PolicyDocument=TRUST_ANY_PRINCIPAL),
+    call("iam:PutRolePolicy", "put_role_policy", RoleName=ROLE, PolicyName="more", PolicyDocument=ALLOW_EVERYTHING),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName=ROLE, PolicyArn=READ_ONLY),
     call("iam:DeleteRole", "delete_role", RoleName=ROLE),
 ]
 READ_SOURCE_POLICY = call("iam:GetPolicy", "get_policy", PolicyArn=OURS)
 WRITE_SOURCE_POLICY = [
-    call("iam:CreatePolicy", "create_policy", PolicyName=POLICY, PolicyDocument=ANYTHING),
-    call("iam:CreatePolicyVersion", "create_policy_version", PolicyArn=OURS, PolicyDocument=ANYTHING),
+    call("iam:CreatePolicy", "create_policy", PolicyName=POLICY, PolicyDocument=ALLOW_EVERYTHING),
+    call("iam:CreatePolicyVersion", "create_policy_version", PolicyArn=OURS, PolicyDocument=ALLOW_EVERYTHING),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName="Reader", PolicyArn=OURS),
     call("iam:DetachRolePolicy", "detach_role_policy", RoleName="Reader", PolicyArn=OURS),
     call("iam:DeletePolicyVersion", "delete_policy_version", PolicyArn=OURS, VersionId="v1"),
@@ -198,7 +214,7 @@ def stage(deploy: Deploy, organization: LocalOrganization, reader: str) -> Deplo
     organization.create_role(management, "Open", trust)
     organization.create_role(OUTSIDE, "OrganizationAccountAccessRole", trust)
     iam = organization.client("iam")
-    iam.create_policy(PolicyName="Others", PolicyDocument=ANYTHING)
+    iam.create_policy(PolicyName="Others", PolicyDocument=ALLOW_EVERYTHING)
     iam.create_user(UserName="bystander")
     return deploy("own", SourcePrincipalArns=reader, MemberRoleTags="team=audit")
 

@@ -13,7 +13,15 @@ from chalicelib.session_policies import (
     source_policy_write,
 )
 from local.organization import Credentials, LocalOrganization, trust_policy
-from tests.end_to_end.calls import ADMINISTRATOR, ANYBODY, ANYTHING, OTHER_BOUNDARIES, READ_ONLY, Call, call
+from tests.end_to_end.calls import (
+    ADMINISTRATOR,
+    ALLOW_EVERYTHING,
+    OTHER_BOUNDARIES,
+    READ_ONLY,
+    TRUST_ANY_PRINCIPAL,
+    Call,
+    call,
+)
 from tests.end_to_end.deployed_stage import Deploy, DeployedStage
 from tests.end_to_end.expected_errors import denied
 from tests.end_to_end.function_sessions import function_session
@@ -26,7 +34,7 @@ BOUNDARY = "arn:aws:iam::aws:policy/job-function/ViewOnlyAccess"
 ANYWHERE = [
     call("iam:CreateUser", "create_user", UserName="intruder"),
     call("iam:CreateAccessKey", "create_access_key", UserName="intruder"),
-    call("iam:CreateRole", "create_role", RoleName="Intruder", AssumeRolePolicyDocument=ANYBODY),
+    call("iam:CreateRole", "create_role", RoleName="Intruder", AssumeRolePolicyDocument=TRUST_ANY_PRINCIPAL),
     call("iam:ListRoles", "list_roles"),
     call("sts:AssumeRole", "assume_role", RoleArn="arn:aws:iam::<account>:role/Other", RoleSessionName="on"),
     call("s3:ListAllMyBuckets", "list_buckets"),
@@ -44,17 +52,19 @@ IN_A_MEMBER_ACCOUNT = [
     *ANYWHERE,
     # Another role.
     call("iam:GetRole", "get_role", RoleName="Other"),
-    call("iam:UpdateAssumeRolePolicy", "update_assume_role_policy", RoleName="Other", PolicyDocument=ANYBODY),
+    call(
+        "iam:UpdateAssumeRolePolicy", "update_assume_role_policy", RoleName="Other", PolicyDocument=TRUST_ANY_PRINCIPAL
+    ),
     call("iam:UpdateRole", "update_role", RoleName="Other", MaxSessionDuration=43200),
     call("iam:TagRole", "tag_role", RoleName="Other", Tags=[{"Key": "managed-by", "Value": "rolecall"}]),
-    call("iam:PutRolePolicy", "put_role_policy", RoleName="Other", PolicyName="more", PolicyDocument=ANYTHING),
+    call("iam:PutRolePolicy", "put_role_policy", RoleName="Other", PolicyName="more", PolicyDocument=ALLOW_EVERYTHING),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName="Other", PolicyArn=READ_ONLY),
     call("iam:DetachRolePolicy", "detach_role_policy", RoleName="Other", PolicyArn=READ_ONLY),
     call(
         "iam:UpdateAssumeRolePolicy",
         "update_assume_role_policy",
         RoleName="OrganizationAccountAccessRole",
-        PolicyDocument=ANYBODY,
+        PolicyDocument=TRUST_ANY_PRINCIPAL,
     ),
     # The member role, with other policies than the configured ones.
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName=ROLE, PolicyArn=ADMINISTRATOR),
@@ -63,15 +73,15 @@ IN_A_MEMBER_ACCOUNT = [
     ),
     call("iam:UntagRole", "untag_role", RoleName=ROLE, TagKeys=["managed-by"]),
     # Policies.
-    call("iam:CreatePolicy", "create_policy", PolicyName="more", PolicyDocument=ANYTHING),
+    call("iam:CreatePolicy", "create_policy", PolicyName="more", PolicyDocument=ALLOW_EVERYTHING),
 ]
 
 WRITES = [
-    call("iam:CreateRole", "create_role", RoleName=ROLE, AssumeRolePolicyDocument=ANYBODY),
+    call("iam:CreateRole", "create_role", RoleName=ROLE, AssumeRolePolicyDocument=TRUST_ANY_PRINCIPAL),
     call("iam:TagRole", "tag_role", RoleName=ROLE, Tags=[{"Key": "managed-by", "Value": "another"}]),
-    call("iam:UpdateAssumeRolePolicy", "update_assume_role_policy", RoleName=ROLE, PolicyDocument=ANYBODY),
+    call("iam:UpdateAssumeRolePolicy", "update_assume_role_policy", RoleName=ROLE, PolicyDocument=TRUST_ANY_PRINCIPAL),
     call("iam:UpdateRole", "update_role", RoleName=ROLE, MaxSessionDuration=43200),
-    call("iam:PutRolePolicy", "put_role_policy", RoleName=ROLE, PolicyName="more", PolicyDocument=ANYTHING),
+    call("iam:PutRolePolicy", "put_role_policy", RoleName=ROLE, PolicyName="more", PolicyDocument=ALLOW_EVERYTHING),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName=ROLE, PolicyArn=READ_ONLY),
 ]
 DELETIONS = [call("iam:DeleteRole", "delete_role", RoleName=ROLE)]
@@ -91,8 +101,8 @@ OURS, OTHERS = "arn:aws:iam::<account>:policy/Apart", "arn:aws:iam::<account>:po
 IN_THE_SOURCE_ACCOUNT = [
     *ANYWHERE,
     # Another policy.
-    call("iam:CreatePolicy", "create_policy", PolicyName="more", PolicyDocument=ANYTHING),
-    call("iam:CreatePolicyVersion", "create_policy_version", PolicyArn=OTHERS, PolicyDocument=ANYTHING),
+    call("iam:CreatePolicy", "create_policy", PolicyName="more", PolicyDocument=ALLOW_EVERYTHING),
+    call("iam:CreatePolicyVersion", "create_policy_version", PolicyArn=OTHERS, PolicyDocument=ALLOW_EVERYTHING),
     call("iam:GetPolicyVersion", "get_policy_version", PolicyArn=OTHERS, VersionId="v1"),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName="Reader", PolicyArn=ADMINISTRATOR),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName="Reader", PolicyArn=OTHERS),
@@ -102,15 +112,17 @@ IN_THE_SOURCE_ACCOUNT = [
     call("iam:AttachUserPolicy", "attach_user_policy", UserName="other", PolicyArn=OURS),
     call("iam:SetDefaultPolicyVersion", "set_default_policy_version", PolicyArn=OURS, VersionId="v1"),
     # The source principal itself, and other roles.
-    call("iam:PutRolePolicy", "put_role_policy", RoleName="Reader", PolicyName="more", PolicyDocument=ANYTHING),
-    call("iam:UpdateAssumeRolePolicy", "update_assume_role_policy", RoleName="Reader", PolicyDocument=ANYBODY),
+    call("iam:PutRolePolicy", "put_role_policy", RoleName="Reader", PolicyName="more", PolicyDocument=ALLOW_EVERYTHING),
+    call(
+        "iam:UpdateAssumeRolePolicy", "update_assume_role_policy", RoleName="Reader", PolicyDocument=TRUST_ANY_PRINCIPAL
+    ),
     call("iam:DeleteRole", "delete_role", RoleName="Reader"),
     call("iam:GetRole", "get_role", RoleName="Other"),
 ]
 
 POLICY_WRITES = [
-    call("iam:CreatePolicy", "create_policy", PolicyName="Apart-9", PolicyDocument=ANYTHING),
-    call("iam:CreatePolicyVersion", "create_policy_version", PolicyArn=OURS, PolicyDocument=ANYTHING),
+    call("iam:CreatePolicy", "create_policy", PolicyName="Apart-9", PolicyDocument=ALLOW_EVERYTHING),
+    call("iam:CreatePolicyVersion", "create_policy_version", PolicyArn=OURS, PolicyDocument=ALLOW_EVERYTHING),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName="Reader", PolicyArn=OURS),
 ]
 POLICY_DELETIONS = [call("iam:DeletePolicy", "delete_policy", PolicyArn=OURS)]
@@ -145,7 +157,7 @@ def source_account(organization: LocalOrganization) -> str:
     """A source account with a policy, a role and a user that Rolecall doesn't manage."""
     (account_id,) = create_without_events(organization)
     iam = organization.client("iam", account_id)
-    others = iam.create_policy(PolicyName="Others", PolicyDocument=ANYTHING)["Policy"]["Arn"]
+    others = iam.create_policy(PolicyName="Others", PolicyDocument=ALLOW_EVERYTHING)["Policy"]["Arn"]
     trust = trust_policy(f"arn:aws:iam::{account_id}:root")
     organization.create_role(account_id, "Reader", trust, [others])
     organization.create_role(account_id, "Other", trust)

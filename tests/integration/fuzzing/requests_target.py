@@ -5,10 +5,9 @@ from typing import Any
 from chalicelib.errors import Reason, RequestError
 from chalicelib.requests import Selection
 from tests.integration.fuzzing.target import FUNCTIONS, SystemUnderTest, Target, deliver_once, send_requests
-from tests.integration.simulation.account_scenarios import UNINSTALL
 from tests.integration.simulation.example_stages import DEPARTED, MEMBER, check_unknown_account
 from tests.integration.simulation.members import UNKNOWN_ACCOUNT
-from tests.integration.simulation.simulated_stage import SCHEDULED_EVENT
+from tests.integration.simulation.simulated_stage import SCHEDULED_EVENT, UNINSTALL
 
 SCHEDULES = [["rerun", {}], ["resync", {}]]
 UNINSTALL_REQUEST = ["retire", UNINSTALL]

@@ -1,12 +1,12 @@
-"""What must be so when nothing is left to do."""
+"""The invariants that hold when nothing is left to do."""
 
 from tests.integration.protocol.world import Access, Policy, Row, ShardRecord, Violation, World
 
 
 def check_end(world: World, *, frozen: bool | None) -> None:
-    """Compare IAM, roles and freeze with what should be, except what a broken shard concerns.
+    """Check IAM, the roles and the freeze, except for accounts of a broken shard.
 
-    `frozen` is None if the freeze mark was lost before it was applied: then all shards must agree.
+    `frozen` is None if the freeze flag was lost before it was applied; then only all shards must agree.
     """
     broken, concerned = world.broken_shards, concerned_by_broken_shards(world)
     granted = [account for policy in world.iam.values() for account in sorted(policy.content.accounts)]

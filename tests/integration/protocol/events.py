@@ -1,43 +1,47 @@
-"""What happens beside the processes: accounts change, operators and people act, items are lost."""
+"""What happens around the processes: accounts change, operators act, policies are edited, items are lost."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
 from random import Random
+from typing import TYPE_CHECKING
 
-from tests.integration.protocol.world import FREEZE_SECONDS, Row, World
+from tests.integration.protocol.world import FREEZE_SECONDS, Row
+
+if TYPE_CHECKING:
+    from tests.integration.protocol.model import ModelRun
 
 
 class Feature(StrEnum):
     """What a seed may meet, besides accounts that become eligible or cease to be."""
 
-    RETIRE = "an operator retires accounts, and takes it back"
-    FREEZE = "an operator freezes the source policy, and lifts it"
+    RETIRE = "accounts are retired by request, and readmitted"
+    FREEZE = "the source policy is frozen and unfrozen"
     RESIZE = "more or fewer accounts fit into a shard"
     RESYNC = "all accounts are checked, and IAM is verified"
     FAILED_CHECK = "checks of accounts fail"
-    BROKEN_SHARD = "IAM refuses to write a shard"
-    EDIT = "people edit the source policy"
+    BROKEN_SHARD = "IAM rejects the writes of a shard"
+    EDIT = "the source policy is edited by hand"
     LOST_SHARD = "the record of a shard is lost"
     LOST_TABLE = "the whole source-policy table is lost"
-    LOST_MARK = "the freeze mark is lost"
+    LOST_FLAG = "the freeze flag is lost"
     LOST_LEDGER = "the ledger is lost"
     KILL = "processes are killed"
     STALL = "processes pause, and calls are slow"
-    FAULT = "calls fail, or their answers are lost"
+    FAULT = "calls fail, or their responses are lost"
 
 
-LOSSES = frozenset({Feature.LOST_SHARD, Feature.LOST_TABLE, Feature.LOST_MARK, Feature.LOST_LEDGER})
+LOSSES = frozenset({Feature.LOST_SHARD, Feature.LOST_TABLE, Feature.LOST_FLAG, Feature.LOST_LEDGER})
 
 
 def choose_features(random: Random) -> frozenset[Feature]:
-    """Return what a seed meets. Losses are rare, and do not come with edits, which nothing but a record can repair."""
+    """Return the features of a seed. Losses are rare, and never come with edits, which only a record can repair."""
     features = {feature for feature in Feature if random.random() < (0.15 if feature in LOSSES else 0.45)}
     if random.random() < 0.8:
         features.discard(Feature.EDIT)
     if Feature.EDIT in features:
         features -= LOSSES
-    if features >= {Feature.LOST_LEDGER, Feature.LOST_TABLE}:  # without any row, a run takes the stage for new
+    if features >= {Feature.LOST_LEDGER, Feature.LOST_TABLE}:  # without any row, a run considers the stage new
         features.discard(random.choice((Feature.LOST_LEDGER, Feature.LOST_TABLE)))
     return frozenset(features)
 
@@ -45,21 +49,10 @@ def choose_features(random: Random) -> frozenset[Feature]:
 class Events:
     """The events that a seed may meet."""
 
-    def __init__(
-        self,
-        world: World,
-        invoke_publish: Callable[[], None],
-        calls_pending: Callable[[], bool],
-        is_publishing: Callable[[], bool],
-        is_enrolling: Callable[[], bool],
-    ) -> None:
-        self._world = world
-        self._random = world.random
-        self._accounts = sorted(world.eligible)
-        self._invoke_publish = invoke_publish
-        self._calls_pending = calls_pending
-        self._is_publishing = is_publishing
-        self._is_enrolling = is_enrolling
+    def __init__(self, run: "ModelRun") -> None:
+        self._run, self._world = run, run.world
+        self._random = run.world.random
+        self._accounts = sorted(run.world.eligible)
         self._changing = self._accounts[0]
         self._freeze_requested_at = -FREEZE_SECONDS
         self.freeze_requested = False
@@ -76,7 +69,7 @@ class Events:
             Feature.EDIT: self.edit,
             Feature.LOST_SHARD: self.lose_shard,
             Feature.LOST_TABLE: self.lose_table,
-            Feature.LOST_MARK: self.lose_mark,
+            Feature.LOST_FLAG: self.lose_flag,
             Feature.LOST_LEDGER: self.lose_ledger,
         }
         return [self.change, self.change, *(event for feature, event in events.items() if feature in features)]
@@ -109,7 +102,7 @@ class Events:
         self.freeze_is_known = True
         self._world.send_publish()
         if self._random.random() < 0.5:
-            self._invoke_publish()
+            self._run.start_publish()
 
     def resize(self) -> None:
         self._world.capacity = self._random.randint(1, 4)
@@ -145,25 +138,25 @@ class Events:
 
     def lose_table(self) -> None:
         """Lose all items, unless a run writes: its lease would be lost with them, and the next run would not wait for it."""
-        if self._is_publishing() or self._calls_pending():
+        if self._run.is_publishing or self._run.pending:
             return
         self._world.table.shards.clear()
         self._world.table.status = None
-        self.lose_mark()
+        self.lose_flag()
 
-    def lose_mark(self) -> None:
+    def lose_flag(self) -> None:
         table = self._world.table
         contents = [policy.content for policy in self._world.iam.values()]
         contents += [content for record in table.shards.values() for content in record.possible]
         applied = {content.frozen for content in contents} or {False}
-        settled = self._world.now > self._freeze_requested_at + FREEZE_SECONDS and not self._calls_pending()
+        settled = self._world.now > self._freeze_requested_at + FREEZE_SECONDS and not self._run.pending
         self.freeze_is_known &= settled and applied == {self.freeze_requested}
         table.frozen = self._world.frozen_since = None
         self._world.send_publish()
 
     def lose_ledger(self) -> None:
         """Lose all rows, unless enroll runs: a row that is written anew may have the revision that it has read."""
-        if self._is_enrolling():
+        if self._run.is_enrolling:
             return
         self._world.rows.clear()
         for account in self._accounts:

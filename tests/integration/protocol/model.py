@@ -1,6 +1,6 @@
-"""A search for orders of events in which the source policy's single writer breaks a rule.
+"""A search for orders of events in which the source policy's single writer violates an invariant.
 
-A seed picks what may happen (failures, stalls, lost records, a freeze, ...) and the order of all steps. Enroll runs in parallel,
+A seed chooses what may happen (failures, stalls, lost records, a freeze, ...) and the order of all steps. Enroll runs in parallel,
 publish one run after another, unless the visibility timeout has passed or a freeze invokes it. Any process may be killed, or stall,
 between two of its steps. When nothing is left to do, IAM must grant what it should.
 """
@@ -53,11 +53,11 @@ class Pending:
 
     takes_effect_at: float
     call: Call
-    process: Process | None  # None if the process does not learn the outcome
+    process: Process | None  # None if the process does not receive the response
 
 
-class Simulation:
-    """One seed."""
+class ModelRun:
+    """The run of one seed."""
 
     def __init__(self, seed: int, rules: Rules, features: frozenset[Feature] | None = None) -> None:
         self._random = random = Random(seed)  # noqa: S311 - repeatable, not secret
@@ -67,20 +67,22 @@ class Simulation:
         self.world = World(random, accounts, capacity=random.randint(1, 4))
         self.world.failure_rate = 0.2 if Feature.FAILED_CHECK in features else 0.0
         self._processes: list[Process] = []
-        self._pending: list[Pending] = []
+        self.pending: list[Pending] = []
         self._runs = 0
         self._quiet = False
         self._kills = random.choice((0.01, 0.03)) if Feature.KILL in features else 0.0
         self._stalls = random.choice((0.02, 0.06)) if Feature.STALL in features else 0.0
         self._faults = random.choice((0.03, 0.1)) if Feature.FAULT in features else 0.0
         self._event_rate = random.choice((0.05, 0.1, 0.2))
-        self._events = Events(
-            self.world,
-            lambda: self._start_publish(messages=0),
-            lambda: bool(self._pending),
-            lambda: any(process.publishes for process in self._processes),
-            lambda: any(not process.publishes for process in self._processes),
-        )
+        self._events = Events(self)
+
+    @property
+    def is_publishing(self) -> bool:
+        return any(process.publishes for process in self._processes)
+
+    @property
+    def is_enrolling(self) -> bool:
+        return any(not process.publishes for process in self._processes)
 
     def run(self) -> set[Violation]:
         """Return the violations."""
@@ -134,7 +136,7 @@ class Simulation:
     def _pass_time(self) -> bool:
         world = self.world
         times = [process.ready_at for process in self._processes if not process.waiting]
-        times += [pending.takes_effect_at for pending in self._pending]
+        times += [pending.takes_effect_at for pending in self.pending]
         times += [visible_at for visible_at, _ in world.accounts_queue]
         times += world.publish_queue
         if not times:
@@ -159,9 +161,9 @@ class Simulation:
         if messages:
             for visible_at in messages:
                 world.publish_queue.remove(visible_at)
-            self._start_publish(len(messages))
+            self.start_publish(len(messages))
 
-    def _start_publish(self, messages: int) -> None:
+    def start_publish(self, messages: int = 0) -> None:
         self._runs += 1
         self._processes.append(Process(Publish(self.world, self._rules, self._runs).steps(), messages=messages))
 
@@ -199,23 +201,25 @@ class Simulation:
         return self._faults / 10 if self._quiet else self._faults
 
     def _begin(self, process: Process, call: Call) -> None:
-        """Let a call take effect within its time, maybe without its process learning of it."""
+        """Begin a call, which takes effect within its time; the process may not receive the response."""
         random, now = self._random, self.world.now + self._random.random()
-        fault = random.choice(("refused", "answer lost", "timeout")) if random.random() < self._fault_rate() else None
+        fault = (
+            random.choice(("rejected", "response lost", "timeout")) if random.random() < self._fault_rate() else None
+        )
         slow = fault == "timeout" or (self._stalls and random.random() < 0.3)
         takes_effect_at = now + random.random() * (CALL_SECONDS if slow else 0.3)
-        learns = fault is None
-        if not learns:
+        responds = fault is None
+        if not responds:
             process.error = UnknownOutcomeError() if fault == "timeout" else TransientError()
             process.ready_at = now + random.random() * CALL_SECONDS if fault == "timeout" else takes_effect_at
-        process.waiting = learns
-        if fault != "refused":
-            self._pending.append(Pending(takes_effect_at, call, process if learns else None))
+        process.waiting = responds
+        if fault != "rejected":
+            self.pending.append(Pending(takes_effect_at, call, process if responds else None))
 
     def _take_effect(self) -> None:
-        due = [pending for pending in self._pending if pending.takes_effect_at <= self.world.now]
+        due = [pending for pending in self.pending if pending.takes_effect_at <= self.world.now]
         for pending in sorted(due, key=lambda pending: pending.takes_effect_at):
-            self._pending.remove(pending)
+            self.pending.remove(pending)
             error: Exception | None = None
             try:
                 pending.call.effect()
@@ -230,7 +234,7 @@ class Simulation:
 
 
 @dataclass(frozen=True)
-class Report:
+class SearchReport:
     """What a search found."""
 
     seeds: int
@@ -249,15 +253,15 @@ def search(
     rules: Rules = AS_DESIGNED,
     features: frozenset[Feature] | None = None,
     until: Violation | None = None,
-) -> Report:
+) -> SearchReport:
     """Run seeds, up to the first that has the violation `until`."""
     count, violations, first = 0, Counter[Violation](), dict[Violation, int]()
     for seed in seeds:
         count += 1
-        found = Simulation(seed, rules, features).run()
+        found = ModelRun(seed, rules, features).run()
         for violation in sorted(found):
             violations[violation] += 1
             first.setdefault(violation, seed)
         if until in found:
             break
-    return Report(count, violations, first)
+    return SearchReport(count, violations, first)

@@ -1,4 +1,4 @@
-"""The mutants: for each rule, what goes wrong without it, and what a seed must meet for that to happen."""
+"""The mutants: for each rule, the invariant that is violated without it, and what a seed must meet for that."""
 
 from dataclasses import dataclass, replace
 
@@ -8,7 +8,7 @@ from tests.integration.protocol.world import Violation
 
 
 @dataclass(frozen=True)
-class Mutant:
+class RuleMutant:
     """A model without one rule."""
 
     rule: str
@@ -20,8 +20,8 @@ class Mutant:
         return replace(AS_DESIGNED, **{self.rule: False})
 
 
-def _mutant(rule: str, violation: Violation, *features: Feature) -> Mutant:
-    return Mutant(rule, violation, frozenset(features))
+def _mutant(rule: str, violation: Violation, *features: Feature) -> RuleMutant:
+    return RuleMutant(rule, violation, frozenset(features))
 
 
 MUTANTS = (
@@ -39,7 +39,7 @@ MUTANTS = (
     _mutant("lost_record_is_read_from_iam", Violation.REVOKED, Feature.LOST_SHARD),
     _mutant("shards_are_counted", Violation.WRONG_END, Feature.LOST_SHARD),
     _mutant("recovery_waits", Violation.REVOKED, Feature.LOST_SHARD),
-    _mutant("missing_mark_keeps_freeze", Violation.WRONG_FREEZE, Feature.FREEZE, Feature.LOST_MARK),
+    _mutant("missing_flag_keeps_freeze", Violation.WRONG_FREEZE, Feature.FREEZE, Feature.LOST_FLAG),
     _mutant("run_lease", Violation.REVOKED, Feature.STALL),
     _mutant("lease_is_renewed", Violation.REVOKED, Feature.STALL),
     _mutant("renewal_is_conditional", Violation.WRONG_END, Feature.STALL),

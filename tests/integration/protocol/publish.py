@@ -1,4 +1,4 @@
-"""Publish: one run that makes IAM what the ledger's rows say."""
+"""Publish: one run that writes to IAM what the ledger's rows grant."""
 
 from collections.abc import Generator, Mapping
 from dataclasses import replace
@@ -33,7 +33,7 @@ SKEW_SECONDS = 0.5  # that a run's clock may be wrong by
 def assign(
     shards: Mapping[int, frozenset[str]], rows: Mapping[str, Access | None], capacity: int
 ) -> dict[int, set[str]]:
-    """Return each shard's accounts. An account keeps its shard while it fits; newcomers fill the first with room."""
+    """Return each shard's accounts. An account keeps its shard while it fits; new accounts fill the first with room."""
     desired: dict[int, set[str]] = {}
     assigned: set[str] = set()
     for shard in sorted(shards):
@@ -63,7 +63,7 @@ class Publish:
         self._rows: dict[str, Access | None] = {}
         self._frozen = False
         self._tried: set[int] = set()
-        self._refused: set[int] = set()
+        self._rejected: set[int] = set()
         self._outcome_unknown = False
 
     def steps(self) -> Steps:
@@ -147,10 +147,10 @@ class Publish:
     def _decide_freeze(self) -> None:
         mark = self._records.frozen
         applied = any(content.frozen for record in self._shards.values() for content in record.possible)
-        self._frozen = mark if mark is not None else applied and self._rules.missing_mark_keeps_freeze
+        self._frozen = mark if mark is not None else applied and self._rules.missing_flag_keeps_freeze
 
     def _recover(self) -> Substeps:
-        """Replace lost records by what IAM says, once IAM is known to return it.
+        """Replace lost records by what IAM contains, once its reads are up to date.
 
         A shard may be missing in IAM, too, and the next one exist.
         """
@@ -197,7 +197,7 @@ class Publish:
     def _write_differences(self) -> Generator[Call | None, None, bool]:
         """Write every shard that differs, those that gain accounts first, and return whether any did.
 
-        An account that moves is in both shards until the next pass; a shard that is refused is tried once.
+        An account that moves is in both shards until the next pass; a shard that IAM rejects is tried once.
         """
         differed = False
         applied = {shard: record.latest.accounts for shard, record in self._shards.items()}
@@ -213,7 +213,7 @@ class Publish:
             record = self._shards.get(shard, ShardRecord())
             frozen = self._frozen if self._rules.freeze_first else self._frozen and record.latest.frozen
             content = Content(frozenset(accounts), frozen)
-            if (record.applying or record.applied != content) and shard not in self._refused:
+            if (record.applying or record.applied != content) and shard not in self._rejected:
                 yield from self._write_shard(shard, content)
                 differed = True
         return differed
@@ -256,7 +256,7 @@ class Publish:
         except TerminalError:
             if not self._rules.error_belongs_to_shard:
                 raise
-            self._refused.add(shard)
+            self._rejected.add(shard)
             yield from self._put_record(shard, replace(record, error=True))
         else:
             yield from self._put_record(shard, ShardRecord(content, written_at=self._now()))

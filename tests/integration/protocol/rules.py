@@ -1,11 +1,11 @@
-"""The rules of the source policy's single writer, one switch for each. A mutant turns one off."""
+"""The rules of the source policy's single writer, each a switch that a mutant turns off."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Which rules the processes follow. All of them are on as designed."""
+    """The rules that the processes follow."""
 
     # Rows that enroll writes
     row_is_conditional: bool = True
@@ -39,13 +39,13 @@ class Rules:
 
     # Records that were lost
     lost_record_is_read_from_iam: bool = True
-    """A lost record is read from IAM, instead of being taken for an empty one."""
+    """A lost record is read from IAM, instead of counting as empty."""
     shards_are_counted: bool = True
-    """`#status` counts the shards, so that the loss of the last record is noticed."""
+    """`#status` counts the shards, so that the loss of the last record is detected."""
     recovery_waits: bool = True
-    """Records are read from IAM only two minutes after their loss was noticed, when IAM's reads are up to date."""
-    missing_mark_keeps_freeze: bool = True
-    """Without `#control.frozen`, the source policy stays as frozen as its records say."""
+    """Records are read from IAM only two minutes after their loss was detected, when IAM's reads are up to date."""
+    missing_flag_keeps_freeze: bool = True
+    """Without `#control.frozen`, the source policy stays as frozen as its records are."""
 
     # The lease of a run
     run_lease: bool = True
@@ -69,17 +69,17 @@ class Rules:
     freeze_first: bool = True
     """Every shard's deny is written before anything else."""
     freeze_ends_run: bool = True
-    """A run ends at the renewal that finds another freeze mark than the run has read."""
+    """A run ends at the renewal that finds a changed freeze flag."""
 
     # Errors of single shards
     error_belongs_to_shard: bool = True
-    """A terminal error leaves the other shards to be written, and the messages to be finished."""
+    """After a terminal error the other shards are written, and the messages are finished."""
     freeze_ignores_errors: bool = True
-    """A shard that fails does not keep the deny from the others."""
+    """A shard that fails does not prevent the deny of the others."""
 
-    # Verification of what IAM says
+    # Verification of IAM
     verification_waits: bool = True
-    """A shard whose last write began less than two minutes ago, even in vain, is not verified."""
+    """A shard whose last write began less than two minutes ago, even if it failed, is not verified."""
     verification_trusts_record: bool = True
     """IAM is repaired from the record, instead of the record from IAM."""
 

@@ -1,4 +1,4 @@
-"""The source policy's single writer, in every order of events that the seeds find.
+"""The model of the source policy's single writer, in the orders of events that the seeds find.
 
 ROLECALL_SEEDS sets the number of seeds; `python -m tests.integration.protocol SEEDS` searches longer.
 """
@@ -9,7 +9,7 @@ from dataclasses import fields
 import pytest
 
 from tests.integration.protocol.model import search
-from tests.integration.protocol.mutants import MUTANTS, Mutant
+from tests.integration.protocol.mutants import MUTANTS, RuleMutant
 from tests.integration.protocol.rules import Rules
 
 SEEDS = int(os.environ.get("ROLECALL_SEEDS", "500"))
@@ -23,7 +23,7 @@ def test_rules_hold_in_every_order_of_events() -> None:
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.rule}-{mutant.violation.name}")
-def test_mutant_is_caught(mutant: Mutant) -> None:
+def test_mutant_is_caught(mutant: RuleMutant) -> None:
     report = search(range(MUTANT_SEEDS), mutant.rules, mutant.features, until=mutant.violation)
 
     assert mutant.violation in report.violations, str(report)

@@ -1,6 +1,6 @@
-"""What the processes share: the accounts, the ledger, the source-policy table, IAM, the queues, and a clock.
+"""The state that the processes share: accounts, ledger, source-policy table, IAM, queues, and a clock.
 
-Every write to IAM is checked here against what the accounts' rows say.
+Every write to IAM is checked against the accounts' rows.
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -9,22 +9,22 @@ from enum import StrEnum
 from random import Random
 
 STALE_SECONDS = 60.0  # IAM's reads may be as old as this
-FREEZE_SECONDS = 6.0  # from the mark, until a run writes nothing but the freeze
+FREEZE_SECONDS = 6.0  # from the flag, until a run writes nothing but the freeze
 
 
 class Access(StrEnum):
-    """What a row grants."""
+    """The access that a row grants."""
 
     GRANTED = "granted"
     NONE = "none"
 
 
 class Violation(StrEnum):
-    """What must not happen."""
+    """A violated invariant."""
 
     WRONG_END = "IAM does not grant what it should when all queues are empty"
-    REVOKED = "access was revoked without a row that says so"
-    OPENED = "access was granted against a row that says none"
+    REVOKED = "access was revoked without a row that denies it"
+    OPENED = "access was granted against a row that denies it"
     ROLE_FIRST = "a role was deleted while IAM granted access to its account"
     WRONG_ROLES = "a granted account has no role, or a retired account has one"
     WRONG_FREEZE = "IAM is not as frozen as it should be when all queues are empty"
@@ -35,7 +35,7 @@ class Violation(StrEnum):
 
 
 class TerminalError(Exception):
-    """IAM refuses to write this shard."""
+    """IAM rejects the write of this shard."""
 
 
 class TransientError(Exception):
@@ -47,7 +47,7 @@ class UnknownOutcomeError(TransientError):
 
 
 class RunEndedError(Exception):
-    """A run ends early: another holds the lease, the freeze mark has changed, or IAM can't be read yet."""
+    """A run ends early: another holds the lease, the freeze flag has changed, or IAM can't be read yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a shard says."""
+    """The content of a shard."""
 
     accounts: frozenset[str] = frozenset()
     frozen: bool = False
@@ -85,7 +85,7 @@ EMPTY = Content()
 
 @dataclass(frozen=True, slots=True)
 class ShardRecord:
-    """What IAM was last known to say, and what it has been given since."""
+    """The content last known to be in IAM, and those that were written since."""
 
     applied: Content = EMPTY
     applying: tuple[Content, ...] = ()
@@ -162,7 +162,7 @@ class Table:
 
 
 class Policy:
-    """One shard in IAM, with as much of its past as a stale read may return."""
+    """One shard in IAM, with as much of its history as a stale read may return."""
 
     def __init__(self) -> None:
         self.published = EMPTY
@@ -185,7 +185,7 @@ class Policy:
         self.versions = {self.default}
 
     def edit(self, now: float, content: Content) -> None:
-        """Write a version as a person may."""
+        """Write a version by hand."""
         self.edited = True
         self._set_default(now, content)
 
@@ -232,7 +232,7 @@ class World:
         self.accounts_queue.append((self.now + delay, account))
 
     def published_accounts(self) -> frozenset[str]:
-        """Return the accounts that IAM grants access to, less what people edited."""
+        """Return the accounts that IAM grants access to, apart from edits by hand."""
         return frozenset().union(*(policy.published.accounts for policy in self.iam.values()))
 
     def should_grant(self, account: str) -> bool:

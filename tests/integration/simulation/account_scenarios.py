@@ -1,59 +1,36 @@
 """Scenarios of accounts that join, change, leave and are retired."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
+from tests.integration.simulation import steps
 from tests.integration.simulation.environment import member_role_arn
 from tests.integration.simulation.iam import EMPTY_DOCUMENT, Role
-from tests.integration.simulation.scenario import (
-    FIRST,
-    MEMBERS_ONLY,
-    ORGANIZATION,
-    SECOND,
-    THIRD,
-    Scenario,
-    enrolled,
-    handle_events,
-    new_account,
-    require_granted,
-    resync,
-    retire,
-)
-from tests.integration.simulation.simulated_stage import SimulatedStage
-
-UNINSTALL = {"accounts": "all", "force": True}
+from tests.integration.simulation.scenario import FIRST, MEMBERS_ONLY, ORGANIZATION, SECOND, THIRD, Scenario
+from tests.integration.simulation.simulated_stage import UNINSTALL, SimulatedStage
 
 
 def _drifted_roles(stage: SimulatedStage) -> None:
-    enrolled(stage)
-    iam = stage.cloud.iam
-    role = iam.existing_role(member_role_arn(FIRST))
-    drifted = replace(
-        role,
+    steps.enrolled(stage)
+    stage.cloud.iam.change(
+        member_role_arn(FIRST),
         trust=EMPTY_DOCUMENT,
         max_session=7200,
         boundary="arn:aws:iam::aws:policy/ViewOnlyAccess",
         attached=frozenset({"arn:aws:iam::aws:policy/SecurityAudit"}),
         inline=frozenset({("Theirs", "{}")}),
     )
-    iam.put(role.arn, drifted)
-    iam.put(member_role_arn(SECOND), None)
+    stage.cloud.iam.put(member_role_arn(SECOND), None)
 
 
 def _close_and_leave(stage: SimulatedStage) -> None:
     stage.cloud.members.change(FIRST, state="CLOSED")
     stage.cloud.members.leave(SECOND)
-    handle_events(FIRST, SECOND)(stage)
+    steps.handle_events(FIRST, SECOND)(stage)
 
 
 def _retired(stage: SimulatedStage) -> None:
-    enrolled(stage)
-    retire(stage)
-
-
-def _readmit(stage: SimulatedStage) -> None:
-    stage.request("backfill", {"accounts": [FIRST]})
-    stage.drain()
+    steps.enrolled(stage)
+    steps.retire(stage)
 
 
 def _role_by_hand(stage: SimulatedStage) -> None:
@@ -66,11 +43,6 @@ def _older_accounts(stage: SimulatedStage) -> None:
     for account_id in (FIRST, SECOND, THIRD):
         stage.cloud.join(account_id)
     stage.pause(10 * 86_400)
-
-
-def _backfill(stage: SimulatedStage) -> None:
-    stage.request("backfill", {})
-    stage.drain()
 
 
 def _uninstall(stage: SimulatedStage) -> None:
@@ -88,17 +60,16 @@ def _denied(stage: SimulatedStage) -> None:
     stage.cloud.join(FIRST)
     stage.cloud.denied[FIRST] = ""
     stage.pause(86_400)
-    handle_events(FIRST)(stage)
+    steps.handle_events(FIRST)(stage)
 
 
 def allow_and_rerun(stage: SimulatedStage) -> None:
     stage.cloud.denied.clear()
-    stage.request("rerun", {})
-    stage.drain()
+    steps.invoke("rerun", {})(stage)
 
 
 def _other_settings(stage: SimulatedStage) -> None:
-    enrolled(stage)
+    steps.enrolled(stage)
     stage.settings = {
         **MEMBERS_ONLY,
         "EXTERNAL_ID": "shared-secret",
@@ -112,10 +83,10 @@ def _leave_and_return(stage: SimulatedStage) -> None:
     members = stage.cloud.members.members
     member = members[FIRST]
     stage.cloud.members.leave(FIRST)
-    handle_events(FIRST)(stage)
+    steps.handle_events(FIRST)(stage)
     members[FIRST] = member
-    handle_events(FIRST)(stage)
-    require_granted(stage, FIRST)
+    steps.handle_events(FIRST)(stage)
+    steps.require_granted(stage, FIRST)
 
 
 def _include_unit_during_backfill(stage: SimulatedStage) -> None:
@@ -124,22 +95,22 @@ def _include_unit_during_backfill(stage: SimulatedStage) -> None:
     stage.request("backfill", {})
     stage.settings = {"INCLUDE_OU_IDS": "ou-ab12-11111111"}
     stage.drain()
-    require_granted(stage, FIRST)
+    steps.require_granted(stage, FIRST)
 
 
 ACCOUNT_SCENARIOS: Mapping[str, Scenario] = {
-    "new account": Scenario(new_account),
-    "unchanged": Scenario(handle_events(FIRST), enrolled),
-    "drifted": Scenario(resync, _drifted_roles, MEMBERS_ONLY),
-    "closed and departed": Scenario(_close_and_leave, enrolled),
-    "scope organization": Scenario(_close_and_leave, enrolled, ORGANIZATION),
-    "retired by request": Scenario(retire, enrolled),
-    "readmitted": Scenario(_readmit, _retired),
-    "adopted": Scenario(new_account, _role_by_hand, {"ADOPT_EXISTING_ROLES": "true"}),
-    "backfill": Scenario(_backfill, _older_accounts),
+    "new account": Scenario(steps.new_account),
+    "unchanged": Scenario(steps.handle_events(FIRST), steps.enrolled),
+    "drifted": Scenario(steps.resync, _drifted_roles, MEMBERS_ONLY),
+    "closed and departed": Scenario(_close_and_leave, steps.enrolled),
+    "scope organization": Scenario(_close_and_leave, steps.enrolled, ORGANIZATION),
+    "retired by request": Scenario(steps.retire, steps.enrolled),
+    "readmitted": Scenario(steps.invoke("backfill", {"accounts": [FIRST]}), _retired),
+    "adopted": Scenario(steps.new_account, _role_by_hand, {"ADOPT_EXISTING_ROLES": "true"}),
+    "backfill": Scenario(steps.invoke("backfill", {}), _older_accounts),
     "rerun": Scenario(allow_and_rerun, _denied),
-    "settings changed": Scenario(resync, _other_settings, MEMBERS_ONLY),
-    "uninstall": Scenario(_uninstall, enrolled, MEMBERS_ONLY),
-    "departed and back": Scenario(_leave_and_return, enrolled),
+    "settings changed": Scenario(steps.resync, _other_settings, MEMBERS_ONLY),
+    "uninstall": Scenario(_uninstall, steps.enrolled, MEMBERS_ONLY),
+    "departed and back": Scenario(_leave_and_return, steps.enrolled),
     "units named while a listing waits": Scenario(_include_unit_during_backfill),
 }

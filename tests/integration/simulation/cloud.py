@@ -203,12 +203,8 @@ class Cloud:
     def source_policies(self) -> dict[str, Policy]:
         """Return the shards in IAM by name."""
         prefix = f"arn:aws:iam::{self.source_account}:policy/{SOURCE_POLICY}"
-        entities = self.iam.everything().values()
-        return {
-            each.arn.rpartition("/")[2]: each
-            for each in entities
-            if isinstance(each, Policy) and each.arn.startswith(prefix)
-        }
+        policies = [each for each in self.iam.everything() if isinstance(each, Policy)]
+        return {each.arn.rpartition("/")[2]: each for each in policies if each.arn.startswith(prefix)}
 
     def grants(self, account_id: str) -> bool:
         """Whether the source policy grants an account, apart from a freeze."""

@@ -13,10 +13,12 @@ from chalicelib.errors import Reason
 from chalicelib.member_role import Action, AttachPolicy, MemberRole, SetTrust
 from chalicelib.reconciler import Reconciler, Verdict
 from chalicelib.source_policy.records import Records
+from tests.integration.simulation.mutants import violates
 
 # Member roles.
 
 
+@violates("is the desired one", first=14)
 class IgnoresTrust(IamRoles):
     """Does not repair a role's trust."""
 
@@ -25,6 +27,7 @@ class IgnoresTrust(IamRoles):
             super().carry_out(action, arn)
 
 
+@violates("is the desired one")
 class AttachesNothing(IamRoles):
     """Creates roles without permissions."""
 
@@ -33,6 +36,7 @@ class AttachesNothing(IamRoles):
             super().carry_out(action, arn)
 
 
+@violates("nothing that is not ours is changed", first=1)
 class AdoptsForeignRoles(IamRoles):
     """Treats every role of the member role's name as its own."""
 
@@ -41,6 +45,7 @@ class AdoptsForeignRoles(IamRoles):
         return replace(observed, tags=desired.tags) if observed else None
 
 
+@violates("writes nothing, and not iam:UpdateRole")
 class RepairsEndlessly(IamRoles):
     """Repairs the session length at every pass."""
 
@@ -52,6 +57,7 @@ class RepairsEndlessly(IamRoles):
 # One account.
 
 
+@violates("a role is deleted only while", "retired by request")
 class DeletesRoleTooEarly(Reconciler):
     """Deletes a retired account's role while a record grants the account."""
 
@@ -59,6 +65,7 @@ class DeletesRoleTooEarly(Reconciler):
         return super().__call__(account_id, row, **{**options, "removable": True})
 
 
+@violates("has no role", "retired by request")
 class DeletesNoRole(Reconciler):
     """Deletes no role."""
 
@@ -66,6 +73,7 @@ class DeletesNoRole(Reconciler):
         """Leave the role."""
 
 
+@violates("is granted", "departed and back")
 class TrustsDeparture(Reconciler):
     """Treats an account that has returned with the same joining date as departed."""
 
@@ -77,6 +85,7 @@ class TrustsDeparture(Reconciler):
         return verdict
 
 
+@violates("a retired account is not granted", "retired by request")
 class IgnoresRetirement(Reconciler):
     """Enrolls accounts that were retired by request."""
 
@@ -84,6 +93,7 @@ class IgnoresRetirement(Reconciler):
         return super().__call__(account_id, replace(row, retirement_requested_at=None) if row else None, **options)
 
 
+@violates("is granted", "units named while a listing waits")
 class ExpectsNoUnits(Reconciler):
     """Treats an account whose listing has no organizational units as being in none."""
 
@@ -94,6 +104,7 @@ class ExpectsNoUnits(Reconciler):
         return super().__call__(account_id, row, **options)
 
 
+@violates("no account is entered that Organizations never confirmed", first=1)
 class ConfirmsEveryId(Organization):
     """Returns an account for every id."""
 
@@ -104,6 +115,7 @@ class ConfirmsEveryId(Organization):
 # Rows.
 
 
+@violates("a row is written only over")
 class WritesUnconditionally(Ledger):
     """Writes a row whatever its revision."""
 
@@ -114,6 +126,7 @@ class WritesUnconditionally(Ledger):
         return super().write(row, over=replace(over or row, revision=revision))
 
 
+@violates("every failure has a reason", first=6)
 class WritesNoReason(Ledger):
     """Records failures without their reason."""
 
@@ -121,6 +134,7 @@ class WritesNoReason(Ledger):
         return super().write(replace(row, reason=None) if row.outcome is Outcome.FAILED else row, over=over)
 
 
+@violates("the ledger has a row for every account")
 class HidesFailures(Ledger):
     """Records no failure."""
 
@@ -128,6 +142,7 @@ class HidesFailures(Ledger):
         return row.outcome is Outcome.FAILED or super().write(row, over=over)
 
 
+@violates("whatever was lost", "ledger lost, and an account denied")
 class RevokesAfterFailure(Ledger):
     """Writes access none into a row that a failure creates."""
 
@@ -137,6 +152,7 @@ class RevokesAfterFailure(Ledger):
         return super().write(row, over=over)
 
 
+@violates("the organization's source policy excludes", first=1)
 class ExcludesNoAccount(Ledger):
     """Writes none instead of excluded, which scope organization doesn't leave out."""
 
@@ -144,6 +160,7 @@ class ExcludesNoAccount(Ledger):
         return super().write(replace(row, access=Access.NONE) if row.access is Access.EXCLUDED else row, over=over)
 
 
+@violates("orphaned accounts are revoked", "orphaned accounts")
 class KeepsOrphaned(Ledger):
     """Writes no row for an id that a shard names and that is no member."""
 
@@ -154,6 +171,7 @@ class KeepsOrphaned(Ledger):
 # Messages to publish.
 
 
+@violates("whose row was written while", "publish while enroll writes")
 class MessageBeforeRow(Enrollment):
     """Sends the message before the row is written, and none after it."""
 
@@ -163,6 +181,7 @@ class MessageBeforeRow(Enrollment):
         job.written = None
 
 
+@violates("is granted though", "active again while publish writes")
 class MessageOnlyIfDifferent(Enrollment):
     """Sends a message only if the records, as they were read, differ from the row."""
 
@@ -172,6 +191,7 @@ class MessageOnlyIfDifferent(Enrollment):
             job.written = None
 
 
+@violates("no unexpected error is raised")
 class RaisesUnexpectedly(Enrollment):
     """Raises an exception of an unexpected class."""
 

@@ -27,32 +27,25 @@ class KilledError(BaseException):
     """Ends the frames of a killed function; no call that they still make has an effect."""
 
 
+_CLIENT_ERRORS = {
+    "throttled": ("ThrottlingException", "Rate exceeded", 400),
+    "5xx": ("ServiceUnavailable", "try later", 503),
+    "5xx after": ("ServiceUnavailable", "try later", 503),
+    "expired": ("ExpiredTokenException", "The security token included in the request is expired", 403),
+    "denied": ("AccessDenied", "not authorized", 403),
+    "scp": ("AccessDenied", "not authorized, with an explicit deny in a service control policy", 403),
+    "concurrent": ("ConcurrentModification", "modified at the same time", 409),
+    "quota": ("LimitExceeded", "Cannot exceed quota", 409),
+    "not there yet": ("NoSuchEntity", "cannot be found", 404),
+}
+
+
 def error_of(fault: str) -> Exception:
     """Return the error that a fault is raised as."""
-    match fault:
-        case "throttled":
-            return client_error("ThrottlingException", "Rate exceeded")
-        case "5xx" | "5xx after":
-            return client_error("ServiceUnavailable", "try later", 503)
-        case "reset":
-            return ConnectionClosedError(endpoint_url=ENDPOINT)
-        case "timeout after" | "timeout":
-            return ReadTimeoutError(endpoint_url=ENDPOINT)
-        case "expired":
-            return client_error("ExpiredTokenException", "The security token included in the request is expired", 403)
-        case "denied":
-            return client_error("AccessDenied", "not authorized", 403)
-        case "concurrent":
-            return client_error("ConcurrentModification", "modified at the same time", 409)
-        case "scp":
-            return client_error(
-                "AccessDenied", "not authorized, with an explicit deny in a service control policy", 403
-            )
-        case "quota":
-            return client_error("LimitExceeded", "Cannot exceed quota", 409)
-        case "not there yet":
-            return client_error("NoSuchEntity", "cannot be found", 404)
-    raise NotImplementedError(fault)
+    if fault in _CLIENT_ERRORS:
+        return client_error(*_CLIENT_ERRORS[fault])
+    kinds = {"reset": ConnectionClosedError, "timeout": ReadTimeoutError, "timeout after": ReadTimeoutError}
+    return kinds[fault](endpoint_url=ENDPOINT)
 
 
 def takes_effect_first(fault: str) -> bool:

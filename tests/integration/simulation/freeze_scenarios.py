@@ -1,30 +1,12 @@
 """Scenarios of the freeze."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
+from tests.integration.simulation import steps
 from tests.integration.simulation.cloud import SOURCE_POLICY
-from tests.integration.simulation.environment import source_policy_arn
 from tests.integration.simulation.publish_scenarios import is_mark, is_version, killed_at, overflowed
-from tests.integration.simulation.scenario import (
-    SECOND,
-    SECOND_SHARD,
-    THIRD,
-    Scenario,
-    Step,
-    enrolled,
-    freeze,
-    full_shard,
-    source_policy,
-    source_principal_role,
-)
+from tests.integration.simulation.scenario import SECOND, SECOND_SHARD, SHARD, THIRD, Scenario, Step
 from tests.integration.simulation.simulated_stage import SimulatedStage
-
-
-def _frozen(stage: SimulatedStage) -> None:
-    enrolled(stage)
-    freeze(stage)
-    stage.cloud.join(THIRD)
 
 
 def _unfreeze(stage: SimulatedStage) -> None:
@@ -43,11 +25,11 @@ def _unwritable(policy_arn: str, before: Step) -> Step:
 
 def _freeze_one_of_two_shards(stage: SimulatedStage) -> None:
     """Freeze while one of two shards can't be written: the other one denies everything. Once it can, both do."""
-    freeze(stage)
+    steps.freeze(stage)
     denying = [name for name, policy in stage.cloud.source_policies().items() if policy.is_frozen]
     stage.expect(f"a freeze is in force once a shard denies everything, as {denying}", bool(denying))
     stage.cloud.unwritable.clear()
-    freeze(stage)
+    steps.freeze(stage)
 
 
 def _freeze_in_vain(stage: SimulatedStage) -> None:
@@ -58,18 +40,18 @@ def _freeze_in_vain(stage: SimulatedStage) -> None:
     stage.drain()
     stage.expect("the messages of a blocked run are finished", not stage.cloud.queues.publish.dead)
     stage.cloud.unwritable.clear()
-    freeze(stage)
+    steps.freeze(stage)
 
 
 def _deleted_source_policy(stage: SimulatedStage) -> None:
-    enrolled(stage)
-    stage.cloud.iam.put(stage.cloud.source_principal, replace(source_principal_role(stage), attached=frozenset()))
-    stage.cloud.iam.put(source_policy_arn(), None)
+    steps.enrolled(stage)
+    stage.cloud.iam.detach(stage.cloud.source_principal, SHARD)
+    stage.cloud.iam.put(SHARD, None)
 
 
 def _shard_to_be_opened(stage: SimulatedStage) -> None:
     """Let a new account need a second shard, which no run has opened yet."""
-    full_shard(stage)
+    steps.full_shard(stage)
     stage.cloud.join(SECOND)
     stage.send_events(SECOND)
     stage.deliver("enroll")
@@ -82,23 +64,22 @@ def _freeze_first(stage: SimulatedStage) -> None:
     stage.cloud.checks.note()
     stage.kill_after = lambda call: call.name == "Scan" and call.params["TableName"] == "ledger"
     stage.deliver("publish")
-    stage.expect("a freeze is written first", source_policy(stage).is_frozen or stage.fault is not None)
+    shard = stage.cloud.iam.policy(SHARD)
+    stage.expect("a freeze is written first", (shard is not None and shard.is_frozen) or stage.fault is not None)
     stage.kill_after = lambda _: False
-    freeze(stage)
+    steps.freeze(stage)
 
 
 FREEZE_SCENARIOS: Mapping[str, Scenario] = {
-    "freeze": Scenario(freeze, enrolled),
-    "unfreeze": Scenario(_unfreeze, _frozen),
-    "freeze with the first shard unwritable": Scenario(
-        _freeze_one_of_two_shards, _unwritable(source_policy_arn(), overflowed)
-    ),
+    "freeze": Scenario(steps.freeze, steps.enrolled),
+    "unfreeze": Scenario(_unfreeze, steps.frozen),
+    "freeze with the first shard unwritable": Scenario(_freeze_one_of_two_shards, _unwritable(SHARD, overflowed)),
     "freeze with the second shard unwritable": Scenario(
         _freeze_one_of_two_shards, _unwritable(SECOND_SHARD, overflowed)
     ),
-    "freeze with the only shard unwritable": Scenario(_freeze_in_vain, _unwritable(source_policy_arn(), enrolled)),
-    "freeze of a deleted source policy": Scenario(freeze, _deleted_source_policy),
+    "freeze with the only shard unwritable": Scenario(_freeze_in_vain, _unwritable(SHARD, steps.enrolled)),
+    "freeze of a deleted source policy": Scenario(steps.freeze, _deleted_source_policy),
     "freeze while a shard is to be opened": Scenario(_freeze_first, _shard_to_be_opened),
-    "freeze after a kill before IAM": Scenario(freeze, killed_at(is_mark)),
-    "freeze after a kill after IAM": Scenario(freeze, killed_at(is_version)),
+    "freeze after a kill before IAM": Scenario(steps.freeze, killed_at(is_mark)),
+    "freeze after a kill after IAM": Scenario(steps.freeze, killed_at(is_version)),
 }

@@ -4,6 +4,8 @@ They are too many to be revoked at once unless an operator forces it.
 """
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
 
 from chalicelib.arns import AccountId
 from chalicelib.aws.source_policy_table import SourcePolicyTable
@@ -14,16 +16,6 @@ from tests.integration.simulation.cloud import SOURCE_POLICY, Cloud
 from tests.integration.simulation.environment import source_policy_arn
 from tests.integration.simulation.iam import ATTACHMENTS, Policy, Role
 from tests.integration.simulation.members import ORGANIZATION_ID
-
-
-class _Client:
-    """Writes items directly into the simulated table."""
-
-    def __init__(self, cloud: Cloud) -> None:
-        self._tables = cloud.tables
-
-    def update_item(self, **params: object) -> None:
-        self._tables.answer("UpdateItem", params)
 
 
 def fill_shard(cloud: Cloud, settings: Settings, *, free: int, others: int) -> None:
@@ -41,7 +33,8 @@ def fill_shard(cloud: Cloud, settings: Settings, *, free: int, others: int) -> N
     cloud.iam.put(arn, Policy(arn, ((1, text),), tags=tags, attached=attached))
     cloud.iam.put(cloud.source_principal, Role(cloud.source_principal, attached=cloud.other_policies | {arn}))
     cloud.pass_time(now)
-    table = SourcePolicyTable(settings, _Client(cloud), "source-policy")  # type: ignore[arg-type]
+    client: Any = SimpleNamespace(update_item=lambda **params: cloud.tables.answer("UpdateItem", params))
+    table = SourcePolicyTable(settings, client, "source-policy")
     digested = digest(settings, content, ORGANIZATION_ID)
     applied = AppliedShard(content=content, digest=digested, attached=attached, version_id="v1")
     table.write_shard(ShardRecord(name=SOURCE_POLICY, applied=applied, written_at=written_at))

@@ -18,6 +18,7 @@ from botocore.client import BaseClient
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from botocore.validate import ParamValidator
 
+from chalicelib import bootstrap
 from chalicelib.aws.sessions import account_client
 from chalicelib.bootstrap import Application
 from chalicelib.errors import RolecallError
@@ -68,32 +69,17 @@ class _SharedSession(boto3.Session):
     def _clients(self) -> dict[str, Any]:
         return {}
 
-    def _once(self, key: str, create: Callable[[], Any]) -> Any:
-        if key not in self._clients:
-            self._clients[key] = create()
-        return self._clients[key]
-
-    def account_client(self, service_name: str, config: Any) -> Any:
-        """Return the client that acts in whichever account was entered."""
-        return self._once(f"{service_name} in accounts", lambda: account_client(self, service_name, config))
-
     def client(self, service_name: str, *_: Any, **options: Any) -> Any:
         create = super().client
         return self._once(service_name, lambda: create(service_name, **options))  # type: ignore[call-overload]
 
+    def account_client(self, service_name: str, config: Any) -> Any:
+        return self._once(f"{service_name} in accounts", lambda: account_client(self, service_name, config))
 
-class WarmApplication(Application):
-    """An application whose clients are shared by the process."""
-
-    _session: _SharedSession
-
-    @cached_property
-    def _iam(self) -> Any:
-        return self._session.account_client("iam", self._config)
-
-    @cached_property
-    def _source_iam(self) -> Any:
-        return self._session.account_client("iam", self._config)
+    def _once(self, key: str, create: Callable[[], Any]) -> Any:
+        if key not in self._clients:
+            self._clients[key] = create()
+        return self._clients[key]
 
 
 class Harness:
@@ -104,7 +90,7 @@ class Harness:
         self.printed = io.StringIO()
         self._applications: dict[tuple[type[Application], str], Application] = {}
 
-    def application(self, environ: dict[str, str], kind: type[Application] = WarmApplication) -> Application:
+    def application(self, environ: dict[str, str], kind: type[Application] = Application) -> Application:
         """Return the application of an environment, the same one again, as in a warm function."""
         key = (kind, repr(sorted(environ.items())))
         if key not in self._applications:
@@ -173,6 +159,7 @@ def simulated() -> Iterator[Harness]:
         with redirect_stdout(io.StringIO()) as printed, pytest.MonkeyPatch.context() as patch:
             patch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Rolecall")
             patch.setattr(BaseClient, "_make_api_call", _respond)
+            patch.setattr(bootstrap, "account_client", _SharedSession.account_client)
             harness.printed = printed
             yield harness
     finally:

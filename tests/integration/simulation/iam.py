@@ -55,7 +55,7 @@ class Policy:
 
 
 Entity = Role | Policy
-T = TypeVar("T", Role, Policy)
+K = TypeVar("K", int, str)
 
 
 @dataclass
@@ -69,57 +69,65 @@ class _Entities:
     def put(self, arn: str, entity: Entity | None) -> None:
         self.history.setdefault(arn, [(-1.0, None)]).append((self.now, entity))
 
-    def _latest(self, arn: str) -> Entity | None:
+    def change(self, arn: str, **changes: Any) -> None:
+        """Change attributes of a role or policy that exists."""
+        entity = self.latest(arn)
+        assert entity is not None, arn
+        self.put(arn, replace(entity, **changes))
+
+    def latest(self, arn: str) -> Entity | None:
         return self.history[arn][-1][1] if arn in self.history else None
 
+    def read(self, arn: str) -> Entity | None:
+        moment = self.now if self.read_at is None else self.read_at
+        return next((entity for at, entity in reversed(self.history.get(arn, [])) if at <= moment), None)
+
     def role(self, arn: str) -> Role | None:
-        entity = self._latest(arn)
+        entity = self.latest(arn)
         return entity if isinstance(entity, Role) else None
 
     def policy(self, arn: str) -> Policy | None:
-        entity = self._latest(arn)
+        entity = self.latest(arn)
         return entity if isinstance(entity, Policy) else None
 
-    def existing_role(self, arn: str) -> Role:
-        role = self.role(arn)
-        assert role is not None, arn
-        return role
-
-    def existing_policy(self, arn: str) -> Policy:
-        policy = self.policy(arn)
-        assert policy is not None, arn
-        return policy
-
-    def everything(self) -> dict[str, Entity]:
-        return {arn: past[-1][1] for arn, past in self.history.items() if past[-1][1] is not None}
+    def everything(self) -> list[Entity]:
+        return [entity for past in self.history.values() if (entity := past[-1][1]) is not None]
 
     def detach(self, role_arn: str, policy_arn: str) -> None:
         """Detach a policy from a role, where they exist."""
         role, policy = self.role(role_arn), self.policy(policy_arn)
         if role is not None:
-            self.put(role_arn, replace(role, attached=role.attached - {policy_arn}))
+            self.change(role_arn, attached=role.attached - {policy_arn})
         if policy is not None:
-            self.put(policy_arn, replace(policy, attached=policy.attached - {role_arn}))
-
-    def read(self, kind: type[T], arn: str) -> T:
-        past = self.history.get(arn, [])
-        moment = self.now if self.read_at is None else self.read_at
-        entities = [entity for at, entity in past if at <= moment][-1:]
-        if not entities or not isinstance(entities[0], kind):
-            raise client_error("NoSuchEntity", f"{arn} cannot be found.", 404)
-        return entities[0]
+            self.change(policy_arn, attached=policy.attached - {role_arn})
 
 
 class Iam(_Entities):
-    """IAM's API."""
+    """IAM's API. An operation takes the parameters, and the role or policy that they name."""
 
     def answer(self, operation: str, params: Any, account_id: str) -> dict[str, Any]:
-        return dict(getattr(self, f"_{operation}")(params, account_id) or {})
+        handle = getattr(self, f"_{operation}")
+        if "RoleName" in params:
+            kind: type[Role | Policy] = Role
+            arn = f"arn:aws:iam::{account_id}:role/{params['RoleName']}"
+        else:
+            kind, arn = (
+                Policy,
+                params.get("PolicyArn") or f"arn:aws:iam::{account_id}:policy/{params.get('PolicyName')}",
+            )
+        if operation in {"CreateRole", "CreatePolicy"}:
+            if self.latest(arn) is not None:
+                raise client_error("EntityAlreadyExists", f"{arn} already exists.", 409)
+            return dict(handle(params, arn))
+        is_read = operation.startswith(("Get", "List"))
+        entity = self.read(arn) if is_read else self.latest(arn)
+        if not isinstance(entity, kind) and operation != "GetAccountSummary":
+            raise client_error("NoSuchEntity", f"{arn} cannot be found.", 404)
+        return dict(handle(params, entity) or {})
 
     # Reads.
 
-    def _GetRole(self, params: Any, account: str) -> dict[str, Any]:  # noqa: N802 - the operation's name, here and below
-        role = self.read(Role, _role_arn(account, params))
+    def _GetRole(self, _: Any, role: Role) -> dict[str, Any]:  # noqa: N802 - the operation's name, here and below
         response: dict[str, Any] = {
             "Arn": role.arn,
             "AssumeRolePolicyDocument": quote(role.trust),
@@ -130,22 +138,16 @@ class Iam(_Entities):
             response["PermissionsBoundary"] = {"PermissionsBoundaryArn": role.boundary}
         return {"Role": response}
 
-    def _ListAttachedRolePolicies(self, params: Any, account: str) -> dict[str, Any]:  # noqa: N802
-        role = self.read(Role, _role_arn(account, params))
+    def _ListAttachedRolePolicies(self, _: Any, role: Role) -> dict[str, Any]:  # noqa: N802
         return {"AttachedPolicies": [{"PolicyArn": each} for each in sorted(role.attached)], "IsTruncated": False}
 
-    def _ListRolePolicies(self, params: Any, account: str) -> dict[str, Any]:  # noqa: N802
-        role = self.read(Role, _role_arn(account, params))
+    def _ListRolePolicies(self, _: Any, role: Role) -> dict[str, Any]:  # noqa: N802
         return {"PolicyNames": sorted(dict(role.inline)), "IsTruncated": False}
 
-    def _GetRolePolicy(self, params: Any, account: str) -> dict[str, Any]:  # noqa: N802
-        inline = dict(self.read(Role, _role_arn(account, params)).inline)
-        if params["PolicyName"] not in inline:
-            raise client_error("NoSuchEntity", "The role policy cannot be found.", 404)
-        return {"PolicyDocument": quote(inline[params["PolicyName"]])}
+    def _GetRolePolicy(self, params: Any, role: Role) -> dict[str, Any]:  # noqa: N802
+        return {"PolicyDocument": quote(_existing(dict(role.inline), params["PolicyName"]))}
 
-    def _GetPolicy(self, params: Any, _: str) -> dict[str, Any]:  # noqa: N802
-        policy = self.read(Policy, params["PolicyArn"])
+    def _GetPolicy(self, _: Any, policy: Policy) -> dict[str, Any]:  # noqa: N802
         response = {
             "Arn": policy.arn,
             "DefaultVersionId": f"v{policy.default}",
@@ -154,139 +156,105 @@ class Iam(_Entities):
         }
         return {"Policy": response}
 
-    def _GetPolicyVersion(self, params: Any, _: str) -> dict[str, Any]:  # noqa: N802
-        versions = dict(self.read(Policy, params["PolicyArn"]).versions)
-        number = _number(params)
-        if number not in versions:
-            raise client_error("NoSuchEntity", "The policy version cannot be found.", 404)
-        return {"PolicyVersion": {"VersionId": params["VersionId"], "Document": quote(versions[number])}}
+    def _GetPolicyVersion(self, params: Any, policy: Policy) -> dict[str, Any]:  # noqa: N802
+        document = _existing(dict(policy.versions), _number(params))
+        return {"PolicyVersion": {"VersionId": params["VersionId"], "Document": quote(document)}}
 
-    def _ListPolicyVersions(self, params: Any, _: str) -> dict[str, Any]:  # noqa: N802
-        policy = self.read(Policy, params["PolicyArn"])
+    def _ListPolicyVersions(self, _: Any, policy: Policy) -> dict[str, Any]:  # noqa: N802
         versions = [
             {"VersionId": f"v{each}", "IsDefaultVersion": each == policy.default} for each, _ in policy.versions
         ]
         return {"Versions": versions[::-1], "IsTruncated": False}
 
-    def _ListEntitiesForPolicy(self, params: Any, _: str) -> dict[str, Any]:  # noqa: N802
-        policy = self.read(Policy, params["PolicyArn"])
+    def _ListEntitiesForPolicy(self, _: Any, policy: Policy) -> dict[str, Any]:  # noqa: N802
         roles = [{"RoleName": each.rpartition("/")[2]} for each in sorted(policy.attached)]
         return {"PolicyRoles": roles, "PolicyUsers": [], "PolicyGroups": [], "IsTruncated": False}
 
-    def _GetAccountSummary(self, _: Any, __: str) -> dict[str, Any]:  # noqa: N802
+    def _GetAccountSummary(self, *_: Any) -> dict[str, Any]:  # noqa: N802
         quotas = ("AttachedPoliciesPerRoleQuota", "AttachedPoliciesPerUserQuota")
         return {"SummaryMap": dict.fromkeys(quotas, ATTACHMENTS)}
 
     # Writes of roles.
 
-    def _role(self, params: Any, account: str) -> Role:
-        role = self.role(_role_arn(account, params))
-        if role is None:
-            raise client_error("NoSuchEntity", f"The role with name {params['RoleName']} cannot be found.", 404)
-        return role
-
-    def _change_role(self, params: Any, account: str, **changes: Any) -> None:
-        role = self._role(params, account)
-        self.put(role.arn, replace(role, **changes))
-
-    def _CreateRole(self, params: Any, account: str) -> dict[str, Any]:  # noqa: N802
-        arn = _role_arn(account, params)
-        if self.role(arn) is not None:
-            raise client_error("EntityAlreadyExists", f"Role with name {params['RoleName']} already exists.", 409)
+    def _CreateRole(self, params: Any, arn: str) -> dict[str, Any]:  # noqa: N802
         trust = _checked(params["AssumeRolePolicyDocument"], TRUST_LIMIT)
         boundary = params.get("PermissionsBoundary")
         self.put(arn, Role(arn, trust, params["MaxSessionDuration"], boundary, _tag_set(params["Tags"])))
         return {"Role": {"Arn": arn}}
 
-    def _TagRole(self, params: Any, account: str) -> None:  # noqa: N802
-        self._change_role(params, account, tags=_retagged(self._role(params, account).tags, params["Tags"]))
+    def _TagRole(self, params: Any, role: Role) -> None:  # noqa: N802
+        self.change(role.arn, tags=_retagged(role.tags, params["Tags"]))
 
-    def _UpdateAssumeRolePolicy(self, params: Any, account: str) -> None:  # noqa: N802
-        self._change_role(params, account, trust=_checked(params["PolicyDocument"], TRUST_LIMIT))
+    def _UpdateAssumeRolePolicy(self, params: Any, role: Role) -> None:  # noqa: N802
+        self.change(role.arn, trust=_checked(params["PolicyDocument"], TRUST_LIMIT))
 
-    def _UpdateRole(self, params: Any, account: str) -> None:  # noqa: N802
+    def _UpdateRole(self, params: Any, role: Role) -> None:  # noqa: N802
         # Without MaxSessionDuration, IAM applies the default (IAM API reference, "UpdateRole").
-        self._change_role(params, account, max_session=params.get("MaxSessionDuration", DEFAULT_SESSION_SECONDS))
+        self.change(role.arn, max_session=params.get("MaxSessionDuration", DEFAULT_SESSION_SECONDS))
 
-    def _PutRolePermissionsBoundary(self, params: Any, account: str) -> None:  # noqa: N802
-        self._change_role(params, account, boundary=params["PermissionsBoundary"])
+    def _PutRolePermissionsBoundary(self, params: Any, role: Role) -> None:  # noqa: N802
+        self.change(role.arn, boundary=params["PermissionsBoundary"])
 
-    def _DeleteRolePermissionsBoundary(self, params: Any, account: str) -> None:  # noqa: N802
-        if self._role(params, account).boundary is None:
+    def _DeleteRolePermissionsBoundary(self, _: Any, role: Role) -> None:  # noqa: N802
+        if role.boundary is None:
             raise client_error("NoSuchEntity", "The role has no permissions boundary.", 404)
-        self._change_role(params, account, boundary=None)
+        self.change(role.arn, boundary=None)
 
-    def _PutRolePolicy(self, params: Any, account: str) -> None:  # noqa: N802
-        inline = dict(self._role(params, account).inline) | {params["PolicyName"]: params["PolicyDocument"]}
-        self._change_role(params, account, inline=frozenset(inline.items()))
+    def _PutRolePolicy(self, params: Any, role: Role) -> None:  # noqa: N802
+        inline = dict(role.inline) | {params["PolicyName"]: params["PolicyDocument"]}
+        self.change(role.arn, inline=frozenset(inline.items()))
 
-    def _DeleteRolePolicy(self, params: Any, account: str) -> None:  # noqa: N802
-        inline = dict(self._role(params, account).inline)
-        if inline.pop(params["PolicyName"], None) is None:
-            raise client_error("NoSuchEntity", "The role policy cannot be found.", 404)
-        self._change_role(params, account, inline=frozenset(inline.items()))
+    def _DeleteRolePolicy(self, params: Any, role: Role) -> None:  # noqa: N802
+        name = params["PolicyName"]
+        self.change(role.arn, inline=role.inline - {(name, _existing(dict(role.inline), name))})
 
-    def _AttachRolePolicy(self, params: Any, account: str) -> None:  # noqa: N802
-        role, arn = self._role(params, account), params["PolicyArn"]
+    def _AttachRolePolicy(self, params: Any, role: Role) -> None:  # noqa: N802
+        arn = params["PolicyArn"]
         policy = self.policy(arn)
         if policy is None and arn not in AWS_POLICIES:
             raise client_error("NoSuchEntity", f"Policy {arn} does not exist or is not attachable.", 404)
         if arn not in role.attached and len(role.attached) >= ATTACHMENTS:
             raise client_error("LimitExceeded", "Cannot exceed quota for PoliciesPerRole: 10", 409)
-        self.put(role.arn, replace(role, attached=role.attached | {arn}))
+        self.change(role.arn, attached=role.attached | {arn})
         if policy is not None:
-            self.put(arn, replace(policy, attached=policy.attached | {role.arn}))
+            self.change(arn, attached=policy.attached | {role.arn})
 
-    def _DetachRolePolicy(self, params: Any, account: str) -> None:  # noqa: N802
-        role, arn = self._role(params, account), params["PolicyArn"]
-        if arn not in role.attached:
-            raise client_error("NoSuchEntity", f"Policy {arn} was not found.", 404)
-        self.detach(role.arn, arn)
+    def _DetachRolePolicy(self, params: Any, role: Role) -> None:  # noqa: N802
+        if params["PolicyArn"] not in role.attached:
+            raise client_error("NoSuchEntity", f"Policy {params['PolicyArn']} was not found.", 404)
+        self.detach(role.arn, params["PolicyArn"])
 
-    def _DeleteRole(self, params: Any, account: str) -> None:  # noqa: N802
-        role = self._role(params, account)
+    def _DeleteRole(self, _: Any, role: Role) -> None:  # noqa: N802
         if role.attached or role.inline:
             raise client_error("DeleteConflict", "Cannot delete entity, must detach all policies first.", 409)
         self.put(role.arn, None)
 
     # Writes of policies.
 
-    def _policy(self, params: Any) -> Policy:
-        policy = self.policy(params["PolicyArn"])
-        if policy is None:
-            raise client_error("NoSuchEntity", f"Policy {params['PolicyArn']} was not found.", 404)
-        return policy
-
-    def _CreatePolicy(self, params: Any, account: str) -> dict[str, Any]:  # noqa: N802
-        arn = f"arn:aws:iam::{account}:policy/{params['PolicyName']}"
-        if self.policy(arn) is not None:
-            raise client_error("EntityAlreadyExists", f"A policy called {params['PolicyName']} already exists.", 409)
+    def _CreatePolicy(self, params: Any, arn: str) -> dict[str, Any]:  # noqa: N802
         document = _checked(params["PolicyDocument"], POLICY_LIMIT)
         self.put(arn, Policy(arn, ((1, document),), tags=_tag_set(params["Tags"])))
         return {"Policy": {"Arn": arn, "DefaultVersionId": "v1"}}
 
-    def _CreatePolicyVersion(self, params: Any, _: str) -> dict[str, Any]:  # noqa: N802
-        policy, document = self._policy(params), _checked(params["PolicyDocument"], POLICY_LIMIT)
+    def _CreatePolicyVersion(self, params: Any, policy: Policy) -> dict[str, Any]:  # noqa: N802
+        document = _checked(params["PolicyDocument"], POLICY_LIMIT)
         if len(policy.versions) == VERSIONS:
             raise client_error("LimitExceeded", "A managed policy can have up to 5 versions.", 409)
         is_default = bool(params.get("SetAsDefault"))
         self.put(policy.arn, policy.with_version(document, default=is_default))
         return {"PolicyVersion": {"VersionId": f"v{policy.following}", "IsDefaultVersion": is_default}}
 
-    def _DeletePolicyVersion(self, params: Any, _: str) -> None:  # noqa: N802
-        policy, number = self._policy(params), _number(params)
-        if number not in dict(policy.versions):
-            raise client_error("NoSuchEntity", "The policy version was not found.", 404)
+    def _DeletePolicyVersion(self, params: Any, policy: Policy) -> None:  # noqa: N802
+        number = _number(params)
+        _existing(dict(policy.versions), number)
         if number == policy.default:
             raise client_error("DeleteConflict", "Cannot delete the default version of a policy.", 409)
-        self.put(policy.arn, replace(policy, versions=tuple(each for each in policy.versions if each[0] != number)))
+        self.change(policy.arn, versions=tuple(each for each in policy.versions if each[0] != number))
 
-    def _TagPolicy(self, params: Any, _: str) -> None:  # noqa: N802
-        policy = self._policy(params)
-        self.put(policy.arn, replace(policy, tags=_retagged(policy.tags, params["Tags"])))
+    def _TagPolicy(self, params: Any, policy: Policy) -> None:  # noqa: N802
+        self.change(policy.arn, tags=_retagged(policy.tags, params["Tags"]))
 
-    def _DeletePolicy(self, params: Any, _: str) -> None:  # noqa: N802
-        policy = self._policy(params)
+    def _DeletePolicy(self, _: Any, policy: Policy) -> None:  # noqa: N802
         if policy.attached or len(policy.versions) > 1:
             raise client_error("DeleteConflict", "Cannot delete a policy attached to entities, or with versions.", 409)
         self.put(policy.arn, None)
@@ -304,8 +272,10 @@ def account_of(arn: str) -> str:
     return arn.split(":")[4]
 
 
-def _role_arn(account: str, params: Any) -> str:
-    return f"arn:aws:iam::{account}:role/{params['RoleName']}"
+def _existing(values: dict[K, str], key: K) -> str:
+    if key not in values:
+        raise client_error("NoSuchEntity", f"{key} was not found.", 404)
+    return values[key]
 
 
 def _number(params: Any) -> int:

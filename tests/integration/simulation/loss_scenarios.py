@@ -3,23 +3,10 @@
 import copy
 from collections.abc import Callable, Mapping
 
+from tests.integration.simulation import steps
 from tests.integration.simulation.account_scenarios import allow_and_rerun
 from tests.integration.simulation.cloud import SOURCE_POLICY, Cloud
-from tests.integration.simulation.scenario import (
-    FIRST,
-    MEMBERS_ONLY,
-    ORGANIZATION,
-    SECOND,
-    THIRD,
-    Scenario,
-    Step,
-    enrolled,
-    freeze,
-    handle_events,
-    require_granted,
-    resync,
-    retire,
-)
+from tests.integration.simulation.scenario import FIRST, MEMBERS_ONLY, ORGANIZATION, SECOND, THIRD, Scenario, Step
 from tests.integration.simulation.simulated_stage import SimulatedStage
 
 
@@ -50,45 +37,35 @@ def _lost(lose: Callable[[Cloud], None], before: Step) -> Step:
     return setup
 
 
-def _frozen(stage: SimulatedStage) -> None:
-    enrolled(stage)
-    freeze(stage)
-
-
 def _enroll_third(stage: SimulatedStage) -> None:
     """Enroll one account, which must cost no other its access, and not end a freeze."""
     frozen = any(policy.is_frozen for policy in stage.cloud.source_policies().values())
-    handle_events(THIRD)(stage)
-    require_granted(stage, FIRST, SECOND, THIRD)
+    steps.handle_events(THIRD)(stage)
+    steps.require_granted(stage, FIRST, SECOND, THIRD)
     is_frozen = all(policy.is_frozen for policy in stage.cloud.source_policies().values())
     stage.expect("frozen stays frozen, whatever was lost", is_frozen is frozen)
 
 
-def _narrower_scope(stage: SimulatedStage) -> None:
-    enrolled(stage)
-    stage.settings = dict(MEMBERS_ONLY)
-
-
 def _ledger_lost_and_denied(stage: SimulatedStage) -> None:
-    _lost(_lose_ledger, enrolled)(stage)
+    _lost(_lose_ledger, steps.enrolled)(stage)
     stage.cloud.denied[FIRST] = ""
 
 
 def _resync_then_allow(stage: SimulatedStage) -> None:
-    resync(stage)
-    require_granted(stage, FIRST, SECOND)
+    steps.resync(stage)
+    steps.require_granted(stage, FIRST, SECOND)
     allow_and_rerun(stage)
 
 
 def _older_ledger(stage: SimulatedStage) -> None:
     """Restore the ledger as it was before one account was enrolled, one retired and one closed."""
-    enrolled(stage)
+    steps.enrolled(stage)
     older = copy.deepcopy(stage.cloud.tables.items["ledger"])
     stage.cloud.join(THIRD)
-    handle_events(THIRD)(stage)
-    retire(stage)
+    steps.handle_events(THIRD)(stage)
+    steps.retire(stage)
     stage.cloud.members.change(SECOND, state="CLOSED")
-    handle_events(SECOND)(stage)
+    steps.handle_events(SECOND)(stage)
     stage.pause(86_400)
     stage.cloud.tables.items["ledger"] = older
     stage.cloud.checks.note()
@@ -102,11 +79,11 @@ _LOSSES = {
 }
 
 LOSS_SCENARIOS: Mapping[str, Scenario] = {
-    **{name: Scenario(_enroll_third, _lost(lose, enrolled)) for name, lose in _LOSSES.items()},
-    **{f"{name} while frozen": Scenario(_enroll_third, _lost(lose, _frozen)) for name, lose in _LOSSES.items()},
+    **{name: Scenario(_enroll_third, _lost(lose, steps.enrolled)) for name, lose in _LOSSES.items()},
+    **{f"{name} while frozen": Scenario(_enroll_third, _lost(lose, steps.frozen)) for name, lose in _LOSSES.items()},
     "ledger lost, and an account denied": Scenario(_resync_then_allow, _ledger_lost_and_denied),
     "scope narrowed after a lost ledger": Scenario(
-        _enroll_third, _lost(_lose_ledger, _narrower_scope), {**MEMBERS_ONLY, **ORGANIZATION}
+        _enroll_third, _lost(_lose_ledger, steps.narrower_scope), {**MEMBERS_ONLY, **ORGANIZATION}
     ),
-    "older ledger put back": Scenario(resync, _older_ledger),
+    "older ledger put back": Scenario(steps.resync, _older_ledger),
 }

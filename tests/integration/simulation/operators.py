@@ -8,13 +8,13 @@ from chalicelib.messages import Message, Trigger, write_message
 from tests.integration.simulation.cloud import SOURCE
 from tests.integration.simulation.environment import SETTINGS, event
 from tests.integration.simulation.members import MANAGEMENT, UNKNOWN_ACCOUNT
+from tests.integration.simulation.simulated_stage import UNINSTALL
 
 if TYPE_CHECKING:
     from tests.integration.simulation.functions import Invocation
     from tests.integration.simulation.random_run import RandomRun
 
 ALLOW, DEPLOY = "allow", "deploy"  # scheduled like functions, but done by AWS or an operator
-UNINSTALL = {"accounts": "all", "force": True}
 _UNINSTALL_REQUESTS = 10  # of an operator, at most
 
 

@@ -20,10 +20,13 @@ from chalicelib.shard_writer import ShardWriter
 from chalicelib.source_policy.assignment import Assignment
 from chalicelib.source_policy.plan import AttachTo, SourcePolicy
 from chalicelib.source_policy.records import Problem, ShardContent, ShardRecord
+from tests.integration.simulation.faults import LATE, OVERLAP
+from tests.integration.simulation.mutants import violates
 
 # Runs.
 
 
+@violates("only the run that holds the lease", "shard overflow", faults=(OVERLAP,))
 class NoRunLease(RunLease):
     """Publishes while another run does."""
 
@@ -35,6 +38,7 @@ class NoRunLease(RunLease):
         """Let every write begin."""
 
 
+@violates("only the run that holds the lease", "shard overflow", faults=(LATE,))
 class ReleasesLease(RunLease):
     """Releases the lease after a call that may still take effect."""
 
@@ -42,6 +46,7 @@ class ReleasesLease(RunLease):
         """Keep nothing."""
 
 
+@violates("", first=32)
 class NeverUninstalls(SourcePolicyTable):
     """Enrolls accounts during an uninstall."""
 
@@ -49,6 +54,7 @@ class NeverUninstalls(SourcePolicyTable):
         """Set no flag."""
 
 
+@violates("no account loses access", "ledger lost")
 class MissingRowRevokes(_Run):
     """Revokes an account without a row."""
 
@@ -59,6 +65,7 @@ class MissingRowRevokes(_Run):
         return super()._assign(scope, max_shards)
 
 
+@violates("", first=1)
 class NeverRevokes(_Run):
     """Leaves in the source policy what was once there."""
 
@@ -67,6 +74,7 @@ class NeverRevokes(_Run):
         return super()._assign(scope, max_shards)
 
 
+@violates("")
 class NeverGrants(_Run):
     """Adds no account to the source policy."""
 
@@ -75,6 +83,7 @@ class NeverGrants(_Run):
         return super()._assign(scope, max_shards)
 
 
+@violates("no account loses access", "shard over its capacity")
 class NarrowsFirst(_Run):
     """Revokes an account in one shard before another one grants it."""
 
@@ -82,6 +91,7 @@ class NarrowsFirst(_Run):
         return desired
 
 
+@violates("a new account fails with the reason", "attachment quota")
 class OpensWithoutRoom(_Run):
     """Opens a shard for which a source principal has no room."""
 
@@ -89,6 +99,7 @@ class OpensWithoutRoom(_Run):
         return None if index >= self._status.room else super()._why_not_opened(index)
 
 
+@violates("whatever was lost", "scope narrowed after a lost ledger")
 class ChangesScopeEarly(_Run):
     """Changes the scope before every account has a row."""
 
@@ -99,6 +110,7 @@ class ChangesScopeEarly(_Run):
 # Records of shards.
 
 
+@violates("no account loses access", "both tables lost")
 class LostRecordsAreEmpty(ShardWriter):
     """Treats shards whose records were lost as never opened."""
 
@@ -109,6 +121,7 @@ class LostRecordsAreEmpty(ShardWriter):
         return None
 
 
+@violates("a role is deleted only while", "retired after a kill after IAM")
 class NoApplying(ShardWriter):
     """Records nothing before IAM is written."""
 
@@ -119,6 +132,7 @@ class NoApplying(ShardWriter):
             self.records[index] = record
 
 
+@violates("killed", "source principal changed")
 class ApplyingOverwrites(ShardWriter):
     """Overwrites `applied` by what is about to be written."""
 
@@ -128,6 +142,7 @@ class ApplyingOverwrites(ShardWriter):
         super()._save(index, record)
 
 
+@violates("killed", "new account")
 class AppliedBeforeWriting(ShardWriter):
     """Records a shard as written before it is."""
 
@@ -140,6 +155,7 @@ class AppliedBeforeWriting(ShardWriter):
 # Writes of shards.
 
 
+@violates("a freeze is written first", "freeze while a shard is to be opened")
 class FreezesLast(ShardWriter):
     """Freezes after everything else is written."""
 
@@ -147,6 +163,7 @@ class FreezesLast(ShardWriter):
         """Leave the freeze to the writes of the shards."""
 
 
+@violates("are finished", "freeze with the only shard unwritable")
 class TerminalErrorBlocks(ShardWriter):
     """Returns the messages of a run to the queue after a terminal error."""
 
@@ -155,6 +172,7 @@ class TerminalErrorBlocks(ShardWriter):
         self.must_retry = True
 
 
+@violates("nothing is repaired", "resync right after a write")
 class VerifiesAtOnce(ShardWriter):
     """Verifies a shard right after it was written, when IAM may not show it yet."""
 
@@ -166,6 +184,7 @@ class VerifiesAtOnce(ShardWriter):
         return super().check()
 
 
+@violates("writes nothing", "unchanged")
 class RewritesEndlessly(ShardWriter):
     """Writes a shard again whenever it is verified."""
 
@@ -173,6 +192,7 @@ class RewritesEndlessly(ShardWriter):
         self.write(index, record.content)
 
 
+@violates("no document is over the quota", "shard overflow")
 class ExceedsCapacity(ShardWriter):
     """Adds more accounts to a shard than fit."""
 
@@ -181,6 +201,7 @@ class ExceedsCapacity(ShardWriter):
         super().write(index, replace(content, accounts=content.accounts | more))
 
 
+@violates("versions of others are deleted", "version by others")
 class KeepsStrayVersions(IamPolicies):
     """Does not delete versions that others created."""
 
@@ -189,6 +210,7 @@ class KeepsStrayVersions(IamPolicies):
         return replace(observed, strays=()) if observed else None
 
 
+@violates("writes nothing", first=2)
 class NeverPrunes(IamPolicies):
     """Treats a document as written that doesn't fit beside five versions."""
 
@@ -197,6 +219,7 @@ class NeverPrunes(IamPolicies):
         return super()._write_version(arn, document) if len(versions) < 5 else versions[0]
 
 
+@violates("is granted", "separate source account")
 class IgnoresSourceAccount(IamPolicies):
     """Looks for the source principals in the management account, wherever they are."""
 
@@ -206,6 +229,7 @@ class IgnoresSourceAccount(IamPolicies):
             yield
 
 
+@violates("the second shard is attached", "shard overflow")
 class AttachesFirstShard(IamPolicies):
     """Attaches no shard but the first."""
 
@@ -215,6 +239,7 @@ class AttachesFirstShard(IamPolicies):
         return None
 
 
+@violates("nothing that is not ours", "foreign source policy")
 class AdoptsForeignPolicies(IamPolicies):
     """Treats every policy of a shard's name as its own."""
 

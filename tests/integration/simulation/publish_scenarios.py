@@ -1,12 +1,12 @@
 """Scenarios of the source policy: its shards, their drift, what blocks publish, and its races with enroll."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from chalicelib.source_policy.documents import capacity
+from tests.integration.simulation import steps
 from tests.integration.simulation.calls import Call
 from tests.integration.simulation.cloud import SOURCE, SOURCE_POLICY, Cloud, source_principal
-from tests.integration.simulation.environment import environ, member_role_arn, settings_of, source_policy_arn
+from tests.integration.simulation.environment import environ, member_role_arn, settings_of
 from tests.integration.simulation.full_shard import fill_shard, other_policies
 from tests.integration.simulation.iam import EMPTY_DOCUMENT, Policy, Role
 from tests.integration.simulation.members import MANAGEMENT
@@ -14,59 +14,55 @@ from tests.integration.simulation.scenario import (
     FIRST,
     MEMBERS_ONLY,
     ORGANIZATION,
-    OTHER_PRINCIPAL,
     SECOND,
     SECOND_SHARD,
+    SHARD,
     THIRD,
     Scenario,
     Step,
-    enrolled,
-    full_shard,
-    handle_events,
-    new_account,
-    require_granted,
-    resync,
-    retire,
-    source_policy,
-    source_principal_role,
-    third_joined,
 )
 from tests.integration.simulation.simulated_stage import Predicate, SimulatedStage
+
+OTHER_PRINCIPAL = f"arn:aws:iam::{MANAGEMENT}:role/OtherReader"
 
 # Drift of the source policy.
 
 
 def _edit_source_policy(stage: SimulatedStage) -> None:
     """Replace the versions by a default one and a stray one, and remove the tags and the attachment."""
-    enrolled(stage)
-    edited = Policy(source_policy_arn(), ((7, EMPTY_DOCUMENT), (8, "{}")), default=7, following=9)
-    stage.cloud.iam.put(edited.arn, edited)
-    stage.cloud.iam.put(stage.cloud.source_principal, replace(source_principal_role(stage), attached=frozenset()))
+    steps.enrolled(stage)
+    stage.cloud.iam.detach(stage.cloud.source_principal, SHARD)
+    versions = ((7, EMPTY_DOCUMENT), (8, "{}"))
+    stage.cloud.iam.change(SHARD, versions=versions, default=7, following=9, tags=frozenset())
 
 
 def _add_stray_version(stage: SimulatedStage) -> None:
-    enrolled(stage)
-    stage.cloud.iam.put(source_policy_arn(), source_policy(stage).with_version("{}", default=False))
+    steps.enrolled(stage)
+    stage.cloud.iam.put(SHARD, _shard(stage).with_version("{}", default=False))
+
+
+def _shard(stage: SimulatedStage) -> Policy:
+    return stage.cloud.source_policies()[SOURCE_POLICY]
 
 
 def _resync_edited(stage: SimulatedStage) -> None:
-    resync(stage)
-    policy = source_policy(stage)
-    stage.expect("versions of others are deleted", max(dict(policy.versions)) == policy.default)
+    steps.resync(stage)
+    shard = _shard(stage)
+    stage.expect("versions of others are deleted", max(dict(shard.versions)) == shard.default)
 
 
 def _resync_at_once(stage: SimulatedStage) -> None:
     """Resync right after a write, which IAM's reads don't show yet."""
     stage.cloud.staleness = 10.0
-    handle_events(THIRD)(stage)
-    resync(stage)
+    steps.handle_events(THIRD)(stage)
+    steps.resync(stage)
     stage.cloud.staleness = 0.0
     repairs = stage.cloud.status().get("repairs")
     stage.expect(f"nothing is repaired that has not drifted, as {repairs}", not repairs)
 
 
 def _other_principal(stage: SimulatedStage) -> None:
-    enrolled(stage)
+    steps.enrolled(stage)
     stage.cloud.iam.put(OTHER_PRINCIPAL, Role(OTHER_PRINCIPAL))
     stage.cloud.source_principals.add(OTHER_PRINCIPAL)
     stage.settings = {"SOURCE_PRINCIPAL_ARNS": OTHER_PRINCIPAL}
@@ -77,8 +73,8 @@ def _in_source_account(stage: SimulatedStage) -> None:
 
 
 def _new_account_is_granted(stage: SimulatedStage) -> None:
-    new_account(stage)
-    require_granted(stage, FIRST)
+    steps.new_account(stage)
+    steps.require_granted(stage, FIRST)
 
 
 # Shards.
@@ -86,24 +82,24 @@ def _new_account_is_granted(stage: SimulatedStage) -> None:
 
 def _overflow(stage: SimulatedStage) -> None:
     stage.cloud.join(SECOND)
-    handle_events(SECOND)(stage)
+    steps.handle_events(SECOND)(stage)
     second = stage.cloud.iam.policy(SECOND_SHARD)
     attached = second is not None and stage.cloud.source_principal in second.attached
     stage.expect("the second shard is attached", attached)
 
 
 def overflowed(stage: SimulatedStage) -> None:
-    full_shard(stage)
+    steps.full_shard(stage)
     _overflow(stage)
     stage.pause(86_400)
 
 
 def _all_versions(stage: SimulatedStage) -> None:
     """Let the source policy have as many versions as IAM allows."""
-    third_joined(stage)
-    policy = source_policy(stage)
-    versions = tuple((number, policy.document) for number in range(policy.default - 4, policy.default + 1))
-    stage.cloud.iam.put(policy.arn, replace(policy, versions=versions))
+    steps.third_joined(stage)
+    shard = _shard(stage)
+    versions = tuple((number, shard.document) for number in range(shard.default - 4, shard.default + 1))
+    stage.cloud.iam.change(SHARD, versions=versions)
 
 
 def _over_capacity(stage: SimulatedStage) -> None:
@@ -120,22 +116,17 @@ def _orphaned_accounts(stage: SimulatedStage) -> None:
 
 
 def _resync_orphaned(stage: SimulatedStage) -> None:
-    resync(stage)
+    steps.resync(stage)
     stage.expect("orphaned accounts are revoked", not stage.cloud.orphaned & stage.cloud.named)
 
 
 # Scopes.
 
 
-def _narrower_scope(stage: SimulatedStage) -> None:
-    enrolled(stage)
-    stage.settings = dict(MEMBERS_ONLY)
-
-
 def _wider_scope(stage: SimulatedStage) -> None:
     """Change to scope organization, with an account that is retired."""
-    enrolled(stage)
-    retire(stage)
+    steps.enrolled(stage)
+    steps.retire(stage)
     stage.settings = {**MEMBERS_ONLY, **ORGANIZATION}
 
 
@@ -143,8 +134,7 @@ def _wider_scope(stage: SimulatedStage) -> None:
 
 
 def _foreign_policy(stage: SimulatedStage) -> None:
-    arn = source_policy_arn()
-    stage.cloud.iam.put(arn, Policy(arn, ((1, EMPTY_DOCUMENT),)))
+    stage.cloud.iam.put(SHARD, Policy(SHARD, ((1, EMPTY_DOCUMENT),)))
 
 
 def _no_principal(stage: SimulatedStage) -> None:
@@ -158,7 +148,7 @@ def _no_room(stage: SimulatedStage) -> None:
 
 def _blocked(reason: str, remove_cause: Step) -> Step:
     def act(stage: SimulatedStage) -> None:
-        new_account(stage)
+        steps.new_account(stage)
         row = stage.cloud.row(FIRST)
         status = (row.get("outcome"), row.get("reason"), row.get("access"), row.get("attempts", 0))
         stage.expect(f"a new account fails with the reason, and not {status}", status == ("failed", reason, None, 0))
@@ -166,8 +156,8 @@ def _blocked(reason: str, remove_cause: Step) -> Step:
         stage.expect("no role is created for it", stage.cloud.iam.role(member_role_arn(FIRST)) is None)
         remove_cause(stage)
         stage.pause(3600)
-        resync(stage)
-        require_granted(stage, FIRST)
+        steps.resync(stage)
+        steps.require_granted(stage, FIRST)
         stage.expect("it is enrolled", "in_force_since" in stage.cloud.row(FIRST))
 
     return act
@@ -175,7 +165,7 @@ def _blocked(reason: str, remove_cause: Step) -> Step:
 
 def _delete_foreign_policy(stage: SimulatedStage) -> None:
     if "applied" not in stage.cloud.shards().get(SOURCE_POLICY, {}):
-        stage.cloud.iam.put(source_policy_arn(), None)
+        stage.cloud.iam.put(SHARD, None)
 
 
 def _create_principal(stage: SimulatedStage) -> None:
@@ -184,8 +174,8 @@ def _create_principal(stage: SimulatedStage) -> None:
 
 
 def _make_room(stage: SimulatedStage) -> None:
-    role = source_principal_role(stage)
-    stage.cloud.iam.put(role.arn, replace(role, attached=role.attached - other_policies(MANAGEMENT, 10)))
+    for policy_arn in other_policies(MANAGEMENT, 10):
+        stage.cloud.iam.detach(stage.cloud.source_principal, policy_arn)
 
 
 # Races, and runs that are killed or denied.
@@ -219,7 +209,7 @@ def killed_at(predicate: Predicate) -> Step:
 
 
 def _third_waits(stage: SimulatedStage) -> None:
-    third_joined(stage)
+    steps.third_joined(stage)
     stage.send_events(THIRD)
 
 
@@ -232,7 +222,7 @@ def _retire_third(stage: SimulatedStage) -> None:
 
 def _closed(stage: SimulatedStage) -> None:
     """Write a row that denies a closed account."""
-    enrolled(stage)
+    steps.enrolled(stage)
     stage.cloud.members.change(FIRST, state="CLOSED")
     stage.send_events(FIRST)
     stage.deliver("enroll")
@@ -251,7 +241,7 @@ def _closed_and_reopened(stage: SimulatedStage) -> None:
 def _revocation_denied(stage: SimulatedStage) -> None:
     """Deny the revocation of a closed account, which then is active again."""
     _closed(stage)
-    stage.cloud.unwritable.add(source_policy_arn())
+    stage.cloud.unwritable.add(SHARD)
     stage.deliver("publish")
     stage.cloud.unwritable.clear()
     _reopen(stage)
@@ -259,7 +249,7 @@ def _revocation_denied(stage: SimulatedStage) -> None:
 
 def _drain(stage: SimulatedStage) -> None:
     stage.drain()
-    require_granted(stage, FIRST, SECOND)
+    steps.require_granted(stage, FIRST, SECOND)
 
 
 def _enroll_during_publish(stage: SimulatedStage) -> None:
@@ -283,17 +273,17 @@ def _publish_during_enroll(stage: SimulatedStage) -> None:
 PUBLISH_SCENARIOS: Mapping[str, Scenario] = {
     "source policy edited": Scenario(_resync_edited, _edit_source_policy, MEMBERS_ONLY),
     "version by others": Scenario(_resync_edited, _add_stray_version, MEMBERS_ONLY),
-    "resync right after a write": Scenario(_resync_at_once, third_joined),
-    "source principal changed": Scenario(resync, _other_principal),
+    "resync right after a write": Scenario(_resync_at_once, steps.third_joined),
+    "source principal changed": Scenario(steps.resync, _other_principal),
     "separate source account": Scenario(
         _new_account_is_granted, _in_source_account, {"SOURCE_PRINCIPAL_ARNS": source_principal(SOURCE)}
     ),
-    "shard overflow": Scenario(_overflow, full_shard),
-    "version quota": Scenario(handle_events(THIRD), _all_versions),
-    "shard over its capacity": Scenario(handle_events(FIRST), _over_capacity),
+    "shard overflow": Scenario(_overflow, steps.full_shard),
+    "version quota": Scenario(steps.handle_events(THIRD), _all_versions),
+    "shard over its capacity": Scenario(steps.handle_events(FIRST), _over_capacity),
     "orphaned accounts": Scenario(_resync_orphaned, _orphaned_accounts),
-    "scope narrowed": Scenario(resync, _narrower_scope, {**MEMBERS_ONLY, **ORGANIZATION}),
-    "scope widened": Scenario(resync, _wider_scope, MEMBERS_ONLY),
+    "scope narrowed": Scenario(steps.resync, steps.narrower_scope, {**MEMBERS_ONLY, **ORGANIZATION}),
+    "scope widened": Scenario(steps.resync, _wider_scope, MEMBERS_ONLY),
     "foreign source policy": Scenario(_blocked("foreign_source_policy", _delete_foreign_policy), _foreign_policy),
     "source principal missing": Scenario(_blocked("no_source_principal", _create_principal), _no_principal),
     "attachment quota": Scenario(_blocked("quota", _make_room), _no_room),

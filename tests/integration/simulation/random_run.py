@@ -25,8 +25,9 @@ from tests.integration.simulation.invariants import (
     check_uninstalled,
 )
 from tests.integration.simulation.members import MANAGEMENT
-from tests.integration.simulation.operators import ALLOW, DEPLOY, UNINSTALL, Operators
+from tests.integration.simulation.operators import ALLOW, DEPLOY, Operators
 from tests.integration.simulation.queues import Queue, Queued
+from tests.integration.simulation.simulated_stage import UNINSTALL
 
 CONDITIONS = (
     "scope organization",
@@ -48,41 +49,23 @@ THROTTLED_SECONDS = 700.0  # after which Lambda may still start a batch that it 
 ASYNCHRONOUS_TRIES = 3  # of Lambda, for an asynchronous invocation that fails
 
 
-@dataclass
 class Rates:
-    """How often a seed's functions fail, and how they are configured."""
+    """How often the functions of a run fail, and how they are configured."""
 
-    workers: int
-    batch: int
-    failing: float
-    killing: float
-    slow: float
-    stale: float
-    outdated: float
-    doubling: float
-    returns_paths: bool
-    losing: float
-    timeout_seconds: float
-    throttling: float
-    uninstalls: bool  # at the end, to be enrolled again
-
-    @classmethod
-    def of(cls, random: Random) -> "Rates":
-        return cls(
-            workers=random.randint(2, 4),
-            batch=random.randint(1, 5),
-            failing=random.choice((0.0, 0.01, 0.03, 0.1)),
-            killing=random.choice((0.0, 0.005, 0.02)),
-            slow=random.choice((0.0, 0.02, 0.1)),
-            stale=random.choice((0.0, 0.2, 0.5)),
-            outdated=random.choice((0.0, 0.0, 0.3)),
-            doubling=random.choice((0.0, 0.2)),
-            returns_paths=random.random() < 0.8,
-            losing=random.choice((0.0, 0.15)),
-            timeout_seconds=random.choice((120.0, LONGEST_TIMEOUT_SECONDS)),
-            throttling=random.choice((0.0, 0.0, 0.2)),
-            uninstalls=random.random() < 0.1,
-        )
+    def __init__(self, random: Random) -> None:
+        self.workers = random.randint(2, 4)
+        self.batch = random.randint(1, 5)
+        self.failing = random.choice((0.0, 0.01, 0.03, 0.1))
+        self.killing = random.choice((0.0, 0.005, 0.02))
+        self.slow = random.choice((0.0, 0.02, 0.1))
+        self.stale = random.choice((0.0, 0.2, 0.5))
+        self.outdated = random.choice((0.0, 0.0, 0.3))
+        self.doubling = random.choice((0.0, 0.2))
+        self.returns_paths = random.random() < 0.8
+        self.losing = random.choice((0.0, 0.15))
+        self.timeout_seconds = random.choice((120.0, LONGEST_TIMEOUT_SECONDS))
+        self.throttling = random.choice((0.0, 0.0, 0.2))
+        self.uninstalls = random.random() < 0.1  # at the end, to be enrolled again
 
     def stop_faults(self) -> None:
         self.failing = self.killing = self.slow = self.stale = self.outdated = self.doubling = self.throttling = 0.0
@@ -111,7 +94,7 @@ class RandomRun:
         self.settings = self._base_settings
         self._scheduled: list[Scheduled] = []
         self.steps = 0
-        self.rates = Rates.of(self.random)
+        self.rates = Rates(self.random)
         self.cloud.members.returns_paths = self.rates.returns_paths
         if self.rates.outdated:
             self.conditions.add("outdated organization")

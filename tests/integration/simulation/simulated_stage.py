@@ -31,7 +31,7 @@ from tests.integration.simulation.faults import (
     error_of,
     takes_effect_first,
 )
-from tests.integration.simulation.harness import Harness, WarmApplication
+from tests.integration.simulation.harness import Harness
 
 REQUESTS = 60  # of an operator or a schedule, before the scenario fails
 BATCHES = 2000  # after which the queues must be empty
@@ -41,6 +41,7 @@ CALL_SECONDS = 0.2
 WRITE_SECONDS = 14.0  # until a write of publish takes effect at the latest (`publish_config`)
 READ_SECONDS = 25.0  # that a read may take, to outlast the lease
 GIVE_UP_SECONDS = 7.0  # after which publish gives up a call without a response
+UNINSTALL = {"accounts": "all", "force": True}
 SCHEDULED_EVENT = {"source": "aws.events", "detail-type": "Scheduled Event"}
 
 Predicate = Callable[[Call], bool]
@@ -52,7 +53,7 @@ class SimulatedStage:
 
     harness: Harness
     settings: dict[str, str] = field(default_factory=dict)
-    kind: type[Application] = WarmApplication
+    kind: type[Application] = Application
     cloud: Cloud = field(default_factory=Cloud)
     calls: int = 0
     fault: tuple[int, str] | None = None

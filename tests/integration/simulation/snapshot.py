@@ -27,11 +27,11 @@ def snapshot(cloud: Cloud, *, merged: bool = False) -> dict[str, Any]:
     else:
         state |= {f"item {name}": _record(record) for name, record in shards.items()}
     left_out = {policy.arn for name, policy in policies.items() if merged or name not in shards}
-    for arn, entity in cloud.iam.everything().items():
-        if isinstance(entity, Policy):
-            state |= {arn: _policy(entity)} if arn not in left_out else {}
-        else:
-            state[arn] = replace(entity, attached=entity.attached - left_out)
+    for entity in cloud.iam.everything():
+        if not isinstance(entity, Policy):
+            state[entity.arn] = replace(entity, attached=entity.attached - left_out)
+        elif entity.arn not in left_out:
+            state[entity.arn] = _policy(entity)
     state["queues"] = (len(cloud.queues.messages), cloud.queues.accounts.dead, cloud.queues.publish.dead)
     state["control"] = {name: cloud.control().get(name) for name in ("frozen", "uninstalling", "uninstalled")}
     state["status"] = {name: cloud.status().get(name) for name in _STATUS}

@@ -4,12 +4,14 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
+from tests.integration.simulation import enroll_mutants, publish_mutants
 from tests.integration.simulation.mutants import MUTANTS, Mutant, violation
 
+MODULES = (enroll_mutants, publish_mutants)  # they register their mutants
 SEEDS = 400  # many times what any of them takes
 
 
-@pytest.mark.parametrize("mutant", MUTANTS.values(), ids=MUTANTS.keys())
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.kind.__name__)
 def test_mutant_is_caught(process: ProcessPoolExecutor, mutant: Mutant) -> None:
     trace = process.submit(violation, mutant, SEEDS).result()
 

@@ -7,9 +7,12 @@ import pytest
 from benchmarks.deployment import ENVIRON
 from benchmarks.stub.aws import Aws
 from benchmarks.stub.role_states import RoleState, account_ids
+from benchmarks.stub.rows import ledger_rows
 from chalicelib.settings import Settings
 from chalicelib.source_policy.documents import capacity
-from tests.integration.speed.conftest import Stage
+from tests.integration.speed.conftest import StubbedStage
+
+Deploy = Callable[[Aws], StubbedStage]
 
 MANY = 20
 ENTER = {"sts:AssumeRole": 1, "iam:GetRole": 1}
@@ -21,7 +24,7 @@ BATCH = {"dynamodb:BatchGetItem": 1, "dynamodb:Scan": 1, "sqs:SendMessage": 1}
 LOOK = {"iam:GetAccountSummary": 1, "iam:ListAttachedRolePolicies": 1}
 # The records and the rows; the lease, the status, and the lease again.
 RUN = {"dynamodb:Scan": 2, "dynamodb:UpdateItem": 3} | LOOK
-# A record as it begins to be written, and once it is written.
+# A record before and after the shard is written.
 SHARD = {"dynamodb:UpdateItem": 2, "iam:CreatePolicyVersion": 1}
 
 NAME = "CrossAccountReadOnlyAccess"
@@ -35,133 +38,122 @@ def total(*calls: dict[str, int]) -> dict[str, int]:
     return dict(sum(map(Counter, calls), Counter[str]()))
 
 
-def test_deploying_takes_one_run_that_checks_the_source_policy(stage: Callable[[Aws], Stage]) -> None:
-    aws = Aws()
+@pytest.fixture
+def stage(deploy: Deploy) -> StubbedStage:
+    stage = deploy(Aws())
+    stage.publish()
+    return stage
 
-    made = stage(aws).calls_of_deploying
 
-    assert (
-        made
-        == {
-            "dynamodb:Scan": 2,
-            "dynamodb:UpdateItem": 4,
-            "organizations:DescribeOrganization": 1,
-            "iam:GetPolicy": 4,  # the first shard's name and two more, where records may have been lost; then what blocks newcomers
-            "iam:GetAccountSummary": 1,
-            "iam:ListAttachedRolePolicies": 1,
-        }
-    )
-    assert aws.management.policies == {}
+def test_first_run_checks_the_source_policy(deploy: Deploy) -> None:
+    stage = deploy(Aws())
+
+    calls = stage.publish()
+
+    assert calls == {
+        "dynamodb:Scan": 2,
+        "dynamodb:UpdateItem": 4,
+        "organizations:DescribeOrganization": 1,
+        "iam:GetPolicy": 4,  # three shards whose records may have been lost; then what would block new accounts
+        "iam:GetAccountSummary": 1,
+        "iam:ListAttachedRolePolicies": 1,
+    }
+    assert stage.aws.management.policies == {}
 
 
 @pytest.mark.parametrize(
-    ("kind", "calls"),
+    ("state", "expected"),
     [(RoleState.NEW, ENTER | CREATE), (RoleState.UNCHANGED, ENTER | READ), (RoleState.DRIFTED, ENTER | READ | REPAIR)],
 )
 @pytest.mark.parametrize("listed", [True, False], ids=["sent by a sweep", "named by an event"])
-def test_account_costs_these_calls_and_a_batch_three_more(
-    stage: Callable[[Aws], Stage], kind: RoleState, calls: dict[str, int], listed: bool
+def test_calls_per_account_and_three_per_batch(
+    stage: StubbedStage, state: RoleState, expected: dict[str, int], listed: bool
 ) -> None:
-    deployed = stage(Aws())
+    calls = stage.enroll(account_ids(state, MANY), listed=listed)
 
-    made = deployed.calls_of_enroll(account_ids(kind, MANY), listed=listed)
-
-    each = calls | {"dynamodb:UpdateItem": 1} | ({} if listed else {"organizations:DescribeAccount": 1})
-    assert made == times(each, MANY) | BATCH
+    each = expected | {"dynamodb:UpdateItem": 1} | ({} if listed else {"organizations:DescribeAccount": 1})
+    assert calls == times(each, MANY) | BATCH
 
 
 @pytest.mark.parametrize("number", [1, MANY])
-def test_run_of_publish_marks_each_granted_row_and_writes_the_shard_once(
-    stage: Callable[[Aws], Stage], number: int
-) -> None:
-    deployed = stage(Aws())
-    deployed.enroll(account_ids(RoleState.NEW, 1))
-    deployed.publish()
-    deployed.enroll(account_ids(RoleState.NEW, number, start=1))
+def test_publish_marks_each_granted_row_and_writes_the_shard_once(stage: StubbedStage, number: int) -> None:
+    stage.enroll(account_ids(RoleState.NEW, 1))
+    stage.publish()
+    stage.enroll(account_ids(RoleState.NEW, number, start=1))
 
-    made = deployed.calls_of_publish()
+    calls = stage.publish()
 
-    assert made == total(RUN, SHARD, {"dynamodb:UpdateItem": number})
+    assert calls == total(RUN, SHARD, {"dynamodb:UpdateItem": number})
 
 
-def test_run_of_publish_with_nothing_to_do_writes_no_shard(stage: Callable[[Aws], Stage]) -> None:
-    aws = Aws()
-    deployed = stage(aws)
-    deployed.enroll(account_ids(RoleState.NEW, MANY))
-    deployed.publish()
+def test_publish_without_changes_writes_no_shard(stage: StubbedStage) -> None:
+    stage.enroll(account_ids(RoleState.NEW, MANY))
+    stage.publish()
 
-    made = deployed.calls_of_publish()
+    calls = stage.publish()
 
-    assert made == RUN
-    assert aws.management.written == {NAME: 1}
+    assert calls == RUN
+    assert stage.aws.management.written == {NAME: 1}
 
 
-def test_first_shard_is_created_and_attached_by_these_calls(stage: Callable[[Aws], Stage]) -> None:
-    deployed = stage(Aws())
-    deployed.enroll(account_ids(RoleState.NEW, 1))
+def test_calls_that_create_and_attach_the_first_shard(stage: StubbedStage) -> None:
+    stage.enroll(account_ids(RoleState.NEW, 1))
 
-    made = deployed.calls_of_publish()
+    calls = stage.publish()
 
-    # IAM is asked for a policy of its name; the number of shards is written first, and the row is marked last.
+    # The policy's name is looked up; the number of shards is written first, and the row is marked last.
     opened = {"iam:GetPolicy": 2, "dynamodb:UpdateItem": 1}
     written = {"dynamodb:UpdateItem": 2, "iam:CreatePolicy": 1, "iam:AttachRolePolicy": 1}
-    assert made == total(RUN, opened, written, {"dynamodb:UpdateItem": 1})
+    assert calls == total(RUN, opened, written, {"dynamodb:UpdateItem": 1})
 
 
-def test_resync_of_unchanged_accounts_writes_only_their_rows(stage: Callable[[Aws], Stage]) -> None:
-    deployed = stage(Aws())
-    deployed.enroll(account_ids(RoleState.UNCHANGED, MANY))
-    deployed.publish()
+def test_resync_of_unchanged_accounts_writes_only_their_rows(stage: StubbedStage) -> None:
+    stage.enroll(account_ids(RoleState.UNCHANGED, MANY))
+    stage.publish()
 
-    made = deployed.calls_of_enroll(account_ids(RoleState.UNCHANGED, MANY))
+    calls = stage.enroll(account_ids(RoleState.UNCHANGED, MANY))
 
-    # The rows are newer than the listing by the stub's clock, so each account is described.
+    # By the stub's clock the rows are newer than the listing, so each account is described.
     each = ENTER | READ | {"dynamodb:UpdateItem": 1, "organizations:DescribeAccount": 1}
-    assert made == times(each, MANY) | {"dynamodb:BatchGetItem": 1, "dynamodb:Scan": 1}
+    assert calls == times(each, MANY) | {"dynamodb:BatchGetItem": 1, "dynamodb:Scan": 1}
 
 
-def test_burst_of_batches_takes_one_version_of_each_shard(stage: Callable[[Aws], Stage]) -> None:
-    aws = Aws()
-    deployed = stage(aws)
-    room = capacity(Settings.from_env(ENVIRON))
-    ids = account_ids(RoleState.NEW, room + 5)
+def test_burst_of_batches_takes_one_version_of_each_shard(stage: StubbedStage) -> None:
+    ids = account_ids(RoleState.NEW, capacity(Settings.from_env(ENVIRON)) + 5)
 
     for start in range(0, len(ids), MANY):
-        deployed.enroll(ids[start : start + MANY])
-    made = deployed.calls_of_publish()
+        stage.enroll(ids[start : start + MANY])
+    calls = stage.publish()
 
-    assert aws.management.written == {NAME: 1, f"{NAME}-2": 1}
-    assert (made["iam:CreatePolicy"], made["iam:AttachRolePolicy"]) == (2, 2)
+    assert stage.aws.management.written == {NAME: 1, f"{NAME}-2": 1}
+    assert (calls["iam:CreatePolicy"], calls["iam:AttachRolePolicy"]) == (2, 2)
     # Each row, the run's own, and for each shard its record twice and the number of shards.
-    assert made["dynamodb:UpdateItem"] == len(ids) + RUN["dynamodb:UpdateItem"] + 2 * 3
+    assert calls["dynamodb:UpdateItem"] == len(ids) + RUN["dynamodb:UpdateItem"] + 2 * 3
 
 
-def test_ledger_is_scanned_once_a_run_and_its_pages_once_each(stage: Callable[[Aws], Stage]) -> None:
-    aws = Aws()
-    deployed = stage(aws)
-    deployed.put_rows(RoleState.NEW, 3_000)
-    scanned, pages = aws.tables.scans.copy(), aws.tables.pages.copy()
+def test_publish_scans_the_ledger_once_and_each_page_once(stage: StubbedStage) -> None:
+    tables, ledger = stage.aws.tables, ENVIRON["LEDGER_TABLE"]
+    tables.put(*ledger_rows(RoleState.NEW, range(3_000), in_force=False))
+    scans, pages = tables.scans.copy(), tables.pages.copy()
 
-    deployed.publish()
+    stage.publish()
 
-    ledger = ENVIRON["LEDGER_TABLE"]
-    assert (aws.tables.scans - scanned)[ledger] == 1
-    assert (aws.tables.pages - pages)[ledger] == 2
-    assert len(aws.tables.tables[ledger]) == 3_000
+    assert ((tables.scans - scans)[ledger], (tables.pages - pages)[ledger]) == (1, 2)
+    assert len(tables.tables[ledger]) == 3_000
 
 
-def test_throttled_calls_cost_less_than_twice_the_calls(stage: Callable[[Aws], Stage]) -> None:
-    calm, throttling = Aws(), Aws()
+def test_throttled_calls_cost_less_than_twice_the_calls(deploy: Deploy) -> None:
+    stubs = [Aws(), Aws()]
 
-    for aws, every in ((calm, 0), (throttling, 3)):
-        deployed = stage(aws)
+    for aws, every in zip(stubs, (0, 3), strict=True):
+        stage = deploy(aws)
+        stage.publish()
         aws.throttle_every = every
-        deployed.enroll(account_ids(RoleState.NEW, 50), listed=False)
-        for _ in count():
-            # A call that is throttled at each of its attempts ends the run, which is retried.
-            if deployed.publish():
-                break
+        stage.enroll(account_ids(RoleState.NEW, 50), listed=False)
+        # A call that is throttled at each of its attempts ends the run, which is retried.
+        next(_ for _ in count() if stage.try_publish())
 
-    assert throttling.throttled.total() >= calm.calls.total() // 3
-    assert throttling.calls.total() <= 2 * calm.calls.total()
-    assert throttling.management.written == calm.management.written
+    unthrottled, throttled = stubs
+    assert throttled.throttled.total() >= unthrottled.calls.total() // 3
+    assert throttled.calls.total() <= 2 * unthrottled.calls.total()
+    assert throttled.management.written == unthrottled.management.written

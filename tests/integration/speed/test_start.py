@@ -8,21 +8,21 @@ _SCRIPT = """
 import socket, sys
 import boto3, botocore.loaders, botocore.session
 
-def refuse(*_, **__):
+def fail(*_, **__):
     raise AssertionError("at import")
 
-socket.socket.connect = refuse
-botocore.session.Session.__init__ = refuse
-botocore.loaders.JSONFileLoader.load_file = refuse
+socket.socket.connect = fail
+botocore.session.Session.__init__ = fail
+botocore.loaders.JSONFileLoader.load_file = fail
 import app
 assert app.application.cache_info().currsize == 0
 """
 
 
-def test_importing_the_app_makes_no_call_and_no_client_and_loads_no_model() -> None:
-    # With an empty environment: none of the settings, no region and no credentials.
-    ran = subprocess.run(
+def test_importing_the_app_creates_no_client() -> None:
+    """Neither makes a call, nor loads one of botocore's models, nor needs a setting, a region or credentials."""
+    process = subprocess.run(
         [sys.executable, "-c", _SCRIPT], cwd=_ROOT, env={}, capture_output=True, text=True, check=False
     )
 
-    assert (ran.returncode, ran.stderr) == (0, "")
+    assert (process.returncode, process.stderr) == (0, "")

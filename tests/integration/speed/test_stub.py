@@ -9,7 +9,7 @@ from benchmarks.stub.role_states import RoleState, account_id
 ONCE = Config(retries={"mode": "standard", "total_max_attempts": 1})
 
 
-def test_the_stub_answers_as_its_conditions_say_and_counts() -> None:
+def test_stub_follows_its_conditions_and_counts_calls() -> None:
     with running() as stub:
         stub.reset(Conditions(role_state=RoleState.DRIFTED, accounts=45, throttle_every=4))
         session = boto3.Session("AKIAXXXXXXXXXXXXXXXX", "secret", region_name="us-east-1")
