@@ -20,8 +20,6 @@ def fuzz(name: str, *options: str) -> None:
         system = SystemUnderTest(harness)
 
         def try_input(data: bytes) -> None:
-            harness.printed.seek(0)
-            harness.printed.truncate()
             target(system, data)
 
         def mutate(data: bytes, max_size: int, seed: int) -> bytes:

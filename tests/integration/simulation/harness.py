@@ -4,12 +4,13 @@ A call is answered before botocore would sign and send it, so its own retries do
 has outlasted them. A retry that takes effect twice is a fault of its own (`repeated`).
 """
 
-import io
 import logging
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager, redirect_stdout
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import boto3
@@ -87,7 +88,6 @@ class Harness:
 
     def __init__(self) -> None:
         self.backend: Backend | None = None
-        self.printed = io.StringIO()
         self._applications: dict[tuple[type[Application], str], Application] = {}
 
     def application(self, environ: dict[str, str], kind: type[Application] = Application) -> Application:
@@ -156,11 +156,10 @@ def simulated() -> Iterator[Harness]:
     logger.handlers[:] = [UnexpectedErrors()]
     logging.disable(logging.WARNING)
     try:
-        with redirect_stdout(io.StringIO()) as printed, pytest.MonkeyPatch.context() as patch:
+        with Path(os.devnull).open("w") as sink, redirect_stdout(sink), pytest.MonkeyPatch.context() as patch:
             patch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Rolecall")
             patch.setattr(BaseClient, "_make_api_call", _respond)
             patch.setattr(bootstrap, "account_client", _SharedSession.account_client)
-            harness.printed = printed
             yield harness
     finally:
         metrics.clear_metrics()
