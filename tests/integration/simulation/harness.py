@@ -88,13 +88,13 @@ class Harness:
 
     def __init__(self) -> None:
         self.backend: Backend | None = None
-        self._applications: dict[tuple[type[Application], str], Application] = {}
+        self._applications: dict[str, Application] = {}
 
-    def application(self, environ: dict[str, str], kind: type[Application] = Application) -> Application:
+    def application(self, environ: dict[str, str]) -> Application:
         """Return the application of an environment, the same one again, as in a warm function."""
-        key = (kind, repr(sorted(environ.items())))
+        key = repr(sorted(environ.items()))
         if key not in self._applications:
-            self._applications[key] = kind(
+            self._applications[key] = Application(
                 environ, _session(), clock=self._clock, pause=self._pause, pool=lambda _: SequentialExecutor()
             )
         return self._applications[key]

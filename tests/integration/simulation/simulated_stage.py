@@ -8,7 +8,6 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from chalicelib.bootstrap import Application
 from chalicelib.errors import RolecallError
 from chalicelib.telemetry import metrics
 from tests.integration.simulation import faults
@@ -45,7 +44,6 @@ class SimulatedStage:
 
     harness: Harness
     settings: dict[str, str] = field(default_factory=dict)
-    kind: type[Application] = Application
     cloud: Cloud = field(default_factory=Cloud)
     calls: int = 0
     fault: tuple[int, str] | None = None
@@ -152,7 +150,7 @@ class SimulatedStage:
         name = f"{function}.{self._invocations}.{self.calls}"
         deadline = self.cloud.now + timeout_seconds(function)
         context = LambdaContext(name, lambda: deadline - self.cloud.now)
-        application = self.harness.application(variables, self.kind)
+        application = self.harness.application(variables)
         metrics.clear_metrics()
         self.trace.append(f"  {function} {describe(function, payload)}")
         self._stack.append(Caller(function, name, settings_of(variables), self.cloud.now))
