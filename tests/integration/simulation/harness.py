@@ -86,8 +86,9 @@ class _SharedSession(boto3.Session):
 class Harness:
     """Builds applications whose calls reach the current backend."""
 
+    backend: Backend
+
     def __init__(self) -> None:
-        self.backend: Backend | None = None
         self._applications: dict[str, Application] = {}
 
     def application(self, environ: dict[str, str]) -> Application:
@@ -104,18 +105,11 @@ class Harness:
         self.backend = backend
         self._applications.clear()
 
-    @property
-    def current(self) -> Backend:
-        if self.backend is None:
-            message = "the harness has no backend"
-            raise RuntimeError(message)
-        return self.backend
-
     def _clock(self) -> float:
-        return self.current.clock()
+        return self.backend.clock()
 
     def _pause(self, seconds: float) -> None:
-        self.current.pause(seconds)
+        self.backend.pause(seconds)
 
 
 _harnesses: list[Harness] = []  # the last one is in use
@@ -140,7 +134,7 @@ def _respond(client: Any, operation: str, params: dict[str, Any]) -> dict[str, A
         if report.has_errors():
             raise ParamValidationError(report=report.generate_report())
     key = client._request_signer._credentials.get_frozen_credentials().access_key
-    response = _harnesses[-1].current.call(Call(f"{service.service_name}:{operation}", params, key))
+    response = _harnesses[-1].backend.call(Call(f"{service.service_name}:{operation}", params, key))
     # Its handlers decode IAM's documents.
     event = f"after-call.{service.service_id.hyphenize()}.{operation}"
     client.meta.events.emit(event, http_response=None, parsed=response, model=model, context={})

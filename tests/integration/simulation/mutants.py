@@ -1,13 +1,13 @@
 """Mutants replace one method of the application each, and violate an invariant."""
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from tests.integration.simulation.fault_matrix import MatrixReport, divergences
+from tests.integration.simulation.fault_matrix import inject_faults
 from tests.integration.simulation.faults import KILLS
 from tests.integration.simulation.harness import simulated
 from tests.integration.simulation.random_run import first_violation
@@ -67,5 +67,5 @@ def violation(mutant: Mutant, seeds: int) -> str | None:
         if mutant.scenario is None:
             with simulated() as harness:
                 return first_violation(harness, range(mutant.first, mutant.first + seeds), mutant.invariant)[0]
-        with closing(divergences(mutant.scenario, mutant.faults, MatrixReport())) as traces:
-            return next((trace for trace in traces if mutant.invariant in trace), None)
+        traces = inject_faults(mutant.scenario, mutant.faults, until=mutant.invariant).divergences
+        return next((trace for trace in traces if mutant.invariant in trace), None)
