@@ -48,6 +48,7 @@ static: $(APP)
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet || { echo "files are not formatted; run $(BIN)/ruff format" >&2; exit 1; }
 	@$(BIN)/mypy --no-error-summary && $(BIN)/mypy --no-error-summary .chalice/package.py .ci/retired_words.py
+	@$(BIN)/python .ci/retired_words.py
 	@$(BIN)/lint-imports > .venv/layers.log || { cat .venv/layers.log >&2; exit 1; }
 
 bench: $(BENCH) ## measure performance, as ratios, in twenty minutes: OPTIONS=--quick for less

@@ -1,1 +1,1 @@
-"""A local AWS organization: the packaged app runs on it as it would on AWS, with IAM enforced."""
+"""A local AWS organization that runs the packaged app, with IAM policies enforced."""

@@ -1,4 +1,4 @@
-"""Leave a local AWS organization running, with the packaged app in it, for a person to try.
+"""Run a local AWS organization with the packaged app in it until Ctrl-C, to try things by hand.
 
 Usage: python -m local up [--stage STAGE] [--reader NAME]
 """
@@ -17,19 +17,19 @@ _ROOT = Path(__file__).parent.parent
 _ACCOUNTS = ("audit", "payments", "sandbox")
 
 _GUIDE = """
-A local AWS organization is running at {endpoint}, with Rolecall deployed in it as stage {stage}.
-Real: the packaged zip and template, the functions' own policies, IAM's decisions. Emulated: AWS (by ministack).
+A local AWS organization is running at {endpoint}, with Rolecall deployed as stage {stage}.
+Real: the packaged zip and template, the functions' policies, IAM policy evaluation. Emulated: AWS (by ministack).
 
-  {management}  the management account, where Rolecall is deployed and {reader} reads from
+  {management}  management account: Rolecall is deployed here; the source principal is {reader}
 {accounts}
 
-These accounts were there before. In another terminal, as the management account's root:
+These accounts were created before the deployment. In another terminal, as root of the management account:
 
   export AWS_ENDPOINT_URL={endpoint} AWS_DEFAULT_REGION={region}
   export AWS_ACCESS_KEY_ID={management} AWS_SECRET_ACCESS_KEY=test
   alias aws={aws}
 
-Create an account. A few seconds later its role is there, and the source policy names it:
+Create an account. After a few seconds it has the member role, and the source policy grants access to it:
 
   aws organizations create-account --account-name mine --email mine@example.com
   aws organizations list-accounts --query 'Accounts[].[Id,Name,State]' --output text
@@ -37,19 +37,19 @@ Create an account. A few seconds later its role is there, and the source policy 
     --policy-arn {policy} --query PolicyVersion.Document
   AWS_ACCESS_KEY_ID=<the new account's id> aws iam get-role --role-name CrossAccountReadOnlyRole
 
-Where every account stands, and what the worker says about each:
+Show the outcome of every account, and the log of enroll:
 
   aws dynamodb scan --table-name rolecall-{stage}-ledger --query 'Items[].[account_id.S,outcome.S,reason.S]' --output text
   aws logs filter-log-events --log-group-name /aws/lambda/rolecall-{stage}-enroll --query 'events[].[message]' --output text
 
-Any account's id as AWS_ACCESS_KEY_ID, with the secret `test`, is that account's root. Ctrl-C stops everything and leaves nothing.
+To act as root of another account, set AWS_ACCESS_KEY_ID to its id. Ctrl-C stops everything and deletes all files.
 """
 
 
 def up(stage: str, reader: str) -> None:
-    """Start, deploy, explain, and wait to be stopped."""
-    with tempfile.TemporaryDirectory() as made, LocalOrganization() as organization:
-        package = Path(made)
+    """Start the organization, deploy the app, print a guide, and run until SIGINT or SIGTERM."""
+    with tempfile.TemporaryDirectory() as directory, LocalOrganization() as organization:
+        package = Path(directory)
         print("packaging ...", flush=True)
         subprocess.run(
             ["make", "--no-print-directory", "package", f"STAGE={stage}", f"OUT={package}"], cwd=_ROOT, check=True
@@ -77,17 +77,17 @@ def up(stage: str, reader: str) -> None:
 
 def _wait_for_ctrl_c() -> None:
     stopped = threading.Event()
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, lambda *_: stopped.set())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
     stopped.wait()
 
 
 def main() -> None:
-    """Read the command line."""
+    """Parse the command line and run the command."""
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("command", choices=["up"])
     parser.add_argument("--stage", default="local")
-    parser.add_argument("--reader", default="Reader", help="the name of the role that may assume the member roles")
+    parser.add_argument("--reader", default="Reader", help="name of the source principal, a role that is created")
     arguments = parser.parse_args()
     try:
         up(arguments.stage, arguments.reader)

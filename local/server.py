@@ -12,15 +12,15 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from local.waiting import until
+from local.waiting import wait_until
 
 _ROOT = Path(__file__).parent.parent
-_STARTING = 30
-_STOPPING = 5
+_START_TIMEOUT_SECONDS = 30
+_STOP_TIMEOUT_SECONDS = 5
 
 
 class Server:
-    """Runs ministack, mended, in its own virtual environment, process group and temporary directory."""
+    """Patched ministack, in its own virtual environment, process group and temporary directory."""
 
     def __init__(self, management_account_id: str, unpacked: Path | None = None) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="rolecall-local-"))
@@ -28,52 +28,50 @@ class Server:
             (self._directory / "code").symlink_to(unpacked)
         self.log = self._directory / "server.log"
         try:
-            self._process = self._started(management_account_id)
+            self._process = self._start(management_account_id)
         except BaseException:
             shutil.rmtree(self._directory, ignore_errors=True)
             raise
         try:
-            self.endpoint_url = until(self._endpoint, "the local AWS organization starts", _STARTING)
+            self.endpoint_url = wait_until(self._endpoint, "the local AWS organization starts", _START_TIMEOUT_SECONDS)
         except BaseException:
             self.stop()
             raise
 
-    def control(self, name: str, **values: Any) -> None:
-        """Turn a switch that AWS does not have."""
+    def control(self, name: str, **values: Any) -> Any:
+        """Call a control that AWS does not have, and return its result. Raise ValueError if the server rejects it."""
         request = urllib.request.Request(f"{self.endpoint_url}/_organization/{name}", json.dumps(values).encode())  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=10):  # noqa: S310 - our own server, on the loopback address
-                pass
+            with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - our own server, on the loopback address
+                return json.loads(response.read())
         except urllib.error.HTTPError as error:
             raise ValueError(f"{name} {values}: {error.read().decode()}") from error
 
     def stop(self) -> None:
-        """Stop the process and what it started, and leave nothing on disk."""
+        """Stop the process and the processes that it started, and delete the directory."""
         self._process.terminate()
         try:
-            self._process.wait(_STOPPING)
+            self._process.wait(_STOP_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         if self._process.stdin:
             self._process.stdin.close()
         with contextlib.suppress(ProcessLookupError):
-            # What is left of its group: Lambda functions that were still at work.
+            # The rest of its group: Lambda functions that were still running.
             os.killpg(self._process.pid, signal.SIGKILL)
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def _started(self, management_account_id: str) -> "subprocess.Popen[bytes]":
+    def _start(self, management_account_id: str) -> "subprocess.Popen[bytes]":
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
-            # No AWS configuration of the person's own is read, and all that is written goes away with the directory.
+            # The user's own AWS configuration is not read, and all files are written to the directory.
             "HOME": str(self._directory),
             "TMPDIR": str(self._directory),
         }
         python = _ROOT / ".venv-local/bin/python"
         if not python.exists():
-            raise RuntimeError(
-                f"there is no {python} to run the local AWS organization on: make .venv-local/up-to-date makes it"
-            )
+            raise RuntimeError(f"{python} not found; create the virtual environment with: make .venv-local/up-to-date")
         command = [
             str(python),
             str(_ROOT / "local/emulator"),

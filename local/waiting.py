@@ -1,4 +1,4 @@
-"""Waiting for what another process brings about."""
+"""Polling until another process has reached a state."""
 
 import time
 from collections.abc import Callable
@@ -6,17 +6,18 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.05, 0.4, 1.4  # what is asked has work to do, on the same few cores
+# Polls become rarer, since the polled server runs on the same few cores.
+_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS, _GROWTH = 0.05, 0.4, 1.4
 
 
-def until(found: Callable[[], T | None], what: str, seconds: float = 30) -> T:
-    """Ask again and again until there is an answer that is not None or False; a TimeoutError says what never came."""
-    deadline, pause = time.monotonic() + seconds, _FIRST_PAUSE
+def wait_until(poll: Callable[[], T | None], condition: str, seconds: float = 30) -> T:
+    """Poll until the result is neither None nor False, and return it. Raise TimeoutError after some seconds."""
+    deadline, pause = time.monotonic() + seconds, _FIRST_PAUSE_SECONDS
     while True:
-        answer = found()
-        if answer is not None and answer is not False:
-            return answer
+        result = poll()
+        if result is not None and result is not False:
+            return result
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what}: not within {seconds:g} seconds")
+            raise TimeoutError(f"timed out after {seconds:g} seconds waiting until {condition}")
         time.sleep(pause)
-        pause = min(pause * _GROWTH, _LONGEST_PAUSE)
+        pause = min(pause * _GROWTH, _MAX_PAUSE_SECONDS)

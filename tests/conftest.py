@@ -1,4 +1,4 @@
-"""What all workers of one run share, and the process that what is simulated runs in."""
+"""Isolation between tests, and what the workers of a test run share."""
 
 import fcntl
 import os
@@ -12,19 +12,22 @@ from pathlib import Path
 
 import pytest
 
+from chalicelib.bootstrap import application
+from chalicelib.telemetry import logger, metrics
+
 ROOT = Path(__file__).parents[1]
 TRACED = tuple(Path(__file__).with_name(name) for name in ("unit", "integration"))
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach the processes that tests start: a shell has what it runs in the background ignore it."""
+    """Restore the handling of Ctrl-C, which a shell disables in background processes, for the processes that tests start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Trace coverage, which doubles what a test costs, only where a test has the application in its own process and thread."""
+    """Trace coverage only of tests with the application in their own process and thread: it doubles a test's time."""
     if item.path.parent in TRACED:
         return (yield)
     tracing = sys.gettrace()
@@ -35,18 +38,36 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         sys.settrace(tracing)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _metrics_namespace() -> Iterator[None]:
+    """Set the namespace that every function has in its environment; Powertools reads it at import, too."""
+    metrics.namespace = "Rolecall"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POWERTOOLS_METRICS_NAMESPACE", metrics.namespace)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _isolated() -> None:
+    """Reset what an invocation leaves in its process: metrics, log keys and the application."""
+    metrics.service = None
+    metrics.clear_metrics()
+    logger.structure_logs()
+    application.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory of this run, whichever of its workers asks."""
-    own = tmp_path_factory.getbasetemp()
-    directory = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    """The directory that all workers of a test run share."""
+    base = tmp_path_factory.getbasetemp()
+    directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
     directory.mkdir(exist_ok=True)
     return directory
 
 
 @pytest.fixture(scope="session")
 def packaged_for(shared: Path) -> Callable[[str], Path]:
-    """Package the app for a stage as `make package` does, once a run."""
+    """Packages the app for a stage as `make package` does, once per test run."""
 
     def packaged(stage: str) -> Path:
         out = shared / f"package-{stage}"
@@ -61,7 +82,7 @@ def packaged_for(shared: Path) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def unpacked(shared: Path) -> Path:
-    """Where the local AWS unpacks what functions' zips hold: once a run, and compiled once."""
+    """The directory in which the local AWS unpacks and compiles functions' zips, once per test run."""
     directory = shared / "unpacked"
     directory.mkdir(exist_ok=True)
     return directory
@@ -69,6 +90,6 @@ def unpacked(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def process() -> Iterator[ProcessPoolExecutor]:
-    """A process of its own: the tracing of coverage takes most of the time, and can't follow greenlets."""
+    """A separate process for the simulation: coverage would take most of its time, and can't trace greenlets."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         yield pool

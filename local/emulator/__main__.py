@@ -1,8 +1,8 @@
-"""Serve the local AWS organization on a free loopback port until the standard input closes, which is when its owner is gone.
+"""Serve the local AWS organization on a free loopback port until standard input closes, as it does when the parent exits.
 
 Usage: python local/emulator MANAGEMENT_ACCOUNT_ID DIRECTORY
 
-Everything it writes stays in DIRECTORY; the file `endpoint` there holds its address.
+All files are written to DIRECTORY; the file `endpoint` there contains the server's URL.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ import sys
 import threading
 from pathlib import Path
 
-# The functions' processes get this one's environment, not its path: the checkout must not lend them what their zip lacks.
+# Function processes inherit the environment, not this path: they must not import modules that their zip lacks.
 sys.path[0] = str(Path(__file__).parent.parent)
 
 
 def _configure(management_account_id: str, directory: Path, port: int) -> None:
-    """Set what ministack reads from the environment while it is imported."""
+    """Set the environment variables that ministack reads at import time."""
     os.environ.update(
         AUTH="true",
         GATEWAY_PORT=str(port),
@@ -34,23 +34,23 @@ def _configure(management_account_id: str, directory: Path, port: int) -> None:
     )
 
 
-def _stop_when_the_owner_is_gone() -> None:
-    def watch() -> None:
+def _stop_with_parent() -> None:
+    def wait_for_end_of_input() -> None:
         sys.stdin.read()
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=wait_for_end_of_input, daemon=True).start()
 
 
-def _leave_nothing(directory: Path) -> None:
-    """Do what the owner does, in case it is gone: end the functions, and remove the directory."""
+def _clean_up(directory: Path) -> None:
+    """Stop the functions and delete the directory, which the parent can't do if it was killed."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.killpg(os.getpgrp(), signal.SIGTERM)
     shutil.rmtree(directory, ignore_errors=True)
 
 
 def main() -> None:
-    """Bind a port first, so that nothing else can take it, and tell where once everything is mended."""
+    """Bind a port, so that no other process can take it, and write the endpoint file once everything is patched."""
     management_account_id, directory = sys.argv[1], Path(sys.argv[2])
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -58,15 +58,15 @@ def main() -> None:
         _configure(management_account_id, directory, port)
         from emulator import server  # noqa: PLC0415 - ministack reads its configuration while it is imported
 
-        del os.environ["LOG_LEVEL"]  # The functions, which inherit the environment, choose their own.
-        _stop_when_the_owner_is_gone()
-        announced = directory / "endpoint.new"
-        announced.write_text(f"http://127.0.0.1:{port}")
-        announced.rename(directory / "endpoint")
+        del os.environ["LOG_LEVEL"]  # The functions inherit the environment and have their own log level.
+        _stop_with_parent()
+        incomplete = directory / "endpoint.new"
+        incomplete.write_text(f"http://127.0.0.1:{port}")
+        incomplete.rename(directory / "endpoint")
         try:
             asyncio.run(server.serve(listener.fileno()))
         finally:
-            _leave_nothing(directory)
+            _clean_up(directory)
 
 
 main()

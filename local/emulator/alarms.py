@@ -1,4 +1,4 @@
-"""CloudWatch alarms: by metric or metric math, period by period, with missing data treated as told."""
+"""CloudWatch alarms: on a metric or metric math, evaluated per period, with TreatMissingData."""
 
 import operator
 import threading
@@ -18,26 +18,34 @@ _BREACHES: dict[str, Callable[[float, float], bool]] = {
     "LessThanThreshold": operator.lt,
     "LessThanOrEqualToThreshold": operator.le,
 }
-_OF_ONE_METRIC = ("MetricName", "Namespace", "Statistic", "ExtendedStatistic", "Period", "Dimensions", "Unit")
+_SINGLE_METRIC_PROPERTIES = (
+    "MetricName",
+    "Namespace",
+    "Statistic",
+    "ExtendedStatistic",
+    "Period",
+    "Dimensions",
+    "Unit",
+)
 
 
-def mend() -> None:
-    """Replace how one alarm is evaluated, and wrap how alarms are made and described."""
+def patch() -> None:
+    """Replace the evaluation of an alarm, and wrap the creation and description of alarms."""
     cloudwatch._evaluate_alarm = _evaluate
-    cloudwatch._describe_alarms = _evaluated_first(cloudwatch._describe_alarms)
+    cloudwatch._describe_alarms = _evaluate_before(cloudwatch._describe_alarms)
     provisioners._cw_metric_alarm_record = _with_metric_math(provisioners._cw_metric_alarm_record)
 
 
-def _evaluated_first(describe: Callable[..., Any]) -> Callable[..., Any]:
-    """CloudWatch evaluates alarms every minute; here they are whenever one looks at them or a metric arrives."""
+def _evaluate_before(describe: Callable[..., Any]) -> Callable[..., Any]:
+    """CloudWatch evaluates alarms every minute; here they are evaluated when described and when a metric arrives."""
 
-    def look(*request: Any) -> Any:
+    def describe_evaluated(*request: Any) -> Any:
         with _LOCK:
             sample_queues()
             cloudwatch._evaluate_all_alarms()
         return describe(*request)
 
-    return look
+    return describe_evaluated
 
 
 def _evaluate(alarm: dict[str, Any]) -> None:
@@ -50,38 +58,38 @@ def _evaluate(alarm: dict[str, Any]) -> None:
 
 
 def _state(alarm: dict[str, Any]) -> str:
-    """Missing data counts as breaching, as not breaching, or leaves the state where it could decide; or is no data at all."""
+    """Return an alarm's state: missing data is breaching, not breaching, keeps the state, or is insufficient data."""
     values = _values(alarm)
     breaches = _BREACHES[alarm["ComparisonOperator"]]
     breaching = sum(breaches(value, alarm["Threshold"]) for value in values if value is not None)
-    missing, treated = values.count(None), alarm["TreatMissingData"]
-    needed = alarm.get("DatapointsToAlarm", alarm["EvaluationPeriods"])
-    if treated == "missing" and missing == len(values):
+    missing, treatment = values.count(None), alarm["TreatMissingData"]
+    required = alarm.get("DatapointsToAlarm", alarm["EvaluationPeriods"])
+    if treatment == "missing" and missing == len(values):
         return "INSUFFICIENT_DATA"
-    if breaching + (missing if treated == "breaching" else 0) >= needed:
+    if breaching + (missing if treatment == "breaching" else 0) >= required:
         return "ALARM"
-    if treated == "ignore" and breaching + missing >= needed:
+    if treatment == "ignore" and breaching + missing >= required:
         return str(alarm["StateValue"])
     return "OK"
 
 
 def _values(alarm: dict[str, Any]) -> list[float | None]:
-    """Tell an alarm's value in each of its periods, of which the last ends now."""
+    """Return an alarm's value in each of its periods, the latest of which ends now."""
     now = time.time()
-    queries = alarm.get("Metrics") or [{"Id": "only", "MetricStat": _only_metric(alarm), "ReturnData": True}]
+    queries = alarm.get("Metrics") or [{"Id": "single", "MetricStat": _single_metric(alarm), "ReturnData": True}]
     stats = {query["Id"]: query["MetricStat"] for query in queries if "MetricStat" in query}
     period = next(iter(stats.values()))["Period"]
     return [
-        metric_math.value_of(
-            _returned(queries),
+        metric_math.evaluate(
+            _returned_id(queries),
             _expressions(queries),
-            {name: _measured(stat, now - number * period) for name, stat in stats.items()},
+            {query_id: _statistic(stat, now - number * period) for query_id, stat in stats.items()},
         )
         for number in range(alarm["EvaluationPeriods"])
     ]
 
 
-def _only_metric(alarm: dict[str, Any]) -> dict[str, Any]:
+def _single_metric(alarm: dict[str, Any]) -> dict[str, Any]:
     return {
         "Metric": {name: alarm[name] for name in ("Namespace", "MetricName", "Dimensions")},
         "Period": alarm["Period"],
@@ -93,43 +101,44 @@ def _expressions(queries: list[dict[str, Any]]) -> dict[str, str]:
     return {query["Id"]: query["Expression"] for query in queries if "Expression" in query}
 
 
-def _returned(queries: list[dict[str, Any]]) -> str:
-    """Tell the one metric or expression that the alarm watches: CloudWatch refuses none and several."""
+def _returned_id(queries: list[dict[str, Any]]) -> str:
+    """Return the id of the one query with ReturnData; CloudWatch rejects none and several."""
     returned = [query["Id"] for query in queries if query["ReturnData"]]
     if len(returned) != 1:
         raise ValueError("Exactly one element of the metrics list should return data.")
     return str(returned[0])
 
 
-def _measured(stat: dict[str, Any], until: float) -> float | None:
-    """Measure a metric of exactly these dimensions: with one more, CloudWatch takes it for another metric."""
+def _statistic(stat: dict[str, Any], end: float) -> float | None:
+    """Return a metric's statistic in a period; CloudWatch treats each set of dimensions as a metric of its own."""
     metric = stat["Metric"]
     dimensions = cloudwatch._dims_key(cloudwatch._dims_from_list(metric.get("Dimensions") or []))
     points = [
         point
         for point in cloudwatch._metrics.get((metric["Namespace"], metric["MetricName"], dimensions)) or []
-        if until - stat["Period"] < point["Timestamp"] <= until
+        if end - stat["Period"] < point["Timestamp"] <= end
     ]
     if not points:
         return None
-    found: float | None = cloudwatch._stat_value(cloudwatch._calc_stats(points), stat["Stat"], points)
-    return found
+    value: float | None = cloudwatch._stat_value(cloudwatch._calc_stats(points), stat["Stat"], points)
+    return value
 
 
 def _with_metric_math(record: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """CloudFormation takes alarms of expressions over several metrics, too."""
+    """CloudFormation creates alarms on expressions over several metrics, too."""
 
-    def make(name: str, props: dict[str, Any]) -> dict[str, Any]:
+    def create(name: str, props: dict[str, Any]) -> dict[str, Any]:
         if "Metrics" not in props:
             return record(name, props)
         queries = [_query(query) for query in props["Metrics"]]
         metrics = [query["Id"] for query in queries if "MetricStat" in query]
-        metric_math.value_of(_returned(queries), _expressions(queries), dict.fromkeys(metrics, 1.0))
-        of_one = {key: value for key, value in props.items() if key != "Metrics"}
-        made = record(name, of_one | {"MetricName": "of several", "Namespace": "of several"})
-        return {key: value for key, value in made.items() if key not in _OF_ONE_METRIC} | {"Metrics": queries}
+        metric_math.evaluate(_returned_id(queries), _expressions(queries), dict.fromkeys(metrics, 1.0))
+        rest = {key: value for key, value in props.items() if key != "Metrics"}
+        created = record(name, rest | {"MetricName": "several", "Namespace": "several"})
+        kept = {key: value for key, value in created.items() if key not in _SINGLE_METRIC_PROPERTIES}
+        return kept | {"Metrics": queries}
 
-    return make
+    return create
 
 
 def _query(query: dict[str, Any]) -> dict[str, Any]:

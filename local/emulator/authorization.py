@@ -1,4 +1,4 @@
-"""A permission that a call needs beside the one of its own name."""
+"""Permissions that a call needs in addition to the one with its own name."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from ministack.core.router import extract_access_key_id
 def denied(
     headers: dict[str, str], query: dict[str, Any], action: str, arn: str, keys: dict[str, Any] | None = None
 ) -> Any:
-    """Answer as AWS does where the caller may not perform an action on a resource; nothing where it may."""
+    """Return AWS's error response if the caller may not perform an action on a resource, otherwise None."""
     service = action.partition(":")[0]
     caller = extract_access_key_id(headers, query)
     denial = iam_evaluator.enforce(caller, action, service, get_region(), resource_arn=arn, service_context=keys)

@@ -1,4 +1,4 @@
-"""CloudFormation: conditions resolve, event sources get numbers, and only where the function may read the queue; dashboards are JSON."""
+"""CloudFormation: functions in conditions, the checks of event source mappings, and dashboard bodies."""
 
 import json
 from typing import Any
@@ -9,13 +9,13 @@ from ministack.services import lambda_svc
 from ministack.services.cloudformation import changesets, engine, handlers, provisioners, stacks
 
 _EVENT_SOURCE = "AWS::Lambda::EventSourceMapping"
-_NEEDED = ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
-_FIFO_BATCH = 10
+_REQUIRED_ACTIONS = ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
+_MAX_FIFO_BATCH = 10
 _NUMBERS = ("BatchSize", "MaximumBatchingWindowInSeconds")
 
 
-def mend() -> None:
-    """Wrap how conditions are evaluated, how an event source mapping is made and changed, and what a dashboard holds."""
+def patch() -> None:
+    """Wrap the evaluation of conditions, the creation and update of event source mappings, and dashboard bodies."""
     evaluate = engine._evaluate_conditions
 
     def evaluate_resolved(template: dict[str, Any], params: dict[str, Any]) -> dict[str, bool]:
@@ -27,20 +27,20 @@ def mend() -> None:
     create, update = mapping["create"], mapping["update"]
 
     def checked_create(logical_id: str, props: dict[str, Any], stack_name: str) -> Any:
-        _refuse_what_fifo_lacks(_with_numbers(props))
-        _refuse_unless_readable(props)
+        _check_fifo_limits(_with_numbers(props))
+        _check_queue_permissions(props)
         return create(logical_id, _with_numbers(props), stack_name)
 
     def checked_update(physical_id: str, old: dict[str, Any], new: dict[str, Any], stack_name: str) -> Any:
-        _refuse_what_fifo_lacks(_with_numbers(new))
-        _refuse_unless_readable(new)
+        _check_fifo_limits(_with_numbers(new))
+        _check_queue_permissions(new)
         return update(physical_id, _with_numbers(old), _with_numbers(new), stack_name)
 
     mapping.update(create=checked_create, update=checked_update)
     dashboard_body = provisioners._cw_dashboard_body
 
     def parsed_body(props: dict[str, Any]) -> Any:
-        """CloudWatch refuses a dashboard that is no JSON."""
+        """CloudWatch rejects a dashboard that isn't JSON."""
         body = dashboard_body(props)
         json.loads(body)
         return body
@@ -49,10 +49,10 @@ def mend() -> None:
 
 
 def _resolved(node: Any, params: dict[str, Any]) -> Any:
-    """CloudFormation resolves Fn::Select, Fn::Split and the pseudo parameters in what a condition compares."""
+    """CloudFormation resolves Fn::Select, Fn::Split and pseudo parameters in the operands of a condition."""
     match node:
-        case {"Fn::Equals": compared}:
-            return {"Fn::Equals": engine._resolve_refs(compared, {}, params, {}, {}, "", "")}
+        case {"Fn::Equals": operands}:
+            return {"Fn::Equals": engine._resolve_refs(operands, {}, params, {}, {}, "", "")}
         case dict():
             return {key: _resolved(value, params) for key, value in node.items()}
         case list():
@@ -61,32 +61,32 @@ def _resolved(node: Any, params: dict[str, Any]) -> Any:
 
 
 def _with_numbers(props: dict[str, Any]) -> dict[str, Any]:
-    """CloudFormation hands a resource's numbers on as numbers, those that come from a Parameter too."""
+    """CloudFormation passes numbers to resources as numbers, also those from a Parameter."""
     numbers = {name: int(props[name]) for name in _NUMBERS if name in props}
     if scaling := props.get("ScalingConfig"):
         numbers["ScalingConfig"] = {name: int(value) for name, value in scaling.items()}
     return props | numbers
 
 
-def _refuse_what_fifo_lacks(props: dict[str, Any]) -> None:
-    """Lambda supports neither a batching window nor more than ten messages in a batch for a FIFO queue."""
+def _check_fifo_limits(props: dict[str, Any]) -> None:
+    """Lambda supports no batching window and at most ten messages per batch for a FIFO queue."""
     if not props.get("EventSourceArn", "").endswith(".fifo"):
         return
     if props.get("MaximumBatchingWindowInSeconds"):
         raise ValueError("Batching window is not supported for FIFO queues")
-    if props.get("BatchSize", _FIFO_BATCH) > _FIFO_BATCH:
-        raise ValueError(f"The batch size of a FIFO queue must be at most {_FIFO_BATCH}")
+    if props.get("BatchSize", _MAX_FIFO_BATCH) > _MAX_FIFO_BATCH:
+        raise ValueError(f"The batch size of a FIFO queue must be at most {_MAX_FIFO_BATCH}")
 
 
-def _refuse_unless_readable(props: dict[str, Any]) -> None:
-    """Lambda refuses a queue that the function's role may not read: the event source reads with that role."""
+def _check_queue_permissions(props: dict[str, Any]) -> None:
+    """Lambda rejects a queue that the function's role may not read, because the event source uses that role."""
     queue = props.get("EventSourceArn", "")
     function, _ = lambda_svc._resolve_name_and_qualifier(props.get("FunctionName", ""))
     if ":sqs:" not in queue or function not in lambda_svc._functions:
         return
     role = lambda_svc._functions[function]["config"]["Role"].rpartition("/")[2]
     policies = iam_evaluator._gather_role_policies(role, get_account_id())
-    for name in _NEEDED:
+    for name in _REQUIRED_ACTIONS:
         context = iam_evaluator.EvalContext(
             principal_arn=f"arn:aws:sts::{get_account_id()}:assumed-role/{role}/{function}",
             principal_type="AssumedRole",

@@ -1,4 +1,4 @@
-"""The organization's events, as CloudTrail hands them to the management account's default bus."""
+"""Organizations' events, as CloudTrail delivers them to the management account's default event bus."""
 
 import json
 import time
@@ -8,29 +8,29 @@ from emulator.switches import SWITCHES
 from ministack.core.responses import request_scope
 from ministack.services import eventbridge
 
-_HIDDEN = {"accountName", "email", "name"}
+_MASKED = {"accountName", "email", "name"}
 
 
 def timestamp(seconds: float) -> str:
-    """Write a time as Organizations does within its events: `Mar 5, 2026 8:26:54 AM`."""
+    """Format a time as Organizations does in its events: `Mar 5, 2026 8:26:54 AM`."""
     at = time.gmtime(seconds)
     hour = at.tm_hour % 12 or 12
     return time.strftime(f"%b {at.tm_mday}, %Y {hour}:%M:%S %p", at)
 
 
 def as_recorded(value: Any, key: str = "") -> Any:
-    """Write a request or an answer as CloudTrail does: member names in camel case, times as text, names hidden."""
+    """Convert a request or response to CloudTrail's form: camel-case names, times as text, personal names masked."""
     if isinstance(value, dict):
         return {(lower := name[:1].lower() + name[1:]): as_recorded(item, lower) for name, item in value.items()}
     if isinstance(value, list):
         return [as_recorded(item) for item in value]
-    if key in _HIDDEN:
+    if key in _MASKED:
         return "****"
     return timestamp(value) if key.endswith("Timestamp") else value
 
 
 def api_call(management: str, caller: str, name: str, request: dict[str, Any], outcome: dict[str, Any]) -> None:
-    """Emit a call of the API, whether it succeeded or, with an errorCode in its outcome, failed."""
+    """Emit the event of an API call, which failed if its outcome contains an errorCode."""
     detail = {
         "userIdentity": {"type": "AssumedRole", "accountId": caller},
         "eventName": name,
@@ -42,7 +42,7 @@ def api_call(management: str, caller: str, name: str, request: dict[str, Any], o
 
 
 def service_event(management: str, name: str, details: dict[str, Any]) -> None:
-    """Emit what Organizations did on its own, some time after it was asked to."""
+    """Emit the event with which Organizations reports the result of an asynchronous operation."""
     detail = {
         "userIdentity": {"accountId": management, "invokedBy": "AWS Internal"},
         "eventName": name,

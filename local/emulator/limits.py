@@ -1,4 +1,4 @@
-"""What narrows a principal's own policies, service control policies among it; and a denial says which of them decided."""
+"""Limits on a principal's own policies, such as service control policies, and messages with the policy type that denied."""
 
 import contextvars
 from collections.abc import Callable
@@ -9,37 +9,37 @@ from ministack.core import iam_actions, iam_evaluator
 from ministack.core.responses import request_scope
 from ministack.services import organizations
 
-_why: contextvars.ContextVar[str] = contextvars.ContextVar("why", default="")
+_reason: contextvars.ContextVar[str] = contextvars.ContextVar("reason", default="")
 
 
 class _Limit(list[Any]):
-    """Parsed policies of one kind, one of which must allow, too, and any of which may deny."""
+    """Parsed policies of one type: one of them must allow the action, and none may deny it."""
 
     def __init__(self, kind: str, policies: list[Any]) -> None:
         super().__init__(policies)
         self.kind = kind
 
 
-def mend() -> None:
-    """Name each limit, add those of the organization, and let a denial tell."""
-    iam_evaluator._session_policy_limits = _named("session policy", iam_evaluator._session_policy_limits)
-    iam_evaluator._permissions_boundary = _named("permissions boundary", iam_evaluator._permissions_boundary)
+def patch() -> None:
+    """Label each limit with its type, add service control policies, and add the type to denial messages."""
+    iam_evaluator._session_policy_limits = _labeled("session policy", iam_evaluator._session_policy_limits)
+    iam_evaluator._permissions_boundary = _labeled("permissions boundary", iam_evaluator._permissions_boundary)
     iam_evaluator.resolve_principal = _with_service_control_policies(iam_evaluator.resolve_principal)
-    iam_evaluator.evaluate = _explained(iam_evaluator.evaluate)
-    iam_evaluator.enforce = _remembered(iam_evaluator.enforce)
+    iam_evaluator.evaluate = _with_reason(iam_evaluator.evaluate)
+    iam_evaluator.enforce = _with_stored_reason(iam_evaluator.enforce)
     iam_actions.identity_denial_message = _message
     iam_actions.access_denied_response = _with_message(iam_actions.access_denied_response)
 
 
-def _named(kind: str, limits: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+def _labeled(kind: str, limits: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
     return lambda *arguments: [_Limit(kind, policies) for policies in limits(*arguments)]
 
 
 def _with_service_control_policies(resolve_principal: Callable[..., Any]) -> Callable[..., Any]:
-    """Hold members to the service control policies of every level above them; AWS leaves out the management account."""
+    """Apply the service control policies of every level above a member account; the management account is exempt."""
 
-    def resolve(*arguments: Any, **named: Any) -> Any:
-        principal = resolve_principal(*arguments, **named)
+    def resolve(*arguments: Any, **options: Any) -> Any:
+        principal = resolve_principal(*arguments, **options)
         if getattr(principal, "policies", None) is not None and principal.account != MANAGEMENT:
             with request_scope(MANAGEMENT, "us-east-1"):
                 principal.limits += [_service_control_policies(level) for level in levels_above(principal.account)]
@@ -54,17 +54,17 @@ def _service_control_policies(level: str) -> _Limit:
         for policy_id, policy in organizations._policies.items()
         if policy["Type"] == "SERVICE_CONTROL_POLICY" and level in (organizations._attachments.get(policy_id) or [])
     ]
-    # AWS attaches FullAWSAccess to a new organizational unit; ministack does not.
+    # AWS attaches FullAWSAccess to a new organizational unit; ministack doesn't.
     if not attached:
         attached = [organizations._policies[organizations.FULL_ACCESS_POLICY_ID]]
     documents = [iam_evaluator.parse_policy_document(policy["_Content"]) for policy in attached]
     return _Limit("service control policy", documents)
 
 
-def _explained(evaluate: Callable[..., Any]) -> Callable[..., Any]:
-    """Find the policies that decided: on AWS a denial names their kind."""
+def _with_reason(evaluate: Callable[..., Any]) -> Callable[..., Any]:
+    """AWS's denials contain the type of the policy that caused them."""
 
-    def explain(context: Any, policies: list[Any], *limits: Any) -> Any:
+    def evaluate_with_reason(context: Any, policies: list[Any], *limits: Any) -> Any:
         result = evaluate(context, policies, *limits)
         layers = [_Limit("identity-based policy", policies), *limits]
         if result.decision == "Deny":
@@ -75,21 +75,21 @@ def _explained(evaluate: Callable[..., Any]) -> Callable[..., Any]:
             result.reason = f"because no {kind} allows the {context.action} action"
         return result
 
-    return explain
+    return evaluate_with_reason
 
 
-def _remembered(enforce: Callable[..., Any]) -> Callable[..., Any]:
-    def remember(*arguments: Any, **named: Any) -> Any:
-        result = enforce(*arguments, **named)
-        _why.set(getattr(result, "reason", ""))
+def _with_stored_reason(enforce: Callable[..., Any]) -> Callable[..., Any]:
+    def enforce_and_store(*arguments: Any, **options: Any) -> Any:
+        result = enforce(*arguments, **options)
+        _reason.set(getattr(result, "reason", ""))
         return result
 
-    return remember
+    return enforce_and_store
 
 
-def _message(action: str, principal_arn: str, resource: str, explicit_deny: bool) -> str:  # noqa: ARG001, FBT001 - as ministack calls it
-    """Write what AWS writes, the resource in it."""
-    return f"User: {principal_arn} is not authorized to perform: {action} on resource: {resource} {_why.get()}"
+def _message(action: str, principal_arn: str, resource: str, explicit_deny: bool) -> str:  # noqa: ARG001, FBT001 - ministack's signature
+    """Return AWS's message, which contains the resource."""
+    return f"User: {principal_arn} is not authorized to perform: {action} on resource: {resource} {_reason.get()}"
 
 
 def _with_message(access_denied_response: Callable[..., Any]) -> Callable[..., Any]:

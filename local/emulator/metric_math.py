@@ -1,4 +1,4 @@
-"""Metric math, as much of it as alarms are made of."""
+"""The part of CloudWatch's metric math that alarms use."""
 
 import ast
 import operator
@@ -19,7 +19,7 @@ _OPERATORS: dict[type[ast.AST], Callable[[float, float], float]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
 }
-_OF_SEVERAL: dict[str, Callable[[list[float]], float]] = {
+_AGGREGATIONS: dict[str, Callable[[list[float]], float]] = {
     "SUM": sum,
     "MAX": max,
     "MIN": min,
@@ -27,56 +27,59 @@ _OF_SEVERAL: dict[str, Callable[[list[float]], float]] = {
 }
 
 
-def value_of(name: str, expressions: Mapping[str, str], measured: Mapping[str, Value]) -> Value:
-    """Evaluate what is named for one period, in which a metric that measured nothing is None; a ValueError tells what is unknown."""
+def evaluate(query_id: str, expressions: Mapping[str, str], values: Mapping[str, Value]) -> Value:
+    """Evaluate a metric or expression in one period. A metric without data is None. Raise ValueError if unsupported."""
 
-    def evaluate(node: ast.AST) -> Any:
+    def evaluate_node(node: ast.AST) -> Any:
         match node:
             case ast.Constant(value=float() | int() as number):
                 return float(number)
-            case ast.Name(id=other) if other in measured or other in expressions:
-                return value_of(other, expressions, measured)
+            case ast.Name(id=other) if other in values or other in expressions:
+                return evaluate(other, expressions, values)
             case ast.List(elts=elements):
-                return [evaluate(element) for element in elements]
+                return [evaluate_node(element) for element in elements]
             case ast.Call(func=ast.Name(id="METRICS"), args=[]):
-                return list(measured.values())
-            case ast.Call(func=ast.Name(id="FILL"), args=[filled, ast.Constant(value=float() | int() as number)]):
-                found = evaluate(filled)
-                return [_or(each, number) for each in found] if isinstance(found, list) else _or(found, number)
+                return list(values.values())
+            case ast.Call(func=ast.Name(id="FILL"), args=[operand, ast.Constant(value=float() | int() as number)]):
+                value = evaluate_node(operand)
+                return [_fill(each, number) for each in value] if isinstance(value, list) else _fill(value, number)
             case ast.Call(func=ast.Name(id="IF"), args=[condition, then, otherwise]):
-                return _chosen(evaluate(condition), evaluate(then), evaluate(otherwise))
-            case ast.Call(func=ast.Name(id=function), args=[ast.List() | ast.Call() as several]) if (
-                function in _OF_SEVERAL
+                return _choose(evaluate_node(condition), evaluate_node(then), evaluate_node(otherwise))
+            case ast.Call(func=ast.Name(id=function), args=[ast.List() | ast.Call() as operand]) if (
+                function in _AGGREGATIONS
             ):
-                return _over(_OF_SEVERAL[function], evaluate(several))
-            case ast.BinOp(left=left, op=how, right=right) | ast.Compare(left=left, ops=[how], comparators=[right]):
-                return _combined(_OPERATORS[type(how)], evaluate(left), evaluate(right))
-        raise ValueError(f"metric math that the local AWS does not know: {ast.unparse(node)}")
+                return _aggregate(_AGGREGATIONS[function], evaluate_node(operand))
+            case (
+                ast.BinOp(left=left, op=operation, right=right)
+                | ast.Compare(left=left, ops=[operation], comparators=[right])
+            ):
+                return _apply(_OPERATORS[type(operation)], evaluate_node(left), evaluate_node(right))
+        raise ValueError(f"the local AWS does not support this metric math: {ast.unparse(node)}")
 
-    if name in measured:
-        return measured[name]
-    found: Value = evaluate(ast.parse(expressions[name], mode="eval").body)
-    return found
+    if query_id in values:
+        return values[query_id]
+    result: Value = evaluate_node(ast.parse(expressions[query_id], mode="eval").body)
+    return result
 
 
-def _or(value: Value, otherwise: float) -> float:
-    return float(otherwise) if value is None else value
+def _fill(value: Value, default: float) -> float:
+    return float(default) if value is None else value
 
 
-def _chosen(condition: Value, then: Value, otherwise: Value) -> Value:
+def _choose(condition: Value, then: Value, otherwise: Value) -> Value:
     if condition is None:
         return None
     return then if condition else otherwise
 
 
-def _over(function: Callable[[list[float]], float], values: list[Value]) -> Value:
-    """Functions over several metrics leave out those that measured nothing."""
+def _aggregate(function: Callable[[list[float]], float], values: list[Value]) -> Value:
+    """Functions over several metrics ignore those without data."""
     present = [value for value in values if value is not None]
     return function(present) if present else None
 
 
-def _combined(how: Callable[[float, float], float], left: Value, right: Value) -> Value:
-    """Operators give nothing where one side measured nothing, or where zero divides."""
-    if left is None or right is None or (how is operator.truediv and not right):
+def _apply(operation: Callable[[float, float], float], left: Value, right: Value) -> Value:
+    """Operators return no data if an operand has none, and for a division by zero."""
+    if left is None or right is None or (operation is operator.truediv and not right):
         return None
-    return float(how(left, right))
+    return float(operation(left, right))

@@ -1,4 +1,4 @@
-"""SQS's own redrive: tasks that move a dead-letter queue's messages back to the queues they came from."""
+"""SQS message move tasks, which redrive a dead-letter queue's messages to their source queues."""
 
 import json
 import threading
@@ -8,43 +8,48 @@ from collections.abc import Callable
 from typing import Any
 
 from emulator.authorization import denied
-from emulator.switches import SWITCHES
 from ministack.core.responses import get_account_id, get_region, new_uuid, request_scope
 from ministack.services import sqs
 
-_MOST_LISTED = 10
-_ON_THE_SOURCE = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
+_MAX_LISTED = 10
+_MOVE_SECONDS = 0.1
+_ACTIONS_ON_SOURCE = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
 
 _tasks: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
 
 
-def mend() -> None:
-    """Add the two operations, and what they need beside the permission of their own name."""
+def patch() -> None:
+    """Add the two operations, with the further permissions that they need."""
     sqs._HANDLERS.update(StartMessageMoveTask=_start, ListMessageMoveTasks=_list)
     sqs.handle_request = _authorized(sqs.handle_request)
 
 
+def reset() -> None:
+    """Forget all tasks."""
+    _tasks.clear()
+
+
 def _authorized(handle_request: Callable[..., Any]) -> Callable[..., Any]:
-    """AWS moves messages with the caller's permissions: to receive and delete them, and to send them where they go."""
+    """Require the caller's permissions to receive and delete messages, and to send them to the destination."""
 
     async def handle(method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]) -> Any:
         operation = headers.get("x-amz-target", "").rpartition(".")[2]
         if operation in {"StartMessageMoveTask", "ListMessageMoveTasks"}:
             request = json.loads(body)
-            needed = [(action, request["SourceArn"]) for action in _ON_THE_SOURCE]
+            required = [(action, request["SourceArn"]) for action in _ACTIONS_ON_SOURCE]
             if operation == "StartMessageMoveTask":
                 destinations = [request["DestinationArn"]] if "DestinationArn" in request else _sources_of(request)
-                needed += [("sqs:SendMessage", arn) for arn in destinations]
-            for action, arn in needed:
-                if refused := denied(headers, query, action, arn):
-                    return refused
+                required += [("sqs:SendMessage", arn) for arn in destinations]
+            for action, arn in required:
+                if error := denied(headers, query, action, arn):
+                    return error
         return await handle_request(method, path, headers, body, query)
 
     return handle
 
 
 def _sources_of(request: dict[str, Any]) -> list[str]:
-    """List the queues whose dead letters go to a queue."""
+    """Return the ARNs of the queues whose dead-letter queue this is."""
     return [
         queue["attributes"]["QueueArn"]
         for queue in sqs._queues.values()
@@ -54,17 +59,17 @@ def _sources_of(request: dict[str, Any]) -> list[str]:
 
 
 def _queue(request: dict[str, Any], name: str, action: str) -> dict[str, Any]:
-    found: dict[str, Any] | None = sqs._queue_by_arn(request[name])
-    if found is None:
+    queue: dict[str, Any] | None = sqs._queue_by_arn(request[name])
+    if queue is None:
         raise sqs._Err(
             "ResourceNotFoundException", f"The resource that you specified for the {name} parameter doesn't exist.", 404
         )
-    sqs._enforce_queue_policy(found, action)
-    return found
+    sqs._enforce_queue_policy(queue, action)
+    return queue
 
 
 def _start(request: dict[str, Any], _url: str) -> dict[str, Any]:
-    """AWS moves what is in a dead-letter queue of queues, one task at a time, and on its own time."""
+    """Start to move the messages of a dead-letter queue, which may have one active task."""
     source = _queue(request, "SourceArn", "sqs:StartMessageMoveTask")
     if "DestinationArn" in request:
         _queue(request, "DestinationArn", "sqs:SendMessage")
@@ -91,14 +96,14 @@ def _start(request: dict[str, Any], _url: str) -> dict[str, Any]:
         with request_scope(account_id, region):
             _move(source, task)
 
-    timer = threading.Timer(SWITCHES.move_seconds, run)
+    timer = threading.Timer(_MOVE_SECONDS, run)
     timer.daemon = True
     timer.start()
     return {"TaskHandle": task["TaskHandle"]}
 
 
 def _move(source: dict[str, Any], task: dict[str, Any]) -> None:
-    """On AWS a moved message is a new one, in its message group, with its deduplication id; one of unknown origin ends the task."""
+    """Send each message as a new one with the same group and deduplication id; fail at one of unknown origin."""
     with sqs._queues_lock:
         for message in [each for each in source["messages"] if each["visible_at"] <= time.time()]:
             origin = task.get("DestinationArn") or message["sys"].get("DeadLetterQueueSourceArn")
@@ -115,12 +120,12 @@ def _move(source: dict[str, Any], task: dict[str, Any]) -> None:
 
 
 def _list(request: dict[str, Any], _url: str) -> dict[str, Any]:
-    """AWS lists the latest tasks first, one if not told how many, and tells the handle only of one that runs."""
+    """List tasks, latest first, one by default, with a handle only while they run."""
     _queue(request, "SourceArn", "sqs:ListMessageMoveTasks")
-    most = min(request.get("MaxResults", 1), _MOST_LISTED)
+    limit = min(request.get("MaxResults", 1), _MAX_LISTED)
     return {
         "Results": [
             {name: value for name, value in task.items() if name != "TaskHandle" or task["Status"] == "RUNNING"}
-            for task in _tasks[request["SourceArn"]][:most]
+            for task in _tasks[request["SourceArn"]][:limit]
         ]
     }

@@ -1,4 +1,4 @@
-"""AWS Organizations: asynchronous creation, access roles, states, paths, pages, invitations, departures and events."""
+"""AWS Organizations: asynchronous creation and closure, access roles, states, paths, pages, invitations, and events."""
 
 import contextvars
 import json
@@ -15,14 +15,14 @@ from ministack.core.responses import error_response_json, get_account_id, new_uu
 from ministack.services import iam
 from ministack.services import organizations as ministack
 
-Answer = tuple[int, dict[str, str], bytes]
-Operation = Callable[[dict[str, Any]], Answer]
+Response = tuple[int, dict[str, str], bytes]
+Operation = Callable[[dict[str, Any]], Response]
 
 MANAGEMENT = os.environ["MINISTACK_ACCOUNT_ID"]
 _REGION = "us-east-1"
-_PAGE = 20
-_OF_MEMBERS = {"DescribeOrganization", "AcceptHandshake", "LeaveOrganization"}
-_STATUS_OF = {
+_PAGE_SIZE = 20
+_MEMBER_OPERATIONS = {"DescribeOrganization", "AcceptHandshake", "LeaveOrganization"}
+_STATUS_BY_STATE = {
     "PENDING_ACTIVATION": "SUSPENDED",
     "ACTIVE": "ACTIVE",
     "SUSPENDED": "SUSPENDED",
@@ -36,40 +36,48 @@ _handshakes: dict[str, dict[str, Any]] = {}
 
 
 def organization_id_of(account_id: str) -> str | None:
-    """Tell the organization that an account is a member of."""
+    """Return the organization of an account, or None if it is in none."""
     if not ministack._accounts.contains_scoped(MANAGEMENT, None, account_id):
         return None
     return str(ministack._orgs.get_scoped(MANAGEMENT, None, "self")["Id"])
 
 
-def lets_in(account_id: str) -> bool:
-    """Tell whether roles of an account can be assumed: AWS refuses while it is set up, suspended or closed."""
+def is_accessible(account_id: str) -> bool:
+    """Whether the roles of an account can be assumed; not while it is being set up, suspended or closed."""
     account = ministack._accounts.get_scoped(MANAGEMENT, None, account_id, {})
     return time.time() >= _ready_at.get(account_id, 0) and account.get("State", "ACTIVE") == "ACTIVE"
 
 
-def hasten() -> None:
-    """Let no account that is not ready yet wait for longer than accounts made from now on."""
+def shorten_ready_delays() -> None:
+    """Apply the current delay to accounts that are waiting for a longer one."""
     latest = time.time() + SWITCHES.ready_delay
     for account_id, at in list(_ready_at.items()):
         _ready_at[account_id] = min(at, latest)
 
 
 def set_account_state(account_id: str, state: str) -> None:
-    """Bring an account into a state that only AWS brings it into."""
-    ministack._accounts.to_dict()[MANAGEMENT, account_id].update(State=state, Status=_STATUS_OF[state])
+    """Set the state of an account, which on AWS no API call does."""
+    ministack._accounts.to_dict()[MANAGEMENT, account_id].update(State=state, Status=_STATUS_BY_STATE[state])
 
 
 def age_account(account_id: str, seconds: float) -> None:
-    """Let an account have joined so much earlier."""
+    """Move the time at which an account joined into the past."""
     ministack._accounts.to_dict()[MANAGEMENT, account_id]["JoinedTimestamp"] -= seconds
 
 
-def mend() -> None:
+def create_organization() -> None:
+    """Create the organization with its management account, also after a reset."""
+    _ready_at.clear()
+    _handshakes.clear()
+    with request_scope(MANAGEMENT, _REGION):
+        ministack._ensure_org()
+
+
+def patch() -> None:
     """Wrap ministack's operations, and add those that it lacks."""
     operations = ministack._DISPATCH
-    operations["CreateAccount"] = _created_later(operations["CreateAccount"])
-    operations["CloseAccount"] = _closed_later(operations["CloseAccount"])
+    operations["CreateAccount"] = _create_asynchronously(operations["CreateAccount"])
+    operations["CloseAccount"] = _close_asynchronously(operations["CloseAccount"])
     operations["RemoveAccountFromOrganization"] = _remove_account
     operations["LeaveOrganization"] = _leave_organization
     operations["InviteAccountToOrganization"] = _invite_account
@@ -81,65 +89,64 @@ def mend() -> None:
         ("ListChildren", "Children"),
         ("ListOrganizationalUnitsForParent", "OrganizationalUnits"),
     ):
-        operations[name] = _paged(operations[name], member)
+        operations[name] = _paginated(operations[name], member)
     for name in list(operations):
-        operations[name] = _recorded(name, operations[name])
+        operations[name] = _with_event(name, operations[name])
     ministack._public_account = _public_account
-    ministack.handle_request = _for_the_organization(ministack.handle_request)
-    with request_scope(MANAGEMENT, _REGION):
-        ministack._ensure_org()
+    ministack.handle_request = _in_one_organization(ministack.handle_request)
+    create_organization()
 
 
-def _for_the_organization(handle_request: Callable[..., Any]) -> Callable[..., Any]:
-    """On AWS an organization is one, whoever asks; members may ask for little."""
+def _in_one_organization(handle_request: Callable[..., Any]) -> Callable[..., Any]:
+    """Give all accounts one organization, in which member accounts may call few operations."""
 
-    async def handle(method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]) -> Answer:
+    async def handle(method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]) -> Response:
         caller = get_account_id()
         operation = headers.get("x-amz-target", "").rpartition(".")[2]
-        if caller != MANAGEMENT and operation not in _OF_MEMBERS:
+        if caller != MANAGEMENT and operation not in _MEMBER_OPERATIONS:
             return error_response_json(
                 "AccessDeniedException", "You don't have permissions to access this resource.", 400
             )
         token = _caller.set(caller)
         try:
             with request_scope(MANAGEMENT, _REGION):
-                answer: Answer = await handle_request(method, path, headers, body, query)
-                return answer
+                response: Response = await handle_request(method, path, headers, body, query)
+                return response
         finally:
             _caller.reset(token)
 
     return handle
 
 
-def _recorded(name: str, operation: Operation) -> Operation:
-    """On AWS every call that writes is an event, a failed one too; a member's own departure is its own trail's."""
+def _with_event(name: str, operation: Operation) -> Operation:
+    """Emit an event for every write, also a failed one; for LeaveOrganization only the leaving account gets one."""
 
-    def call(request: dict[str, Any]) -> Answer:
-        answer = operation(request)
-        outcome = json.loads(answer[2] or b"{}")
-        if answer[0] == HTTPStatus.OK:
-            recorded = {"responseElements": events.as_recorded(outcome) or None}
+    def call(request: dict[str, Any]) -> Response:
+        response = operation(request)
+        body = json.loads(response[2] or b"{}")
+        if response[0] == HTTPStatus.OK:
+            outcome = {"responseElements": events.as_recorded(body) or None}
         else:
-            recorded = {"errorCode": outcome["__type"].removesuffix("Exception"), "errorMessage": outcome["message"]}
-        events.api_call(MANAGEMENT, _caller.get(), name, request, recorded)
-        return answer
+            outcome = {"errorCode": body["__type"].removesuffix("Exception"), "errorMessage": body["message"]}
+        events.api_call(MANAGEMENT, _caller.get(), name, request, outcome)
+        return response
 
     return operation if name.startswith(("Describe", "List")) or name == "LeaveOrganization" else call
 
 
 def _public_account(record: dict[str, Any]) -> dict[str, Any]:
-    """On AWS an account has a State beside its Status, and the Paths to it."""
+    """Return an account with the State, Status and Paths that AWS returns."""
     state = record.get("State", "ACTIVE")
-    shown = {key: value for key, value in record.items() if not key.startswith("_") and key != "Path"}
-    return shown | {"State": state, "Status": _STATUS_OF[state], "Paths": [_path_to(record)]}
+    public = {key: value for key, value in record.items() if not key.startswith("_") and key != "Path"}
+    return public | {"State": state, "Status": _STATUS_BY_STATE[state], "Paths": [_path_of(record)]}
 
 
-def _path_to(record: dict[str, Any]) -> str:
+def _path_of(record: dict[str, Any]) -> str:
     return "/".join([ministack._orgs["self"]["Id"], *levels_above(record["Id"])]) + "/"
 
 
 def levels_above(account_id: str) -> list[str]:
-    """List the root, the organizational units and the account that an account is under; nothing outside the organization."""
+    """Return the root, the organizational units and the account itself; an empty list outside the organization."""
     levels = []
     level = account_id
     while record := ministack._accounts.get(level) or ministack._ous.get(level):
@@ -148,10 +155,10 @@ def levels_above(account_id: str) -> list[str]:
     return [level, *reversed(levels)] if levels else []
 
 
-def _paged(list_all: Operation, member: str) -> Operation:
-    """AWS lists 20 at a time, and an answer may be empty and yet have a NextToken; here it may leave accounts out, too."""
+def _paginated(list_all: Operation, member: str) -> Operation:
+    """Return pages of 20 entries, of which one is empty and has a NextToken, without hidden accounts."""
 
-    def list_page(request: dict[str, Any]) -> Answer:
+    def list_page(request: dict[str, Any]) -> Response:
         status, headers, body = list_all(request)
         if status != HTTPStatus.OK:
             return status, headers, body
@@ -159,19 +166,19 @@ def _paged(list_all: Operation, member: str) -> Operation:
         kind, _, offset = token.partition("-")
         if kind not in {"page", "empty"} or not offset.isdigit():
             return error_response_json("InvalidInputException", "You specified an invalid value for nextToken.", 400)
-        start, size = int(offset), min(request.get("MaxResults", _PAGE), _PAGE)
-        everything = [each for each in json.loads(body)[member] if each["Id"] not in SWITCHES.hidden_accounts]
+        start, size = int(offset), min(request.get("MaxResults", _PAGE_SIZE), _PAGE_SIZE)
+        entries = [each for each in json.loads(body)[member] if each["Id"] not in SWITCHES.hidden_accounts]
         if kind == "empty":
             return ministack._json(200, {member: [], "NextToken": f"page-{start}"})
-        page: dict[str, Any] = {member: everything[start : start + size]}
-        if start + size < len(everything):
+        page: dict[str, Any] = {member: entries[start : start + size]}
+        if start + size < len(entries):
             page["NextToken"] = f"{'page' if start else 'empty'}-{start + size}"
         return ministack._json(200, page)
 
     return list_page
 
 
-def _list_children(request: dict[str, Any]) -> Answer:
+def _list_children(request: dict[str, Any]) -> Response:
     records = ministack._accounts if request.get("ChildType") == "ACCOUNT" else ministack._ous
     children = [
         {"Id": record["Id"], "Type": request.get("ChildType")}
@@ -191,52 +198,35 @@ def _later(complete: Callable[[], None]) -> None:
     timer.start()
 
 
-def _created_later(create_account: Operation) -> Operation:
-    """AWS creates an account some time after it was asked, with an access role in it that soon can be assumed."""
+def _create_asynchronously(create_account: Operation) -> Operation:
+    """Create the account after the response, with an access role that can be assumed soon afterwards."""
 
-    def create(request: dict[str, Any]) -> Answer:
-        if request.get("Email") in {record["Email"] for record in ministack._accounts.values()}:
-            return _refused_later(request)
-        answer = create_account(request)
-        if answer[0] != HTTPStatus.OK:
-            return answer
-        finished = json.loads(answer[2])["CreateAccountStatus"]
-        asked = {key: finished[key] for key in ("Id", "AccountName", "RequestedTimestamp")} | {"State": "IN_PROGRESS"}
-        ministack._create_statuses[finished["Id"]] = asked
-        account_id = finished["AccountId"]
+    def create(request: dict[str, Any]) -> Response:
+        response = create_account(request)
+        if response[0] != HTTPStatus.OK:
+            return response
+        status = json.loads(response[2])["CreateAccountStatus"]
+        pending = {key: status[key] for key in ("Id", "AccountName", "RequestedTimestamp")} | {"State": "IN_PROGRESS"}
+        ministack._create_statuses[status["Id"]] = pending
+        account_id = status["AccountId"]
         ministack._accounts[account_id]["State"] = "PENDING_ACTIVATION"
 
         def complete() -> None:
-            _make_access_role(account_id, request.get("RoleName") or "OrganizationAccountAccessRole")
+            _create_access_role(account_id, request.get("RoleName") or "OrganizationAccountAccessRole")
             _ready_at[account_id] = time.time() + SWITCHES.ready_delay
             ministack._accounts[account_id]["State"] = "ACTIVE"
-            _report(finished | {"CompletedTimestamp": int(time.time())})
+            completed = status | {"CompletedTimestamp": int(time.time())}
+            ministack._create_statuses[status["Id"]] = completed
+            details = {"createAccountStatus": events.as_recorded(completed)}
+            events.service_event(MANAGEMENT, "CreateAccountResult", details)
 
         _later(complete)
-        return ministack._json(200, {"CreateAccountStatus": asked})
+        return ministack._json(200, {"CreateAccountStatus": pending})
 
     return create
 
 
-def _refused_later(request: dict[str, Any]) -> Answer:
-    asked = {
-        "Id": "car-" + new_uuid().replace("-", "")[:8],
-        "AccountName": request.get("AccountName"),
-        "RequestedTimestamp": int(time.time()),
-        "State": "IN_PROGRESS",
-    }
-    failed = asked | {"State": "FAILED", "FailureReason": "EMAIL_ALREADY_EXISTS"}
-    ministack._create_statuses[asked["Id"]] = asked
-    _later(lambda: _report(failed | {"CompletedTimestamp": int(time.time())}))
-    return ministack._json(200, {"CreateAccountStatus": asked})
-
-
-def _report(status: dict[str, Any]) -> None:
-    ministack._create_statuses[status["Id"]] = status
-    events.service_event(MANAGEMENT, "CreateAccountResult", {"createAccountStatus": events.as_recorded(status)})
-
-
-def _make_access_role(account_id: str, name: str) -> None:
+def _create_access_role(account_id: str, name: str) -> None:
     principal = {"AWS": f"arn:aws:iam::{MANAGEMENT}:root"}
     statement = {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}
     trust = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
@@ -245,14 +235,14 @@ def _make_access_role(account_id: str, name: str) -> None:
         iam.attach_managed_policy(iam._roles[name], "arn:aws:iam::aws:policy/AdministratorAccess")
 
 
-def _closed_later(close_account: Operation) -> Operation:
-    """AWS closes an account some time after it was asked."""
+def _close_asynchronously(close_account: Operation) -> Operation:
+    """Close the account after the response."""
 
-    def close(request: dict[str, Any]) -> Answer:
-        answer = close_account(request)
-        if answer[0] != HTTPStatus.OK:
-            return answer
-        account_id, asked = request["AccountId"], time.time()
+    def close(request: dict[str, Any]) -> Response:
+        response = close_account(request)
+        if response[0] != HTTPStatus.OK:
+            return response
+        account_id, requested_at = request["AccountId"], time.time()
         set_account_state(account_id, "PENDING_CLOSURE")
 
         def complete() -> None:
@@ -260,27 +250,27 @@ def _closed_later(close_account: Operation) -> Operation:
             status = {
                 "accountId": account_id,
                 "state": "SUCCEEDED",
-                "requestedTimestamp": events.timestamp(asked),
+                "requestedTimestamp": events.timestamp(requested_at),
                 "completedTimestamp": events.timestamp(time.time()),
             }
             events.service_event(MANAGEMENT, "CloseAccountResult", {"closeAccountStatus": status})
 
         _later(complete)
-        return answer
+        return response
 
     return close
 
 
-def _remove_account(request: dict[str, Any]) -> Answer:
+def _remove_account(request: dict[str, Any]) -> Response:
     return _depart(request.get("AccountId", ""), "REMOVAL_REASONS")
 
 
-def _leave_organization(_request: dict[str, Any]) -> Answer:
+def _leave_organization(_request: dict[str, Any]) -> Response:
     return _depart(_caller.get(), "LEFT")
 
 
-def _depart(account_id: str, method: str) -> Answer:
-    """Forget an account, which keeps its roles, as on AWS."""
+def _depart(account_id: str, method: str) -> Response:
+    """Remove an account from the organization; its roles stay, as on AWS."""
     if account_id == MANAGEMENT:
         return error_response_json(
             "MasterCannotLeaveOrganizationException", "The management account cannot leave.", 400
@@ -292,8 +282,8 @@ def _depart(account_id: str, method: str) -> Answer:
     return ministack._json(200, {})
 
 
-def _invite_account(request: dict[str, Any]) -> Answer:
-    """Ask an account that exists to join, which it does by accepting; AWS makes no access role in it."""
+def _invite_account(request: dict[str, Any]) -> Response:
+    """Invite an existing account; it joins by accepting, and AWS creates no access role in it."""
     organization = ministack._orgs["self"]["Id"]
     handshake_id = "h-" + new_uuid().replace("-", "")[:12]
     handshake = {
@@ -310,7 +300,7 @@ def _invite_account(request: dict[str, Any]) -> Answer:
     return ministack._json(200, {"Handshake": handshake})
 
 
-def _accept_handshake(request: dict[str, Any]) -> Answer:
+def _accept_handshake(request: dict[str, Any]) -> Response:
     handshake, account_id = _handshakes.get(request.get("HandshakeId", "")), _caller.get()
     if handshake is None or handshake["Parties"][1]["Id"] != account_id:
         return error_response_json(

@@ -1,4 +1,4 @@
-"""Which resource a request is authorized on, and the condition keys it brings."""
+"""The resource that a request is authorized on, and the request's condition keys."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from ministack.services import iam
 from ministack.services import organizations as ministack_organizations
 
 
-def mend() -> None:
-    """Wrap what ministack reads from a request before it is authorized."""
+def patch() -> None:
+    """Wrap what ministack extracts from a request for its authorization."""
     extract_resource_arn = iam_actions.extract_resource_arn
     request_tag_context = iam_actions.request_tag_context
 
@@ -36,19 +36,19 @@ def _first(params: Any, name: str) -> str:
 
 
 def _iam_arn(params: Any, account_id: str) -> str | None:
-    """AWS authorizes a call of IAM on the real ARN of the role, user or policy: its path is part of it."""
+    """Return the full ARN of the role, user or policy that a call is about, including its path."""
     new_path = _first(params, "Path") or "/"
     for kind, store in (("role", iam._roles), ("user", iam._users)):
         if name := _first(params, f"{kind.title()}Name"):
-            there = store.get_scoped(account_id, None, name)
-            return str(there["Arn"]) if there else f"arn:aws:iam::{account_id}:{kind}{new_path}{name}"
-    if name := _first(params, "PolicyName"):  # CreatePolicy's; those of inline policies come with a role or user
+            existing = store.get_scoped(account_id, None, name)
+            return str(existing["Arn"]) if existing else f"arn:aws:iam::{account_id}:{kind}{new_path}{name}"
+    if name := _first(params, "PolicyName"):  # of CreatePolicy; calls about inline policies have a role or user
         return f"arn:aws:iam::{account_id}:policy{new_path}{name}"
     return None
 
 
 def _organizations_arn(body: bytes) -> str | None:
-    """AWS authorizes a call about one account or organizational unit on its ARN, and a listing of accounts on none."""
+    """Return the ARN of the account or organizational unit that a call is about, or `*` for a listing."""
     record = None
     for field in ("AccountId", "ChildId", "OrganizationalUnitId", "ParentId"):
         if name := iam_actions._safe_json_field(body, field):
@@ -65,13 +65,13 @@ def _organizations_arn(body: bytes) -> str | None:
 
 
 def _iam_context(params: Any) -> dict[str, Any]:
-    """AWS tells conditions which policy is attached or detached, and the boundary that is set or was there before."""
+    """Return the policy that is attached or detached, and the boundary in the request or of the existing role."""
     context = {}
     if arn := _first(params, "PolicyArn"):
         context["iam:PolicyARN"] = arn
-    there = {}
+    existing = {}
     if not _first(params, "Action").startswith("Create"):
-        there = iam._roles.get(_first(params, "RoleName")) or iam._users.get(_first(params, "UserName")) or {}
-    if boundary := _first(params, "PermissionsBoundary") or there.get("PermissionsBoundary"):
+        existing = iam._roles.get(_first(params, "RoleName")) or iam._users.get(_first(params, "UserName")) or {}
+    if boundary := _first(params, "PermissionsBoundary") or existing.get("PermissionsBoundary"):
         context["iam:PermissionsBoundary"] = boundary
     return context

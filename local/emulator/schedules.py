@@ -1,4 +1,4 @@
-"""Scheduled rules of EventBridge: one may be fired now, instead of when its time has come."""
+"""EventBridge's scheduled rules, which can be fired at any time."""
 
 import threading
 
@@ -8,23 +8,23 @@ from ministack.services import eventbridge
 _LOCK = threading.RLock()
 
 
-def mend() -> None:
-    """Let a rule that is fired by hand not be fired by the scheduler at the same moment."""
+def patch() -> None:
+    """Lock the scheduler, so that it doesn't fire a rule at the same time as `fire`."""
     tick = eventbridge._tick_scheduled_rules
 
-    def tick_alone() -> None:
+    def locked_tick() -> None:
         with _LOCK:
             tick()
 
-    eventbridge._tick_scheduled_rules = tick_alone
+    eventbridge._tick_scheduled_rules = locked_tick
 
 
 def fire(rule: str) -> None:
-    """Let a scheduled rule of the management account be due now; one that is disabled is never due, as on AWS."""
+    """Fire a scheduled rule of the management account. Raise ValueError if it is missing, not scheduled or disabled."""
     key = (MANAGEMENT, "us-east-1", eventbridge._rule_key(rule, "default"))
-    found = eventbridge._rules.to_dict().get(key, {})
-    if not found.get("ScheduleExpression") or found["State"] != "ENABLED":
-        raise ValueError(f"there is no rule {rule} that is scheduled and enabled")
+    record = eventbridge._rules.to_dict().get(key, {})
+    if not record.get("ScheduleExpression") or record["State"] != "ENABLED":
+        raise ValueError(f"{rule} is not an enabled scheduled rule")
     with _LOCK:
         eventbridge._rule_last_fired[key] = 0.0
         eventbridge._tick_scheduled_rules()

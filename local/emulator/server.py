@@ -1,5 +1,6 @@
-"""Mended ministack, and the switches that tests turn, behind one listener."""
+"""Patched ministack and the controls of tests, behind one listener."""
 
+import asyncio
 import functools
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -24,6 +25,7 @@ from emulator import (
     sts,
     throttles,
 )
+from emulator.reset import reset
 from emulator.switches import SWITCHES
 from hypercorn.asyncio import serve as serve_asgi
 from hypercorn.config import Config
@@ -31,14 +33,14 @@ from ministack import app as ministack
 from ministack.core import responses
 
 _CONTROL = "/_organization/"
-_IDLE = 3_600
+_KEEP_ALIVE_SECONDS = 3_600
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
-_AREAS = (
+_PATCHED = (
     *(resources, dynamodb, conditions, limits, iam, sts, sqs, move_tasks, organizations),
     *(functions, function_logs, schedules, metrics, alarms, sns, cloudformation, throttles),
 )
@@ -47,13 +49,15 @@ _AREAS = (
 def _switch(**values: Any) -> None:
     for name, value in values.items():
         setattr(SWITCHES, name, value)
-    organizations.hasten()
+    organizations.shorten_ready_delays()
 
 
-_CONTROLS: dict[str, Callable[..., None]] = {
+_CONTROLS: dict[str, Callable[..., object]] = {
+    "reset": reset,
     "switch": _switch,
     "set_account_state": organizations.set_account_state,
     "age_account": organizations.age_account,
+    "delays": sqs.delays,
     "skip_delays": sqs.skip_delays,
     "age_metrics": metrics.age_metrics,
     "fire": schedules.fire,
@@ -70,23 +74,25 @@ async def _application(scope: Message, receive: Receive, send: Send) -> None:
         body += message.get("body", b"")
         if not message.get("more_body"):
             break
-    status, answer = 200, ""
+    status, response = 200, ""
     try:
-        _CONTROLS[scope["path"].removeprefix(_CONTROL)](**json.loads(body))
+        control = _CONTROLS[scope["path"].removeprefix(_CONTROL)]
+        result = await asyncio.to_thread(control, **json.loads(body))
+        response = json.dumps(result)
     except (KeyError, ValueError) as error:
-        status, answer = 400, repr(error)
+        status, response = 400, repr(error)
     await send({"type": "http.response.start", "status": status, "headers": []})
-    await send({"type": "http.response.body", "body": answer.encode()})
+    await send({"type": "http.response.body", "body": response.encode()})
 
 
 async def serve(listener: int) -> None:
-    """Serve on a bound socket until this process is told to stop."""
-    for area in _AREAS:
-        area.mend()
-    # It reads a service's model for the content type of every answer.
+    """Serve on a bound socket until this process receives a signal to stop."""
+    for area in _PATCHED:
+        area.patch()
+    # ministack loads a service's model for the content type of every response.
     responses._service_model = functools.cache(responses._service_model)
     config = Config()
     config.bind = [f"fd://{listener}"]
     config.loglevel = "WARNING"
-    config.keep_alive_timeout = _IDLE  # No client meets a connection that is being closed.
+    config.keep_alive_timeout = _KEEP_ALIVE_SECONDS  # A client must not use a connection while it is closed.
     await serve_asgi(_application, config)

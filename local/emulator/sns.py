@@ -1,12 +1,12 @@
-"""SNS: who has confirmed a subscription."""
+"""SNS: subscriptions that are not confirmed."""
 
 from typing import Any
 
 from ministack.services import sns as ministack
 
 
-def mend() -> None:
-    """AWS lists a subscription that nobody has confirmed as PendingConfirmation, and here nobody reads mail."""
+def patch() -> None:
+    """List e-mail subscriptions as PendingConfirmation: here they are never confirmed."""
     list_subscriptions = ministack._list_subscriptions_by_topic
 
     def listed(params: dict[str, Any]) -> Any:
@@ -14,8 +14,8 @@ def mend() -> None:
         topic = ministack._topics.get(ministack._p(params, "TopicArn")) or {"subscriptions": []}
         for subscription in topic["subscriptions"]:
             if subscription["protocol"].startswith("email"):
-                told = f"<SubscriptionArn>{subscription['arn']}</SubscriptionArn>".encode()
-                body = body.replace(told, b"<SubscriptionArn>PendingConfirmation</SubscriptionArn>")
+                element = f"<SubscriptionArn>{subscription['arn']}</SubscriptionArn>".encode()
+                body = body.replace(element, b"<SubscriptionArn>PendingConfirmation</SubscriptionArn>")
         return status, headers, body
 
     ministack._list_subscriptions_by_topic = listed

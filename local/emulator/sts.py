@@ -1,10 +1,10 @@
-"""AssumeRole: which roles can be assumed at all, and what a session may carry."""
+"""AssumeRole: roles that can't be assumed, durations, session tags and source identities."""
 
 import re
 from http import HTTPStatus
 from typing import Any
 
-from emulator.organizations import lets_in
+from emulator.organizations import is_accessible
 from ministack.app import _routing_params
 from ministack.core import iam_evaluator
 from ministack.core.responses import get_region
@@ -12,12 +12,12 @@ from ministack.core.router import extract_access_key_id
 from ministack.services import iam
 from ministack.services import sts as ministack
 
-_CHAINED_SECONDS = 3_600
+_MAX_CHAINED_SECONDS = 3_600
 _ROLE_ARN = re.compile(r"arn:[a-z-]+:iam::\d{12}:role/.+")
 
 
-def mend() -> None:
-    """Refuse what AWS refuses before ministack makes a session, and remember what the session carries on."""
+def patch() -> None:
+    """Reject what AWS rejects before ministack creates a session, and store what the session passes on."""
     handle_request = ministack.handle_request
 
     async def handle(method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]) -> Any:
@@ -25,10 +25,10 @@ def mend() -> None:
         if ministack._p(params, "Action") != "AssumeRole":
             return await handle_request(method, path, headers, body, query)
         assumption = _Assumption(params, extract_access_key_id(headers, query))
-        answer = assumption.refusal() or await handle_request(method, path, headers, body, query)
-        if answer[0] == HTTPStatus.OK:
-            assumption.hand_on(answer[2].decode())
-        return answer
+        response = assumption.error() or await handle_request(method, path, headers, body, query)
+        if response[0] == HTTPStatus.OK:
+            assumption.store_inherited(response[2].decode())
+        return response
 
     ministack.handle_request = handle
 
@@ -47,15 +47,16 @@ class _Assumption:
         self._inherited_tags: list[dict[str, str]] = session.get("TransitiveTags", [])
         self._tags = iam._extract_tags(params) + self._inherited_tags
 
-    def refusal(self) -> Any:
-        for check in (self._no_such_role, self._too_long, self._not_to_carry):
-            if refused := check():
-                return refused
+    def error(self) -> Any:
+        """Return an error response, or None if the request is valid."""
+        for check in (self._check_role, self._check_duration, self._check_tags_and_identity):
+            if error := check():
+                return error
         return None
 
-    def hand_on(self, answer: str) -> None:
-        """Keep with the session what AWS hands on along a chain: the source identity, and the tags marked transitive."""
-        match = re.search("<AccessKeyId>(.*?)</AccessKeyId>", answer)
+    def store_inherited(self, response: str) -> None:
+        """Store what role chaining passes on: the source identity and transitive tags."""
+        match = re.search("<AccessKeyId>(.*?)</AccessKeyId>", response)
         session = ministack._sessions[match[1] if match else ""]
         transitive = {
             value for name, (value, *_) in self._params.items() if name.startswith("TransitiveTagKeys.member.")
@@ -69,26 +70,26 @@ class _Assumption:
         role: dict[str, Any] | None = iam._roles.get_scoped(account_id, None, name)
         return role
 
-    def _no_such_role(self) -> Any:
-        """Refuse alike, as AWS does, a role that is not there, one named without its path, and any of an account not to be entered."""
+    def _check_role(self) -> Any:
+        """Deny a role that doesn't exist, whose path is missing, or whose account isn't accessible, all alike."""
         if not _ROLE_ARN.fullmatch(self._role_arn):
-            return None  # Ministack's own validation answers.
+            return None  # ministack rejects it.
         role = self._role()
-        if role and role["Arn"] == self._role_arn and lets_in(self._role_arn.split(":")[4]):
+        if role and role["Arn"] == self._role_arn and is_accessible(self._role_arn.split(":")[4]):
             return None
         return self._denied("sts:AssumeRole")
 
-    def _too_long(self) -> Any:
-        """Refuse a session longer than its role allows, or than an hour where one role assumes another."""
+    def _check_duration(self) -> Any:
+        """Reject a session that is longer than the role allows, or than one hour with role chaining."""
         seconds, role = int(ministack._p(self._params, "DurationSeconds") or 0), self._role()
-        if role and seconds > role.get("MaxSessionDuration", _CHAINED_SECONDS):
+        if role and seconds > role.get("MaxSessionDuration", _MAX_CHAINED_SECONDS):
             return ministack._error(
                 400,
                 "ValidationError",
                 "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.",
                 ns="sts",
             )
-        if self._chained and seconds > _CHAINED_SECONDS:
+        if self._chained and seconds > _MAX_CHAINED_SECONDS:
             return ministack._error(
                 400,
                 "ValidationError",
@@ -97,12 +98,12 @@ class _Assumption:
             )
         return None
 
-    def _not_to_carry(self) -> Any:
-        """Refuse a source identity or tags, handed in or inherited, that the caller's policy or the role's trust does not allow."""
+    def _check_tags_and_identity(self) -> Any:
+        """Deny requested or inherited tags and identities unless the caller's policy and the trust policy allow them."""
         if self._inherited_identity not in {"", self._identity}:
             return self._denied("sts:SetSourceIdentity")
-        for action, carried in (("sts:SetSourceIdentity", self._identity), ("sts:TagSession", self._tags)):
-            if carried and not self._allowed(action):
+        for action, value in (("sts:SetSourceIdentity", self._identity), ("sts:TagSession", self._tags)):
+            if value and not self._allowed(action):
                 return self._denied(action)
         return None
 

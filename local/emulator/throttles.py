@@ -1,4 +1,4 @@
-"""Throttling and slow answers: the functions' own calls may be refused now and then, and IAM may take its time."""
+"""Throttling and slow responses for calls of the functions."""
 
 import asyncio
 import itertools
@@ -13,8 +13,8 @@ from ministack.services import iam, organizations, sts
 _calls = itertools.count(1)
 
 
-def mend() -> None:
-    """Put the refusals before the services that a busy organization is throttled by."""
+def patch() -> None:
+    """Wrap the services that throttle in large organizations."""
     iam.handle_request = _throttled(iam.handle_request, "iam", lambda: iam._error(400, "Throttling", "Rate exceeded"))
     sts.handle_request = _throttled(
         sts.handle_request, "sts", lambda: sts._error(400, "Throttling", "Rate exceeded", ns="sts")
@@ -26,15 +26,15 @@ def mend() -> None:
     )
 
 
-def _throttled(handle_request: Callable[..., Any], service: str, refusal: Callable[[], Any]) -> Callable[..., Any]:
-    """Refuse every so-manieth call of the app, which its clients tell themselves by, and log that."""
+def _throttled(handle_request: Callable[..., Any], service: str, error: Callable[[], Any]) -> Callable[..., Any]:
+    """Throttle and log every nth call of the app, which is recognized by its user agent."""
 
     async def handle(method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]) -> Any:
-        ours = "rolecall" in headers.get("user-agent", "")
-        if SWITCHES.throttle_every and ours and next(_calls) % SWITCHES.throttle_every == 0:
+        from_app = "rolecall" in headers.get("user-agent", "")
+        if SWITCHES.throttle_every and from_app and next(_calls) % SWITCHES.throttle_every == 0:
             print(f"throttled {service}", file=sys.stderr, flush=True)
-            return refusal()
-        if ours and service == "iam":
+            return error()
+        if from_app and service == "iam":
             await asyncio.sleep(SWITCHES.iam_seconds)
         return await handle_request(method, path, headers, body, query)
 

@@ -11,8 +11,10 @@ from local.organization import Credentials, LocalOrganization
 
 READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess"
 ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
-ANYTHING = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'
-ANYBODY = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole"}]}'
+ALLOW_EVERYTHING = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'
+TRUST_ANY_PRINCIPAL = (
+    '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole"}]}'
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Call:
         getattr(client, self.method)(**arguments)
 
 
-_DOCUMENTS = (ANYTHING, ANYBODY)
+_DOCUMENTS = (ALLOW_EVERYTHING, TRUST_ANY_PRINCIPAL)
 
 
 def call(action: str, method: str, **arguments: Any) -> Call:
@@ -63,12 +65,12 @@ def _filled(value: Any, values: Mapping[str, str]) -> Any:
 
 
 OTHER_BOUNDARIES = [
-    call("iam:CreateRole", "create_role", RoleName="Bounded", AssumeRolePolicyDocument=ANYBODY),
+    call("iam:CreateRole", "create_role", RoleName="Bounded", AssumeRolePolicyDocument=TRUST_ANY_PRINCIPAL),
     call(
         "iam:CreateRole",
         "create_role",
         RoleName="Bounded",
-        AssumeRolePolicyDocument=ANYBODY,
+        AssumeRolePolicyDocument=TRUST_ANY_PRINCIPAL,
         PermissionsBoundary=ADMINISTRATOR,
     ),
     call("iam:DeleteRolePermissionsBoundary", "delete_role_permissions_boundary", RoleName="Bounded"),

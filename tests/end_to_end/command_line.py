@@ -1,4 +1,4 @@
-"""The command line, run as an operator runs it, against the local AWS organization."""
+"""The command line as an operator runs it, on the local AWS organization."""
 
 import os
 import subprocess
@@ -13,24 +13,24 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class CommandLine:
-    """Runs `rolecall` as the root of an account, which is the management account's unless said otherwise."""
+    """Runs `rolecall` as root of the management account, unless the environment has other credentials."""
 
     organization: LocalOrganization
     stage: str
 
-    def environment(self, access_key: str | None = None, **more: str) -> dict[str, str]:
+    def environment(self, **more: str) -> dict[str, str]:
         own = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "COV_"))}
         return own | {
             "AWS_ENDPOINT_URL": self.organization.endpoint_url,
             "AWS_DEFAULT_REGION": REGION,
-            "AWS_ACCESS_KEY_ID": access_key or self.organization.management_account_id,
+            "AWS_ACCESS_KEY_ID": self.organization.management_account_id,
             "AWS_SECRET_ACCESS_KEY": "test",
             "COLUMNS": "160",
             **more,
         }
 
     def __call__(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run it with its output piped, and tell how it ended."""
+        """Run a command with its output in a pipe."""
         return subprocess.run(
             [sys.executable, "-m", "rolecall", "--stage", self.stage, *arguments],
             cwd=ROOT,

@@ -1,4 +1,4 @@
-"""The packaged app, and one local AWS organization a module, which its tests deploy stages of the app to."""
+"""The packaged app, and a new local AWS organization for each module."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -6,33 +6,43 @@ from pathlib import Path
 import pytest
 
 from local.organization import LocalOrganization
-from tests.end_to_end.deployed_stage import Deploy, Stage
+from tests.end_to_end.deployed_stage import Deploy, DeployedStage
 
 
 @pytest.fixture(scope="session")
 def package(packaged_for: Callable[[str], Path]) -> Path:
-    """The app packaged for one stage: another's name is a Parameter."""
+    """The app, packaged for one stage; other stages set the parameter `Stage`."""
     return packaged_for("end-to-end")
 
 
+@pytest.fixture(scope="session")
+def local_aws(unpacked: Path) -> Iterator[LocalOrganization]:
+    """The server, which takes seconds to start."""
+    with LocalOrganization(unpacked=unpacked) as running:
+        yield running
+
+
 @pytest.fixture(scope="module")
-def organization(unpacked: Path) -> Iterator[LocalOrganization]:
-    with LocalOrganization(unpacked=unpacked) as started:
-        yield started
+def organization(local_aws: LocalOrganization) -> LocalOrganization:
+    """A new organization, in which nothing exists yet."""
+    local_aws.reset()
+    return local_aws
 
 
 @pytest.fixture(scope="module")
 def deploy(organization: LocalOrganization, package: Path) -> Deploy:
-    def deployed(stage: str, **parameters: str) -> Stage:
-        # Each batch that is worked on at the same time starts a process of its own.
-        few = {"BatchingWindow": "1", "MaximumConcurrency": "2"}
-        organization.deploy(stage, package, {"Stage": stage, **few, **parameters})
-        return Stage(organization, stage)
+    """Deploys or updates a stage."""
 
-    return deployed
+    def deploy_stage(stage: str, **parameters: str) -> DeployedStage:
+        # Each concurrent batch starts a process of its own.
+        defaults = {"BatchingWindow": "1", "MaximumConcurrency": "2"}
+        organization.deploy(stage, package, {"Stage": stage, **defaults, **parameters})
+        return DeployedStage(organization, stage)
+
+    return deploy_stage
 
 
 @pytest.fixture(scope="module")
 def reader(organization: LocalOrganization) -> str:
-    """The source principal: a role of the management account that may do nothing of its own."""
+    """The source principal, a role of the management account without permissions of its own."""
     return organization.create_source_principal("Reader")

@@ -1,37 +1,45 @@
-"""A deployed stage, seen from outside: what it is told, and what it has brought about."""
+"""A deployed stage, from outside: requests to it, waits for it, and the state that it leaves."""
 
 import json
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
 from typing import Any, Protocol
 
-from chalicelib.accounts import LedgerRow, Outcome, shown_outcome
+from chalicelib.accounts import LedgerRow, Outcome, format_time, shown_outcome
+from chalicelib.aws.source_policy_table import SourcePolicyTable
 from chalicelib.errors import Reason
 from chalicelib.settings import Settings
-from local.organization import LocalOrganization
-from local.waiting import until
+from chalicelib.source_policy.records import Records
+from local.organization import Credentials, LocalOrganization
+from local.waiting import wait_until
+from tests.end_to_end.iam_roles import Role, read_role
 
+ROLE = "CrossAccountReadOnlyRole"
+POLICY = "CrossAccountReadOnlyAccess"
+TIMEOUT_SECONDS = 60.0  # functions start slowly on few cores
 _CREATED = Path(__file__).parents[1] / "events" / "create_account_result.json"
-
-PATIENCE = 60.0  # seconds: functions start slowly where cores are few
+_PAUSE_SECONDS = 0.3
 
 
 class Deploy(Protocol):
-    """Deploys a stage, or changes one, with some Parameters."""
+    """Deploys or updates a stage with parameters."""
 
-    def __call__(self, stage: str, **parameters: str) -> "Stage": ...
+    def __call__(self, stage: str, **parameters: str) -> "DeployedStage": ...
 
 
 @dataclass
-class Stage:
+class DeployedStage:
     organization: LocalOrganization
     name: str
-    _retried: dict[str, int] = field(default_factory=dict, init=False)
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that the functions run with."""
+        """The environment variables of the functions."""
         functions = self.organization.client("lambda")
         configuration = functions.get_function_configuration(FunctionName=self.function("enroll"))
         variables: dict[str, str] = configuration["Environment"]["Variables"]
@@ -44,150 +52,240 @@ class Stage:
     def function(self, name: str) -> str:
         return f"rolecall-{self.name}-{name}"
 
-    def member_role(self, account_id: str) -> str:
+    def queue(self, name: str) -> str:
+        return f"rolecall-{self.name}-{name}"
+
+    def member_role_arn(self, account_id: str) -> str:
         return f"arn:aws:iam::{account_id}:role/{self.settings.member_role_name}"
 
-    # What it is told.
+    # Requests
 
-    def hear(self, account_id: str) -> None:
-        """Have this stage alone hear that an account was created, whatever is true of it."""
-        answer = self.organization.client("lambda").invoke(
-            FunctionName=self.function("on_account_event"), Payload=json.dumps(created(account_id)).encode()
-        )
-        assert "FunctionError" not in answer, answer["Payload"].read()
-
-    def send(self, body: str) -> None:
-        """Put a message on the queue as an administrator could."""
+    def send_message(self, body: str) -> None:
+        """Send a message to the accounts queue, as an administrator could."""
         self.organization.client("sqs").send_message(QueueUrl=self.environment["QUEUE_URL"], MessageBody=body)
 
-    # What it has brought about.
+    def enqueue(self, account_id: str, trigger: str = "event") -> None:
+        """Send a message about an account to this stage, and to no other stage."""
+        self.send_message(json.dumps({"account_id": account_id, "trigger": trigger}))
 
-    def row(self, account_id: str) -> dict[str, Any] | None:
-        return self.organization.ledger(self.name).get(account_id)
+    def invoke(self, function: str, **request: Any) -> dict[str, Any]:
+        """Invoke a function as an operator does, and return its response."""
+        response: dict[str, Any] = self.organization.invoke(self.function(function), request)
+        return response
 
-    def settled(
-        self, account_id: str, outcome: str, reason: str | None = None, *, hurrying: bool = True
+    def invoke_and_wait(self, function: str, **request: Any) -> dict[str, Any]:
+        """Invoke a function, wait until the queues are empty, and return the function's response."""
+        response = self.invoke(function, **request)
+        self.wait_until_idle()
+        return response
+
+    def fire(self, rule: str, function: str) -> None:
+        """Fire a scheduled rule, and wait until its function has run and the queues are empty."""
+        before = self._invocation_count(function)
+        self.organization.fire(f"rolecall-{self.name}-{rule}")
+        wait_until(lambda: self._invocation_count(function) > before, f"{rule} runs in {self.name}", TIMEOUT_SECONDS)
+        self.wait_until_idle()
+
+    def assume_member_role(self, account_id: str, principal: str = "", **request: str) -> Credentials:
+        """Assume a member role as a source principal, by default the role `Reader` of the management account."""
+        reader = principal or f"arn:aws:iam::{self.organization.management_account_id}:role/Reader"
+        session = self.organization.as_role(reader)
+        return self.organization.assume(self.member_role_arn(account_id), session, **request)
+
+    # Waits
+
+    def wait_for_outcome(
+        self, account_id: str, outcome: str, reason: str | None = None, *, skip_delays: bool = True
     ) -> dict[str, Any]:
-        """Wait until an account is shown with an outcome; unless `hurrying` is off, the delays of retried messages are skipped."""
+        """Wait until an account is shown with an outcome, by default without the delays of retries. Return its row."""
 
-        def found() -> dict[str, Any] | None:
+        def matching() -> dict[str, Any] | None:
             row = self.row(account_id)
-            if row is not None and shown(row) == (outcome, reason):
+            if row is not None and displayed_outcome(row) == (outcome, reason):
                 return row
-            if hurrying:
-                self.hurry()
+            if skip_delays:
+                self.skip_delays()
             return None
 
+        condition = f"account {account_id} is {outcome} ({reason}) in stage {self.name}"
         try:
-            return until(found, f"account {account_id} is {outcome} ({reason}) in stage {self.name}", PATIENCE)
+            return wait_until(matching, condition, TIMEOUT_SECONDS)
         except TimeoutError as error:
             raise AssertionError(f"{error}; its row: {self.row(account_id)}") from error
 
-    def hurry(self) -> None:
-        """Skip all delays if messages were retried since the last time; those that are being processed come again, too."""
-        for queue, function in (("accounts", "enroll"), ("publish.fifo", "publish")):
-            retried = sum(map(_is_retried, self.log(function)))
-            if retried > self._retried.get(queue, 0):
-                self._retried[queue] = retried
-                self.organization.skip_delays(f"rolecall-{self.name}-{queue}")
+    def skip_delays(self) -> None:
+        """Skip the delays of retried messages."""
+        for queue in ("accounts", "publish.fifo"):
+            self.organization.skip_delays(self.queue(queue))
 
-    def idle(self) -> None:
-        """Wait until every message is finished or in a dead-letter queue; the delays of retried messages are skipped."""
+    def wait_until_idle(self) -> None:
+        """Wait, without the delays of retries, until every message is finished or in a dead-letter queue."""
 
-        def found() -> bool:
-            # In this order: enroll asks for a run of publish before its own message is finished.
-            if self.waiting() == 0 and self.waiting("publish.fifo") == 0:
+        def is_idle() -> bool:
+            # In this order: enroll sends its message to publish before its own is finished.
+            if self.message_count() == 0 and self.message_count("publish.fifo") == 0:
                 return True
-            self.hurry()
+            self.skip_delays()
             return False
 
-        until(found, f"the queues of stage {self.name} are empty", PATIENCE)
+        wait_until(is_idle, f"the queues of stage {self.name} are empty", TIMEOUT_SECONDS)
 
-    def passed(self, account_id: str, times: int = 1) -> list[dict[str, Any]]:
-        """Wait until so many passes over an account are in the log."""
-        passes = self.passes(account_id)
+    def wait_for_passes(self, account_id: str, count: int = 1) -> list[dict[str, Any]]:
+        """Wait until the log contains a number of passes over an account, and return them."""
 
-        def found() -> bool:
-            passes[:] = self.passes(account_id)
-            return len(passes) >= times
+        def enough() -> list[dict[str, Any]] | None:
+            passes = self.passes(account_id)
+            return passes if len(passes) >= count else None
 
-        until(found, f"stage {self.name} logs {times} passes over {account_id}", PATIENCE)
-        return passes
+        return wait_until(enough, f"{count} passes over {account_id} are logged in {self.name}", TIMEOUT_SECONDS)
 
-    def checked_again(self, account_id: str) -> dict[str, Any]:
-        """Have an account looked at once more, and tell that pass."""
+    def reconcile_again(self, account_id: str, trigger: str = "event") -> dict[str, Any]:
+        """Have an account reconciled once more, and return that pass."""
         before = len(self.passes(account_id))
-        self.hear(account_id)
-        return self.passed(account_id, before + 1)[-1]
+        self.enqueue(account_id, trigger)
+        return self.wait_for_passes(account_id, before + 1)[-1]
 
-    def waiting(self, queue: str = "accounts") -> int:
-        """Count a queue's messages, the ones that were handed back or are worked on too."""
+    # State
+
+    def row(self, account_id: str) -> dict[str, Any] | None:
+        return self.rows().get(account_id)
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        return self.organization.ledger(self.name)
+
+    def accounts_with_outcome(self, outcome: str) -> set[str]:
+        return {account_id for account_id, row in self.rows().items() if row["outcome"] == outcome}
+
+    def role(self, account_id: str) -> Role | None:
+        return read_role(self.organization, account_id, self.settings.member_role_name)
+
+    def records(self) -> Records:
+        """Return the source-policy table's content as the functions read it."""
+        table = self.environment["SOURCE_POLICY_TABLE"]
+        return SourcePolicyTable(self.settings, self.organization.client("dynamodb"), table).load()
+
+    def age_records(self) -> None:
+        """Move the last writes of all shards into the past, so that a resync checks them."""
+        hour_ago = {":at": {"S": format_time(datetime.now(UTC) - timedelta(hours=1))}}
+        for record in self.records().shards:
+            self.organization.client("dynamodb").update_item(
+                TableName=self.environment["SOURCE_POLICY_TABLE"],
+                Key={"policy_name": {"S": record.name}},
+                UpdateExpression="SET written_at = :at",
+                ExpressionAttributeValues=hour_ago,
+            )
+
+    def message_count(self, queue: str = "accounts") -> int:
+        """Return the number of messages in a queue, including delayed ones and those in flight."""
         sqs = self.organization.client("sqs")
-        url = sqs.get_queue_url(QueueName=f"rolecall-{self.name}-{queue}")["QueueUrl"]
+        url = sqs.get_queue_url(QueueName=self.queue(queue))["QueueUrl"]
         attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
         return sum(int(value) for name, value in attributes.items() if name.startswith("ApproximateNumberOf"))
 
     def log(self, function: str = "enroll") -> list[dict[str, Any]]:
-        """Read what the application itself has logged; Lambda writes the errors that it ended with beside it."""
+        """Return the application's own log lines, without those of Lambda."""
         lines = self.organization.logs(self.function(function))
         return [json.loads(line) for line in lines if line.startswith("{")]
 
-    def passes(self, account_id: str) -> list[dict[str, Any]]:
-        """Read the canonical lines of an account."""
-        lines = [line for line in self.log() if line.get("message") == "account" and line["account_id"] == account_id]
-        return sorted(lines, key=logged_at)
+    def all_passes(self) -> list[dict[str, Any]]:
+        """Return the log line of every pass over an account, in the order of time."""
+        return sorted((line for line in self.log() if line.get("message") == "account"), key=logged_at)
 
-    def versions(self) -> list[str]:
-        """Tell which versions the first shard has in IAM."""
-        iam, arn = self._source_policy()
+    def passes(self, account_id: str) -> list[dict[str, Any]]:
+        return [line for line in self.all_passes() if line["account_id"] == account_id]
+
+    def _invocation_count(self, function: str) -> int:
+        return sum(line.startswith("REPORT ") for line in self.organization.logs(self.function(function)))
+
+    def alarm_state(self, name: str) -> str:
+        return self.organization.alarm_states()[f"rolecall-{self.name}-{name}"]
+
+    def latest_metric(self, name: str, function: str = "resync") -> float:
+        """Return a metric of a function's latest run; CloudWatch would add up the values of one second."""
+        lines = [line for line in self.log(function) if name in line and "_aws" in line]
+        (value,) = max(lines, key=lambda line: int(line["_aws"]["Timestamp"]))[name]
+        return float(value)
+
+    def policy_versions(self) -> list[str]:
+        """Return the version ids of the first shard in IAM."""
+        iam, arn = self._first_shard()
         return [version["VersionId"] for version in iam.list_policy_versions(PolicyArn=arn)["Versions"]]
 
     def source_policy(self) -> dict[str, Any]:
-        """Read the first shard's default version as IAM has it."""
-        iam, arn = self._source_policy()
+        """Return the default version of the first shard in IAM."""
+        iam, arn = self._first_shard()
         version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
         document: dict[str, Any] = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
         return document
 
-    def named(self) -> set[str]:
-        """Tell which accounts the source policy names; none while there is no policy."""
-        iam, _ = self._source_policy()
+    def granted_accounts(self) -> set[str]:
+        """Return the accounts that the first shard grants access to; none if it doesn't exist."""
+        iam, _ = self._first_shard()
         try:
             (statement,) = self.source_policy()["Statement"]
         except iam.exceptions.NoSuchEntityException:
             return set()
         return set(statement["Condition"]["StringEquals"]["aws:ResourceAccount"])
 
-    def _source_policy(self) -> tuple[Any, str]:
+    def _first_shard(self) -> tuple[Any, str]:
         settings = self.settings
         iam = self.organization.client("iam", settings.source_account_id)
         return iam, f"arn:aws:iam::{settings.source_account_id}:policy/{settings.source_policy_name}"
 
 
-def created(account_id: str) -> dict[str, Any]:
-    """Write the event of an account's creation."""
+@contextmanager
+def delays_skipped(stage: DeployedStage) -> Iterator[None]:
+    """Skip the delays of retries during a block that waits for them."""
+    finished = Event()
+
+    def skip_repeatedly() -> None:
+        while not finished.wait(_PAUSE_SECONDS):
+            stage.skip_delays()
+
+    with ThreadPoolExecutor(1) as pool:
+        skipping = pool.submit(skip_repeatedly)
+        try:
+            yield
+        finally:
+            finished.set()
+        skipping.result()
+
+
+@contextmanager
+def environment_changed(stage: DeployedStage, *functions: str, **variables: str) -> Iterator[None]:
+    """Change environment variables of functions during a block."""
+    client, original = stage.organization.client("lambda"), stage.environment
+    try:
+        for function in functions:
+            environment = {"Variables": original | variables}
+            client.update_function_configuration(FunctionName=stage.function(function), Environment=environment)
+        yield
+    finally:
+        for function in functions:
+            environment = {"Variables": original}
+            client.update_function_configuration(FunctionName=stage.function(function), Environment=environment)
+
+
+def account_created_event(account_id: str) -> dict[str, Any]:
+    """Return the event that an account was created."""
     event: dict[str, Any] = json.loads(_CREATED.read_text())
     event["detail"]["serviceEventDetails"]["createAccountStatus"]["accountId"] = account_id
     return event
 
 
-def shown(row: dict[str, Any]) -> tuple[str, str | None]:
-    """Return the outcome and the reason that a person is shown for a row of the ledger."""
+def displayed_outcome(row: dict[str, Any]) -> tuple[str, str | None]:
+    """Return the outcome and the reason that operators are shown for a ledger row."""
     reason = row.get("reason")
-    read = LedgerRow(
+    parsed = LedgerRow(
         account_id=row["account_id"],
         outcome=Outcome(row["outcome"]),
         reason=Reason(reason) if reason else None,
         in_force_since=row.get("in_force_since"),
         updated_at=row["updated_at"],
     )
-    return shown_outcome(read)
-
-
-def _is_retried(line: dict[str, Any]) -> bool:
-    message = str(line.get("message"))
-    return bool(line.get("retry")) or "is retried" in message or message == "message can't be read"
+    return shown_outcome(parsed)
 
 
 def logged_at(line: dict[str, Any]) -> datetime:
+    """Return the time of a log line."""
     return datetime.strptime(line["timestamp"], "%Y-%m-%d %H:%M:%S,%f%z")

@@ -1,4 +1,4 @@
-"""A command on a terminal: what it shows there, what is typed, and Ctrl-C."""
+"""A command on a pseudo-terminal: its output, typed input, and Ctrl-C."""
 
 import os
 import pty
@@ -9,16 +9,16 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from local.waiting import until
+from local.waiting import wait_until
 from tests.end_to_end.command_line import ROOT, CommandLine
-from tests.end_to_end.deployed_stage import PATIENCE
+from tests.end_to_end.deployed_stage import TIMEOUT_SECONDS
 
 
 class Terminal:
-    """Runs `rolecall` on a terminal of its own; leaving the context waits until it has ended, and keeps all it showed."""
+    """Runs `rolecall` on its own terminal; the context waits for its end and keeps its output."""
 
     def __init__(self, rolecall: CommandLine, *arguments: str) -> None:
-        self._master, terminal = pty.openpty()
+        self._controller, terminal = pty.openpty()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "rolecall", "--stage", rolecall.stage, *arguments],
             cwd=ROOT,
@@ -28,18 +28,18 @@ class Terminal:
             stderr=terminal,
         )
         os.close(terminal)
-        self._read = b""
-        # What isn't read would stop the command in the middle of its output.
-        self._reader = threading.Thread(target=self._keep_reading)
-        self._reader.start()
+        self._bytes = b""
+        # Read all the time: the command would block on unread output.
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
 
-    def _keep_reading(self) -> None:
+    def _read(self) -> None:
         while True:
             try:
-                read = os.read(self._master, 65536)
-            except OSError:  # The command has ended, and nobody holds the terminal any more.
+                read = os.read(self._controller, 65536)
+            except OSError:  # The command has ended.
                 return
-            self._read += read
+            self._bytes += read
 
     def __enter__(self) -> Self:
         return self
@@ -49,21 +49,21 @@ class Terminal:
     ) -> None:
         if error is not None:
             self._process.kill()
-        self.status = self._process.wait(PATIENCE)
-        self._reader.join()
-        os.close(self._master)
+        self.status = self._process.wait(TIMEOUT_SECONDS)
+        self._thread.join()
+        os.close(self._controller)
 
     @property
-    def shown(self) -> str:
-        return self._read.decode(errors="replace")
+    def output(self) -> str:
+        return self._bytes.decode(errors="replace")
 
-    def shows(self, text: str) -> None:
-        """Wait until it shows some text."""
-        until(lambda: text in self.shown, f"the terminal shows {text!r}", PATIENCE)
+    def wait_for(self, text: str) -> None:
+        """Wait until the output contains a text."""
+        wait_until(lambda: text in self.output, f"the terminal shows {text!r}", TIMEOUT_SECONDS)
 
     def type(self, text: str) -> None:
-        os.write(self._master, text.encode())
+        os.write(self._controller, text.encode())
 
     def interrupt(self) -> None:
-        """Do what Ctrl-C does."""
+        """Send the signal of Ctrl-C."""
         self._process.send_signal(signal.SIGINT)

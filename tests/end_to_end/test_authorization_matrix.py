@@ -1,15 +1,15 @@
-"""Who may read where, by IAM's own decision: every kind of reader and stranger, in accounts of every standing."""
+"""Who may assume the member role, by IAM's evaluation: every caller, in accounts of every status."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 
 import pytest
 from botocore.exceptions import ClientError
 
-from local.organization import Credentials, LocalOrganization, allowing, trusting
-from tests.end_to_end.deployed_stage import Deploy
-from tests.end_to_end.let_in import (
+from local.organization import Credentials, LocalOrganization, allow_policy, trust_policy
+from tests.end_to_end.deployed_stage import Deploy, DeployedStage
+from tests.end_to_end.expected_access import (
     CALLERS,
     DEPARTED,
     ENROLLED,
@@ -17,19 +17,19 @@ from tests.end_to_end.let_in import (
     RETIRED,
     SKIPPED,
     SOURCE_PRINCIPAL,
-    STANDINGS,
-    is_to_be_let_in,
+    STATUSES,
+    is_authorized,
 )
-from tests.end_to_end.swept_stage import SweptStage, unheard_of
+from tests.end_to_end.organization_changes import create_without_events
 
-EXTERNAL_ID = "told-by-the-reader"
+EXTERNAL_ID = "secret-of-the-reader"
 FOREIGN = "555566667777"
 UNFROZEN = "unfrozen"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a stage is deployed with; any two values of scope, external id and readers occur together in one of the four."""
+    """The parameters of a stage; the independent evaluator covers the other combinations."""
 
     name: str
     scope: str
@@ -42,64 +42,65 @@ class Setting:
 
 
 SETTINGS = (
-    Setting("open", "accounts", "", ("role", "user")),
-    Setting("whole", "organization", EXTERNAL_ID, ("role", "user")),
-    Setting("trusted", "accounts", EXTERNAL_ID, ("root",)),
-    Setting("free", "organization", "", ("root",)),
+    Setting("accounts", "accounts", "", ("role", "user")),
+    Setting("organization", "organization", EXTERNAL_ID, ("role", "user")),
+    Setting("root", "accounts", EXTERNAL_ID, ("root",)),
 )
 ROWS = [(setting, kind) for setting in SETTINGS for kind in setting.kinds]
 
 
-class World:
-    """One organization with the four stages, where everybody has tried to get in everywhere; `answers` tells how it went."""
+class Matrix:
+    """One organization with a stage for each setting, in which every caller has tried to assume each member role."""
 
     def __init__(self, organization: LocalOrganization, deploy: Deploy) -> None:
         self.organization = organization
-        self.source_account, self.neighbour, enrolled, skipped, retired, departed = unheard_of(organization, 6)
-        self.accounts = {ENROLLED: enrolled, SKIPPED: skipped, RETIRED: retired, DEPARTED: departed, FROZEN: enrolled}
-        self.callers = self._callers()
-        self.stages = {setting: self._enrolled(setting, deploy) for setting in SETTINGS}
+        self.source_account, self.other_account, enrolled, skipped, retired, departed = create_without_events(
+            organization, 6
+        )
+        self.accounts = {ENROLLED: enrolled, SKIPPED: skipped, RETIRED: retired, DEPARTED: departed}
+        self.callers = self._create_callers()
+        stages = {setting: self._enroll(setting, deploy) for setting in SETTINGS}
         organization.client("organizations").remove_account_from_organization(AccountId=departed)
-        for setting, stage in self.stages.items():
-            stage.settled(departed, "retired", "departed")
-            stage.sweep("retire", accounts=[retired])
-            stage.settled(retired, "retired", "retired_by_request")
+        for setting, stage in stages.items():
+            stage.wait_for_outcome(departed, "retired", "departed")
+            stage.invoke_and_wait("retire", accounts=[retired])
+            stage.wait_for_outcome(retired, "retired", "retired_by_request")
             for account_id in (skipped, retired):
-                self._put_back(setting, account_id)
-        self.answers: dict[tuple[Setting, str, str, str], bool] = {}
+                self._create_member_role(setting, account_id)
+        self.authorized: dict[tuple[Setting, str, str, str], bool] = {}
         self.without_external_id: dict[tuple[Setting, str], list[bool]] = {}
-        for setting, stage in self.stages.items():
-            self._try(setting, *(each for each in STANDINGS if each != FROZEN))
-            stage.ask("freeze", frozen=True)
-            self._try(setting, FROZEN)
-            stage.ask("freeze", frozen=False)
-            self._try(setting, UNFROZEN)
+        for setting, stage in stages.items():
+            self._try_all(setting, *self.accounts)
+            self._try_without_external_id(setting)
+            stage.invoke("freeze", frozen=True)
+            self._try_all(setting, FROZEN)
+            stage.invoke("freeze", frozen=False)
+            self._try_all(setting, UNFROZEN)
 
-    def _callers(self) -> Mapping[str, Credentials]:
-        """Make the readers, which may do nothing of their own, and strangers, which may assume any role."""
+    def _create_callers(self) -> Mapping[str, Credentials]:
+        """Create source principals without permissions, and other principals that may assume every role."""
         organization, source = self.organization, self.source_account
         iam = organization.client("iam", source)
         iam.create_user(UserName="reading")
         callers: dict[str, Credentials] = {
             "role": organization.as_role(organization.create_source_principal("Reader", source)),
             "user": iam.create_access_key(UserName="reading")["AccessKey"],
-            "root": organization.as_role(organization.create_source_principal("Operated", source)),
+            "root": organization.as_role(organization.create_source_principal("Attached", source)),
         }
-        homes = (source, organization.management_account_id, self.neighbour, FOREIGN)
+        homes = (source, organization.management_account_id, self.other_account, FOREIGN)
         for caller, home in zip(CALLERS[1:], homes, strict=True):
-            trust = trusting(f"arn:aws:iam::{home}:root")
-            callers[caller] = organization.as_role(
-                organization.create_role(home, "Stranger", trust, inline=allowing("sts:*"))
-            )
+            trust = trust_policy(f"arn:aws:iam::{home}:root")
+            role = organization.create_role(home, "Other", trust, inline=allow_policy("sts:*"))
+            callers[caller] = organization.as_role(role)
         return callers
 
-    def _enrolled(self, setting: Setting, deploy: Deploy) -> SweptStage:
+    def _enroll(self, setting: Setting, deploy: Deploy) -> DeployedStage:
         principals = {
             "role": f"arn:aws:iam::{self.source_account}:role/Reader",
             "user": f"arn:aws:iam::{self.source_account}:user/reading",
             "root": f"arn:aws:iam::{self.source_account}:root",
         }
-        deployed = deploy(
+        stage = deploy(
             setting.name,
             SourcePrincipalArns=",".join(principals[kind] for kind in setting.kinds),
             SourcePolicyScope=setting.scope,
@@ -110,77 +111,59 @@ class World:
             IncludeManagementAccount="false",
             Schedules="DISABLED",
         )
-        stage = SweptStage(self.organization, deployed.name)
-        stage.sweep("backfill", accounts=sorted({*self.accounts.values()}))
+        stage.invoke_and_wait("backfill", accounts=sorted(self.accounts.values()))
         if "root" in setting.kinds:
-            # The operator's own part: nothing can be attached to an account's root.
+            # The operator's task, since no policy can be attached to an account's root.
             self.organization.client("iam", self.source_account).attach_role_policy(
-                RoleName="Operated", PolicyArn=f"arn:aws:iam::{self.source_account}:policy/{setting.member_role}"
+                RoleName="Attached", PolicyArn=f"arn:aws:iam::{self.source_account}:policy/{setting.member_role}"
             )
         return stage
 
-    def _put_back(self, setting: Setting, account_id: str) -> None:
-        """Put a role with the member role's trust where Rolecall keeps none."""
+    def _create_member_role(self, setting: Setting, account_id: str) -> None:
+        """Create a role with the member role's name and trust policy in an account that has none."""
         iam = self.organization.client("iam", self.accounts[ENROLLED])
         trust = iam.get_role(RoleName=setting.member_role)["Role"]["AssumeRolePolicyDocument"]
         self.organization.create_role(account_id, setting.member_role, trust)
 
-    def _try(self, setting: Setting, *standings: str) -> None:
-        told = {"ExternalId": EXTERNAL_ID} if setting.external_id else {}
-        for standing, kind in product(standings, setting.kinds):
-            for caller in CALLERS:
-                self.answers[setting, kind, caller, standing] = self._lets_in(setting, kind, caller, standing, told)
-        if ENROLLED in standings:
-            for kind in setting.kinds:
-                self.without_external_id[setting, kind] = [
-                    self._lets_in(setting, kind, SOURCE_PRINCIPAL, ENROLLED, untold)
-                    for untold in ({}, {"ExternalId": "guessed"})
-                ]
+    def _try_all(self, setting: Setting, *statuses: str) -> None:
+        request = {"ExternalId": EXTERNAL_ID} if setting.external_id else {}
+        for status, kind, caller in product(statuses, setting.kinds, CALLERS):
+            self.authorized[setting, kind, caller, status] = self._try(setting, kind, caller, status, request)
 
-    def _lets_in(self, setting: Setting, kind: str, caller: str, standing: str, told: Mapping[str, str]) -> bool:
-        account_id = self.accounts.get(standing, self.accounts[ENROLLED])
-        who = self.callers[kind if caller == SOURCE_PRINCIPAL else caller]
+    def _try_without_external_id(self, setting: Setting) -> None:
+        requests: list[dict[str, str]] = [{}, {"ExternalId": "guessed"}]
+        for kind in setting.kinds:
+            self.without_external_id[setting, kind] = [
+                self._try(setting, kind, SOURCE_PRINCIPAL, ENROLLED, request) for request in requests
+            ]
+
+    def _try(self, setting: Setting, kind: str, caller: str, status: str, request: Mapping[str, str]) -> bool:
+        account_id = self.accounts.get(status, self.accounts[ENROLLED])
+        credentials = self.callers[kind if caller == SOURCE_PRINCIPAL else caller]
         try:
-            session = self.organization.assume(f"arn:aws:iam::{account_id}:role/{setting.member_role}", who, **told)
+            self.organization.assume(f"arn:aws:iam::{account_id}:role/{setting.member_role}", credentials, **request)
         except ClientError as error:
-            assert error.response["Error"]["Code"] == "AccessDenied"  # noqa: PT017 - a denial is one of two good answers
+            assert error.response["Error"]["Code"] == "AccessDenied"  # noqa: PT017 - a denial is an expected result
             return False
-        return bool(session["AccessKeyId"])
+        return True
 
 
 @pytest.fixture(scope="module")
-def world(organization: LocalOrganization, deploy: Deploy) -> World:
-    return World(organization, deploy)
-
-
-def differing(world: World, setting: Setting, kind: str) -> Iterator[str]:
-    for caller, standing in product(CALLERS, STANDINGS):
-        let_in = world.answers[setting, kind, caller, standing]
-        if let_in != is_to_be_let_in(kind, caller, standing):
-            yield f"{caller} is {'' if let_in else 'not '}let into {standing} accounts"
+def matrix(organization: LocalOrganization, deploy: Deploy) -> Matrix:
+    return Matrix(organization, deploy)
 
 
 @pytest.mark.parametrize(("setting", "kind"), ROWS)
-def test_only_who_should_is_let_in_and_only_where(world: World, setting: Setting, kind: str) -> None:
-    assert list(differing(world, setting, kind)) == []
+def test_access_is_as_expected_for_every_caller_and_status(matrix: Matrix, setting: Setting, kind: str) -> None:
+    wrong = [
+        f"{caller}, {status}"
+        for caller, status in product(CALLERS, (*STATUSES, UNFROZEN))
+        if matrix.authorized[setting, kind, caller, status]
+        != is_authorized(kind, caller, ENROLLED if status == UNFROZEN else status)
+    ]
+    assert wrong == []
 
 
 @pytest.mark.parametrize(("setting", "kind"), ROWS)
-def test_the_external_id_is_asked_for_where_it_is_set_and_ignored_where_not(
-    world: World, setting: Setting, kind: str
-) -> None:
-    assert world.without_external_id[setting, kind] == [not setting.external_id, not setting.external_id]
-
-
-@pytest.mark.parametrize(("setting", "kind"), ROWS)
-def test_after_the_freeze_all_is_as_before(world: World, setting: Setting, kind: str) -> None:
-    before, after = (
-        {caller: world.answers[setting, kind, caller, standing] for caller in CALLERS}
-        for standing in (ENROLLED, UNFROZEN)
-    )
-    assert before == after
-
-
-def test_every_setting_occurs_with_every_other() -> None:
-    for axis, other in (("scope", "external_id"), ("scope", "kinds"), ("external_id", "kinds")):
-        assert len({(getattr(each, axis), getattr(each, other)) for each in SETTINGS}) == len(SETTINGS)
+def test_external_id_is_required_only_if_configured(matrix: Matrix, setting: Setting, kind: str) -> None:
+    assert matrix.without_external_id[setting, kind] == [not setting.external_id, not setting.external_id]

@@ -1,4 +1,4 @@
-"""A source policy that can't grant access to newcomers: no role is created for them, and everything says why and what to do."""
+"""A source policy that can't grant access to newcomers: they get no role, and every output shows the cause and the remedy."""
 
 import json
 from collections.abc import Callable
@@ -7,25 +7,25 @@ from dataclasses import dataclass
 import pytest
 
 from chalicelib.errors import Reason
-from local.organization import LocalOrganization, allowing
+from local.organization import LocalOrganization, allow_policy
 from rolecall.reasons import REMEDY
 from tests.end_to_end.command_line import CommandLine
-from tests.end_to_end.deployed_stage import Deploy
-from tests.end_to_end.swept_stage import SweptStage, unheard_of
+from tests.end_to_end.deployed_stage import Deploy, DeployedStage
+from tests.end_to_end.organization_changes import create_without_events
 
 
 @dataclass(frozen=True)
 class Cause:
-    """What blocks a source policy: the reason, a part of the remedy, what causes it and what ends it again."""
+    """What blocks a source policy, its reason and remedy, and how the test creates and fixes it."""
 
     reason: str
     remedy: str
-    begin: Callable[[LocalOrganization, str], object]
-    end: Callable[[LocalOrganization, str], object]
+    create: Callable[[LocalOrganization, str], object]
+    fix: Callable[[LocalOrganization, str], object]
 
 
 def create_policy(organization: LocalOrganization, name: str) -> None:
-    document = json.dumps(allowing("sts:AssumeRole", resource="arn:aws:iam::444455556666:role/Other"))
+    document = json.dumps(allow_policy("sts:AssumeRole", resource="arn:aws:iam::444455556666:role/Other"))
     organization.client("iam").create_policy(PolicyName=name, PolicyDocument=document)
 
 
@@ -48,13 +48,13 @@ def free_quota(organization: LocalOrganization, name: str) -> None:
     organization.client("iam").detach_role_policy(RoleName=name, PolicyArn=arn)
 
 
-def begin_foreign(organization: LocalOrganization, name: str) -> None:
+def create_foreign_policy(organization: LocalOrganization, name: str) -> None:
     organization.create_source_principal(name)
     create_policy(organization, name)
 
 
 CAUSES = {
-    "Foreign": Cause("foreign_source_policy", "set another SourcePolicyName", begin_foreign, delete_policy),
+    "Foreign": Cause("foreign_source_policy", "set another SourcePolicyName", create_foreign_policy, delete_policy),
     "Missing": Cause(
         "no_source_principal", "correct SourcePrincipalArns", lambda *_: None, LocalOrganization.create_source_principal
     ),
@@ -65,23 +65,20 @@ CAUSES = {
 @pytest.fixture(params=CAUSES)
 def blocked(
     organization: LocalOrganization, deploy: Deploy, request: pytest.FixtureRequest
-) -> tuple[SweptStage, Cause]:
+) -> tuple[DeployedStage, Cause]:
     name = request.param
-    CAUSES[name].begin(organization, name)
+    CAUSES[name].create(organization, name)
     principal = f"arn:aws:iam::{organization.management_account_id}:role/{name}"
-    deployed = deploy(
-        name.lower(), SourcePrincipalArns=principal, MemberRoleName=f"{name}Member", SourcePolicyName=name
-    )
-    return SweptStage(organization, deployed.name), CAUSES[name]
+    stage = deploy(name.lower(), SourcePrincipalArns=principal, MemberRoleName=f"{name}Member", SourcePolicyName=name)
+    return stage, CAUSES[name]
 
 
-def test_a_blocked_source_policy_stops_newcomers_until_the_next_resync_after_its_end(
-    organization: LocalOrganization, blocked: tuple[SweptStage, Cause]
+def test_blocked_source_policy_stops_newcomers_until_it_is_fixed(
+    organization: LocalOrganization, blocked: tuple[DeployedStage, Cause]
 ) -> None:
     stage, cause = blocked
-    name = stage.settings.source_policy_name
-    (newcomer,) = unheard_of(organization)
-    stage.sweep("backfill")
+    (newcomer,) = create_without_events(organization)
+    stage.invoke_and_wait("backfill")
 
     rows = stage.rows()
     assert newcomer in rows
@@ -90,27 +87,28 @@ def test_a_blocked_source_policy_stops_newcomers_until_the_next_resync_after_its
         assert cause.remedy in row["error"]
         assert "access" not in row
         assert stage.role(account_id) is None
-    assert [stage.waiting(each) for each in ("accounts-dlq", "publish-dlq.fifo")] == [0, 0]
+    assert [stage.message_count(queue) for queue in ("accounts-dlq", "publish-dlq.fifo")] == [0, 0]
     assert stage.records().shards == ()
-    status = stage.records().status
-    assert status
-    assert status.blocked
-    assert (status.blocked.reason, status.blocked.error) == (cause.reason, rows[newcomer]["error"])
-    assert stage.alarm("publishing-blocked") == "ALARM"
-    logged = [line for line in stage.log("publish") if line.get("message") == "publish"][-1]
-    assert (logged["level"], logged["blocked"]) == ("WARNING", cause.reason)
-    told = CommandLine(organization, stage.name)("status")
-    assert (told.returncode, told.stderr) == (1, "")
-    assert f"publishing is blocked: {cause.reason}: {rows[newcomer]['error']}" in told.stdout.splitlines()[-1]
-    shown = CommandLine(organization, stage.name)("show", newcomer)
-    assert f"failed: {cause.reason}" in " ".join(shown.stdout.split())
-    assert REMEDY[Reason(cause.reason)].split(":")[0] in " ".join(shown.stdout.split())
+    assert stage.alarm_state("publishing-blocked") == "ALARM"
+    *_, line = (line for line in stage.log("publish") if line.get("message") == "publish")
+    assert (line["level"], line["blocked"]) == ("WARNING", cause.reason)
+    assert_command_line_shows(stage, cause, newcomer, rows[newcomer]["error"])
 
-    cause.end(organization, name)
+    cause.fix(organization, stage.settings.source_policy_name)
     organization.age_metrics(2 * 3600)
-    stage.sweep("resync")
+    stage.invoke_and_wait("resync")
 
-    assert stage.with_outcome("enrolled") == set(rows) == stage.named()
-    assert stage.alarm("publishing-blocked") == "OK"
-    session = organization.as_role(f"arn:aws:iam::{organization.management_account_id}:role/{name}")
-    assert organization.assume(stage.member_role(newcomer), session)
+    assert stage.accounts_with_outcome("enrolled") == set(rows) == stage.granted_accounts()
+    assert stage.alarm_state("publishing-blocked") == "OK"
+    principal = f"arn:aws:iam::{organization.management_account_id}:role/{stage.settings.source_policy_name}"
+    assert stage.assume_member_role(newcomer, principal)
+
+
+def assert_command_line_shows(stage: DeployedStage, cause: Cause, account_id: str, error: str) -> None:
+    rolecall = CommandLine(stage.organization, stage.name)
+    status = rolecall("status")
+    assert (status.returncode, status.stderr) == (1, "")
+    assert f"publishing is blocked: {cause.reason}: {error}" in status.stdout.splitlines()[-1]
+    account = " ".join(rolecall("show", account_id).stdout.split())
+    assert f"failed: {cause.reason}" in account
+    assert REMEDY[Reason(cause.reason)].split(":")[0] in account

@@ -1,4 +1,4 @@
-"""What `export` writes is what a reader uses, unedited, and what `report` writes is what is so."""
+"""export writes configuration that its tool uses unchanged; report writes a complete page."""
 
 import json
 import subprocess
@@ -9,98 +9,83 @@ import pytest
 
 from local.organization import LocalOrganization
 from tests.end_to_end.command_line import CommandLine
-from tests.end_to_end.deployed_stage import Deploy, Stage
+from tests.end_to_end.deployed_stage import Deploy, DeployedStage
 
+EXTERNAL_ID = "shared-with-the-reader"
 NAMES = ('Payments, "Ltd" <script>alert(1)</script>', "payments ltd script alert 1 script")
 
-# A reader that knows nothing of Rolecall: for each profile of its AWS config, the account that it comes to.
-READER = """
+# A tool without any code of Rolecall: it prints the account that each profile of the AWS config leads to.
+TOOL = """
 import boto3, json
-told = {}
+accounts = {}
 for profile in boto3.Session().available_profiles:
     if profile != "reader":
         session = boto3.Session(profile_name=profile)
         assert session.client("iam").get_account_summary()["SummaryMap"]
-        told[profile] = session.client("sts").get_caller_identity()["Account"]
-print(json.dumps(told))
+        accounts[profile] = session.client("sts").get_caller_identity()["Account"]
+print(json.dumps(accounts))
 """
 
 
 @pytest.fixture(scope="module")
-def stage(deploy: Deploy, reader: str) -> Stage:
-    return deploy("exported", SourcePrincipalArns=reader, ExternalId="told-by-the-reader", Schedules="DISABLED")
+def stage(deploy: Deploy, reader: str) -> DeployedStage:
+    return deploy("exported", SourcePrincipalArns=reader, ExternalId=EXTERNAL_ID, Schedules="DISABLED")
 
 
 @pytest.fixture(scope="module")
-def accounts(organization: LocalOrganization, stage: Stage) -> tuple[str, str]:
-    """Two accounts whose names come to the same, enrolled beside the management account."""
+def accounts(organization: LocalOrganization, stage: DeployedStage) -> tuple[str, str]:
+    """Two enrolled accounts with equal safe names; the management account is enrolled, too."""
     first, second = (organization.create_account(name) for name in NAMES)
-    organization.invoke(stage.function("backfill"), {"accounts": [organization.management_account_id]})
+    stage.invoke("backfill", accounts=[organization.management_account_id])
     for account_id in (first, second, organization.management_account_id):
-        stage.settled(account_id, "enrolled")
+        stage.wait_for_outcome(account_id, "enrolled")
     return first, second
 
 
 @pytest.fixture(scope="module")
-def rolecall(organization: LocalOrganization, stage: Stage) -> CommandLine:
+def rolecall(organization: LocalOrganization, stage: DeployedStage) -> CommandLine:
     return CommandLine(organization, stage.name)
 
 
-def come_to(rolecall: CommandLine, config: Path, **environment: str) -> dict[str, str]:
-    answer = subprocess.run(
-        [sys.executable, "-c", READER],
+def run_tool(rolecall: CommandLine, config: Path, **environment: str) -> dict[str, str]:
+    ran = subprocess.run(
+        [sys.executable, "-c", TOOL],
         env=rolecall.environment(AWS_CONFIG_FILE=str(config), **environment),
         capture_output=True,
         text=True,
         check=True,
         timeout=60,
     )
-    told: dict[str, str] = json.loads(answer.stdout)
-    return told
+    accounts: dict[str, str] = json.loads(ran.stdout)
+    return accounts
 
 
-def test_boto3_reaches_every_account_by_the_aws_config(
+def test_boto3_reads_every_account_with_the_aws_config(
     organization: LocalOrganization, rolecall: CommandLine, accounts: tuple[str, str], reader: str, tmp_path: Path
 ) -> None:
-    first, second = accounts
-    expected = {
-        f"payments-ltd-script-alert-1-script-{first}": first,
-        f"payments-ltd-script-alert-1-script-{second}": second,
-    }
     session = organization.as_role(reader)
-
-    of_a_profile, credentials = tmp_path / "of-a-profile", tmp_path / "credentials"
-    written = rolecall("export", "aws-config", "--source-profile", "reader", "--output", str(of_a_profile))
-    assert (written.returncode, written.stderr, written.stdout) == (0, "", f"wrote {of_a_profile}\n")
+    config, credentials = tmp_path / "config", tmp_path / "credentials"
+    written = rolecall("export", "aws-config", "--source-profile", "reader", "--output", str(config))
+    assert (written.returncode, written.stderr, written.stdout) == (0, "", f"wrote {config}\n")
     credentials.write_text(
         f"[reader]\naws_access_key_id = {session['AccessKeyId']}\naws_secret_access_key = {session['SecretAccessKey']}\n"
         f"aws_session_token = {session['SessionToken']}\n"
     )
-    reached = come_to(rolecall, of_a_profile, AWS_SHARED_CREDENTIALS_FILE=str(credentials))
-    assert expected.items() < reached.items()
-    assert sorted(reached.values()) == sorted([first, second, organization.management_account_id])
+    reached = run_tool(rolecall, config, AWS_SHARED_CREDENTIALS_FILE=str(credentials))
+    assert sorted(reached.values()) == sorted([*accounts, organization.management_account_id])
+    assert {f"payments-ltd-script-alert-1-script-{each}": each for each in accounts}.items() < reached.items()
 
-    of_the_environment = tmp_path / "of-the-environment"
-    of_the_environment.write_text(rolecall("export", "aws-config").stdout)
-    assert reached == come_to(
+    config.write_text(rolecall("export", "aws-config").stdout)
+    assert reached == run_tool(
         rolecall,
-        of_the_environment,
+        config,
         AWS_ACCESS_KEY_ID=session["AccessKeyId"],
         AWS_SECRET_ACCESS_KEY=session["SecretAccessKey"],
         AWS_SESSION_TOKEN=session["SessionToken"],
     )
 
 
-def test_every_reader_is_told_of_every_account(rolecall: CommandLine, stage: Stage, accounts: tuple[str, str]) -> None:
-    for reader in ("cloudquery", "prowler"):
-        exported = rolecall("export", reader)
-        assert exported.returncode == 0
-        for account_id in accounts:
-            assert stage.member_role(account_id) in exported.stdout
-    assert rolecall("export", "steampipe").stdout.count('\nconnection "') == 4
-
-
-def test_the_report_tells_of_every_account_and_runs_none_of_their_names(
+def test_report_has_every_account_without_the_external_id(
     organization: LocalOrganization, rolecall: CommandLine, accounts: tuple[str, str], tmp_path: Path
 ) -> None:
     page = tmp_path / "rolecall.html"
@@ -112,11 +97,11 @@ def test_the_report_tells_of_every_account_and_runs_none_of_their_names(
     for account_id in (*accounts, organization.management_account_id):
         assert f'<li class="a enrolled" data-o="enrolled"><code>{account_id}</code>' in html
     assert "<script>alert" not in html
-    assert "told-by-the-reader" not in html
+    assert EXTERNAL_ID not in html
 
 
-def test_a_file_that_cannot_be_written_is_named(rolecall: CommandLine, tmp_path: Path) -> None:
-    nowhere = tmp_path / "missing" / "rolecall.html"
-    refused = rolecall("report", str(nowhere))
-    assert refused.returncode == 2
-    assert refused.stderr.startswith(f"rolecall: writing {nowhere}: No such file or directory")
+def test_error_names_a_file_that_cannot_be_written(rolecall: CommandLine, tmp_path: Path) -> None:
+    missing = tmp_path / "missing" / "rolecall.html"
+    ran = rolecall("report", str(missing))
+    assert ran.returncode == 2
+    assert ran.stderr.startswith(f"rolecall: writing {missing}: No such file or directory")

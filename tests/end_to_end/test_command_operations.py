@@ -1,4 +1,4 @@
-"""What an operator does with `rolecall`, from the first plan to the uninstall, in an organization of sixty accounts."""
+"""An operator's commands from the first plan to the uninstall, in an organization of sixty accounts."""
 
 import json
 import re
@@ -9,53 +9,51 @@ from typing import Any
 import pytest
 
 from local.organization import LocalOrganization
+from tests.end_to_end.calls import READ_ONLY
 from tests.end_to_end.command_line import CommandLine
-from tests.end_to_end.deployed_stage import Deploy
-from tests.end_to_end.emulator.refusals import denied
-from tests.end_to_end.swept_stage import (
-    POLICY,
-    SweptStage,
-    attached_to,
+from tests.end_to_end.deployed_stage import POLICY, Deploy, DeployedStage, delays_skipped
+from tests.end_to_end.expected_errors import denied
+from tests.end_to_end.organization_changes import (
+    DAY_SECONDS,
+    attached_policies,
+    create_unit,
+    create_without_events,
     events_dropped,
-    hurried,
-    move,
-    unheard_of,
-    unit,
+    move_account,
 )
 from tests.end_to_end.terminal import Terminal
 
-READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess"
-COUNTED = re.compile(r"(\d+) of 60 finished: ")
+PROGRESS = re.compile(r"(\d+) of 60 finished: ")
 
 
 @dataclass(frozen=True)
 class Operated:
-    """A stage after its first backfill by the command line, and what that was planned to be, and printed."""
+    """A stage after a plan and its first backfill, with their output and the ledger's rows after each."""
 
     rolecall: CommandLine
-    stage: SweptStage
+    stage: DeployedStage
     invited: str
     excluded: str
     others: list[str]
     planned: CompletedProcess[str]
     rows_after_plan: dict[str, Any]
-    printed: CompletedProcess[str]
+    backfilled: CompletedProcess[str]
     rows: dict[str, dict[str, Any]]
-    named: set[str]
+    granted: set[str]
 
 
 @pytest.fixture(scope="module")
 def operated(organization: LocalOrganization, deploy: Deploy, reader: str) -> Operated:
-    excluded, *others = unheard_of(organization, 58)
+    excluded, *others = create_without_events(organization, 58)
     invited = organization.invite_account()
-    organization.age_account(invited, 86_400)
+    organization.age_account(invited, DAY_SECONDS)
     parameters = {"SourcePrincipalArns": reader, "ExcludeAccountIds": excluded, "Schedules": "DISABLED"}
-    # In batches of four, sixty accounts take some seconds.
-    stage = SweptStage(organization, deploy("operated", BatchSize="4", **parameters).name)
+    # Small batches, so that sixty accounts take some seconds.
+    stage = deploy("operated", BatchSize="4", **parameters)
     rolecall = CommandLine(organization, stage.name)
     planned = rolecall("plan", "--all", "--json")
     rows_after_plan = stage.rows()
-    printed = rolecall("backfill")
+    backfilled = rolecall("backfill")
     return Operated(
         rolecall=rolecall,
         stage=stage,
@@ -64,199 +62,187 @@ def operated(organization: LocalOrganization, deploy: Deploy, reader: str) -> Op
         others=others,
         planned=planned,
         rows_after_plan=rows_after_plan,
-        printed=printed,
+        backfilled=backfilled,
         rows=stage.rows(),
-        named=stage.named(),
+        granted=stage.granted_accounts(),
     )
 
 
-def test_the_plan_is_what_the_backfill_then_did(operated: Operated) -> None:
+def test_backfill_does_what_was_planned(operated: Operated) -> None:
     assert (operated.planned.returncode, operated.planned.stderr) == (1, "")  # The invited account has no access role.
     assert operated.rows_after_plan == {}
     plan = json.loads(operated.planned.stdout)
-    kept = ("outcome", "change", "reason")
-    told = {account["account_id"]: [account[key] for key in kept] for account in plan["accounts"]}
-    assert told == {account_id: [row.get(key) for key in kept] for account_id, row in operated.rows.items()}
-    assert (told[operated.invited], told[operated.excluded]) == (
-        ["failed", "none", "no_access_role"],
-        ["skipped", "none", "excluded"],
-    )
+    keys = ("outcome", "change", "reason")
+    planned = {account["account_id"]: [account[key] for key in keys] for account in plan["accounts"]}
+    assert planned == {account_id: [row.get(key) for key in keys] for account_id, row in operated.rows.items()}
+    assert planned[operated.invited] == ["failed", "none", "no_access_role"]
+    assert planned[operated.excluded] == ["skipped", "none", "excluded"]
     (shard,) = plan["source_policy"]
-    assert set(shard["granted"]) == operated.named
-    summary = {"create": 58, "skipped": 1, "failing": 1}
-    assert {kind: count for kind, count in plan["summary"].items() if count} == summary
+    assert set(shard["granted"]) == operated.granted
+    assert {kind: count for kind, count in plan["summary"].items() if count} == {
+        "create": 58,
+        "skipped": 1,
+        "failing": 1,
+    }
 
 
-def test_a_piped_backfill_prints_plain_lines_as_it_moves(operated: Operated) -> None:
-    assert (operated.printed.returncode, operated.printed.stderr) == (1, "")
-    lines = operated.printed.stdout.splitlines()
-    assert "\x1b" not in operated.printed.stdout
-    assert "\r" not in operated.printed.stdout
+def test_piped_backfill_prints_progress_and_a_summary(operated: Operated) -> None:
+    assert (operated.backfilled.returncode, operated.backfilled.stderr) == (1, "")
+    assert not {"\x1b", "\r"} & set(operated.backfilled.stdout)
+    lines = operated.backfilled.stdout.splitlines()
     assert lines[0] == "60 accounts sent to the queue."
-    progress = [line for line in lines if COUNTED.match(line)]
-    assert len(progress) == len(set(progress))
-    counts = [int(counted[1]) for line in progress if (counted := COUNTED.match(line))]
+    counts = [int(progress[1]) for line in lines if (progress := PROGRESS.match(line))]
     assert counts == sorted(counts)
     assert counts[-1] == 60
-    assert len(set(counts)) > 1  # It moved, and did not only end.
+    assert len(set(counts)) > 1
     for account_id, row in operated.rows.items():
         changed = ", role created" if row["change"] == "created" else ""
         reason = f" {row['reason']}" if "reason" in row else ""
         assert f"{account_id} {row['name']} {row['outcome']}{reason}{changed}" in lines
-    after = lines[lines.index("     58 enrolled") - 1 :]
-    assert re.fullmatch(r"Done: 60 accounts in \d+ s, 58 roles created", after[0])
-    assert after[2] == "      1 failed no_access_role"
-    assert after[3].startswith(f"        {operated.invited} ")
-    assert after[4].startswith("        → Create an access role")
-    assert after[5] == "      1 skipped excluded"
+    done, enrolled, failed, error, remedy, skipped = lines[-7:-1]
+    assert re.fullmatch(r"Done: 60 accounts in \d+ s, 58 roles created", done)
+    assert (enrolled, failed, skipped) == (
+        "     58 enrolled",
+        "      1 failed no_access_role",
+        "      1 skipped excluded",
+    )
+    assert error.startswith(f"        {operated.invited} ")
+    assert remedy.startswith("        → Create an access role")
 
 
-def test_on_a_terminal_a_bar_moves_and_ctrl_c_stops_the_watching_alone(operated: Operated) -> None:
+def test_interrupt_on_a_terminal_stops_only_the_waiting(operated: Operated) -> None:
     before = operated.stage.rows()
     with Terminal(operated.rolecall, "backfill") as terminal:
-        terminal.shows("enrolled")
+        terminal.wait_for("enrolled")
         terminal.interrupt()
     assert terminal.status == 130
     for part in ("60 accounts sent to the queue.", "━", "The work continues"):
-        assert part in terminal.shown
-    # Where the command is slow to start its watching, some have settled by its first look.
-    settled = [int(count) for count in re.findall(r"(\d+)/60", terminal.shown)]
-    assert settled == sorted(settled)
-    assert settled[0] < 60
-    operated.stage.idle()
+        assert part in terminal.output
+    # Some accounts may be finished at the first poll.
+    counts = [int(count) for count in re.findall(r"(\d+)/60", terminal.output)]
+    assert counts == sorted(counts)
+    assert counts[0] < 60
+    operated.stage.wait_until_idle()
     after = operated.stage.rows()
-    assert [
-        account_id for account_id, row in after.items() if row["updated_at"] == before[account_id]["updated_at"]
-    ] == []
+    assert [each for each, row in after.items() if row["updated_at"] == before[each]["updated_at"]] == []
 
 
-def test_a_drifted_role_is_shown_as_a_diff_and_mended(organization: LocalOrganization, operated: Operated) -> None:
+def test_drifted_role_is_shown_as_a_diff_and_repaired(organization: LocalOrganization, operated: Operated) -> None:
     account_id = operated.others[0]
     iam, role = organization.client("iam", account_id), operated.stage.settings.member_role_name
     iam.update_role(RoleName=role, MaxSessionDuration=7200)
     iam.detach_role_policy(RoleName=role, PolicyArn=READ_ONLY)
 
-    planned = operated.rolecall("plan", account_id)
+    planned = operated.rolecall("plan", account_id).stdout.splitlines()
+    enrolled = operated.rolecall("enroll", account_id).stdout.splitlines()
 
-    name = operated.rows[account_id]["name"]
-    assert planned.stdout.splitlines() == [
-        f"~ {account_id} {name}  enrolled, role updated",
+    line = f"{account_id} {operated.rows[account_id]['name']}"
+    assert planned[:3] == [
+        f"~ {line}  enrolled, role updated",
         f"    + AttachPolicy  {READ_ONLY}",
         "    ~ SetMaxSession  7200 → 3600",
-        "",
-        "Plan: 0 to create, 1 to update, 0 to delete, 0 unchanged, 0 skipped, 0 failing.",
     ]
-    assert planned.returncode == 0
-    mended = operated.rolecall("enroll", account_id)
-    assert mended.stdout.splitlines()[1:3] == [
-        f"{account_id} {name} enrolled, role updated",
-        "1 of 1 finished: 1 enrolled",
-    ]
-    assert operated.rolecall("plan", account_id).stdout == (
-        "Plan: 0 to create, 0 to update, 0 to delete, 1 unchanged, 0 skipped, 0 failing.\n"
-    )
+    assert enrolled[1:3] == [f"{line} enrolled, role updated", "1 of 1 finished: 1 enrolled"]
+    assert "1 unchanged" in operated.rolecall("plan", account_id).stdout
 
 
-def test_a_rerun_sends_only_what_failed_so_and_a_resync_tells_what_it_repaired(
-    organization: LocalOrganization, operated: Operated
-) -> None:
+def test_rerun_sends_only_failures_with_the_reason(organization: LocalOrganization, operated: Operated) -> None:
     account_id, stage = operated.others[6], operated.stage
     iam, role = organization.client("iam", account_id), stage.settings.member_role_name
-    name, untouched = operated.rows[account_id]["name"], stage.rows()[operated.invited]
+    other_failure = stage.row(operated.invited)
     iam.untag_role(RoleName=role, TagKeys=["managed-by"])
     assert operated.rolecall("enroll", account_id).returncode == 1
-    stage.settled(account_id, "failed", "foreign_role")
     iam.tag_role(RoleName=role, Tags=[{"Key": "managed-by", "Value": "rolecall"}])
 
-    rerun = operated.rolecall("rerun", "--reason", "foreign_role")
+    ran = operated.rolecall("rerun", "--reason", "foreign_role")
 
-    assert (rerun.returncode, rerun.stderr) == (0, "")
-    assert rerun.stdout.splitlines()[:3] == [
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.splitlines()[:3] == [
         "Redriving the dead-letter queues.",
         "1 account sent to the queue.",
-        f"{account_id} {name} enrolled",
+        f"{account_id} {operated.rows[account_id]['name']} enrolled",
     ]
-    assert stage.rows()[operated.invited] == untouched
+    assert stage.row(operated.invited) == other_failure
+
+
+def test_resync_shows_what_it_repaired(organization: LocalOrganization, operated: Operated) -> None:
     arn = f"arn:aws:iam::{organization.management_account_id}:policy/{POLICY}"
     organization.client("iam").detach_role_policy(RoleName="Reader", PolicyArn=arn)
+    operated.stage.age_records()
 
-    stage.age_records()
+    ran = operated.rolecall("resync", "--new")
 
-    resynced = operated.rolecall("resync", "--new")
-
-    assert (resynced.returncode, resynced.stderr) == (0, "")
-    assert f"source policy: repaired: AttachTo {POLICY}" in resynced.stdout.splitlines()
-    assert POLICY in attached_to(organization)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert f"source policy: repaired: AttachTo {POLICY}" in ran.stdout.splitlines()
+    assert POLICY in attached_policies(organization)
 
 
-def test_retiring_asks_and_enroll_lets_in_again(operated: Operated) -> None:
+def test_retire_needs_confirmation_and_enroll_reverts_it(operated: Operated) -> None:
     account_id, stage = operated.others[1], operated.stage
     with Terminal(operated.rolecall, "retire", account_id) as terminal:
-        terminal.shows("Retire 1 account? [y/N]: ")
+        terminal.wait_for("Retire 1 account? [y/N]: ")
         terminal.type("n\n")
-    assert terminal.status == 1
-    refused = operated.rolecall("retire", account_id)
-    assert (refused.returncode, "pass --yes" in refused.stderr) == (2, True)
-    assert "1 to delete" in refused.stdout
+    piped = operated.rolecall("retire", account_id)
+    assert (terminal.status, piped.returncode, "pass --yes" in piped.stderr) == (1, 2, True)
+    assert "1 to delete" in piped.stdout
     assert stage.role(account_id) is not None
-    assert account_id in stage.named()
+    assert account_id in stage.granted_accounts()
 
-    with hurried(stage), Terminal(operated.rolecall, "retire", account_id) as terminal:
-        terminal.shows("Retire 1 account? [y/N]: ")
+    with delays_skipped(stage), Terminal(operated.rolecall, "retire", account_id) as terminal:
+        terminal.wait_for("Retire 1 account? [y/N]: ")
         terminal.type("y\n")
 
-    assert (terminal.status, "1 retired retired_by_request" in terminal.shown) == (0, True)
+    assert (terminal.status, "1 retired retired_by_request" in terminal.output) == (0, True)
     assert stage.role(account_id) is None
-    assert account_id not in stage.named()
+    assert account_id not in stage.granted_accounts()
     assert operated.rolecall("enroll", account_id).returncode == 0
     assert stage.role(account_id) is not None
 
 
-def test_a_freeze_denies_until_it_is_ended(organization: LocalOrganization, operated: Operated, reader: str) -> None:
-    role = operated.stage.member_role(operated.others[2])
-    refused = operated.rolecall("freeze")
-    assert (refused.returncode, reader in refused.stdout) == (2, True)
-    assert organization.assume(role, organization.as_role(reader))
+def test_freeze_denies_new_sessions_until_unfreeze(operated: Operated, reader: str) -> None:
+    stage, account_id = operated.stage, operated.others[2]
+    unconfirmed = operated.rolecall("freeze")
+    assert (unconfirmed.returncode, reader in unconfirmed.stdout) == (2, True)
+    assert stage.assume_member_role(account_id)
 
-    frozen = operated.rolecall("freeze", "--yes")
+    assert operated.rolecall("freeze", "--yes").returncode == 0
     with denied("sts:AssumeRole"):
-        organization.assume(role, organization.as_role(reader))
-    unfrozen = operated.rolecall("unfreeze")
+        stage.assume_member_role(account_id)
 
-    assert (frozen.returncode, unfrozen.returncode) == (0, 0)
-    assert organization.assume(role, organization.as_role(reader))
+    assert operated.rolecall("unfreeze").returncode == 0
+    assert stage.assume_member_role(account_id)
 
 
-def test_the_first_that_fails_stops_a_backfill_and_an_uninstall_leaves_nothing(
+def test_backfill_stops_at_a_failure_and_uninstall_deletes_everything(
     organization: LocalOrganization, operated: Operated, deploy: Deploy
 ) -> None:
+    """The two commands share the second stage, which takes long to deploy."""
     other = organization.create_source_principal("Other")
-    names = {"MemberRoleName": "Passing", "SourcePolicyName": "Passing"}
-    stage = SweptStage(organization, deploy("passing", SourcePrincipalArns=other, Schedules="DISABLED", **names).name)
+    names = {"MemberRoleName": "Temporary", "SourcePolicyName": "Temporary"}
+    stage = deploy("temporary", SourcePrincipalArns=other, Schedules="DISABLED", **names)
     rolecall = CommandLine(organization, stage.name)
-    ou = unit(organization, "Passing")
-    members = sorted([*operated.others[3:6], operated.invited])
+    unit, enrolled = create_unit(organization, "Temporary"), set(operated.others[3:6])
+    members = sorted([*enrolled, operated.invited])
     with events_dropped(organization):
         for account_id in members:
-            move(organization, account_id, ou)
+            move_account(organization, account_id, unit)
     first = members[: members.index(operated.invited) + 1]
 
-    backfilled = rolecall("backfill", "--ou", ou, "--first", str(len(first)))
+    backfilled = rolecall("backfill", "--ou", unit, "--first", str(len(first)))
 
     assert backfilled.returncode == 1
     assert backfilled.stdout.splitlines()[-1] == (
         f"Stopped: 1 of the first {len(first)} failed (limit: --max-failures 0). The rest was not sent."
     )
     assert set(stage.rows()) == set(first)
-    enrolled = [account_id for account_id in members if account_id != operated.invited]
-    assert rolecall("enroll", *enrolled).returncode == 0
-    assert stage.named() == set(enrolled)
 
-    # What can't be entered would be named in the end: it was never enrolled, and is forgotten.
+    assert rolecall("enroll", *enrolled).returncode == 0
+    assert stage.granted_accounts() == enrolled
+    # Forget the account without an access role: it can't be searched for a role, which an uninstall reports.
     organization.client("dynamodb").delete_item(
-        TableName="rolecall-passing-ledger", Key={"account_id": {"S": operated.invited}}
+        TableName="rolecall-temporary-ledger", Key={"account_id": {"S": operated.invited}}
     )
-    with hurried(stage):
+    with delays_skipped(stage):
         uninstalled = rolecall("uninstall", "--yes")
 
     assert (uninstalled.returncode, uninstalled.stderr) == (0, "")
@@ -265,9 +251,9 @@ def test_the_first_that_fails_stops_a_backfill_and_an_uninstall_leaves_nothing(
         assert f"  - member role in {account_id} ({operated.rows[account_id]['name']})" in lines
     assert lines[-2:] == [
         "Nothing is left: no member role, and no source policy.",
-        "Now delete the stack: make undeploy STAGE=passing",
+        "Now delete the stack: make undeploy STAGE=temporary",
     ]
     assert [account_id for account_id in enrolled if stage.role(account_id)] == []
     policies = organization.client("iam").list_policies(Scope="Local")["Policies"]
-    assert [policy["PolicyName"] for policy in policies] == [POLICY]  # the other stage's
-    assert attached_to(organization, "Other") == set()
+    assert [policy["PolicyName"] for policy in policies] == [POLICY]  # of the other stage
+    assert attached_policies(organization, "Other") == set()

@@ -1,17 +1,24 @@
-"""What the functions may do with their own roles, under the policies that were deployed."""
+"""The permissions of the functions' roles with their deployed policies."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from local.organization import Credentials, LocalOrganization, allowing, trusting
-from tests.end_to_end.calls import ADMINISTRATOR, ANYBODY, ANYTHING, OTHER_BOUNDARIES, READ_ONLY, Call, call
-from tests.end_to_end.deployed_stage import Deploy, Stage
-from tests.end_to_end.emulator.refusals import denied
-from tests.end_to_end.function_sessions import FUNCTIONS, HELD, role_name, session_of
-from tests.end_to_end.roles_in_iam import REPAIRS, role_of, spoil
+from local.organization import Credentials, LocalOrganization, allow_policy, trust_policy
+from tests.end_to_end.calls import (
+    ADMINISTRATOR,
+    ALLOW_EVERYTHING,
+    OTHER_BOUNDARIES,
+    READ_ONLY,
+    TRUST_ANY_PRINCIPAL,
+    Call,
+    call,
+)
+from tests.end_to_end.deployed_stage import Deploy, DeployedStage
+from tests.end_to_end.expected_errors import denied
+from tests.end_to_end.function_sessions import FUNCTION_CAPABILITIES, FUNCTIONS, function_session, role_name
+from tests.end_to_end.iam_roles import REPAIRS, cause_drift, read_role
 
 ROLE, POLICY = "CrossAccountReadOnlyRole", "CrossAccountReadOnlyAccess"
 OUTSIDE = "555566667777"
@@ -21,17 +28,25 @@ QUEUE, PUBLISH_QUEUE = "<queues>/rolecall-own-accounts", "<queues>/rolecall-own-
 
 OURS, OTHERS = f"arn:aws:iam::<management>:policy/{POLICY}", "arn:aws:iam::<management>:policy/Others"
 
-# What no function may do.
+# Calls that every function is denied.
 NONE = [
-    # Become somebody else, or let somebody else become it.
+    # Use other principals, or let others use its role.
     call("iam:CreateUser", "create_user", UserName="intruder"),
     call("iam:CreateAccessKey", "create_access_key", UserName="bystander"),
     call("iam:CreateLoginProfile", "create_login_profile", UserName="bystander", Password="Th1s-is-long-enough"),
-    call("iam:PutUserPolicy", "put_user_policy", UserName="bystander", PolicyName="more", PolicyDocument=ANYTHING),
-    call("iam:CreateRole", "create_role", RoleName="Intruder", AssumeRolePolicyDocument=ANYBODY),
-    call("iam:UpdateAssumeRolePolicy", "update_assume_role_policy", RoleName="<own>", PolicyDocument=ANYBODY),
-    call("iam:UpdateAssumeRolePolicy", "update_assume_role_policy", RoleName="Reader", PolicyDocument=ANYBODY),
-    call("iam:UpdateAssumeRolePolicy", "update_assume_role_policy", RoleName="Open", PolicyDocument=ANYBODY),
+    call(
+        "iam:PutUserPolicy", "put_user_policy", UserName="bystander", PolicyName="more", PolicyDocument=ALLOW_EVERYTHING
+    ),
+    call("iam:CreateRole", "create_role", RoleName="Intruder", AssumeRolePolicyDocument=TRUST_ANY_PRINCIPAL),
+    call(
+        "iam:UpdateAssumeRolePolicy", "update_assume_role_policy", RoleName="<own>", PolicyDocument=TRUST_ANY_PRINCIPAL
+    ),
+    call(
+        "iam:UpdateAssumeRolePolicy", "update_assume_role_policy", RoleName="Reader", PolicyDocument=TRUST_ANY_PRINCIPAL
+    ),
+    call(
+        "iam:UpdateAssumeRolePolicy", "update_assume_role_policy", RoleName="Open", PolicyDocument=TRUST_ANY_PRINCIPAL
+    ),
     call("iam:DeleteRole", "delete_role", RoleName="Open"),
     call("sts:AssumeRole", "assume_role", RoleArn="arn:aws:iam::<account>:role/Open", RoleSessionName="on"),
     call("sts:AssumeRole", "assume_role", RoleArn="arn:aws:iam::<management>:role/Open", RoleSessionName="on"),
@@ -42,21 +57,21 @@ NONE = [
         RoleArn=f"arn:aws:iam::{OUTSIDE}:role/OrganizationAccountAccessRole",
         RoleSessionName="on",
     ),
-    # Give itself, the readers or others more.
-    call("iam:PutRolePolicy", "put_role_policy", RoleName="<own>", PolicyName="more", PolicyDocument=ANYTHING),
+    # Grant permissions to itself, to readers or to others.
+    call("iam:PutRolePolicy", "put_role_policy", RoleName="<own>", PolicyName="more", PolicyDocument=ALLOW_EVERYTHING),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName="<own>", PolicyArn=ADMINISTRATOR),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName="<own>", PolicyArn=OURS),
-    call("iam:PutRolePolicy", "put_role_policy", RoleName="Reader", PolicyName="more", PolicyDocument=ANYTHING),
+    call("iam:PutRolePolicy", "put_role_policy", RoleName="Reader", PolicyName="more", PolicyDocument=ALLOW_EVERYTHING),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName="Reader", PolicyArn=ADMINISTRATOR),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName="Reader", PolicyArn=OTHERS),
     call("iam:DetachRolePolicy", "detach_role_policy", RoleName="Reader", PolicyArn=OTHERS),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName="Open", PolicyArn=OURS),
     call("iam:AttachUserPolicy", "attach_user_policy", UserName="bystander", PolicyArn=OURS),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName=ROLE, PolicyArn=ADMINISTRATOR),
-    call("iam:CreatePolicy", "create_policy", PolicyName="more", PolicyDocument=ANYTHING),
-    call("iam:CreatePolicyVersion", "create_policy_version", PolicyArn=OTHERS, PolicyDocument=ANYTHING),
+    call("iam:CreatePolicy", "create_policy", PolicyName="more", PolicyDocument=ALLOW_EVERYTHING),
+    call("iam:CreatePolicyVersion", "create_policy_version", PolicyArn=OTHERS, PolicyDocument=ALLOW_EVERYTHING),
     call("iam:SetDefaultPolicyVersion", "set_default_policy_version", PolicyArn=OURS, VersionId="v1"),
-    # Run something with a role of its choice, or change what runs.
+    # Run code with another role, or change code or configuration.
     call(
         "lambda:CreateFunction",
         "create_function",
@@ -71,13 +86,13 @@ NONE = [
     call("lambda:UpdateFunctionConfiguration", "update_function_configuration", FunctionName="rolecall-own-enroll"),
     call("cloudformation:DeleteStack", "delete_stack", StackName="rolecall-own"),
     call("events:DisableRule", "disable_rule", Name="rolecall-own-account-events"),
-    # Change the organization, or read what there is.
+    # Change the organization, or read data.
     call("organizations:CloseAccount", "close_account", AccountId="<account>"),
     call("organizations:RemoveAccountFromOrganization", "remove_account_from_organization", AccountId="<account>"),
     call("s3:ListAllMyBuckets", "list_buckets"),
     call("ec2:DescribeInstances", "describe_instances"),
     call("ssm:GetParameter", "get_parameter", Name="/secret"),
-    # Take work or records away.
+    # Delete work or records.
     call("dynamodb:DeleteItem", "delete_item", TableName=LEDGER, Key=KEY),
     call("dynamodb:DeleteTable", "delete_table", TableName=RECORDS),
     call("dynamodb:PutItem", "put_item", TableName=LEDGER, Item=KEY),
@@ -89,7 +104,7 @@ NONE = [
 
 
 def setting(table: str, key: Mapping[str, Any], *attributes: str) -> Call:
-    """Write down an update that sets some attributes of an item."""
+    """Return an update that sets some attributes of an item."""
     return call(
         "dynamodb:UpdateItem",
         "update_item",
@@ -135,16 +150,16 @@ REQUEST_CHECK = setting(RECORDS, CONTROL, "verify_requested_at", "check_requeste
 
 READ_MEMBER_ROLE = call("iam:GetRole", "get_role", RoleName=ROLE)
 WRITE_MEMBER_ROLE = [
-    call("iam:CreateRole", "create_role", RoleName=ROLE, AssumeRolePolicyDocument=ANYBODY),
-    call("iam:UpdateAssumeRolePolicy", "update_assume_role_policy", RoleName=ROLE, PolicyDocument=ANYBODY),
-    call("iam:PutRolePolicy", "put_role_policy", RoleName=ROLE, PolicyName="more", PolicyDocument=ANYTHING),
+    call("iam:CreateRole", "create_role", RoleName=ROLE, AssumeRolePolicyDocument=TRUST_ANY_PRINCIPAL),
+    call("iam:UpdateAssumeRolePolicy", "update_assume_role_policy", RoleName=ROLE, PolicyDocument=TRUST_ANY_PRINCIPAL),
+    call("iam:PutRolePolicy", "put_role_policy", RoleName=ROLE, PolicyName="more", PolicyDocument=ALLOW_EVERYTHING),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName=ROLE, PolicyArn=READ_ONLY),
     call("iam:DeleteRole", "delete_role", RoleName=ROLE),
 ]
 READ_SOURCE_POLICY = call("iam:GetPolicy", "get_policy", PolicyArn=OURS)
 WRITE_SOURCE_POLICY = [
-    call("iam:CreatePolicy", "create_policy", PolicyName=POLICY, PolicyDocument=ANYTHING),
-    call("iam:CreatePolicyVersion", "create_policy_version", PolicyArn=OURS, PolicyDocument=ANYTHING),
+    call("iam:CreatePolicy", "create_policy", PolicyName=POLICY, PolicyDocument=ALLOW_EVERYTHING),
+    call("iam:CreatePolicyVersion", "create_policy_version", PolicyArn=OURS, PolicyDocument=ALLOW_EVERYTHING),
     call("iam:AttachRolePolicy", "attach_role_policy", RoleName="Reader", PolicyArn=OURS),
     call("iam:DetachRolePolicy", "detach_role_policy", RoleName="Reader", PolicyArn=OURS),
     call("iam:DeletePolicyVersion", "delete_policy_version", PolicyArn=OURS, VersionId="v1"),
@@ -182,9 +197,9 @@ ALLOWED: list[tuple[list[Call], set[str]]] = [
     ([READ_SOURCE_POLICY, *WRITE_SOURCE_POLICY], {"publish"}),
     ([ASSUME_ACCESS_ROLE], {"enroll", "backfill", "rerun", "resync", "retire"}),
 ]
-"""What some functions may do, and which; every other function is denied it."""
+"""Calls and the functions that may make them; every other function is denied."""
 
-POWERS = {
+CAPABILITY_CALLS = {
     "access roles": ASSUME_ACCESS_ROLE,
     "member roles": call("iam:TagRole", "tag_role", RoleName=ROLE, Tags=[{"Key": "team", "Value": "audit"}]),
     "source policy": call("iam:TagPolicy", "tag_policy", PolicyArn=OURS, Tags=[{"Key": "team", "Value": "audit"}]),
@@ -192,21 +207,21 @@ POWERS = {
 
 
 @pytest.fixture(scope="module")
-def stage(deploy: Deploy, organization: LocalOrganization, reader: str) -> Stage:
-    """A stage beside roles that would let its functions in, if only these were allowed to ask."""
+def stage(deploy: Deploy, organization: LocalOrganization, reader: str) -> DeployedStage:
+    """A stage next to roles whose trust policies allow its functions to assume them."""
     management = organization.management_account_id
-    trust = trusting(f"arn:aws:iam::{management}:root")
+    trust = trust_policy(f"arn:aws:iam::{management}:root")
     organization.create_role(management, "Open", trust)
     organization.create_role(OUTSIDE, "OrganizationAccountAccessRole", trust)
     iam = organization.client("iam")
-    iam.create_policy(PolicyName="Others", PolicyDocument=ANYTHING)
+    iam.create_policy(PolicyName="Others", PolicyDocument=ALLOW_EVERYTHING)
     iam.create_user(UserName="bystander")
     return deploy("own", SourcePrincipalArns=reader, MemberRoleTags="team=audit")
 
 
 @pytest.fixture(scope="module")
-def bounded(organization: LocalOrganization, deploy: Deploy, reader: str) -> Stage:
-    """A stage that has given the management account's own member role a boundary."""
+def bounded(organization: LocalOrganization, deploy: Deploy, reader: str) -> DeployedStage:
+    """A stage that has created the management account's member role with a permissions boundary."""
     stage = deploy(
         "bounded",
         SourcePrincipalArns=reader,
@@ -214,36 +229,29 @@ def bounded(organization: LocalOrganization, deploy: Deploy, reader: str) -> Sta
         SourcePolicyName="Bounded",
         PermissionsBoundaryArn="arn:{partition}:iam::aws:policy/ReadOnlyAccess",
     )
-    stage.send(json.dumps({"account_id": organization.management_account_id, "trigger": "backfill"}))
-    stage.settled(organization.management_account_id, "enrolled")
-    made = role_of(organization, organization.management_account_id, "Bounded")
-    assert made
-    assert made["boundary"] == READ_ONLY
+    stage.enqueue(organization.management_account_id, "backfill")
+    stage.wait_for_outcome(organization.management_account_id, "enrolled")
+    role = read_role(organization, organization.management_account_id, "Bounded")
+    assert role
+    assert role["boundary"] == READ_ONLY
     return stage
 
 
 @pytest.fixture(scope="module")
-def account(organization: LocalOrganization, stage: Stage) -> str:
+def account(organization: LocalOrganization, stage: DeployedStage) -> str:
     account_id = organization.create_account("member")
-    organization.create_role(account_id, "Open", trusting(f"arn:aws:iam::{organization.management_account_id}:root"))
-    stage.settled(account_id, "enrolled")
+    trust = trust_policy(f"arn:aws:iam::{organization.management_account_id}:root")
+    organization.create_role(account_id, "Open", trust)
+    stage.wait_for_outcome(account_id, "enrolled")
     return account_id
 
 
 @pytest.fixture(scope="module")
-def sessions(organization: LocalOrganization, stage: Stage) -> Mapping[str, Credentials]:
-    return {function: session_of(organization, stage, function) for function in FUNCTIONS}
+def sessions(organization: LocalOrganization, stage: DeployedStage) -> Mapping[str, Credentials]:
+    return {function: function_session(organization, stage, function) for function in FUNCTIONS}
 
 
-def enroll_management(stage: Stage) -> list[dict[str, Any]]:
-    """Have the management account enrolled, or verified, and return all passes over it."""
-    management = stage.organization.management_account_id
-    before = len(stage.passes(management))
-    stage.send(json.dumps({"account_id": management, "trigger": "backfill"}))
-    return stage.passed(management, before + 1)
-
-
-def values(stage: Stage, account_id: str, function: str) -> dict[str, str]:
+def placeholders(stage: DeployedStage, account_id: str, function: str) -> dict[str, str]:
     return {
         "account": account_id,
         "management": stage.organization.management_account_id,
@@ -253,72 +261,69 @@ def values(stage: Stage, account_id: str, function: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_a_function_may_do_nothing_else(
+def test_function_is_denied_everything_else(
     organization: LocalOrganization,
-    stage: Stage,
+    stage: DeployedStage,
     account: str,
     sessions: Mapping[str, Credentials],
     function: str,
     subtests: pytest.Subtests,
 ) -> None:
-    known = values(stage, account, function)
-    others = [asked for calls, allowed in ALLOWED if function not in allowed for asked in calls]
-    for asked in [*NONE, *others]:
-        with subtests.test(str(asked)):
-            asked.is_denied(organization, sessions[function], "identity-based policy", **known)
+    values = placeholders(stage, account, function)
+    others = [each for calls, allowed in ALLOWED if function not in allowed for each in calls]
+    for each in [*NONE, *others]:
+        with subtests.test(str(each)):
+            each.is_denied(organization, sessions[function], "identity-based policy", **values)
 
 
-def test_no_function_reaches_accounts_and_writes_the_source_policy(
-    organization: LocalOrganization, stage: Stage, account: str, sessions: Mapping[str, Credentials]
+def test_no_function_both_reaches_accounts_and_writes_the_source_policy(
+    organization: LocalOrganization, stage: DeployedStage, account: str, sessions: Mapping[str, Credentials]
 ) -> None:
-    enroll_management(stage)
-    stage.settled(organization.management_account_id, "enrolled")
+    stage.enqueue(organization.management_account_id, "backfill")
+    stage.wait_for_outcome(organization.management_account_id, "enrolled")
 
-    held = {
+    capabilities = {
         function: {
-            power
-            for power, asked in POWERS.items()
-            if asked.is_allowed(organization, sessions[function], **values(stage, account, function))
+            capability
+            for capability, each in CAPABILITY_CALLS.items()
+            if each.is_allowed(organization, sessions[function], **placeholders(stage, account, function))
         }
         for function in FUNCTIONS
     }
 
-    assert held == HELD
+    assert capabilities == FUNCTION_CAPABILITIES
 
 
-@pytest.mark.parametrize("asked", OTHER_BOUNDARIES, ids=str)
-def test_the_worker_takes_no_boundary_off_and_sets_no_other(
-    organization: LocalOrganization, bounded: Stage, asked: Call
+@pytest.mark.parametrize("denied_call", OTHER_BOUNDARIES, ids=str)
+def test_enroll_can_not_remove_or_replace_the_permissions_boundary(
+    organization: LocalOrganization, bounded: DeployedStage, denied_call: Call
 ) -> None:
-    asked.is_denied(organization, session_of(organization, bounded, "enroll"), "identity-based policy")
+    denied_call.is_denied(organization, function_session(organization, bounded, "enroll"), "identity-based policy")
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_nobody_but_lambda_assumes_a_functions_role(
-    organization: LocalOrganization, stage: Stage, function: str
+def test_only_lambda_assumes_a_functions_role(organization: LocalOrganization, stage: DeployedStage) -> None:
+    management = organization.management_account_id
+    trust = trust_policy(f"arn:aws:iam::{management}:root")
+    other = organization.as_role(organization.create_role(management, "Other", trust, inline=allow_policy("*")))
+    for function in FUNCTIONS:
+        with denied("sts:AssumeRole"):
+            organization.assume(f"arn:aws:iam::{management}:role/{role_name(stage, function)}", other)
+
+
+def test_enroll_creates_and_repairs_the_management_accounts_role(
+    organization: LocalOrganization, stage: DeployedStage
 ) -> None:
     management = organization.management_account_id
-    stranger = organization.create_role(
-        management, f"Stranger-to-{function}", trusting(f"arn:aws:iam::{management}:root"), inline=allowing("*")
-    )
-    with denied("sts:AssumeRole"):
-        organization.assume(
-            f"arn:aws:iam::{management}:role/{role_name(stage, function)}", organization.as_role(stranger)
-        )
+    stage.reconcile_again(management, "backfill")
+    row = stage.wait_for_outcome(management, "enrolled")
+    assert stage.passes(management)[0]["change"] == "created"
+    assert (row["trigger"], row.get("access_role")) == ("backfill", None)
+    role = stage.role(management)
+    cause_drift(organization, management, ROLE)
 
+    repair = stage.reconcile_again(management, "backfill")
 
-def test_the_management_account_is_enrolled_and_repaired_by_the_workers_own_role(
-    organization: LocalOrganization, stage: Stage, reader: str
-) -> None:
-    management = organization.management_account_id
-    first = enroll_management(stage)[0]
-    row = stage.settled(management, "enrolled")
-    assert (first["change"], row["trigger"], row.get("access_role")) == ("created", "backfill", None)
-    made = role_of(organization, management, ROLE)
-
-    spoil(organization, management, ROLE)
-
-    assert set(enroll_management(stage)[-1]["actions"]) == REPAIRS
-    assert role_of(organization, management, ROLE) == made
-    session = organization.assume(stage.member_role(management), organization.as_role(reader))
+    assert set(repair["actions"]) == REPAIRS
+    assert stage.role(management) == role
+    session = stage.assume_member_role(management)
     assert organization.client("iam", credentials=session).get_account_summary()["SummaryMap"]

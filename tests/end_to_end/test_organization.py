@@ -1,4 +1,4 @@
-"""An organization of sixty accounts, all older than the deployment: backfilled, repaired by resyncs, retried by reruns."""
+"""Accounts that existed before the deployment: a backfill enrolls them, resyncs repair drift, reruns retry failures."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -7,266 +7,247 @@ from typing import Any
 
 import pytest
 
-from local.organization import InvocationError, LocalOrganization, allowing, trusting
-from tests.end_to_end.deployed_stage import Deploy
-from tests.end_to_end.emulator.refusals import denied
-from tests.end_to_end.roles_in_iam import Role
-from tests.end_to_end.swept_stage import (
-    DAY,
-    POLICY,
-    ROLE,
-    SweptStage,
-    attached_to,
-    controlled,
-    denying,
+from local.organization import InvocationError, LocalOrganization, allow_policy, trust_policy
+from tests.end_to_end.deployed_stage import POLICY, ROLE, Deploy, DeployedStage
+from tests.end_to_end.expected_errors import denied
+from tests.end_to_end.iam_roles import Role
+from tests.end_to_end.organization_changes import (
+    DAY_SECONDS,
+    attached_policies,
+    create_unit,
+    create_without_events,
+    deny_policy,
     events_dropped,
-    move,
-    root,
-    unheard_of,
-    unit,
+    move_account,
+    root_id,
+    scp_attached,
 )
 
 READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess"
-ANOTHER = "arn:aws:iam::aws:policy/SecurityAudit"
+AUDIT = "arn:aws:iam::aws:policy/SecurityAudit"
+ACCOUNTS = 42  # three pages of a listing
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The ledger, some member roles, and the managed policies with their default versions."""
+
+    rows: dict[str, Any]
+    roles: list[Role | None]
+    policies: dict[str, str]
 
 
 @dataclass(frozen=True)
 class Backfilled:
-    """The organization after its first backfill, and what was seen on the way."""
+    """The organization after its first backfill, and what was recorded before it."""
 
-    stage: SweptStage
-    reader: str
-    outside: str  # the organizational unit that is excluded
+    stage: DeployedStage
+    excluded_unit: str
     invited: list[str]
     foreign: str
     by_hand: str
-    expected: dict[str, tuple[str, str | None]]  # by account id: outcome and reason
-    read_by_hand_before: bool
-    previewed: dict[str, Any]
-    rows_after_preview: dict[str, Any]
-    roles_after_preview: list[Role | None]
-    policies_before: dict[str, str]
-    policies_after_preview: dict[str, str]
-    answered: dict[str, Any]
+    expected: dict[str, tuple[str, str | None]]  # outcome and reason by account id
+    before: Snapshot
+    dry_run: dict[str, Any]
+    after_dry_run: Snapshot
+    response: dict[str, Any]
     rows: dict[str, dict[str, Any]]
     passes: list[dict[str, Any]]
-    named: set[str]
+    granted: set[str]
 
     @property
     def eligible(self) -> list[str]:
-        return sorted(account_id for account_id, stands in self.expected.items() if stands == ("enrolled", None))
-
-    def reads(self, account_id: str, principal: str | None = None) -> Any:
-        organization = self.stage.organization
-        return organization.assume(self.stage.member_role(account_id), organization.as_role(principal or self.reader))
+        return sorted(each for each, outcome in self.expected.items() if outcome == ("enrolled", None))
 
 
 @pytest.fixture(scope="module")
 def backfilled(organization: LocalOrganization, deploy: Deploy, reader: str) -> Backfilled:
-    management = organization.management_account_id
-    created = unheard_of(organization, 57)
+    created = create_without_events(organization, ACCOUNTS - 3)
+    in_unit, in_deeper, by_id, foreign, by_hand, *others = created
     with events_dropped(organization):
         invited = [organization.invite_account() for _ in range(2)]
-        outside = unit(organization, "Outside")
-        deeper = unit(organization, "Deeper", outside)
-        for account_id in invited:
-            organization.age_account(account_id, DAY)
-        in_unit, in_deeper, by_id, foreign, by_hand, *others = created
-        move(organization, in_unit, outside)
-        move(organization, in_deeper, deeper)
-        expected: dict[str, tuple[str, str | None]] = {
-            **dict.fromkeys((in_unit, in_deeper, by_id), ("skipped", "excluded")),
-            **dict.fromkeys(invited, ("failed", "no_access_role")),
-            foreign: ("failed", "foreign_role"),
-        }
-        for state in ("PENDING_ACTIVATION", "SUSPENDED", "PENDING_CLOSURE", "CLOSED"):
-            account_id = others.pop()
-            organization.set_account_state(account_id, state)
-            expected[account_id] = ("skipped", state.lower())
-    anyone = trusting(f"arn:aws:iam::{management}:root")
-    organization.create_role(foreign, ROLE, anyone)
-    tags = {"managed-by": "rolecall", "rolecall-stage": "another"}
-    organization.client("iam", foreign).tag_role(
-        RoleName=ROLE, Tags=[{"Key": key, "Value": value} for key, value in tags.items()]
-    )
-    role_by_hand = organization.create_role(by_hand, ROLE, anyone, [ANOTHER])
-    iam = organization.client("iam")
-    arn = iam.create_policy(
-        PolicyName="ByHand", PolicyDocument=json.dumps(allowing("sts:AssumeRole", resource=[role_by_hand]))
-    )["Policy"]["Arn"]
-    iam.attach_role_policy(RoleName="Reader", PolicyArn=arn)
-    expected |= dict.fromkeys((management, by_hand, *others), ("enrolled", None))
+        excluded_unit = create_unit(organization, "Outside")
+        move_account(organization, in_unit, excluded_unit)
+        move_account(organization, in_deeper, create_unit(organization, "Deeper", excluded_unit))
+    for account_id in invited:
+        organization.age_account(account_id, DAY_SECONDS)
+    expected: dict[str, tuple[str, str | None]] = {
+        **dict.fromkeys((in_unit, in_deeper, by_id), ("skipped", "excluded")),
+        **dict.fromkeys(invited, ("failed", "no_access_role")),
+        foreign: ("failed", "foreign_role"),
+    }
+    for state in ("PENDING_ACTIVATION", "SUSPENDED", "PENDING_CLOSURE", "CLOSED"):
+        account_id = others.pop()
+        organization.set_account_state(account_id, state)
+        expected[account_id] = ("skipped", state.lower())
+    expected |= dict.fromkeys((organization.management_account_id, by_hand, *others), ("enrolled", None))
+    policy = create_by_hand(organization, reader, by_hand, foreign)
+    parameters = {"AdoptExistingRoles": "true", "ExcludeOuIds": excluded_unit, "ExcludeAccountIds": by_id}
+    stage = deploy("whole", SourcePrincipalArns=reader, **parameters)
 
-    read_by_hand_before = bool(organization.assume(role_by_hand, organization.as_role(reader)))
-    deployed = deploy(
-        "whole", SourcePrincipalArns=reader, AdoptExistingRoles="true", ExcludeOuIds=outside, ExcludeAccountIds=by_id
-    )
-    stage = SweptStage(organization, deployed.name)
-    policies_before = policies(organization)
-    roles = [*others[:3], foreign, by_hand, management]
-    previewed = stage.ask("backfill", dry_run=True)
-    rows_after_preview = stage.rows()
-    roles_after_preview = [stage.role(account_id) for account_id in roles]
-    policies_after_preview = policies(organization)
-    answered = stage.sweep("backfill")
-    iam.detach_role_policy(RoleName="Reader", PolicyArn=arn)
+    observed = [*others[:3], foreign, by_hand, organization.management_account_id]
+    before = snapshot(stage, observed)
+    dry_run = stage.invoke("backfill", dry_run=True)
+    after_dry_run = snapshot(stage, observed)
+    response = stage.invoke_and_wait("backfill")
+    organization.client("iam").detach_role_policy(RoleName="Reader", PolicyArn=policy)
     return Backfilled(
         stage=stage,
-        reader=reader,
-        outside=outside,
+        excluded_unit=excluded_unit,
         invited=invited,
         foreign=foreign,
         by_hand=by_hand,
         expected=expected,
-        read_by_hand_before=read_by_hand_before,
-        previewed=previewed,
-        rows_after_preview=rows_after_preview,
-        roles_after_preview=roles_after_preview,
-        policies_before=policies_before,
-        policies_after_preview=policies_after_preview,
-        answered=answered,
+        before=before,
+        dry_run=dry_run,
+        after_dry_run=after_dry_run,
+        response=response,
         rows=stage.rows(),
         passes=stage.all_passes(),
-        named=stage.named(),
+        granted=stage.granted_accounts(),
     )
 
 
-def policies(organization: LocalOrganization) -> dict[str, str]:
-    """Map the managed policies of the management account to their default versions."""
-    listed = organization.client("iam").list_policies(Scope="Local")["Policies"]
-    return {policy["PolicyName"]: policy["DefaultVersionId"] for policy in listed}
+def create_by_hand(organization: LocalOrganization, reader: str, account_id: str, foreign: str) -> str:
+    """Create a role that the reader may assume and one of another stage, and return the reader's policy."""
+    trust = trust_policy(f"arn:aws:iam::{organization.management_account_id}:root")
+    tags = {"managed-by": "rolecall", "rolecall-stage": "another"}
+    organization.create_role(foreign, ROLE, trust)
+    organization.client("iam", foreign).tag_role(
+        RoleName=ROLE, Tags=[{"Key": key, "Value": value} for key, value in tags.items()]
+    )
+    role = organization.create_role(account_id, ROLE, trust, [AUDIT])
+    iam, document = organization.client("iam"), allow_policy("sts:AssumeRole", resource=[role])
+    created = iam.create_policy(PolicyName="ByHand", PolicyDocument=json.dumps(document))
+    arn = str(created["Policy"]["Arn"])
+    iam.attach_role_policy(RoleName="Reader", PolicyArn=arn)
+    assert organization.assume(role, organization.as_role(reader))
+    return arn
 
 
-def test_a_dry_run_writes_nothing(backfilled: Backfilled) -> None:
-    assert backfilled.rows_after_preview == {}
-    *untouched, foreign, by_hand, management = backfilled.roles_after_preview
-    assert {*map(bool, untouched), bool(management)} == {False}
-    assert foreign
-    assert by_hand
-    assert foreign["tags"]["rolecall-stage"] == "another"
-    assert (by_hand["tags"], by_hand["attached"]) == ({}, {ANOTHER})
-    assert set(backfilled.policies_before) == {"ByHand"}
-    assert backfilled.policies_after_preview == backfilled.policies_before
+def snapshot(stage: DeployedStage, account_ids: list[str]) -> Snapshot:
+    listed = stage.organization.client("iam").list_policies(Scope="Local")["Policies"]
+    policies = {policy["PolicyName"]: policy["DefaultVersionId"] for policy in listed}
+    return Snapshot(stage.rows(), [stage.role(account_id) for account_id in account_ids], policies)
 
 
-def test_one_backfill_enrolls_every_eligible_account_and_tells_of_every_other_why_not(backfilled: Backfilled) -> None:
-    assert len(backfilled.expected) == backfilled.answered["counts"]["sent"] == 60
-    stands = {account_id: (row["outcome"], row.get("reason")) for account_id, row in backfilled.rows.items()}
-    assert stands == backfilled.expected
-    assert backfilled.named == set(backfilled.eligible)
+def test_dry_run_writes_nothing(backfilled: Backfilled) -> None:
+    assert backfilled.after_dry_run == backfilled.before
+    assert backfilled.before.rows == {}
 
 
-def test_the_dry_run_told_exactly_what_the_backfill_then_did(backfilled: Backfilled) -> None:
-    told = {
+def test_backfill_records_the_outcome_of_every_account(backfilled: Backfilled) -> None:
+    assert len(backfilled.expected) == backfilled.response["counts"]["sent"] == ACCOUNTS
+    outcomes = {account_id: (row["outcome"], row.get("reason")) for account_id, row in backfilled.rows.items()}
+    assert outcomes == backfilled.expected
+    assert backfilled.granted == set(backfilled.eligible)
+
+
+def test_dry_run_matches_the_backfill(backfilled: Backfilled) -> None:
+    planned = {
         each["account_id"]: (
             *(each["outcome"], each["reason"], each["change"]),
             *(step["action"] for step in each["actions"]),
         )
-        for each in backfilled.previewed["accounts"]
+        for each in backfilled.dry_run["accounts"]
     }
     done = {
         line["account_id"]: (line["outcome"], line.get("reason"), line["change"], *line["actions"])
         for line in backfilled.passes
     }
-    assert told == done
-    assert backfilled.previewed["next"] is None
-    (shard,) = backfilled.previewed["source_policy"]
-    assert (shard["policy_name"], set(shard["granted"]), shard["revoked"]) == (POLICY, backfilled.named, [])
+    assert planned == done
+    assert backfilled.dry_run["next"] is None
+    (shard,) = backfilled.dry_run["source_policy"]
+    assert (shard["policy_name"], set(shard["granted"]), shard["revoked"]) == (POLICY, backfilled.granted, [])
 
 
-def test_what_was_made_by_hand_is_taken_over_and_no_access_is_lost(backfilled: Backfilled) -> None:
-    assert backfilled.read_by_hand_before
+def test_role_created_by_hand_is_adopted(backfilled: Backfilled) -> None:
     assert backfilled.rows[backfilled.by_hand]["change"] == "updated"
-    made = next(each for each in backfilled.eligible if backfilled.rows[each]["change"] == "created")
-    adopted, created = backfilled.stage.role(backfilled.by_hand), backfilled.stage.role(made)
+    new = next(each for each in backfilled.eligible if backfilled.rows[each]["change"] == "created")
+    adopted, created = backfilled.stage.role(backfilled.by_hand), backfilled.stage.role(new)
     assert adopted
     assert created
     assert adopted | {"created": None} == created | {"created": None}
-    assert backfilled.reads(backfilled.by_hand)
+    assert backfilled.stage.assume_member_role(backfilled.by_hand)
 
 
-def test_a_second_backfill_writes_nothing_to_iam(organization: LocalOrganization, backfilled: Backfilled) -> None:
+def test_second_backfill_writes_nothing_to_iam(organization: LocalOrganization, backfilled: Backfilled) -> None:
     stage, management = backfilled.stage, organization.management_account_id
-    stage.sweep("backfill")
-    iam = organization.client("iam")
-    arn = f"arn:aws:iam::{management}:policy/{POLICY}"
-    enrolled, count = stage.with_outcome("enrolled"), len(stage.all_passes())
-    before = stage.role(management), stage.versions(), iam.get_policy(PolicyArn=arn)["Policy"]
+    stage.invoke_and_wait("backfill")
+    enrolled, count = stage.accounts_with_outcome("enrolled"), len(stage.all_passes())
+    before = stage.role(management), stage.policy_versions(), stage.source_policy()
 
-    writes = [
-        f"iam:{verb}*"
-        for verb in ("Add", "Attach", "Create", "Delete", "Detach", "Put", "Remove", "Set", "Tag", "Untag", "Update")
-    ]
-    with controlled(organization, denying(*writes), [root(organization)]):
-        stage.sweep("backfill")
+    writes = ("Add", "Attach", "Create", "Delete", "Detach", "Put", "Remove", "Set", "Tag", "Untag", "Update")
+    with scp_attached(organization, deny_policy(*(f"iam:{verb}*" for verb in writes)), [root_id(organization)]):
+        stage.invoke_and_wait("backfill")
 
     passes = stage.all_passes()[count:]
     assert {(line["change"], *line["actions"]) for line in passes} == {("none",)}
     assert {line["account_id"] for line in passes if line["outcome"] == "enrolled"} == enrolled
-    assert (stage.role(management), stage.versions(), iam.get_policy(PolicyArn=arn)["Policy"]) == before
+    assert (stage.role(management), stage.policy_versions(), stage.source_policy()) == before
 
 
-def test_what_no_event_told_of_is_healed_by_the_next_discovery(
+def test_hourly_resync_finds_changes_whose_events_were_lost(
     organization: LocalOrganization, backfilled: Backfilled
 ) -> None:
     stage = backfilled.stage
-    moved, closed, departed = unheard_of(organization, 3)
-    stage.sweep("resync", accounts="new")
-    assert stage.with_outcome("enrolled") >= {moved, closed, departed}
+    moved, closed, departed = create_without_events(organization, 3)
+    stage.invoke_and_wait("resync", accounts="new")
+    assert stage.accounts_with_outcome("enrolled") >= {moved, closed, departed}
 
-    created = unheard_of(organization, 2)
+    created = create_without_events(organization, 2)
     with events_dropped(organization):
-        move(organization, moved, backfilled.outside)
+        move_account(organization, moved, backfilled.excluded_unit)
         organization.client("organizations").remove_account_from_organization(AccountId=departed)
         organization.set_account_state(closed, "CLOSED")
-        stage.sweep("resync", accounts="failed")  # which is about others, but takes longer than any event
-    assert stage.with_outcome("enrolled") >= {moved, closed, departed}
+        stage.invoke_and_wait("resync", accounts="failed")  # of other accounts; it takes longer than any event
+    assert stage.accounts_with_outcome("enrolled") >= {moved, closed, departed}
     count = len(stage.all_passes())
     stage.fire("discovery", "resync")
 
     assert {line["account_id"] for line in stage.all_passes()[count:]} == {*created, moved, closed, departed}
     for account_id in created:
-        assert stage.settled(account_id, "enrolled")["trigger"] == "resync"
-        assert backfilled.reads(account_id)
+        assert stage.wait_for_outcome(account_id, "enrolled")["trigger"] == "resync"
+        assert stage.assume_member_role(account_id)
     for account_id, reason in ((moved, "excluded"), (closed, "closed"), (departed, "departed")):
-        stage.settled(account_id, "retired", reason)
+        stage.wait_for_outcome(account_id, "retired", reason)
         with denied("sts:AssumeRole"):
-            backfilled.reads(account_id)
-    assert stage.gauge("EventsMissed") == len(created)
+            stage.assume_member_role(account_id)
+    assert stage.latest_metric("EventsMissed") == len(created)
 
 
 DRIFTS: dict[str, Callable[[Any], object]] = {
-    "SetTrust": lambda iam: iam.update_assume_role_policy(RoleName=ROLE, PolicyDocument=json.dumps(trusting("*"))),
-    "DetachPolicy": lambda iam: iam.attach_role_policy(RoleName=ROLE, PolicyArn=ANOTHER),
+    "SetTrust": lambda iam: iam.update_assume_role_policy(RoleName=ROLE, PolicyDocument=json.dumps(trust_policy("*"))),
+    "DetachPolicy": lambda iam: iam.attach_role_policy(RoleName=ROLE, PolicyArn=AUDIT),
     "AttachPolicy": lambda iam: iam.detach_role_policy(RoleName=ROLE, PolicyArn=READ_ONLY),
     "PutInlinePolicy": lambda iam: iam.delete_role_policy(RoleName=ROLE, PolicyName="DenyDataReads"),
     "SetMaxSession": lambda iam: iam.update_role(RoleName=ROLE, MaxSessionDuration=43200),
 }
-"""What one may do to a member role by hand, by what mends it."""
+"""Changes of a member role by hand, by the action that repairs them."""
 
 
-def test_one_resync_repairs_roles_and_the_source_policy_and_says_so(
+def test_full_resync_repairs_roles_and_the_source_policy(
     organization: LocalOrganization, backfilled: Backfilled
 ) -> None:
     stage = backfilled.stage
-    stage.sweep("resync")
+    stage.invoke_and_wait("resync")
     drifted = dict(zip(backfilled.eligible[:5], DRIFTS, strict=True))
     deleted = backfilled.eligible[5]
     roles = {account_id: stage.role(account_id) for account_id in drifted}
-    for account_id, mended_by in drifted.items():
-        DRIFTS[mended_by](organization.client("iam", account_id))
-    there = organization.client("iam", deleted)
-    there.detach_role_policy(RoleName=ROLE, PolicyArn=READ_ONLY)
-    there.delete_role_policy(RoleName=ROLE, PolicyName="DenyDataReads")
-    there.delete_role(RoleName=ROLE)
+    for account_id, action in drifted.items():
+        DRIFTS[action](organization.client("iam", account_id))
+    iam = organization.client("iam", deleted)
+    iam.detach_role_policy(RoleName=ROLE, PolicyArn=READ_ONLY)
+    iam.delete_role_policy(RoleName=ROLE, PolicyName="DenyDataReads")
+    iam.delete_role(RoleName=ROLE)
     document, count = stage.source_policy(), len(stage.all_passes())
     edit_source_policy(organization)
-    assert set(drifted) & stage.named() == set()
+    assert set(drifted) & stage.granted_accounts() == set()
     stage.age_records()
-    stage.sweep("resync")
+    stage.invoke_and_wait("resync")
 
     actions = {line["account_id"]: line["actions"] for line in stage.all_passes()[count:] if line["actions"]}
-    assert actions == {account_id: [mended_by] for account_id, mended_by in drifted.items()} | {
+    assert actions == {account_id: [action] for account_id, action in drifted.items()} | {
         deleted: ["CreateRole", "PutInlinePolicy", "AttachPolicy"]
     }
     assert {account_id: stage.role(account_id) for account_id in drifted} == roles
@@ -276,124 +257,115 @@ def test_one_resync_repairs_roles_and_the_source_policy_and_says_so(
         (POLICY, action) for action in ("TagPolicy", "DeleteVersion", "WriteVersion", "AttachTo", "DetachFrom")
     ]
     assert stage.source_policy() == document
-    assert POLICY in attached_to(organization)
-    assert POLICY not in attached_to(organization, "Intruder")
-    assert backfilled.reads(deleted)
-    assert stage.sweep("resync")["source_policy"] == list(status.repairs)
+    assert POLICY in attached_policies(organization)
+    assert POLICY not in attached_policies(organization, "Intruder")
+    assert stage.assume_member_role(deleted)
+    assert stage.invoke_and_wait("resync")["source_policy"] == list(status.repairs)
     stage.age_records()
-    stage.sweep("resync")
-    assert stage.sweep("resync")["source_policy"] == []
+    stage.invoke_and_wait("resync")
+    assert stage.invoke_and_wait("resync")["source_policy"] == []
 
 
 def edit_source_policy(organization: LocalOrganization) -> None:
-    """Let the source policy say less, have a draft and other tags, and be attached to somebody else."""
+    """Make the source policy grant less, add a version, remove a tag, and attach it to another role."""
     iam, arn = organization.client("iam"), f"arn:aws:iam::{organization.management_account_id}:policy/{POLICY}"
     for version in iam.list_policy_versions(PolicyArn=arn)["Versions"]:
         if not version["IsDefaultVersion"]:
             iam.delete_policy_version(PolicyArn=arn, VersionId=version["VersionId"])
-    pinned = {"StringEquals": {"aws:ResourceAccount": ["999999999999"]}}
-    less = allowing("sts:AssumeRole", resource=f"arn:aws:iam::*:role/{ROLE}", condition=pinned)
+    condition = {"StringEquals": {"aws:ResourceAccount": ["999999999999"]}}
+    less = allow_policy("sts:AssumeRole", resource=f"arn:aws:iam::*:role/{ROLE}", condition=condition)
     iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(less), SetAsDefault=True)
-    iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(allowing("sts:*")), SetAsDefault=False)
+    iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(allow_policy("sts:*")), SetAsDefault=False)
     iam.untag_policy(PolicyArn=arn, TagKeys=["managed-by"])
     iam.detach_role_policy(RoleName="Reader", PolicyArn=arn)
     organization.create_source_principal("Intruder")
     iam.attach_role_policy(RoleName="Intruder", PolicyArn=arn)
 
 
-def test_a_rerun_after_mending_enrolls_exactly_what_failed(
-    organization: LocalOrganization, backfilled: Backfilled
-) -> None:
-    stage, management = backfilled.stage, organization.management_account_id
-    (barred,) = unheard_of(organization)
+def test_rerun_enrolls_exactly_the_failed_accounts(organization: LocalOrganization, backfilled: Backfilled) -> None:
+    stage = backfilled.stage
+    (controlled,) = create_without_events(organization)
     others = {*backfilled.invited, backfilled.foreign}
-    with controlled(organization, denying("iam:CreateRole"), [barred]):
-        stage.sweep("backfill", accounts=[barred])
-        stage.settled(barred, "failed", "scp_denied")
-    assert stage.with_outcome("failed") == {barred, *others}
+    with scp_attached(organization, deny_policy("iam:CreateRole"), [controlled]):
+        stage.invoke_and_wait("backfill", accounts=[controlled])
+        stage.wait_for_outcome(controlled, "failed", "scp_denied")
+    assert stage.accounts_with_outcome("failed") == {controlled, *others}
 
     count = len(stage.all_passes())
-    assert stage.sweep("rerun", reasons=["scp_denied"])["counts"]["sent"] == 1
-    assert {line["account_id"] for line in stage.all_passes()[count:]} == {barred}
-    stage.settled(barred, "enrolled")
+    assert stage.invoke_and_wait("rerun", reasons=["scp_denied"])["counts"]["sent"] == 1
+    assert {line["account_id"] for line in stage.all_passes()[count:]} == {controlled}
+    stage.wait_for_outcome(controlled, "enrolled")
 
-    trust = trusting(f"arn:aws:iam::{management}:root")
+    trust = trust_policy(f"arn:aws:iam::{organization.management_account_id}:root")
     for account_id in backfilled.invited:
-        administrator = allowing("*")
-        organization.create_role(account_id, "OrganizationAccountAccessRole", trust, inline=administrator)
+        organization.create_role(account_id, "OrganizationAccountAccessRole", trust, inline=allow_policy("*"))
     organization.client("iam", backfilled.foreign).delete_role(RoleName=ROLE)
     count = len(stage.all_passes())
-    assert stage.sweep("rerun")["counts"]["sent"] == len(others)
+    assert stage.invoke_and_wait("rerun")["counts"]["sent"] == len(others)
 
     assert {line["account_id"] for line in stage.all_passes()[count:]} == others
     for account_id in others:
-        stage.settled(account_id, "enrolled")
-        assert backfilled.reads(account_id)
-    assert stage.with_outcome("failed") == set()
-    assert stage.sweep("rerun")["counts"]["sent"] == 0
+        stage.wait_for_outcome(account_id, "enrolled")
+        assert stage.assume_member_role(account_id)
+    assert stage.accounts_with_outcome("failed") == set()
+    assert stage.invoke_and_wait("rerun")["counts"]["sent"] == 0
 
 
 @pytest.fixture
-def given_up_at_once(organization: LocalOrganization, backfilled: Backfilled) -> Iterator[None]:
-    """Have messages go to the dead-letter queue when they are handed back for the first time."""
+def one_receive(organization: LocalOrganization, backfilled: Backfilled) -> Iterator[None]:
+    """A redrive policy that sends messages to the dead-letter queue instead of retrying them."""
     sqs, url = organization.client("sqs"), backfilled.stage.environment["QUEUE_URL"]
     policy = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])["Attributes"]["RedrivePolicy"]
-    impatient = json.dumps(json.loads(policy) | {"maxReceiveCount": 1})
-    sqs.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": impatient})
+    changed = json.dumps(json.loads(policy) | {"maxReceiveCount": 1})
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": changed})
     yield
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": policy})
 
 
-@pytest.mark.usefixtures("given_up_at_once")
-def test_messages_come_back_from_the_dead_letter_queue_by_a_rerun(
-    organization: LocalOrganization, backfilled: Backfilled
-) -> None:
+@pytest.mark.usefixtures("one_receive")
+def test_rerun_redrives_the_dead_letter_queue(organization: LocalOrganization, backfilled: Backfilled) -> None:
     stage = backfilled.stage
     organization.set_ready_delay(3600)
     account_id = organization.create_account("late")
-    stage.settled(account_id, "failed", "not_ready", hurrying=False)
-    stage.idle()
-    assert stage.waiting("accounts-dlq") == 1
-    assert stage.alarm("dead-letters") == "ALARM"
+    stage.wait_for_outcome(account_id, "failed", "not_ready", skip_delays=False)
+    stage.wait_until_idle()
+    assert stage.message_count("accounts-dlq") == 1
+    assert stage.alarm_state("dead-letters") == "ALARM"
 
     organization.set_ready_delay(0)
-    answer = stage.ask("rerun", reasons=["not_ready"])
+    response = stage.invoke("rerun", reasons=["not_ready"])
 
-    # Its message is on the way again, so the ledger's row is no reason to send another.
-    assert answer["counts"] == {"sent": 0, "redrive_started": True}
-    stage.settled(account_id, "enrolled", hurrying=False)
-    stage.idle()
-    assert backfilled.reads(account_id)
-    assert stage.waiting("accounts-dlq") == 0
+    # The account's message is redriven, so its row causes no second one.
+    assert response["counts"] == {"sent": 0, "redrive_started": True}
+    stage.wait_for_outcome(account_id, "enrolled", skip_delays=False)
+    stage.wait_until_idle()
+    assert stage.message_count("accounts-dlq") == 0
     organization.age_metrics(600)
-    assert stage.alarm("dead-letters") == "OK"
+    assert stage.alarm_state("dead-letters") == "OK"
 
 
-def test_a_listing_that_is_suspiciously_short_retires_nobody(
-    organization: LocalOrganization, backfilled: Backfilled
-) -> None:
+def test_listing_that_lacks_many_accounts_retires_none(organization: LocalOrganization, backfilled: Backfilled) -> None:
     stage = backfilled.stage
-    stage.sweep("resync")
-    enrolled, named = stage.with_outcome("enrolled"), stage.named()
+    stage.invoke_and_wait("resync")
+    enrolled, granted = stage.accounts_with_outcome("enrolled"), stage.granted_accounts()
     hidden = sorted(enrolled - {organization.management_account_id})[: len(stage.rows()) * 2 // 5]
     organization.age_metrics(3600)
     organization.hide_accounts(hidden)
     try:
-        counts = stage.sweep("resync")["counts"]
+        counts = stage.invoke_and_wait("resync")["counts"]
     finally:
         organization.hide_accounts([])
 
     assert counts["deferred"] == len(hidden)
-    assert (stage.with_outcome("enrolled"), stage.named()) == (enrolled, named)
-    assert stage.gauge("RetirementsDeferred") == len(hidden)
-    assert stage.alarm("accounts-need-attention") == "ALARM"
+    assert (stage.accounts_with_outcome("enrolled"), stage.granted_accounts()) == (enrolled, granted)
+    assert stage.latest_metric("RetirementsDeferred") == len(hidden)
+    assert stage.alarm_state("accounts-need-attention") == "ALARM"
     (line,) = [each for each in stage.log("resync") if each.get("would_retire")]
     assert (line["level"], line["would_retire"], line["in_source_policy"]) == ("ERROR", len(hidden), len(enrolled))
     assert "retirements deferred" in line["message"]
-    assert all(map(backfilled.reads, hidden[:3]))
 
 
-REFUSED: list[tuple[str, dict[str, Any]]] = [
+MALFORMED: list[tuple[str, dict[str, Any]]] = [
     ("backfill", {"acounts": "all"}),
     ("backfill", {"accounts": ["11112222333"]}),
     ("rerun", {"accounts": ["1111222233334"]}),
@@ -412,16 +384,11 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def test_a_malformed_request_is_refused_and_queues_nothing(backfilled: Backfilled) -> None:
+def test_malformed_request_is_rejected_and_queues_nothing(backfilled: Backfilled) -> None:
     stage = backfilled.stage
     rows, count = stage.rows(), len(stage.all_passes())
-    for function, request in REFUSED:
-        with pytest.raises(InvocationError) as raised:
-            stage.ask(function, **request)
-        told = str(raised.value)
-        assert told
-        assert "\n" not in told
-    assert stage.waiting() == 0
+    for function, request in MALFORMED:
+        with pytest.raises(InvocationError, match=r"\A[^\n]+\Z"):
+            stage.invoke(function, **request)
+    assert stage.message_count() == 0
     assert (stage.rows(), len(stage.all_passes())) == (rows, count)
-    for function in {function for function, _ in REFUSED}:
-        assert "Warning" not in "\n".join(stage.organization.logs(stage.function(function)))

@@ -1,7 +1,6 @@
-"""The stack is deleted while accounts are enrolled, and deployed again: nothing that was brought about is lost."""
+"""A stack that is deleted while accounts are enrolled, and deployed again."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -9,9 +8,10 @@ from deploy.aws import Aws, aws_cli
 from deploy.deploy import deploy
 from local.organization import REGION, LocalOrganization
 from tests.deployment.aws_cli import in_this_process
-from tests.end_to_end.swept_stage import SweptStage, unheard_of
+from tests.end_to_end.deployed_stage import DeployedStage
+from tests.end_to_end.organization_changes import create_without_events
 
-STAGE = "end-to-end"  # the packaged template's own
+STAGE = "end-to-end"  # the stage that the template is packaged for
 
 
 @pytest.fixture
@@ -23,38 +23,34 @@ def aws(organization: LocalOrganization, monkeypatch: pytest.MonkeyPatch) -> Aws
     return aws_cli(REGION, in_this_process)
 
 
-def test_a_stack_that_is_deleted_and_deployed_again_loses_no_access_and_no_row(
+def test_redeployed_stack_keeps_rows_and_access(
     organization: LocalOrganization, package: Path, reader: str, aws: Aws
 ) -> None:
-    stage, parameters = SweptStage(organization, STAGE), {"SourcePrincipalArns": reader, "BatchingWindow": "1"}
+    stage, parameters = DeployedStage(organization, STAGE), {"SourcePrincipalArns": reader, "BatchingWindow": "1"}
     organization.deploy(STAGE, package, parameters)
-    created = unheard_of(organization, 2)
-    stage.sweep("backfill")
-    rows, policy, versions = stage.rows(), stage.source_policy(), stage.versions()
+    created = create_without_events(organization, 2)
+    stage.invoke_and_wait("backfill")
+    rows, policy, versions = stage.rows(), stage.source_policy(), stage.policy_versions()
     roles = {account_id: stage.role(account_id) for account_id in created}
+    arns = {account_id: stage.member_role_arn(account_id) for account_id in created}
 
     organization.client("cloudformation").delete_stack(StackName=f"rolecall-{STAGE}")
 
     assert organization.client("lambda").list_functions()["Functions"] == []
-    assert all(reads(organization, account_id, reader) for account_id in created)
+    assert all(organization.assume(arn, organization.as_role(reader)) for arn in arns.values())
 
-    named = " ".join(f"{name}={value}" for name, value in parameters.items())
-    deploy(STAGE, "artifacts", package, named, aws=aws, region=REGION)
+    params = " ".join(f"{name}={value}" for name, value in parameters.items())
+    deploy(STAGE, "artifacts", package, params, aws=aws, region=REGION)
     assert stage.rows() == rows
-    created += unheard_of(organization)
-    stage.sweep("resync", accounts="new")
-    stage.sweep("resync")
+    created += create_without_events(organization)
+    stage.invoke_and_wait("resync", accounts="new")
+    stage.invoke_and_wait("resync")
 
-    assert all(reads(organization, account_id, reader) for account_id in created)
+    assert all(stage.assume_member_role(account_id) for account_id in created)
     assert {account_id: stage.role(account_id) for account_id in roles} == roles
-    assert stage.named() == {*rows, *created}
-    # The newcomer alone is a reason to write the source policy.
-    assert len(stage.versions()) == len(versions) + 1
+    assert stage.granted_accounts() == {*rows, *created}
+    # Only the newcomer causes a new version.
+    assert len(stage.policy_versions()) == len(versions) + 1
     assert policy != stage.source_policy()
-    since = {account_id: row["enrolled_at"] for account_id, row in stage.rows().items() if account_id in rows}
-    assert since == {account_id: row["enrolled_at"] for account_id, row in rows.items()}
-
-
-def reads(organization: LocalOrganization, account_id: str, reader: str) -> Any:
-    role = f"arn:aws:iam::{account_id}:role/CrossAccountReadOnlyRole"
-    return organization.assume(role, organization.as_role(reader))
+    enrolled_at = {account_id: row["enrolled_at"] for account_id, row in stage.rows().items() if account_id in rows}
+    assert enrolled_at == {account_id: row["enrolled_at"] for account_id, row in rows.items()}

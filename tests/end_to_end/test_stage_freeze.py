@@ -1,4 +1,4 @@
-"""A freeze while there is other work: every assumption is denied, and the answer is in force within 30 seconds."""
+"""A freeze denies every new session within 30 seconds, also during other work, and lifting it restores access."""
 
 import json
 import time
@@ -9,79 +9,98 @@ import pytest
 
 from chalicelib.source_policy.documents import capacity
 from local.organization import LocalOrganization
-from local.waiting import until
-from tests.end_to_end.deployed_stage import PATIENCE, Deploy
-from tests.end_to_end.emulator.refusals import denied
+from local.waiting import wait_until
+from tests.end_to_end.deployed_stage import POLICY, TIMEOUT_SECONDS, Deploy, DeployedStage
+from tests.end_to_end.expected_errors import denied
 from tests.end_to_end.function_sessions import role_name
-from tests.end_to_end.swept_stage import POLICY, SweptStage, unheard_of
+from tests.end_to_end.organization_changes import create_without_events
 
 IN_FORCE_SECONDS = 30
+FROZEN = {"frozen": True, "in_force": True, "why": None}
+UNFROZEN = {"frozen": False, "in_force": True, "why": None}
 
 
 @pytest.fixture(scope="module")
-def stage(organization: LocalOrganization, deploy: Deploy, reader: str) -> SweptStage:
-    unheard_of(organization, 2)
-    stage = SweptStage(organization, deploy("cold", SourcePrincipalArns=reader).name)
-    stage.sweep("backfill")
+def stage(organization: LocalOrganization, deploy: Deploy, reader: str) -> DeployedStage:
+    """A stage whose first shard was created during a freeze."""
+    create_without_events(organization, 2)
+    stage = deploy("cold", SourcePrincipalArns=reader)
+    response = stage.invoke("freeze", frozen=True)
+    assert (response["frozen"], response["in_force"]) == (True, False)
+    assert "each shard is frozen as it is created" in response["why"]
+    stage.invoke_and_wait("backfill")
+    assert [statement["Effect"] for statement in stage.source_policy()["Statement"]] == ["Allow", "Deny"]
+    assert stage.invoke("freeze", frozen=False) == UNFROZEN
     return stage
 
 
 @pytest.fixture
-def enrolled(stage: SweptStage) -> Iterator[list[str]]:
-    """The accounts that have a member role and that the reader may enter before the test, and after its end again."""
-    accounts = sorted(stage.with_outcome("enrolled"))
-    assert all(reads(stage, account_id) for account_id in accounts)
+def enrolled(stage: DeployedStage) -> Iterator[list[str]]:
+    """The enrolled accounts, which the reader can enter before the test and after lifting the freeze."""
+    accounts = sorted(stage.accounts_with_outcome("enrolled"))
     yield accounts
-    assert stage.ask("freeze", frozen=False) == {"frozen": False, "in_force": True, "why": None}
-    stage.sweep("resync", accounts="failed")
-    assert all(reads(stage, account_id) for account_id in accounts)
+    assert stage.invoke("freeze", frozen=False) == UNFROZEN
+    stage.invoke_and_wait("resync", accounts="failed")
+    assert all(stage.assume_member_role(account_id) for account_id in accounts)
 
 
-def reads(stage: SweptStage, account_id: str) -> Any:
-    reader = f"arn:aws:iam::{stage.organization.management_account_id}:role/Reader"
-    return stage.organization.assume(stage.member_role(account_id), stage.organization.as_role(reader))
-
-
-def freeze(stage: SweptStage, accounts: list[str]) -> None:
-    """Freeze, and see that it is in force in time and in every account."""
+def freeze(stage: DeployedStage, accounts: list[str]) -> None:
+    """Freeze, and check that it is in force in time and in every account."""
     started = time.monotonic()
-    answer = stage.ask("freeze", frozen=True)
-    assert answer == {"frozen": True, "in_force": True, "why": None}
+    assert stage.invoke("freeze", frozen=True) == FROZEN
     assert time.monotonic() - started < IN_FORCE_SECONDS
     for account_id in accounts:
         with denied("sts:AssumeRole"):
-            reads(stage, account_id)
+            stage.assume_member_role(account_id)
 
 
-def test_a_freeze_does_not_wait_for_queued_accounts(
-    organization: LocalOrganization, stage: SweptStage, enrolled: list[str]
+def test_freeze_denies_all_accounts_until_it_is_lifted(
+    organization: LocalOrganization, stage: DeployedStage, enrolled: list[str]
 ) -> None:
-    created = unheard_of(organization, 25)
-    stage.ask("backfill")
     freeze(stage, enrolled)
-    stage.idle()
+    created = organization.create_account("created-while-frozen")
+    stage.wait_for_outcome(created, "enrolled")
+    assert stage.invoke_and_wait("resync")["counts"]["frozen"] is True
+    assert stage.latest_metric("Frozen", "publish") == 1
+    with denied("sts:AssumeRole"):
+        stage.assume_member_role(created)
 
-    assert stage.with_outcome("enrolled") == {*enrolled, *created}
-    for account_id in created:
-        stage.settled(account_id, "enrolled")
-        with denied("sts:AssumeRole"):
-            reads(stage, account_id)
+    assert stage.invoke("freeze", frozen=False) == UNFROZEN
 
-    assert stage.ask("freeze", frozen=False)["in_force"]
-    assert all(reads(stage, account_id) for account_id in created)
+    assert all(stage.assume_member_role(account_id) for account_id in (*enrolled, created))
+    assert stage.invoke_and_wait("resync")["counts"]["frozen"] is False
+    assert stage.latest_metric("Frozen", "publish") == 0
 
 
-def test_a_freeze_does_not_wait_for_a_run_that_was_killed(
-    organization: LocalOrganization, stage: SweptStage, enrolled: list[str]
+def test_freeze_does_not_wait_for_queued_accounts(
+    organization: LocalOrganization, stage: DeployedStage, enrolled: list[str]
 ) -> None:
-    (created,) = unheard_of(organization)
-    stage.ask("backfill", accounts=[created])
-    stage.settled(created, "enrolled")
-    # A run that has begun to write to IAM: `applying` is recorded.
-    organization.slow_iam(4)
+    created = create_without_events(organization, 25)
+    stage.invoke("backfill")
+    freeze(stage, enrolled)
+    stage.wait_until_idle()
+
+    assert stage.accounts_with_outcome("enrolled") == {*enrolled, *created}
+    for account_id in created:
+        stage.wait_for_outcome(account_id, "enrolled")
+        with denied("sts:AssumeRole"):
+            stage.assume_member_role(account_id)
+
+    assert stage.invoke("freeze", frozen=False) == UNFROZEN
+    assert all(stage.assume_member_role(account_id) for account_id in created)
+
+
+def test_freeze_does_not_wait_for_a_killed_run(
+    organization: LocalOrganization, stage: DeployedStage, enrolled: list[str]
+) -> None:
+    (created,) = create_without_events(organization)
+    stage.invoke("backfill", accounts=[created])
+    stage.wait_for_outcome(created, "enrolled")
+    # Kill a run that has recorded `applying` and is writing to IAM.
+    organization.slow_iam(2)
     organization.set_account_state(created, "SUSPENDED")
-    stage.ask("backfill", accounts=[created])
-    until(lambda: any(record.applying for record in stage.records().shards), "a shard is being written", PATIENCE)
+    stage.invoke("backfill", accounts=[created])
+    wait_until(lambda: any(record.applying for record in stage.records().shards), "a shard is written", TIMEOUT_SECONDS)
     organization.kill(stage.function("publish"))
     organization.slow_iam(0)
     assert any(record.applying for record in stage.records().shards)
@@ -89,13 +108,13 @@ def test_a_freeze_does_not_wait_for_a_run_that_was_killed(
     freeze(stage, enrolled)
 
     organization.set_account_state(created, "ACTIVE")
-    organization.skip_delays(f"rolecall-{stage.name}-publish.fifo")
-    stage.sweep("backfill", accounts=[created])
+    stage.skip_delays()
+    stage.invoke_and_wait("backfill", accounts=[created])
     assert not any(record.applying for record in stage.records().shards)
 
 
-def test_a_freeze_is_in_force_though_one_shard_can_not_be_written(
-    organization: LocalOrganization, stage: SweptStage, enrolled: list[str], second_shard: str
+def test_freeze_is_in_force_with_one_shard_that_can_not_be_written(
+    organization: LocalOrganization, stage: DeployedStage, enrolled: list[str], second_shard: str
 ) -> None:
     iam, publish = organization.client("iam"), role_name(stage, "publish")
     first = f"arn:aws:iam::{organization.management_account_id}:policy/{POLICY}"
@@ -113,24 +132,24 @@ def test_a_freeze_is_in_force_though_one_shard_can_not_be_written(
 
 
 @pytest.fixture
-def second_shard(organization: LocalOrganization, stage: SweptStage, enrolled: list[str]) -> Iterator[str]:
-    """A shard after the first, which is full: of accounts that are only in the ledger."""
-    others = [str(900_000_000_000 + number) for number in range(capacity(stage.settings) - len(enrolled) + 1)]
-    write_rows(stage, others, "granted")
+def second_shard(organization: LocalOrganization, stage: DeployedStage, enrolled: list[str]) -> Iterator[str]:
+    """A second shard, because forged rows fill the first."""
+    forged = [str(900_000_000_000 + number) for number in range(capacity(stage.settings) - len(enrolled) + 1)]
+    write_rows(stage, forged, "granted")
     organization.start_publish(stage.name)
     _, second = stage.records().shards
     yield second.name
-    write_rows(stage, others, "none")
+    write_rows(stage, forged, "none")
     organization.start_publish(stage.name)
-    write(stage, [{"DeleteRequest": {"Key": {"account_id": {"S": account_id}}}} for account_id in others])
+    batch_write(stage, [{"DeleteRequest": {"Key": {"account_id": {"S": account_id}}}} for account_id in forged])
 
 
-def write_rows(stage: SweptStage, account_ids: list[str], access: str) -> None:
+def write_rows(stage: DeployedStage, account_ids: list[str], access: str) -> None:
     rest = {"outcome": {"S": "skipped"}, "access": {"S": access}, "updated_at": {"S": "2026-01-01T00:00:00+00:00"}}
-    write(stage, [{"PutRequest": {"Item": {"account_id": {"S": each}} | rest}} for each in account_ids])
+    batch_write(stage, [{"PutRequest": {"Item": {"account_id": {"S": each}} | rest}} for each in account_ids])
 
 
-def write(stage: SweptStage, requests: list[dict[str, Any]]) -> None:
+def batch_write(stage: DeployedStage, requests: list[dict[str, Any]]) -> None:
     dynamodb, table = stage.organization.client("dynamodb"), stage.environment["LEDGER_TABLE"]
     for start in range(0, len(requests), 25):
         dynamodb.batch_write_item(RequestItems={table: requests[start : start + 25]})

@@ -1,15 +1,15 @@
-"""The botocore boundary: the calls that Rolecall makes are seen here, and can be answered in AWS's place."""
+"""The AWS boundary: records the functions' calls at botocore's events, and injects faults and responses."""
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from types import SimpleNamespace
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ReadTimeoutError
 from botocore.handlers import BUILTIN_HANDLERS, REGISTER_FIRST
 
 FUNCTION_KEYS = {
@@ -22,14 +22,14 @@ FUNCTION_KEYS = {
     "retire": "AKIARETIREXXXXXXXXXX",
     "freeze": "AKIAFREEZEXXXXXXXXXX",
 }
-"""The access key of each function's role, by which a call shows whose it is."""
+"""The access key of each function's role, which attributes a call to its function."""
 
 _ACCESS_KEY = re.compile(r"Credential=(\w+)/")
 
 
 @dataclass(frozen=True)
 class Signer:
-    """Whose credentials sign: a function's own role, or an access role within a session policy; and what these allow."""
+    """The principal that signs a call: a function's role, or an access role with a session policy; and its permissions."""
 
     name: str
     account_id: str
@@ -38,7 +38,7 @@ class Signer:
 
 @dataclass(frozen=True)
 class Call:
-    """One request that was signed and would have left for AWS."""
+    """One signed request."""
 
     signer: Signer
     operation: str
@@ -50,7 +50,7 @@ class Call:
         return self.signer.account_id
 
     @property
-    def about(self) -> str:
+    def target_account_id(self) -> str:
         """The account that the call enters, describes or acts in."""
         if self.operation == "sts:AssumeRole":
             return str(self.params["RoleArn"].split(":")[4])
@@ -58,13 +58,18 @@ class Call:
 
     @property
     def policy_name(self) -> str | None:
-        """The managed policy that the call is about."""
+        """The managed policy that the call reads or writes."""
         arn = self.params.get("PolicyArn")
         return arn.rpartition("/")[2] if arn else self.params.get("PolicyName")
 
     @property
     def is_write(self) -> bool:
         return not re.fullmatch(r"\w+:(Get|List|Describe|BatchGet|Scan|Assume)\w*", self.operation)
+
+
+def writes(calls: Iterable[Call], service: str = "") -> list[str]:
+    """Return the operations that write, of one service (`iam:`) or of all."""
+    return [call.operation for call in calls if call.is_write and call.operation.startswith(service)]
 
 
 @dataclass
@@ -75,10 +80,11 @@ class _Fault:
     policy_name: str | None
     left: int
 
-    def meets(self, call: Call) -> bool:
-        mine = fnmatchcase(call.operation, self.operation) and self.account_id in {None, call.about}
-        mine = mine and self.policy_name in {None, call.policy_name}
-        if not (mine and self.left):
+    def applies(self, call: Call) -> bool:
+        """Whether a call fails; each failure uses up one of those that are left."""
+        matches = fnmatchcase(call.operation, self.operation) and self.account_id in {None, call.target_account_id}
+        matches = matches and self.policy_name in {None, call.policy_name}
+        if not (matches and self.left):
             return False
         self.left -= 1
         return True
@@ -90,16 +96,16 @@ def _no_role(account_id: str, name: str) -> str | None:  # noqa: ARG001
 
 @dataclass
 class Boundary:
-    """What was called, by whose credentials, and what is to be answered otherwise than moto would."""
+    """The calls that were made, their signers, and the faults and responses that replace moto's."""
 
     calls: list[Call] = field(default_factory=list)
     clients: list[str] = field(default_factory=list)
-    own: dict[str, Signer] = field(default_factory=dict)
+    signers: dict[str, Signer] = field(default_factory=dict)
     find_role: Callable[[str, str], str | None] = _no_role
-    _entered: dict[str, Signer] = field(default_factory=dict)
+    _sessions: dict[str, Signer] = field(default_factory=dict)
     _faults: list[_Fault] = field(default_factory=list)
     _edits: dict[str, Callable[[dict[str, Any]], object]] = field(default_factory=dict)
-    _answers: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = field(default_factory=dict)
+    _responses: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = field(default_factory=dict)
     _params: Mapping[str, Any] = field(default_factory=dict)
     _current: Call | None = None
 
@@ -114,15 +120,15 @@ class Boundary:
         policy_name: str | None = None,
         times: int = 1_000_000,
     ) -> None:
-        """Answer an operation (`iam:*` for all of a service) by an error; AWS never sees the call."""
-        answer: Any = {
+        """Respond to an operation (`iam:*` for all of a service) with an error, before it takes effect."""
+        response: Any = {
             "Error": {"Code": code, "Message": message},
             "ResponseMetadata": {"HTTPStatusCode": status},
         }
-        refused = ClientError(answer, operation.split(":")[1])
-        self.break_off(operation, refused, account_id=account_id, policy_name=policy_name, times=times)
+        error = ClientError(response, operation.split(":")[1])
+        self.raise_error(operation, error, account_id=account_id, policy_name=policy_name, times=times)
 
-    def break_off(
+    def raise_error(
         self,
         operation: str,
         error: Exception,
@@ -131,29 +137,40 @@ class Boundary:
         policy_name: str | None = None,
         times: int = 1_000_000,
     ) -> None:
-        """Have an operation end in an error of botocore's."""
+        """Raise an error in place of an operation, before it takes effect."""
         self._faults.append(_Fault(operation, error, account_id, policy_name, times))
 
-    def edit(self, operation: str, change: Callable[[dict[str, Any]], object]) -> None:
-        """Change an operation's answers, or do something between the call and its answer."""
-        self._edits[operation] = change
+    def lose_response(self, operation: str, *, signer: str = "*") -> None:
+        """Raise a timeout after an operation took effect."""
 
-    def answer(self, operation: str, give: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
-        """Answer an operation of the functions' own roles by what is given for its parameters; moto never sees the call."""
-        self._answers[operation] = give
+        def lose(_: dict[str, Any]) -> None:
+            if fnmatchcase(self.calls[-1].signer.name, signer):
+                raise ReadTimeoutError(endpoint_url="https://iam.amazonaws.com")
 
-    def mend(self) -> None:
-        """Let moto answer everything again that it can."""
+        self.edit_response(operation, lose)
+
+    def edit_response(self, operation: str, edit: Callable[[dict[str, Any]], object]) -> None:
+        """Call a function with each response of an operation, to change it or to act before the caller continues."""
+        self._edits[operation] = edit
+
+    def respond(self, operation: str, response: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
+        """Respond to an operation of the functions' own roles, by its parameters, in place of moto."""
+        self._responses[operation] = response
+
+    def stop_faults(self) -> None:
+        """Remove all faults and edits of responses."""
         self._faults.clear()
         self._edits.clear()
 
     @contextmanager
-    def watching(self) -> Iterator[list[Call]]:
-        """Collect the calls that are made within."""
-        seen: list[Call] = []
+    def recording(self) -> Iterator[list[Call]]:
+        """Yield a list that contains, after the `with` block, the calls made within it."""
+        recorded: list[Call] = []
         start = len(self.calls)
-        yield seen
-        seen += self.calls[start:]
+        yield recorded
+        recorded += self.calls[start:]
+
+    # The handlers of botocore's events.
 
     def on_client(self, event_name: str, **_: Any) -> None:
         self.clients.append(event_name.removeprefix("creating-client-class."))
@@ -162,52 +179,52 @@ class Boundary:
         self._params = params
 
     def on_call(self, event_name: str, request_signer: Any, **_: Any) -> tuple[Any, dict[str, Any]] | None:
-        """Answer in AWS's place, where a test has an answer."""
+        """Return a response in place of AWS's, if a test set one."""
         operation = ":".join(event_name.split(".")[1:])
-        signer = self.own.get(request_signer._credentials.access_key)
-        if signer is None or operation not in self._answers:
+        signer = self.signers.get(request_signer._credentials.access_key)
+        if signer is None or operation not in self._responses:
             return None
         call = Call(signer, operation, self._params, None)
-        self._pass(call)
-        answer = self._answers[operation](self._params)
-        self._current = call  # An answer may be another function's run, with calls of its own.
-        return SimpleNamespace(status_code=200), answer
+        self._record(call)
+        response = self._responses[operation](self._params)
+        self._current = call  # The response may be another function's run, which makes calls of its own.
+        return SimpleNamespace(status_code=200), response
 
-    def _pass(self, call: Call) -> None:
+    def _record(self, call: Call) -> None:
         self.calls.append(call)
         for fault in self._faults:
-            if fault.meets(call):
+            if fault.applies(call):
                 raise fault.error
 
     def on_send(self, request: Any, event_name: str, **_: Any) -> None:
-        """Raise in AWS's place what is to go wrong; botocore hands it to the caller as it is."""
+        """Record a call, and raise its fault if it has one; botocore passes the error to the caller."""
         service, operation = event_name.split(".")[1:]
         authorization = request.headers.get("Authorization", "")
         key = _ACCESS_KEY.search(authorization if isinstance(authorization, str) else authorization.decode())
-        signer = (self.own | self._entered).get(key[1]) if key else None
+        signer = (self.signers | self._sessions).get(key[1]) if key else None
         self._current = None
         if signer is None:
             return
         role_name = self._params.get("RoleName")
         role_arn = self.find_role(signer.account_id, role_name) if role_name else None
         call = self._current = Call(signer, f"{service}:{operation}", self._params, role_arn)
-        self._pass(call)
+        self._record(call)
         if call.operation == "sts:AssumeRole":
-            self._refuse_unknown_role(call.params["RoleArn"])
+            self._require_role(call.params["RoleArn"])
 
-    def on_answer(self, parsed: dict[str, Any], **_: Any) -> None:
+    def on_response(self, parsed: dict[str, Any], **_: Any) -> None:
         call = self._current
         if call is None:
             return
         if call.operation == "sts:AssumeRole":
             arn = call.params["RoleArn"]
             statements = tuple(json.loads(call.params["Policy"])["Statement"])
-            self._entered[parsed["Credentials"]["AccessKeyId"]] = Signer(arn, arn.split(":")[4], statements)
+            self._sessions[parsed["Credentials"]["AccessKeyId"]] = Signer(arn, arn.split(":")[4], statements)
         if call.operation in self._edits:
             self._edits[call.operation](parsed)
 
-    def _refuse_unknown_role(self, arn: str) -> None:
-        """Deny what STS denies and moto allows: assuming a role that doesn't exist."""
+    def _require_role(self, arn: str) -> None:
+        """Deny assuming a role that doesn't exist, as STS does and moto doesn't."""
         account_id, name = arn.split(":")[4], arn.rpartition("/")[2]
         if self.find_role(account_id, name) != arn:
             message = f"User: rolecall is not authorized to perform: sts:AssumeRole on resource: {arn}"
@@ -215,27 +232,27 @@ class Boundary:
 
 
 @contextmanager
-def watched() -> Iterator[Callable[[Boundary | None], None]]:
-    """See every client that is made from here on, in whatever session; the boundary in force is set by the test."""
+def intercepting_clients() -> Iterator[Callable[[Boundary | None], None]]:
+    """Intercept every client that is made within the block; yield what sets the boundary that receives the events."""
     current: list[Boundary] = []
 
-    def switch(boundary: Boundary | None) -> None:
+    def set_boundary(boundary: Boundary | None) -> None:
         current[:] = [boundary] if boundary else []
 
-    def passing(handler: str) -> Callable[..., Any]:
+    def forwarding(handler: str) -> Callable[..., Any]:
         def handle(**given: Any) -> Any:
             return getattr(current[0], handler)(**given) if current else None
 
         return handle
 
     handlers = [
-        ("creating-client-class", passing("on_client")),
-        ("provide-client-params", passing("on_params")),
-        ("before-call", passing("on_call")),
-        ("before-send", passing("on_send"), REGISTER_FIRST),
-        ("after-call", passing("on_answer")),
+        ("creating-client-class", forwarding("on_client")),
+        ("provide-client-params", forwarding("on_params")),
+        ("before-call", forwarding("on_call")),
+        ("before-send", forwarding("on_send"), REGISTER_FIRST),
+        ("after-call", forwarding("on_response")),
     ]
     BUILTIN_HANDLERS.extend(handlers)
-    yield switch
+    yield set_boundary
     for handler in handlers:
         BUILTIN_HANDLERS.remove(handler)

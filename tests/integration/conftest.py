@@ -1,40 +1,43 @@
-"""An organization in moto for each test, and every call held against the policies."""
+"""An organization in moto for each test, and a check of every call against the functions' policies."""
 
 import json
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
+import botocore.endpoint
 import pytest
 from botocore.client import ClientCreator
 from botocore.endpoint import Endpoint
 from botocore.loaders import JSONFileLoader
 
-from tests.integration.boundary import FUNCTION_KEYS, Boundary, watched
-from tests.integration.organization import REGION, Operator, Organization, founded
+from tests.integration.boundary import FUNCTION_KEYS, Boundary, intercepting_clients
+from tests.integration.organization import REGION, Operator, Organization, organization_in_moto
 from tests.integration.permissions import denied
+from tests.integration.stage import ReusingSession, Stage
 
 _MANAGED_POLICIES = ("ReadOnlyAccess", "SecurityAudit", "ViewOnlyAccess")
 
 
 @pytest.fixture(scope="session")
-def watch() -> Iterator[Callable[[Boundary | None], None]]:
-    with watched() as switch:
-        yield switch
+def set_boundary() -> Iterator[Callable[[Boundary | None], None]]:
+    with intercepting_clients() as set_boundary:
+        yield set_boundary
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _models_read_once() -> Iterator[None]:
-    """Keep AWS's models, which botocore reads again for every session, and each test is a function's cold start."""
+def _cached_models() -> Iterator[None]:
+    """Read AWS's models once, which botocore reads for every session."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(JSONFileLoader, "load_file", staticmethod(cache(JSONFileLoader().load_file)))
         yield
 
 
 def _untraced(call: Callable[..., Any]) -> Callable[..., Any]:
-    def pausing(*args: Any, **named: Any) -> Any:
+    def untraced(*args: Any, **named: Any) -> Any:
         tracing = sys.gettrace()
         sys.settrace(None)
         try:
@@ -42,23 +45,23 @@ def _untraced(call: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             sys.settrace(tracing)
 
-    return pausing
+    return untraced
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _coverage_stops_at_the_boundary() -> Iterator[None]:
-    """Trace none of what botocore and moto do in AWS's place: it is most of what runs, and none of ours."""
+def _aws_untraced() -> Iterator[None]:
+    """Trace no coverage of botocore and moto, which are most of what runs."""
     with pytest.MonkeyPatch.context() as patch:
-        endpoint: Any = Endpoint  # whose types tell of nothing private
+        endpoint: Any = Endpoint  # whose types lack private methods
         patch.setattr(endpoint, "_get_response", _untraced(endpoint._get_response))
         patch.setattr(ClientCreator, "create_client", _untraced(ClientCreator.create_client))
         yield
 
 
 @pytest.fixture(scope="session")
-def functions(watch: Callable[[Boundary | None], None]) -> dict[str, boto3.Session]:  # noqa: ARG001 - it sees their clients
-    """What each function's role signs with."""
-    return {name: boto3.Session(key, "secret", region_name=REGION) for name, key in FUNCTION_KEYS.items()}
+def functions(set_boundary: Callable[[Boundary | None], None]) -> dict[str, ReusingSession]:  # noqa: ARG001 - intercepts their clients
+    """The session of each function's role."""
+    return {name: ReusingSession(key, "secret", region_name=REGION) for name, key in FUNCTION_KEYS.items()}
 
 
 @pytest.fixture(scope="session")
@@ -68,11 +71,11 @@ def operator() -> Operator:
 
 @pytest.fixture(scope="session")
 def _few_managed_policies() -> Iterator[None]:
-    """Let moto load a few of AWS's policies into each account in place of all, which takes a second."""
+    """Load a few of AWS's managed policies into each account in moto; all of them take a second."""
     with pytest.MonkeyPatch.context() as patch:
         document = {"Version": "2012-10-17", "Statement": []}
-        long_ago = "2015-02-06T18:39:48+00:00"
-        policy = {"CreateDate": long_ago, "UpdateDate": long_ago, "DefaultVersionId": "v1", "Path": "/"}
+        date = "2015-02-06T18:39:48+00:00"
+        policy = {"CreateDate": date, "UpdateDate": date, "DefaultVersionId": "v1", "Path": "/"}
         few = {
             name: {**policy, "Arn": f"arn:aws:iam::aws:policy/{name}", "Document": document}
             for name in _MANAGED_POLICIES
@@ -82,18 +85,26 @@ def _few_managed_policies() -> Iterator[None]:
 
 
 @pytest.fixture
-def boundary(watch: Callable[[Boundary | None], None]) -> Iterator[Boundary]:
-    """What Rolecall calls; nothing that its policies would deny may be among it, whatever the test is about."""
+def boundary(set_boundary: Callable[[Boundary | None], None], monkeypatch: pytest.MonkeyPatch) -> Iterator[Boundary]:
+    """The AWS boundary; at the end of every test, each call of a function must be allowed by its policy."""
+    # botocore waits between its attempts.
+    monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _: None))
     boundary = Boundary()
-    watch(boundary)
+    set_boundary(boundary)
     yield boundary
-    watch(None)
+    set_boundary(None)
     assert [(call.operation, request) for call in boundary.calls for request in denied(call)] == []
 
 
 @pytest.fixture
 def organization(
-    boundary: Boundary, operator: Operator, functions: dict[str, boto3.Session], _few_managed_policies: None
+    boundary: Boundary, operator: Operator, functions: dict[str, ReusingSession], _few_managed_policies: None
 ) -> Iterator[Organization]:
-    with founded(boundary, operator, functions) as organization:
+    with organization_in_moto(boundary, operator, functions) as organization:
         yield organization
+
+
+@pytest.fixture
+def stage(organization: Organization) -> Stage:
+    """A deployed stage with the default parameters."""
+    return Stage(organization)

@@ -1,4 +1,4 @@
-"""An AWS organization in moto: its management account, its members, and what IAM holds in each."""
+"""An AWS organization in moto: its management account, its members, and the roles and policies in their IAM."""
 
 import json
 import time
@@ -10,30 +10,32 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import boto3
-import pytest
 from moto import mock_aws
 from moto.backends import get_backend
 
-from chalicelib.telemetry import metrics
 from tests.integration.boundary import Boundary
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
 
-MANAGEMENT = "123456789012"  # the account that moto starts in
+MANAGEMENT = "123456789012"  # moto's default account
 REGION = "us-east-1"
 ACCESS_ROLE = "OrganizationAccountAccessRole"
 MEMBER_ROLE = "CrossAccountReadOnlyRole"
 SOURCE_POLICY = "CrossAccountReadOnlyAccess"
+SOURCE_POLICY_ARN = f"arn:aws:iam::{MANAGEMENT}:policy/{SOURCE_POLICY}"
+SECOND_SHARD = f"{SOURCE_POLICY}-2"
 READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess"
-NO_ACCOUNT = "000000000000"  # what a shard that grants no account names
-READER = f"arn:aws:iam::{MANAGEMENT}:role/Reader"
-OURS = {"managed-by": "rolecall", "rolecall-stage": "test"}
+SOURCE_PRINCIPAL = f"arn:aws:iam::{MANAGEMENT}:role/Reader"
+OTHER_PRINCIPAL = f"arn:aws:iam::{MANAGEMENT}:role/Other"
+SOURCE_USER = f"arn:aws:iam::{MANAGEMENT}:user/reader"
+STAGE_TAGS = {"managed-by": "rolecall", "rolecall-stage": "test"}
+_NO_ACCOUNT = "000000000000"  # in the condition of a shard that grants no account
 
 
 @dataclass(frozen=True)
 class Role:
-    """A role as IAM holds it."""
+    """A role as IAM contains it."""
 
     trust: dict[str, Any]
     tags: dict[str, str]
@@ -45,7 +47,7 @@ class Role:
 
 @dataclass(frozen=True)
 class Policy:
-    """A managed policy as IAM holds it: what its default version says, and its versions, oldest first."""
+    """A managed policy as IAM contains it: the document of its default version, and its versions, oldest first."""
 
     document: dict[str, Any]
     versions: list[str]
@@ -53,15 +55,30 @@ class Policy:
     attached: set[str]
 
     @property
-    def accounts(self) -> set[str]:
-        """The accounts that the source policy names."""
+    def condition(self) -> Any:
+        """The condition of the statement that allows."""
         (statement,) = (each for each in self.document["Statement"] if each["Effect"] == "Allow")
-        return set(statement["Condition"]["StringEquals"]["aws:ResourceAccount"]) - {NO_ACCOUNT}
+        return statement["Condition"]
+
+    @property
+    def accounts(self) -> set[str]:
+        """The accounts that a shard grants."""
+        return set(self.condition["StringEquals"]["aws:ResourceAccount"]) - {_NO_ACCOUNT}
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the policy grants the whole organization."""
+        return "aws:ResourceAccount" not in self.condition["StringEquals"]
+
+    @property
+    def denials(self) -> list[dict[str, Any]]:
+        """The statements that deny."""
+        return [each for each in self.document["Statement"] if each["Effect"] == "Deny"]
 
 
 @dataclass
 class Clock:
-    """The functions' time: the real one, and what they waited for besides."""
+    """The functions' clock: the real time plus what was waited."""
 
     waited: float = 0.0
 
@@ -73,7 +90,7 @@ class Clock:
 
 
 class Operator:
-    """Who sets the scene and looks at what came of it; its clients are made once, since each reads AWS's models."""
+    """An administrator's clients, which set a test's scene and read its outcome; made once, since each loads AWS's models."""
 
     def __init__(self, session: boto3.Session) -> None:
         self.session = session
@@ -84,9 +101,9 @@ class Operator:
 
 
 class Organization:
-    """The management account, its members, and what is in them."""
+    """The management account, its members, and their IAM."""
 
-    def __init__(self, boundary: Boundary, operator: "Operator", functions: Mapping[str, boto3.Session]) -> None:
+    def __init__(self, boundary: Boundary, operator: Operator, functions: Mapping[str, boto3.Session]) -> None:
         self.boundary = boundary
         self.operator = operator
         self.functions = functions
@@ -94,20 +111,25 @@ class Organization:
         self._iam: dict[str, IAMClient] = {}
         self.organizations = operator.organizations
         self.id = self.organizations.create_organization(FeatureSet="ALL")["Organization"]["Id"]
-        self.make_role(READER)
+        self.create_role(SOURCE_PRINCIPAL)
         boundary.find_role = self.find_role
 
+    # Accounts.
+
     def member(self, name: str = "Workload", *, access_role: str = ACCESS_ROLE) -> str:
-        """Create an account, with its access role."""
-        made = self.organizations.create_account(
+        """Create an account with its access role, and return its id."""
+        created = self.organizations.create_account(
             Email=f"{name.lower()}@organization.example", AccountName=name, RoleName=access_role
         )
-        return made["CreateAccountStatus"]["AccountId"]
+        return created["CreateAccountStatus"]["AccountId"]
+
+    def members(self, count: int) -> list[str]:
+        return [self.member(f"Workload{number}") for number in range(count)]
 
     def unit(self, parent: str | None = None) -> str:
-        """Create an organizational unit below another, or below the root."""
-        made = self.organizations.create_organizational_unit(ParentId=parent or self._root, Name="Unit")
-        return made["OrganizationalUnit"]["Id"]
+        """Create an organizational unit in another, or in the root."""
+        created = self.organizations.create_organizational_unit(ParentId=parent or self._root, Name="Unit")
+        return created["OrganizationalUnit"]["Id"]
 
     def move(self, account_id: str, unit: str) -> None:
         parent = self.organizations.list_parents(ChildId=account_id)["Parents"][0]["Id"]
@@ -117,104 +139,54 @@ class Organization:
     def _root(self) -> str:
         return self.organizations.list_roots()["Roots"][0]["Id"]
 
-    def alter(self, account_id: str, **attributes: Any) -> None:
-        """Change what Organizations tells of an account and no call of ours can change."""
-        account = get_backend("organizations")[MANAGEMENT]["aws"].get_account_by_id(account_id)
-        for name, value in attributes.items():
-            setattr(account, name, value)
+    def set_state(self, account_id: str, state: str) -> None:
+        """Set an account's state, which most AWS calls can't."""
+        account = self._backend.get_account_by_id(account_id)
+        account.status = account.state = state
 
-    def grow_old(self, account_id: str) -> None:
-        """Let an account have joined a month ago."""
-        self.alter(account_id, create_time=datetime.now(UTC).replace(tzinfo=None) - timedelta(days=30))
+    def age_account(self, account_id: str, **ago: float) -> None:
+        """Have an account joined some time ago, a month by default."""
+        joined_at = datetime.now(UTC).replace(tzinfo=None) - timedelta(**(ago or {"days": 30}))
+        self._backend.get_account_by_id(account_id).create_time = joined_at
 
     def depart(self, account_id: str) -> Callable[[], None]:
-        """Take an account out of the organization, and answer what brings it back."""
-        backend = get_backend("organizations")[MANAGEMENT]["aws"]
-        account = backend.get_account_by_id(account_id)
-        backend.accounts.remove(account)
-        return lambda: backend.accounts.append(account)
+        """Remove an account from the organization, and return a function that readmits it."""
+        account = self._backend.get_account_by_id(account_id)
+        self._backend.accounts.remove(account)
+        return lambda: self._backend.accounts.append(account)
 
-    def iam(self, account_id: str) -> "IAMClient":
-        """Act in an account as its own administrator."""
+    @property
+    def _backend(self) -> Any:
+        return get_backend("organizations")[MANAGEMENT]["aws"]
+
+    def iam(self, account_id: str = MANAGEMENT) -> "IAMClient":
+        """Return a client of an account's administrator."""
         if account_id not in self._iam:
-            entered = self.operator.sts.assume_role(
+            credentials = self.operator.sts.assume_role(
                 RoleArn=f"arn:aws:iam::{account_id}:role/Administrator", RoleSessionName="test"
             )["Credentials"]
             self._iam[account_id] = self.operator.session.client(
                 "iam",
-                aws_access_key_id=entered["AccessKeyId"],
-                aws_secret_access_key=entered["SecretAccessKey"],
-                aws_session_token=entered["SessionToken"],
+                aws_access_key_id=credentials["AccessKeyId"],
+                aws_secret_access_key=credentials["SecretAccessKey"],
+                aws_session_token=credentials["SessionToken"],
             )
         return self._iam[account_id]
 
+    # Roles.
+
     def find_role(self, account_id: str, name: str) -> str | None:
-        """Tell the ARN of a role by its name alone, path and all."""
+        """Return the ARN, with its path, of the role with a name, or None if there is none."""
         for role in get_backend("iam")[account_id]["aws"].roles.values():
             if role.name == name:
                 return f"arn:aws:iam::{account_id}:role{role.path}{name}"
         return None
 
-    def make_role(self, arn: str, *, tags: Mapping[str, str] | None = None) -> None:
-        """Create a role that trusts nobody in particular."""
-        account_id, (_, *path, name) = arn.split(":")[4], arn.split("/")
-        self.iam(account_id).create_role(
-            RoleName=name,
-            Path=f"/{'/'.join(path)}/" if path else "/",
-            AssumeRolePolicyDocument="{}",
-            Tags=_tag_list(tags or {}),
-        )
+    def has_role(self, account_id: str, name: str = MEMBER_ROLE) -> bool:
+        return self.find_role(account_id, name) is not None
 
-    def lose_role(self, account_id: str, name: str) -> None:
-        """Delete a role with all that is on it, if it is there."""
-        role = self.role(account_id, name)
-        if role is None:
-            return
-        iam = self.iam(account_id)
-        for arn in role.attached:
-            iam.detach_role_policy(RoleName=name, PolicyArn=arn)
-        for policy_name in role.inline:
-            iam.delete_role_policy(RoleName=name, PolicyName=policy_name)
-        iam.delete_role(RoleName=name)
-
-    def make_policy(
-        self, name: str, *, account_id: str = MANAGEMENT, document: Any = None, tags: Mapping[str, str] | None = None
-    ) -> str:
-        """Create a managed policy."""
-        anything = {"Effect": "Allow", "Action": "iam:GetAccountSummary", "Resource": "*"}
-        said = document or {"Version": "2012-10-17", "Statement": [anything]}
-        made = self.iam(account_id).create_policy(
-            PolicyName=name, PolicyDocument=json.dumps(said), Tags=_tag_list(tags or {})
-        )
-        return made["Policy"]["Arn"]
-
-    def lose_policy(self, name: str = SOURCE_POLICY, account_id: str = MANAGEMENT) -> None:
-        """Delete a managed policy with all its versions, from whomever it is attached to."""
-        iam, arn = self.iam(account_id), f"arn:aws:iam::{account_id}:policy/{name}"
-        holders = iam.list_entities_for_policy(PolicyArn=arn)
-        for role in holders["PolicyRoles"]:
-            iam.detach_role_policy(RoleName=role["RoleName"], PolicyArn=arn)
-        for user in holders["PolicyUsers"]:
-            iam.detach_user_policy(UserName=user["UserName"], PolicyArn=arn)
-        for version in iam.list_policy_versions(PolicyArn=arn)["Versions"]:
-            if not version["IsDefaultVersion"]:
-                iam.delete_policy_version(PolicyArn=arn, VersionId=version["VersionId"])
-        iam.delete_policy(PolicyArn=arn)
-
-    def write_by_hand(self, versions: int, *, name: str = SOURCE_POLICY, account_id: str = MANAGEMENT) -> None:
-        """Write further versions of a policy that say the same, and make none of them the default one."""
-        iam, arn = self.iam(account_id), f"arn:aws:iam::{account_id}:policy/{name}"
-        policy = self.policy(name, account_id)
-        if policy is None:
-            message = f"{arn} has no versions yet"
-            raise ValueError(message)
-        for _ in range(versions):
-            iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(policy.document))
-
-    def role(self, account_id: str, name: str = MEMBER_ROLE) -> Role | None:
-        """Look at a role, the member role if no other is named."""
-        if self.find_role(account_id, name) is None:
-            return None
+    def role(self, account_id: str, name: str = MEMBER_ROLE) -> Role:
+        """Return a role, the member role by default."""
         iam = self.iam(account_id)
         role: Any = iam.get_role(RoleName=name)["Role"]
         attached = iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
@@ -228,38 +200,111 @@ class Organization:
             max_session=role["MaxSessionDuration"],
         )
 
-    def policy(self, name: str = SOURCE_POLICY, account_id: str = MANAGEMENT) -> Policy | None:
-        """Look at a managed policy, the source policy if no other is named."""
-        iam, arn = self.iam(account_id), f"arn:aws:iam::{account_id}:policy/{name}"
-        try:
-            policy: Any = iam.get_policy(PolicyArn=arn)["Policy"]
-        except iam.exceptions.NoSuchEntityException:
-            return None
-        version: Any = iam.get_policy_version(PolicyArn=arn, VersionId=policy["DefaultVersionId"])["PolicyVersion"]
-        said = version["Document"]
-        holders = iam.list_entities_for_policy(PolicyArn=arn)
-        versions = [each["VersionId"] for each in iam.list_policy_versions(PolicyArn=arn)["Versions"]]
-        return Policy(
-            document=said if isinstance(said, dict) else json.loads(unquote(said)),
-            versions=sorted(versions, key=lambda each: int(each[1:])),
-            tags={tag["Key"]: tag["Value"] for tag in policy.get("Tags", [])},
-            attached={each["RoleName"] for each in holders["PolicyRoles"]}
-            | {each["UserName"] for each in holders["PolicyUsers"]},
+    def create_role(self, arn: str, *, tags: Mapping[str, str] | None = None) -> None:
+        """Create a role with an empty trust policy."""
+        account_id, (_, *path, name) = arn.split(":")[4], arn.split("/")
+        self.iam(account_id).create_role(
+            RoleName=name,
+            Path=f"/{'/'.join(path)}/" if path else "/",
+            AssumeRolePolicyDocument="{}",
+            Tags=_tag_list(tags or {}),
         )
 
-    def named(self, name: str = SOURCE_POLICY, account_id: str = MANAGEMENT) -> set[str]:
-        """List the accounts that the source policy names."""
-        policy = self.policy(name, account_id)
-        return policy.accounts if policy else set()
+    def delete_role(self, account_id: str, name: str = MEMBER_ROLE) -> None:
+        """Delete a role with its policies, if it exists."""
+        if not self.has_role(account_id, name):
+            return
+        iam, role = self.iam(account_id), self.role(account_id, name)
+        for arn in role.attached:
+            iam.detach_role_policy(RoleName=name, PolicyArn=arn)
+        for policy_name in role.inline:
+            iam.delete_role_policy(RoleName=name, PolicyName=policy_name)
+        iam.delete_role(RoleName=name)
+
+    # Managed policies.
+
+    def has_policy(self, name: str = SOURCE_POLICY, account_id: str = MANAGEMENT) -> bool:
+        return _policy_arn(name, account_id) in get_backend("iam")[account_id]["aws"].managed_policies
+
+    def policy(self, name: str = SOURCE_POLICY, account_id: str = MANAGEMENT) -> Policy:
+        """Return a managed policy, the first shard by default."""
+        iam, arn = self.iam(account_id), _policy_arn(name, account_id)
+        policy: Any = iam.get_policy(PolicyArn=arn)["Policy"]
+        version: Any = iam.get_policy_version(PolicyArn=arn, VersionId=policy["DefaultVersionId"])["PolicyVersion"]
+        document = version["Document"]
+        entities = iam.list_entities_for_policy(PolicyArn=arn)
+        versions = [each["VersionId"] for each in iam.list_policy_versions(PolicyArn=arn)["Versions"]]
+        return Policy(
+            document=document if isinstance(document, dict) else json.loads(unquote(document)),
+            versions=sorted(versions, key=lambda each: int(each[1:])),
+            tags={tag["Key"]: tag["Value"] for tag in policy.get("Tags", [])},
+            attached={each["RoleName"] for each in entities["PolicyRoles"]}
+            | {each["UserName"] for each in entities["PolicyUsers"]},
+        )
+
+    def granted(self, name: str = SOURCE_POLICY, account_id: str = MANAGEMENT) -> set[str]:
+        """Return the accounts that a shard grants in IAM; none if it doesn't exist."""
+        return self.policy(name, account_id).accounts if self.has_policy(name, account_id) else set()
+
+    def create_policy(
+        self, name: str, *, account_id: str = MANAGEMENT, document: Any = None, tags: Mapping[str, str] | None = None
+    ) -> str:
+        """Create a managed policy, and return its ARN."""
+        statement = {"Effect": "Allow", "Action": "iam:GetAccountSummary", "Resource": "*"}
+        document = document or {"Version": "2012-10-17", "Statement": [statement]}
+        created = self.iam(account_id).create_policy(
+            PolicyName=name, PolicyDocument=json.dumps(document), Tags=_tag_list(tags or {})
+        )
+        return created["Policy"]["Arn"]
+
+    def add_versions(self, count: int, *, account_id: str = MANAGEMENT) -> None:
+        """Add versions with the same document to the first shard; the default version stays."""
+        document = json.dumps(self.policy(account_id=account_id).document)
+        for _ in range(count):
+            self.iam(account_id).create_policy_version(
+                PolicyArn=_policy_arn(SOURCE_POLICY, account_id), PolicyDocument=document
+            )
+
+    def delete_policy(self, name: str = SOURCE_POLICY, account_id: str = MANAGEMENT) -> None:
+        """Delete a managed policy with its versions and attachments."""
+        iam, arn = self.iam(account_id), _policy_arn(name, account_id)
+        entities = iam.list_entities_for_policy(PolicyArn=arn)
+        for role in entities["PolicyRoles"]:
+            iam.detach_role_policy(RoleName=role["RoleName"], PolicyArn=arn)
+        for user in entities["PolicyUsers"]:
+            iam.detach_user_policy(UserName=user["UserName"], PolicyArn=arn)
+        for version in iam.list_policy_versions(PolicyArn=arn)["Versions"]:
+            if not version["IsDefaultVersion"]:
+                iam.delete_policy_version(PolicyArn=arn, VersionId=version["VersionId"])
+        iam.delete_policy(PolicyArn=arn)
+
+    def attach(self, role: str = "Reader", arn: str = SOURCE_POLICY_ARN) -> None:
+        """Attach a policy to a role of the management account, the source policy to the source principal by default."""
+        self.iam().attach_role_policy(RoleName=role, PolicyArn=arn)
+
+    def detach(self, arn: str = SOURCE_POLICY_ARN) -> None:
+        """Detach a policy from the source principal, the source policy by default."""
+        self.iam().detach_role_policy(RoleName="Reader", PolicyArn=arn)
+
+    def attach_others(self, count: int) -> list[str]:
+        """Attach other policies to the source principal, which has room for ten, and return their ARNs."""
+        arns = [self.create_policy(f"Other{number}") for number in range(count)]
+        for arn in arns:
+            self.attach(arn=arn)
+        return arns
 
 
 @contextmanager
-def founded(boundary: Boundary, operator: Operator, functions: Mapping[str, boto3.Session]) -> Iterator[Organization]:
-    """Found an organization, which is gone afterwards."""
-    with pytest.MonkeyPatch.context() as patch, mock_aws(config={"iam": {"load_aws_managed_policies": True}}):
-        patch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Rolecall")  # as every function has it
+def organization_in_moto(
+    boundary: Boundary, operator: Operator, functions: Mapping[str, boto3.Session]
+) -> Iterator[Organization]:
+    """Create an organization that exists within the block."""
+    with mock_aws(config={"iam": {"load_aws_managed_policies": True}}):
         yield Organization(boundary, operator, functions)
-    metrics.clear_metrics()
+
+
+def _policy_arn(name: str, account_id: str) -> str:
+    return f"arn:aws:iam::{account_id}:policy/{name}"
 
 
 def _tag_list(tags: Mapping[str, str]) -> Any:

@@ -1,4 +1,4 @@
-"""What a recorded call needs by IAM's rules, and whether a policy allows it."""
+"""The permissions that a recorded call needs, and whether a policy allows it."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,22 +13,22 @@ _ACTIONS = {
     "sqs:SendMessageBatch": "sqs:SendMessage",
     "lambda:Invoke": "lambda:InvokeFunction",
 }
-# IAM asks for these too when the operation sets tags.
+# IAM requires these as well if the operation sets tags.
 _TAGGING = {"iam:CreateRole": "iam:TagRole", "iam:CreatePolicy": "iam:TagPolicy"}
 
-# SQS moves messages with the caller's permissions: to take them, and to send them where they came from.
+# SQS moves messages with the caller's permissions to receive them, and to send them to their source queue.
 _MOVING = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
 
 _ATTRIBUTE = re.compile(r"(?<![:\w.#])#?[A-Za-z_]\w*\b(?!\s*\()")
 _KEYWORDS = {"SET", "REMOVE", "ADD", "DELETE", "AND", "OR", "NOT"}
 
-# Stands for the organization's id; the policy compares it with the caller's own.
+# In place of the organization's id, which the policy compares with the caller's own.
 _ORGANIZATION = "${aws:PrincipalOrgID}"
 
 
 @dataclass(frozen=True)
 class Request:
-    """One action on one resource, as IAM decides on it."""
+    """One action on one resource, as IAM evaluates it."""
 
     action: str
     resource: str
@@ -36,7 +36,7 @@ class Request:
 
 
 def requests(call: Call) -> Iterator[Request]:
-    """List what a call needs."""
+    """Yield the permissions that a call needs."""
     action = _ACTIONS.get(call.operation, call.operation)
     params = call.params
     context: dict[str, str | list[str]] = {"aws:ResourceOrgID": _ORGANIZATION}
@@ -53,7 +53,7 @@ def requests(call: Call) -> Iterator[Request]:
         if "Tags" in params and call.operation in _TAGGING:
             yield Request(_TAGGING[call.operation], resource, context)
     if call.operation == "sqs:StartMessageMoveTask":
-        yield from (Request(moving, params["SourceArn"]) for moving in _MOVING)
+        yield from (Request(action, params["SourceArn"]) for action in _MOVING)
         yield Request("sqs:SendMessage", params["SourceArn"].replace("-dlq", ""))
 
 
@@ -100,13 +100,13 @@ def _regional(call: Call, service: str, rest: str) -> str:
 
 
 def allowing(request: Request, policy: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """List the statements of a policy that allow a request; there are no denies among them."""
+    """Yield the statements of a policy that allow a request; the functions' policies contain no Deny."""
     for statement in policy:
         if (
             request.action in listed(statement["Action"])
             and any(fnmatchcase(request.resource, each) for each in listed(statement["Resource"]))
             and all(
-                _holds(operator, request.context.get(key), listed(values))
+                _matches(operator, request.context.get(key), listed(values))
                 for operator, tests in statement.get("Condition", {}).items()
                 for key, values in tests.items()
             )
@@ -114,27 +114,27 @@ def allowing(request: Request, policy: Iterable[Mapping[str, Any]]) -> Iterator[
             yield statement
 
 
-def _holds(operator: str, held: str | list[str] | None, values: list[str]) -> bool:
-    """Whether one condition holds for what a request has of its key."""
+def _matches(operator: str, actual: str | list[str] | None, values: list[str]) -> bool:
+    """Whether a request's value of a condition key matches; None if the request lacks the key."""
     match operator:
         case "Null":
-            return values == ["true" if held is None else "false"]
+            return values == ["true" if actual is None else "false"]
         case "ForAllValues:StringEquals":
-            return set(listed(held or [])) <= set(values)
+            return set(listed(actual or [])) <= set(values)
         case "ForAllValues:StringNotEquals":
-            return set(listed(held or [])).isdisjoint(values)
+            return set(listed(actual or [])).isdisjoint(values)
         case "StringEqualsIfExists":
-            return held is None or held in values
+            return actual is None or actual in values
         case "StringEquals":
-            return held in values
+            return actual in values
         case "ArnLike" | "ArnEquals":
-            return any(fnmatchcase(str(held or ""), each) for each in values)
-    message = f"the condition operator {operator}, which no policy of this project had"
+            return any(fnmatchcase(str(actual or ""), each) for each in values)
+    message = f"the condition operator {operator} is not implemented"
     raise ValueError(message)
 
 
 def denied(call: Call) -> list[Request]:
-    """List what of a call's needs its signer's policy does not allow."""
+    """Return the permissions that a call needs and its signer's policy does not allow."""
     return [request for request in requests(call) if not any(allowing(request, call.signer.policy))]
 
 

@@ -1,11 +1,7 @@
-"""How an account is entered: by which role, within what, and at what cost in calls and clients."""
+"""How an account is entered: by which role, with which session policy, and with how many clients."""
 
 import gc
-import json
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -18,16 +14,16 @@ from chalicelib.aws.iam_roles import IamRoles
 from chalicelib.aws.sessions import Sessions, models_loading
 from chalicelib.bootstrap import Application
 from chalicelib.settings import Settings
-from tests.integration.boundary import Boundary, Call
+from tests.integration.boundary import FUNCTION_KEYS, Boundary
 from tests.integration.organization import ACCESS_ROLE, MANAGEMENT, REGION, Organization
 from tests.integration.stage import Context, Stage
 
 CONTROL_TOWER_ROLE = "AWSControlTowerExecution"
 
 
-def test_access_roles_are_tried_in_their_order(organization: Organization, boundary: Boundary) -> None:
+def test_access_roles_are_tried_in_order(organization: Organization, boundary: Boundary) -> None:
     both = organization.member("Both")
-    organization.make_role(f"arn:aws:iam::{both}:role/{CONTROL_TOWER_ROLE}")
+    organization.create_role(f"arn:aws:iam::{both}:role/{CONTROL_TOWER_ROLE}")
     second_only = organization.member("SecondOnly", access_role=CONTROL_TOWER_ROLE)
     stage = Stage(organization)
 
@@ -44,126 +40,46 @@ def test_access_roles_are_tried_in_their_order(organization: Organization, bound
     }
 
 
-def test_every_assumption_is_narrowed_and_carries_what_an_access_roles_trust_allows(
-    organization: Organization, boundary: Boundary
-) -> None:
-    source = organization.member("Source")
-    organization.make_role(f"arn:aws:iam::{source}:role/Reader")
-    account_id = organization.member()
-    stage = Stage(organization, SourcePrincipalArns=f"arn:aws:iam::{source}:role/Reader")
+def test_every_session_has_a_policy_and_no_source_identity(organization: Organization, boundary: Boundary) -> None:
+    """The trust policy of an access role allows neither tags nor a source identity."""
+    source, account_id = organization.member("Source"), organization.member()
+    principal = f"arn:aws:iam::{source}:role/Reader"
+    organization.create_role(principal)
 
-    stage.enroll(account_id)
+    Stage(organization, SourcePrincipalArns=principal).enroll(account_id)
 
-    assumptions = [call.params for call in boundary.calls if call.operation == "sts:AssumeRole"]
-    assert {params["RoleArn"].split(":")[4] for params in assumptions} == {source, account_id}
-    for params in assumptions:
-        assert set(params) == {"RoleArn", "RoleSessionName", "Policy", "DurationSeconds"}
-        assert params["RoleSessionName"] == "rolecall-test"
-        assert len(params["Policy"]) <= 2048
-        statements = json.loads(params["Policy"])["Statement"]
-        assert {statement["Effect"] for statement in statements} == {"Allow"}
-        assert all(
-            action.startswith("iam:") and "*" not in action
-            for statement in statements
-            for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
-        )
-
-
-def test_a_new_role_costs_one_call_for_itself_and_one_for_each_policy(
-    organization: Organization, boundary: Boundary
-) -> None:
-    first, account_id = organization.member("First"), organization.member()
-    stage = Stage(
-        organization,
-        MemberRolePolicyArns="arn:aws:iam::aws:policy/ReadOnlyAccess,arn:aws:iam::aws:policy/SecurityAudit",
-    )
-    stage.enroll(first)
-
-    with boundary.watching() as calls:
-        stage.enroll(account_id)
-
-    assert _calls_for(account_id, calls) == [
-        "sts:AssumeRole",
-        "iam:GetRole",
-        "iam:CreateRole",
-        "iam:PutRolePolicy",
-        "iam:AttachRolePolicy",
-        "iam:AttachRolePolicy",
-    ]
-
-
-def test_an_unchanged_role_costs_four_reads(organization: Organization, boundary: Boundary) -> None:
-    account_id = organization.member()
-    stage = Stage(organization)
-    stage.enroll(account_id)
-
-    with boundary.watching() as calls:
-        stage.enroll(account_id)
-
-    assert Counter(_calls_for(account_id, calls)) == Counter(
-        [
-            "sts:AssumeRole",
-            "iam:GetRole",
-            "iam:ListAttachedRolePolicies",
-            "iam:ListRolePolicies",
-            "iam:GetRolePolicy",
-        ]
-    )
-    assert [call.operation for call in calls if call.is_write] == ["dynamodb:UpdateItem"]
-
-
-def _calls_for(account_id: str, calls: list[Call]) -> list[str]:
-    return [
-        call.operation for call in calls if call.about == account_id and not call.operation.startswith("organizations:")
-    ]
+    sessions = [call for call in boundary.calls if call.operation == "sts:AssumeRole"]
+    assert {call.target_account_id for call in sessions} == {source, account_id}
+    for call in sessions:
+        assert set(call.params) == {"RoleArn", "RoleSessionName", "Policy", "DurationSeconds"}
+        assert call.params["RoleSessionName"] == "rolecall-test"
 
 
 def test_one_iam_client_serves_all_accounts(organization: Organization, boundary: Boundary) -> None:
-    accounts = [organization.member(f"Workload{number}") for number in range(6)]
+    accounts = [*organization.members(3), MANAGEMENT]
     stage = Stage(organization)
-    made_by_tests = boundary.clients.count("iam")
+    stage.enqueue(*accounts)
+    stage.activate()
+    application = Application(stage.environ, boto3.Session(FUNCTION_KEYS["enroll"], "secret", region_name=REGION))
+    before = boundary.clients.count("iam")
 
-    stage.enroll(*accounts[:3], MANAGEMENT)
-    stage.enroll(*accounts[3:])
+    records = stage.receive()
+    stage.settle(records, application.enroll(records, Context()))
 
-    assert boundary.clients.count("iam") - made_by_tests == 1
-    assert [organization.role(account_id) is not None for account_id in [*accounts, MANAGEMENT]] == [True] * 7
+    assert boundary.clients.count("iam") - before == 1
+    assert [organization.has_role(account_id) for account_id in accounts] == [True] * 4
 
 
-def test_an_application_is_put_together_without_a_client_or_a_call(
-    organization: Organization, boundary: Boundary
-) -> None:
+def test_application_makes_no_client_before_it_needs_one(boundary: Boundary, organization: Organization) -> None:
+    environ = Stage(organization, deployed="false").environ
     before = len(boundary.clients)
 
-    Stage(organization, deployed="false")
+    Application(environ, boto3.Session(FUNCTION_KEYS["enroll"], "secret", region_name=REGION))
 
     assert (boundary.clients[before:], boundary.calls) == ([], [])
 
 
-def test_the_entry_points_are_imported_without_an_environment_or_a_client() -> None:
-    refusing = (
-        "from botocore.handlers import BUILTIN_HANDLERS\n"
-        "def refuse(**_): raise AssertionError('a client was made')\n"
-        "BUILTIN_HANDLERS.append(('creating-client-class', refuse))\n"
-        "import app\n"
-        "print(sorted(app.app.handler_map))\n"
-    )
-
-    ran = subprocess.run(
-        [sys.executable, "-c", refusing],
-        cwd=Path(__file__).parents[2],
-        env={},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-
-    assert ran.stdout == (
-        "['backfill', 'enroll', 'freeze', 'on_account_event', 'publish', 'rerun', 'resync', 'retire']\n"
-    )
-
-
-def test_a_process_without_credentials_is_told_what_it_lacks(organization: Organization) -> None:
+def test_application_requires_credentials(organization: Organization) -> None:
     core = botocore.session.Session()
     core.register_component("credential_provider", CredentialResolver(providers=[]))
     application = Application(Stage(organization).environ, boto3.Session(botocore_session=core, region_name=REGION))
@@ -172,28 +88,23 @@ def test_a_process_without_credentials_is_told_what_it_lacks(organization: Organ
         application.enroll([], Context())
 
 
-def test_an_action_that_nobody_knows_is_an_error_and_no_call(organization: Organization, boundary: Boundary) -> None:
-    stage = Stage(organization, deployed="false")
-    stage.sign()
-    settings, session = Settings.from_env(stage.environ), organization.functions["enroll"]
-    iam = session.client("iam")
-    unknown: Any = object()
+def test_unknown_action_is_an_error(organization: Organization) -> None:
+    settings = Settings.from_env(Stage(organization, deployed="false").environ)
+    client: Any = object()
 
     with pytest.raises(AssertionError):
-        IamRoles(iam, "Role").carry_out(unknown, "arn")
+        IamRoles(client, "Role").carry_out(client, "arn")
     with pytest.raises(AssertionError):
-        IamPolicies(settings, Sessions(settings, session.client("sts")), iam, lambda: None).carry_out("Name", unknown)
-
-    assert boundary.calls == []
+        IamPolicies(settings, Sessions(settings, client), client, lambda: None).carry_out("Name", client)
 
 
-@pytest.mark.parametrize("collects", [True, False])
-def test_making_clients_leaves_the_collecting_of_garbage_as_it_was(collects: bool) -> None:
-    collected = gc.isenabled()
-    (gc.enable if collects else gc.disable)()
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_collection_is_restored_after_loading_models(enabled: bool) -> None:
+    before = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
     try:
         with models_loading():
             assert not gc.isenabled()
-        assert gc.isenabled() is collects
+        assert gc.isenabled() is enabled
     finally:
-        (gc.enable if collected else gc.disable)()
+        (gc.enable if before else gc.disable)()

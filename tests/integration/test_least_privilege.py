@@ -1,7 +1,7 @@
-"""The policies allow what the functions call and nothing besides, and no function may do two functions' work.
+"""The policies allow exactly what the functions call, and no function may do another one's work.
 
-That every call is allowed is asserted after every test of this directory (conftest.py). Here a tour makes every call that
-there is to make, and what is allowed but was not called must stand, with its reason, in the tables of what AWS itself needs.
+The fixture `boundary` asserts after every test that each call is allowed. Here the functions make every call that they can make,
+and a permission that isn't used must be in the table of what AWS itself needs.
 """
 
 import json
@@ -10,132 +10,128 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import boto3
 import pytest
-from botocore.exceptions import ReadTimeoutError
 
 from tests.integration.boundary import FUNCTION_KEYS, Boundary, Call
-from tests.integration.drifts import DRIFTS, HARMLESS
+from tests.integration.drifts import DRIFTS, OTHER_DOCUMENT
 from tests.integration.organization import (
     ACCESS_ROLE,
     MANAGEMENT,
     MEMBER_ROLE,
-    READER,
     SOURCE_POLICY,
+    SOURCE_PRINCIPAL,
     Operator,
     Organization,
-    founded,
+    organization_in_moto,
 )
 from tests.integration.permissions import Request, allowing, denied, listed, requests
-from tests.integration.stage import Stage
+from tests.integration.stage import ReusingSession, Stage
 
 Permission = tuple[str, str]
 
 LOGGING: dict[Permission, str] = {
-    ("WriteItsLog", "logs:CreateLogStream"): "Lambda writes what the function prints",
-    ("WriteItsLog", "logs:PutLogEvents"): "Lambda writes what the function prints",
+    ("WriteItsLog", "logs:CreateLogStream"): "Lambda writes the function's output",
+    ("WriteItsLog", "logs:PutLogEvents"): "Lambda writes the function's output",
 }
 NEEDED_BY_AWS: dict[str, dict[Permission, str]] = {
     **dict.fromkeys(FUNCTION_KEYS, LOGGING),
     "on_account_event": {
         **LOGGING,
-        ("SetAsideWhatFailed", "sqs:SendMessage"): "Lambda sends events that the function failed on, in its name",
+        ("SetAsideWhatFailed", "sqs:SendMessage"): "Lambda sends failed events with the function's role",
     },
     "enroll": {
         **LOGGING,
-        ("ReceiveFromTheAccountsQueue", "sqs:ReceiveMessage"): "Lambda's poller takes batches in the function's name",
-        ("ReceiveFromTheAccountsQueue", "sqs:DeleteMessage"): "Lambda's poller deletes what was finished",
-        ("ReceiveFromTheAccountsQueue", "sqs:GetQueueAttributes"): "Lambda's poller looks at the queue",
+        ("ReceiveFromTheAccountsQueue", "sqs:ReceiveMessage"): "Lambda's poller uses the function's role",
+        ("ReceiveFromTheAccountsQueue", "sqs:DeleteMessage"): "Lambda's poller deletes finished messages",
+        ("ReceiveFromTheAccountsQueue", "sqs:GetQueueAttributes"): "Lambda's poller reads the queue's attributes",
     },
     "publish": {
         **LOGGING,
-        ("ReceiveFromThePublishQueue", "sqs:ReceiveMessage"): "Lambda's poller takes batches in the function's name",
-        ("ReceiveFromThePublishQueue", "sqs:DeleteMessage"): "Lambda's poller deletes what was finished",
-        ("ReceiveFromThePublishQueue", "sqs:GetQueueAttributes"): "Lambda's poller looks at the queue",
+        ("ReceiveFromThePublishQueue", "sqs:ReceiveMessage"): "Lambda's poller uses the function's role",
+        ("ReceiveFromThePublishQueue", "sqs:DeleteMessage"): "Lambda's poller deletes finished messages",
+        ("ReceiveFromThePublishQueue", "sqs:GetQueueAttributes"): "Lambda's poller reads the queue's attributes",
     },
 }
 
 
 @dataclass
-class Tour:
-    """What a tour of every road called, and the policies that the functions had on the way."""
+class AllCalls:
+    """The calls of every scenario, and the permissions that the functions had in them."""
 
     calls: list[Call] = field(default_factory=list)
     allowed: dict[str, set[Permission]] = field(default_factory=dict)
 
 
 @pytest.fixture(scope="module")
-def tour(
-    watch: Callable[[Boundary | None], None],
+def all_calls(
+    set_boundary: Callable[[Boundary | None], None],
     operator: Operator,
-    functions: dict[str, boto3.Session],
+    functions: dict[str, ReusingSession],
     _few_managed_policies: None,
-) -> Tour:
-    made = Tour()
-    for travel in (
-        _repair_everything,
-        _prune_versions,
-        _follow_the_readers,
-        _work_in_a_source_account,
-        _ask_around,
-        _sweep_and_withdraw_here,
-        _sweep_and_withdraw_there,
+) -> AllCalls:
+    all_calls = AllCalls()
+    for scenario in (
+        _member_roles,
+        _policy_versions,
+        _changed_principals,
+        _separate_source_account,
+        _organizations,
+        _operations,
+        _operations_with_a_separate_source_account,
     ):
         boundary = Boundary()
-        watch(boundary)
-        with founded(boundary, operator, functions) as organization:
-            for stage in travel(organization):
+        set_boundary(boundary)
+        with organization_in_moto(boundary, operator, functions) as organization:
+            for stage in scenario(organization):
                 for function in FUNCTION_KEYS:
                     for statement in stage.policy_of(function):
-                        made.allowed.setdefault(function, set()).update(
+                        all_calls.allowed.setdefault(function, set()).update(
                             (statement["Sid"], action) for action in listed(statement["Action"])
                         )
-        made.calls += boundary.calls
-        watch(None)
-    return made
+        all_calls.calls += boundary.calls
+        set_boundary(None)
+    return all_calls
 
 
-def _repair_everything(organization: Organization) -> Iterator[Stage]:
-    """Make and mend the member role, here and in a member account, with a permissions boundary and without."""
+def _member_roles(organization: Organization) -> Iterator[Stage]:
+    """Create and repair the member role in the management account and a member, with and without a permissions boundary."""
     accounts = [organization.member(), MANAGEMENT]
     for parameters, drifts in DRIFTS:
         stage = Stage(organization, **parameters)
-        stage.announce("CreateAccountResult", accounts[0])
+        stage.send_event("CreateAccountResult", accounts[0])
         stage.enroll(*accounts)
         for account_id in accounts:
             for drift in drifts.values():
                 drift.make(organization.iam(account_id))
         stage.enroll(*accounts)
-        organization.lose_role(MANAGEMENT, MEMBER_ROLE)
+        organization.delete_role(MANAGEMENT)
         stage.enroll(MANAGEMENT)
         yield stage
     for account_id in (organization.member("WithAPath"), MANAGEMENT):
-        organization.lose_role(account_id, MEMBER_ROLE)
-        organization.make_role(f"arn:aws:iam::{account_id}:role/team/{MEMBER_ROLE}")
+        organization.delete_role(account_id)
+        organization.create_role(f"arn:aws:iam::{account_id}:role/team/{MEMBER_ROLE}")
         stage.enroll(account_id)
 
 
-def _prune_versions(organization: Organization, account_id: str = MANAGEMENT, **parameters: str) -> Iterator[Stage]:
-    """Write the source policy where it has five versions, and where a policy of its name appeared meanwhile."""
+def _policy_versions(organization: Organization, account_id: str = MANAGEMENT, **parameters: str) -> Iterator[Stage]:
+    """Write a shard that has five versions, and one that exists without a record."""
     stage = Stage(organization, **parameters)
     stage.enroll(organization.member("One"))
-    policy = organization.policy(account_id=account_id)
-    assert policy is not None
-    organization.write_by_hand(5 - len(policy.versions), account_id=account_id)
-    # A run that takes longer renews its lease, and looks whether a freeze was asked for.
-    organization.boundary.edit("iam:CreatePolicyVersion", lambda _: organization.clock.pause(5))
+    organization.add_versions(5 - len(organization.policy(account_id=account_id).versions), account_id=account_id)
+    # A run that takes longer renews its lease, and reads whether a freeze was requested.
+    organization.boundary.edit_response("iam:CreatePolicyVersion", lambda _: organization.clock.pause(5))
     stage.enroll(organization.member("Two"))
-    organization.boundary.mend()
+    organization.boundary.stop_faults()
     stage.edit(SOURCE_POLICY, applying=stage.item(SOURCE_POLICY)["applied"], applied=None)
     stage.run_publish()
     yield stage
 
 
-def _follow_the_readers(organization: Organization, account_id: str = MANAGEMENT) -> Iterator[Stage]:
-    """Attach to a role and a user, and to others in their place."""
+def _changed_principals(organization: Organization, account_id: str = MANAGEMENT) -> Iterator[Stage]:
+    """Attach the source policy to a role and a user, then to another role, then to the former ones."""
     member = organization.member()
     organization.iam(account_id).create_user(UserName="reader")
-    organization.make_role(f"arn:aws:iam::{account_id}:role/Another")
+    organization.create_role(f"arn:aws:iam::{account_id}:role/Another")
     former = ",".join(f"arn:aws:iam::{account_id}:{each}" for each in ("role/Reader", "user/reader"))
     for principals in (former, f"arn:aws:iam::{account_id}:role/Another", former):
         stage = Stage(organization, SourcePrincipalArns=principals)
@@ -145,39 +141,35 @@ def _follow_the_readers(organization: Organization, account_id: str = MANAGEMENT
         yield stage
 
 
-def _work_in_a_source_account(organization: Organization) -> Iterator[Stage]:
-    """Do in another account all that is done here where the readers are here."""
+def _separate_source_account(organization: Organization) -> Iterator[Stage]:
+    """Keep the source policy in an account of its own."""
     source = organization.member("Source")
-    organization.make_role(f"arn:aws:iam::{source}:role/Reader")
-    yield from _follow_the_readers(organization, source)
-    yield from _prune_versions(organization, source, SourcePrincipalArns=f"arn:aws:iam::{source}:role/Reader")
+    organization.create_role(f"arn:aws:iam::{source}:role/Reader")
+    yield from _changed_principals(organization, source)
+    yield from _policy_versions(organization, source, SourcePrincipalArns=f"arn:aws:iam::{source}:role/Reader")
 
 
-def _ask_around(organization: Organization) -> Iterator[Stage]:
-    """Ask Organizations for whatever it is asked for, and lose an answer, so that a message is handed back."""
-
-    def lose(_: dict[str, Any]) -> None:
-        raise ReadTimeoutError(endpoint_url="https://iam.amazonaws.com")
-
+def _organizations(organization: Organization) -> Iterator[Stage]:
+    """Read organizational units, and return messages to their queues after errors."""
     unit = organization.unit()
     member = organization.member()
     organization.move(member, organization.unit(unit))
     stage = Stage(organization, IncludeOuIds=unit, SourcePolicyScope="organization")
-    organization.boundary.edit("iam:CreatePolicy", lose)
+    organization.boundary.lose_response("iam:CreatePolicy")
     organization.boundary.fail("iam:GetRole", "Throttling", account_id=member, times=1)
     stage.enroll(member)
-    stage.let_delays_pass()
+    stage.skip_delays()
     stage.deliver()
     yield stage
 
 
-def _sweep_and_withdraw_here(organization: Organization, account_id: str = MANAGEMENT) -> Iterator[Stage]:
-    """Run whatever operators and schedules run, with everything to mend that there can be."""
+def _operations(organization: Organization, account_id: str = MANAGEMENT) -> Iterator[Stage]:
+    """Run every function that operators and schedules invoke, with everything to repair."""
     unit = organization.unit()
     member = organization.member()
     organization.move(member, organization.unit(unit))
     organization.iam(account_id).create_user(UserName="reader")
-    organization.make_role(f"arn:aws:iam::{account_id}:role/Another")
+    organization.create_role(f"arn:aws:iam::{account_id}:role/Another")
     role, user = (f"arn:aws:iam::{account_id}:{each}" for each in ("role/Reader", "user/reader"))
     for parameters in (
         {"SourcePrincipalArns": f"{role},{user}", "IncludeOuIds": unit},
@@ -187,69 +179,63 @@ def _sweep_and_withdraw_here(organization: Organization, account_id: str = MANAG
         yield stage
         stage.run("rerun", {"dry_run": True})
         _sweep(organization, stage, member)
-        _mend(organization, stage, account_id)
+        _repair_source_policy(organization, stage, account_id)
         stage.run("freeze", {"frozen": False})
         stage.run("freeze", {"frozen": True})
         stage.run("retire", {"accounts": [member, MANAGEMENT], "dry_run": True})
-        stage.run("retire", {"accounts": [member, MANAGEMENT]})
-        stage.work()
-        stage.run("backfill", {"accounts": [member, MANAGEMENT]})
+        stage.run_and_drain("retire", accounts=[member, MANAGEMENT])
+        stage.run_and_drain("backfill", accounts=[member, MANAGEMENT])
         for _ in range(4):
-            stage.work()
-            stage.run("retire", {"accounts": "all", "force": True})
-        stage.work()
+            stage.run_and_drain("retire", accounts="all", force=True)
 
 
 def _sweep(organization: Organization, stage: Stage, member: str) -> None:
-    """Look and then act, where roles are there, where they are refused, and where a listing lacks an account."""
-    named: list[dict[str, Any]] = [{"accounts": [member, MANAGEMENT]}, {}]
-    for _ in ("not there", "there"):
+    """Run sweeps and their dry runs: with roles missing, existing and foreign, and with an incomplete listing."""
+    selections: list[dict[str, Any]] = [{"accounts": [member, MANAGEMENT]}, {}]
+    for _ in ("missing", "existing"):
         stage.run("backfill", {"dry_run": True})
-        stage.run("backfill")
-        stage.work()
+        stage.run_and_drain("backfill")
     for account_id in (member, MANAGEMENT):
-        if organization.role(account_id) is not None:
+        if organization.has_role(account_id):
             organization.iam(account_id).untag_role(RoleName=MEMBER_ROLE, TagKeys=["managed-by"])
     stage.enroll(member, MANAGEMENT)
-    for request in named:
+    for request in selections:
         stage.run("backfill", {**request, "dry_run": True})
         stage.run("rerun", {**request, "dry_run": True})
         stage.run("rerun", request)
-    organization.boundary.edit("organizations:ListAccounts", lambda answer: answer.update(Accounts=[]))
+    organization.boundary.edit_response("organizations:ListAccounts", lambda response: response.update(Accounts=[]))
     stage.run("resync", {"dry_run": True})
-    organization.boundary.mend()
+    organization.boundary.stop_faults()
     for account_id in (member, MANAGEMENT):
-        organization.lose_role(account_id, MEMBER_ROLE)
+        organization.delete_role(account_id)
     stage.run("resync", {"dry_run": True})
-    stage.run("resync")
-    stage.work()
+    stage.run_and_drain("resync")
 
 
-def _mend(organization: Organization, stage: Stage, account_id: str) -> None:
-    """Have the source policy edited in every way, and mended."""
+def _repair_source_policy(organization: Organization, stage: Stage, account_id: str) -> None:
+    """Edit the source policy in every way, and repair it."""
     iam, arn = organization.iam(account_id), f"arn:aws:iam::{account_id}:policy/{SOURCE_POLICY}"
-    organization.write_by_hand(1, account_id=account_id)
+    organization.add_versions(1, account_id=account_id)
     iam.untag_policy(PolicyArn=arn, TagKeys=["rolecall-stage"])
     iam.attach_role_policy(RoleName="Another", PolicyArn=arn)
     iam.attach_user_policy(UserName="reader", PolicyArn=arn)
     _resync(stage)
-    iam.create_policy_version(PolicyArn=arn, PolicyDocument=HARMLESS, SetAsDefault=True)
+    iam.create_policy_version(PolicyArn=arn, PolicyDocument=OTHER_DOCUMENT, SetAsDefault=True)
     _resync(stage)
-    organization.lose_policy(SOURCE_POLICY, account_id)
+    organization.delete_policy(account_id=account_id)
     _resync(stage)
 
 
 def _resync(stage: Stage) -> None:
-    stage.let_records_grow_old(minutes=3)
+    stage.age_records(minutes=3)
     stage.run("resync")
     stage.publish()
 
 
-def _sweep_and_withdraw_there(organization: Organization) -> Iterator[Stage]:
-    """Do all that where the readers are in another account."""
+def _operations_with_a_separate_source_account(organization: Organization) -> Iterator[Stage]:
     source = organization.member("Source")
-    organization.make_role(f"arn:aws:iam::{source}:role/Reader")
-    yield from _sweep_and_withdraw_here(organization, source)
+    organization.create_role(f"arn:aws:iam::{source}:role/Reader")
+    yield from _operations(organization, source)
 
 
 def _used(calls: list[Call]) -> set[Permission]:
@@ -262,35 +248,35 @@ def _used(calls: list[Call]) -> set[Permission]:
 
 
 @pytest.mark.parametrize("function", FUNCTION_KEYS)
-def test_a_functions_policy_allows_what_it_calls_and_what_aws_needs_and_nothing_besides(
-    tour: Tour, function: str
-) -> None:
-    own = [call for call in tour.calls if call.signer.name == function]
+def test_functions_policy_allows_exactly_what_is_called(all_calls: AllCalls, function: str) -> None:
+    own = [call for call in all_calls.calls if call.signer.name == function]
 
     assert [call for call in own if denied(call)] == []
-    assert tour.allowed[function] - _used(own) == set(NEEDED_BY_AWS[function])
+    assert all_calls.allowed[function] - _used(own) == set(NEEDED_BY_AWS[function])
     assert _used(own).isdisjoint(NEEDED_BY_AWS[function])
 
 
-def test_every_session_in_an_account_allows_what_is_called_there_and_nothing_besides(tour: Tour) -> None:
-    """Session policies differ by account and settings: what counts is that each thing that one allows is called by some."""
-    entered = [call for call in tour.calls if call.signer.name not in FUNCTION_KEYS]
+def test_session_policies_allow_exactly_what_is_called(all_calls: AllCalls) -> None:
+    """Session policies differ by account and settings: each action that one allows must be called in some session."""
+    in_sessions = [call for call in all_calls.calls if call.signer.name not in FUNCTION_KEYS]
     kinds: dict[str, set[str]] = {"member role": set(), "source policy": set()}
-    for call in tour.calls:
+    for call in all_calls.calls:
         if call.operation == "sts:AssumeRole":
             statements = json.loads(call.params["Policy"])["Statement"]
             kinds[_kind(statements)] |= {action for each in statements for action in listed(each["Action"])}
 
-    assert [call for call in entered if denied(call)] == []
+    assert [call for call in in_sessions if denied(call)] == []
     for kind, allowed in kinds.items():
-        used = {request.action for call in entered if _kind(call.signer.policy) == kind for request in requests(call)}
+        used = {
+            request.action for call in in_sessions if _kind(call.signer.policy) == kind for request in requests(call)
+        }
         assert allowed == used
 
 
-def test_each_function_opens_sessions_for_its_own_work_alone(tour: Tour) -> None:
-    """Any function that may assume access roles could ask for any session: these are the sessions that it asks for."""
+def test_each_function_opens_only_the_sessions_that_it_needs(all_calls: AllCalls) -> None:
+    """IAM can't restrict the session policy of a function that may assume access roles."""
     opened: dict[str, set[str]] = {}
-    for call in tour.calls:
+    for call in all_calls.calls:
         if call.operation == "sts:AssumeRole":
             statements = json.loads(call.params["Policy"])["Statement"]
             actions = {action for each in statements for action in listed(each["Action"])}
@@ -306,11 +292,10 @@ def test_each_function_opens_sessions_for_its_own_work_alone(tour: Tour) -> None
 
 def _kind(statements: Any) -> str:
     actions = {action for statement in statements for action in listed(statement["Action"])}
-    of_policies = {"iam:GetPolicy", "iam:CreatePolicy", "iam:DeletePolicy"}
-    return "source policy" if of_policies & actions else "member role"
+    return "source policy" if {"iam:GetPolicy", "iam:CreatePolicy", "iam:DeletePolicy"} & actions else "member role"
 
 
-# --- What each function may do, by its policy -------------------------------------------------------------------------
+# --- The functions' permissions ----------------------------------------------------------------------------------------
 
 SOURCE, MEMBER = "222233334444", "555566667777"
 _LEDGER = f"arn:aws:dynamodb:us-east-1:{MANAGEMENT}:table/rolecall-test-ledger"
@@ -328,10 +313,10 @@ def _enter(account_id: str) -> Request:
 
 
 def _update(table: str, key: str, *attributes: str) -> Request:
-    of = "account_id" if table == _LEDGER else "policy_name"
+    key_name = "account_id" if table == _LEDGER else "policy_name"
     context: dict[str, str | list[str]] = {
         "dynamodb:LeadingKeys": [key],
-        "dynamodb:Attributes": [of, *attributes],
+        "dynamodb:Attributes": [key_name, *attributes],
     }
     return Request("dynamodb:UpdateItem", table, context)
 
@@ -342,18 +327,18 @@ def _on_policy(action: str, account_id: str = MANAGEMENT) -> Request:
 
 def _on_principal(action: str, policy: str = SOURCE_POLICY) -> Request:
     context: dict[str, str | list[str]] = {"iam:PolicyARN": f"arn:aws:iam::{MANAGEMENT}:policy/{policy}"}
-    return Request(action, READER, context)
+    return Request(action, SOURCE_PRINCIPAL, context)
 
 
 MATRIX: list[tuple[Request, set[str]]] = [
-    # The member role: in members by an access role, whose session enroll alone asks writes for; here by its own policy.
+    # The member role: with an access role in members, and with the function's policy in the management account.
     (_enter(MEMBER), {"enroll", *_SWEEPS}),
     (Request("iam:CreateRole", f"arn:aws:iam::{MANAGEMENT}:role/{MEMBER_ROLE}"), {"enroll"}),
     (Request("iam:UpdateAssumeRolePolicy", f"arn:aws:iam::{MANAGEMENT}:role/{MEMBER_ROLE}"), {"enroll"}),
     (Request("iam:PutRolePolicy", f"arn:aws:iam::{MANAGEMENT}:role/{MEMBER_ROLE}"), {"enroll"}),
     (Request("iam:DeleteRole", f"arn:aws:iam::{MANAGEMENT}:role/{MEMBER_ROLE}"), {"enroll"}),
     (Request("iam:GetRole", f"arn:aws:iam::{MANAGEMENT}:role/{MEMBER_ROLE}"), {"enroll", *_SWEEPS}),
-    # The access roles themselves, and every other role.
+    # The access roles, and every other role.
     *(
         (Request(action, f"arn:aws:iam::{MANAGEMENT}:role/{role}"), set[str]())
         for action in ("iam:CreateRole", "iam:UpdateAssumeRolePolicy", "iam:PutRolePolicy", "iam:DeleteRole")
@@ -374,7 +359,7 @@ MATRIX: list[tuple[Request, set[str]]] = [
     *((_on_principal(f"iam:{action}"), {"publish"}) for action in ("AttachRolePolicy", "DetachRolePolicy")),
     (_on_principal("iam:AttachRolePolicy", "AdministratorAccess"), set()),
     (Request("iam:CreatePolicyVersion", f"arn:aws:iam::{MANAGEMENT}:policy/Another"), set()),
-    # The ledger: one writer an attribute.
+    # The ledger: each attribute has one writer.
     (_update(_LEDGER, MEMBER, "access", "revision"), {"enroll"}),
     (_update(_LEDGER, MEMBER, "in_force_since"), {"publish"}),
     (_update(_LEDGER, MEMBER, "retirement_requested_at", "revision"), {"backfill", "retire"}),
@@ -404,13 +389,13 @@ def _may(stage: Stage, request: Request) -> set[str]:
     return {function for function in FUNCTION_KEYS if any(allowing(request, stage.policy_of(function)))}
 
 
-def test_each_function_may_do_its_own_work_alone(organization: Organization) -> None:
+def test_no_function_has_another_ones_permissions(organization: Organization) -> None:
     stage = Stage(organization, deployed="false")
 
     assert [(request, _may(stage, request)) for request, _ in MATRIX] == MATRIX
 
 
-def test_with_a_separate_source_account_publish_enters_that_account_alone(organization: Organization) -> None:
+def test_publish_enters_only_a_separate_source_account(organization: Organization) -> None:
     stage = Stage(organization, deployed="false", SourcePrincipalArns=f"arn:aws:iam::{SOURCE}:role/Reader")
 
     assert _may(stage, _enter(MEMBER)) == {"enroll", *_SWEEPS}
@@ -419,15 +404,15 @@ def test_with_a_separate_source_account_publish_enters_that_account_alone(organi
     assert _may(stage, _on_policy("iam:CreatePolicyVersion", SOURCE)) == set()
 
 
-def test_a_role_outside_the_organization_is_entered_by_no_function(organization: Organization) -> None:
+def test_no_function_enters_an_account_outside_the_organization(organization: Organization) -> None:
     stage = Stage(organization, deployed="false")
     outside = Request("sts:AssumeRole", f"arn:aws:iam::{MEMBER}:role/{ACCESS_ROLE}", {"aws:ResourceOrgID": "o-another"})
 
     assert _may(stage, outside) == set()
 
 
-@pytest.mark.parametrize("source", [MANAGEMENT, SOURCE], ids=["here", "separate"])
-def test_no_function_may_write_both_member_roles_and_the_source_policy(organization: Organization, source: str) -> None:
+@pytest.mark.parametrize("source", [MANAGEMENT, SOURCE], ids=["management", "separate"])
+def test_no_function_writes_both_member_roles_and_source_policy(organization: Organization, source: str) -> None:
     stage = Stage(organization, deployed="false", SourcePrincipalArns=f"arn:aws:iam::{source}:role/Reader")
     writes_roles = _may(stage, _enter(MEMBER)) | _may(
         stage, Request("iam:CreateRole", f"arn:aws:iam::{MANAGEMENT}:role/{MEMBER_ROLE}")

@@ -1,138 +1,101 @@
-"""The run lease of publish: one run at a time, renewed while it works, and given up where another holds it."""
+"""The run lease of publish: one run at a time, which ends early if it loses the lease or a freeze is requested."""
 
 from typing import Any
 
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
-from tests.integration.boundary import Boundary, Call
-from tests.integration.organization import SOURCE_POLICY, Organization
+from tests.integration.boundary import Boundary, writes
+from tests.integration.organization import Organization
 from tests.integration.stage import Stage
 
 
-def _waiting(organization: Organization) -> tuple[Stage, str]:
-    """Have a row that no run has published yet."""
-    stage, account_id = Stage(organization), organization.member()
-    stage.ask(account_id)
+@pytest.fixture
+def account_id(organization: Organization, stage: Stage) -> str:
+    """An account with a row that no run has published yet."""
+    account_id = organization.member()
+    stage.enqueue(account_id)
     stage.deliver_accounts()
-    return stage, account_id
+    return account_id
 
 
-def _iam_writes(calls: list[Call]) -> list[str]:
-    return [call.operation for call in calls if call.is_write and call.operation.startswith("iam:")]
-
-
-@pytest.mark.parametrize("error", [None, "AccessDenied"])
-def test_a_run_gives_its_lease_back(organization: Organization, boundary: Boundary, error: str | None) -> None:
-    stage, _ = _waiting(organization)
-    if error is not None:
-        boundary.fail("iam:CreatePolicy", error)
+@pytest.mark.usefixtures("account_id")
+@pytest.mark.parametrize("code", [None, "AccessDenied"])
+def test_run_releases_its_lease(boundary: Boundary, stage: Stage, code: str | None) -> None:
+    if code is not None:
+        boundary.fail("iam:CreatePolicy", code)
 
     stage.publish()
 
     assert {"run_owner", "run_until"}.isdisjoint(stage.item("#status"))
 
 
-@pytest.mark.parametrize("error", [KeyError("surprise"), ReadTimeoutError(endpoint_url="https://iam.amazonaws.com")])
-def test_a_run_keeps_its_lease_where_the_outcome_of_a_call_is_unknown(
-    organization: Organization, boundary: Boundary, error: Exception
+@pytest.mark.parametrize("error", [KeyError("unexpected"), ReadTimeoutError(endpoint_url="https://iam.amazonaws.com")])
+def test_run_keeps_its_lease_after_a_call_of_unknown_outcome(
+    organization: Organization, boundary: Boundary, stage: Stage, account_id: str, error: Exception
 ) -> None:
     """The call may take effect after the run ended, and must not overwrite what the next run writes."""
-    stage, account_id = _waiting(organization)
-    boundary.break_off("iam:CreatePolicy", error)
+    boundary.raise_error("iam:CreatePolicy", error)
 
-    stage.publish()
+    assert set(stage.publish().delays.values()) == {5}
 
-    status = stage.item("#status")
-    assert float(status["run_until"]) > organization.clock()
-    boundary.mend()
-    stage.work()
-    assert stage.verdict(account_id) == ("enrolled", None)
+    assert float(stage.item("#status")["run_until"]) > organization.clock()
+    boundary.stop_faults()
+    stage.drain()
+    assert stage.status(account_id) == ("enrolled", None)
 
 
-def test_an_owner_whose_answer_was_lost_has_the_lease(organization: Organization) -> None:
-    stage, account_id = _waiting(organization)
+def test_run_continues_with_a_lease_that_it_already_holds(
+    organization: Organization, stage: Stage, account_id: str
+) -> None:
+    """The response to the acquisition was lost, and botocore tried again."""
     stage.hold_lease(owner="the-same")
 
     stage.run_publish(request_id="the-same")
 
-    assert organization.named() == {account_id}
+    assert organization.granted() == {account_id}
     assert "run_owner" not in stage.item("#status")
 
 
-def test_a_long_run_renews_its_lease(organization: Organization, boundary: Boundary) -> None:
-    stage, account_id = _waiting(organization)
-    until: list[Any] = []
-
-    def pass_time(_: dict[str, Any]) -> None:
-        organization.clock.pause(15)
-        until.append(stage.item("#status")["run_until"])
-
-    boundary.edit("iam:CreatePolicy", pass_time)
-    boundary.edit("iam:AttachRolePolicy", pass_time)
-
-    stage.publish()
-
-    assert organization.named() == {account_id}
-    assert until[1] - until[0] >= 15
-    assert stage.verdict(account_id) == ("enrolled", None)
-
-
 @pytest.mark.parametrize("operation", ["iam:GetPolicy", "iam:CreatePolicy"])
-def test_a_run_that_lost_its_lease_writes_no_more(
-    organization: Organization, boundary: Boundary, operation: str
+def test_run_that_lost_its_lease_stops_writing(
+    organization: Organization, boundary: Boundary, stage: Stage, account_id: str, operation: str
 ) -> None:
-    stage, account_id = _waiting(organization)
-
-    def lose_it(_: dict[str, Any]) -> None:
+    def take_lease(_: dict[str, Any]) -> None:
         organization.clock.pause(21)
         stage.hold_lease(seconds=20)
 
-    boundary.edit(operation, lose_it)
-    with boundary.watching() as calls:
+    boundary.edit_response(operation, take_lease)
+    with boundary.recording() as calls:
         assert set(stage.publish().delays.values()) == {5}
 
-    assert _iam_writes(calls) == ([] if operation == "iam:GetPolicy" else ["iam:CreatePolicy"])
+    assert writes(calls, "iam:") == ([] if operation == "iam:GetPolicy" else ["iam:CreatePolicy"])
     assert stage.item("#status")["run_owner"] == "another-run"
     assert "in_force_since" not in stage.row(account_id)
-    boundary.mend()
+    boundary.stop_faults()
     organization.clock.pause(21)
-    stage.work()
-    assert stage.verdict(account_id) == ("enrolled", None)
+    stage.drain()
+    assert stage.status(account_id) == ("enrolled", None)
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_a_run_ends_early_when_a_freeze_is_requested(
-    organization: Organization, boundary: Boundary, frozen: bool
+def test_run_ends_early_when_a_freeze_is_requested(
+    organization: Organization, boundary: Boundary, stage: Stage, account_id: str, frozen: bool
 ) -> None:
-    """The freeze is written by the next run, which does that first."""
-    stage, account_id = _waiting(organization)
+    """The next run writes the freeze first."""
     stage.edit("#control", frozen=not frozen)
 
-    def ask(_: dict[str, Any]) -> None:
+    def request_freeze(_: dict[str, Any]) -> None:
         organization.clock.pause(5)
         stage.edit("#control", frozen=frozen)
 
-    boundary.edit("iam:CreatePolicy", ask)
+    boundary.edit_response("iam:CreatePolicy", request_freeze)
     assert set(stage.publish().delays.values()) == {5}
-    boundary.mend()
+    boundary.stop_faults()
     assert "in_force_since" not in stage.row(account_id)
 
-    stage.work()
+    stage.drain()
     policy = organization.policy()
-    assert policy is not None
-    assert any(statement["Effect"] == "Deny" for statement in policy.document["Statement"]) is frozen
+    assert bool(policy.denials) is frozen
     assert policy.attached == {"Reader"}
-    assert stage.granted(SOURCE_POLICY) == {account_id}
-
-
-def test_the_lease_of_a_first_run_that_was_killed_is_no_status(organization: Organization) -> None:
-    account_id = organization.member()
-    stage = Stage(organization, deployed="false")
-    stage.hold_lease(seconds=-1)
-    stage.ask(account_id)
-
-    assert stage.deliver_accounts().delays == {account_id: 5}
-
-    stage.work()
-    assert stage.verdict(account_id) == ("enrolled", None)
+    assert stage.recorded() == {account_id}

@@ -1,168 +1,174 @@
-"""Functions are invoked by hand and by schedules, and Lambda measures them."""
+"""Lambda: environment and credentials, asynchronous invocations, event source mappings, and updates during invocations."""
 
 import json
-import time
+import secrets
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from local.organization import InvocationError, LocalOrganization, allowing, trusting
-from local.waiting import until
-from tests.end_to_end.emulator.refusals import denied
+from local.deployment import DeploymentError
+from local.organization import LocalOrganization, allow_policy
+from local.waiting import wait_until
+from tests.end_to_end.expected_errors import denied
 
 CODE = """
-import json, pathlib, time
+import importlib.util, json, os, pathlib, time
 
-def handler(event, context):
-    if event.get("fail"):
-        raise ValueError("told to fail")
-    if "begin" in event:
-        pathlib.Path(event["begin"]).touch()
-        while not pathlib.Path(event["end"]).exists():
-            time.sleep(0.05)
-    print("heard " + json.dumps(event))
-    print(json.dumps(event.get("metrics", {})))
-    return {"echo": event}
+def describe(event, context):
+    found = importlib.util.find_spec("chalicelib") is not None
+    return {"environment": dict(os.environ), "chalicelib": found}
+
+def fail(event, context):
+    raise ValueError("failed")
+
+def record(event, context):
+    bodies = [record["body"] for record in event["Records"]]
+    directory = pathlib.Path(bodies[0]).parent
+    with (directory / "batches").open("a") as batches:
+        batches.write(json.dumps(bodies) + chr(10))
+    while not (directory / "continue").exists():
+        time.sleep(0.02)
+    return {"batchItemFailures": []}
 """
+READ_QUEUE = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
 
 
-def schedule(name: str, **settings: Any) -> dict[str, Any]:
-    common = {"Name": {"Fn::Sub": f"${{AWS::StackName}}-{name}"}, "Schedule": {"Ref": "Rate"}}
-    return {"Type": "Schedule", "Properties": common | settings}
-
-
-@pytest.fixture(scope="module")
-def function(organization: LocalOrganization, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Deploy a function with schedules, which tries events that it fails on just once."""
-    directory = tmp_path_factory.mktemp("echo")
-    properties = {
-        "FunctionName": "echo",
+def package(directory: Path, *actions: str, **source: Any) -> Path:
+    """Write a package with one function per handler; a FIFO queue invokes `record`."""
+    queue, failures = {"Fn::GetAtt": ["Queue", "Arn"]}, {"Fn::GetAtt": ["Failures", "Arn"]}
+    properties: dict[str, dict[str, Any]] = {
+        "describe": {"Environment": {"Variables": {"GREETING": "hello"}}},
+        "fail": {
+            "EventInvokeConfig": {
+                "MaximumRetryAttempts": 1,
+                "DestinationConfig": {"OnFailure": {"Type": "SQS", "Destination": failures}},
+            }
+        },
+        "record": {"Events": {"Messages": {"Type": "SQS", "Properties": {"Queue": queue, **source}}}},
+    }
+    common = {
         "CodeUri": "./deployment.zip",
-        "Handler": "app.handler",
         "Runtime": "python3.13",
-        "EventInvokeConfig": {"MaximumRetryAttempts": 0},
-        "Events": {
-            "Bare": schedule("bare"),
-            "Greeting": schedule("greeting", Input='{"greeting": "hello"}', State={"Ref": "State"}),
-            "Never": schedule("never", State="DISABLED"),
+        "Timeout": 30,
+        "Role": {"Fn::GetAtt": ["Role", "Arn"]},
+    }
+    functions = {
+        handler.title(): {
+            "Type": "AWS::Serverless::Function",
+            "Properties": {
+                "FunctionName": {"Fn::Sub": f"${{AWS::StackName}}-{handler}"},
+                "Handler": f"app.{handler}",
+                **common,
+                **each,
+            },
+        }
+        for handler, each in properties.items()
+    }
+    trusted = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    policy = {"PolicyName": "inline", "PolicyDocument": allow_policy(*(actions or READ_QUEUE), resource=queue)}
+    resources = {
+        "Queue": {"Type": "AWS::SQS::Queue", "Properties": {"FifoQueue": True}},
+        "Failures": {"Type": "AWS::SQS::Queue"},
+        "Role": {
+            "Type": "AWS::IAM::Role",
+            "Properties": {
+                "AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": [trusted]},
+                "Policies": [policy],
+            },
         },
     }
     template = {
         "Transform": "AWS::Serverless-2016-10-31",
-        "Parameters": {
-            "Rate": {"Type": "String", "Default": "rate(1 day)"},
-            "State": {"Type": "String", "Default": "ENABLED"},
-        },
-        "Resources": {"Function": {"Type": "AWS::Serverless::Function", "Properties": properties}},
+        "Resources": resources | functions,
+        "Outputs": {"QueueUrl": {"Value": {"Ref": "Queue"}}, "FailuresUrl": {"Value": {"Ref": "Failures"}}},
     }
     (directory / "template.yaml").write_text(yaml.safe_dump(template))
     with zipfile.ZipFile(directory / "deployment.zip", "w") as code:
         code.writestr("app.py", CODE)
-    organization.deploy("echo", directory, {})
-    return "echo"
+    return directory
 
 
-def heard(organization: LocalOrganization, function: str) -> list[dict[str, Any]]:
-    lines = organization.logs(function)
-    return [json.loads(line.removeprefix("heard ")) for line in lines if line.startswith("heard ")]
+@pytest.fixture(scope="module")
+def outputs(organization: LocalOrganization, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return organization.deploy("functions", package(tmp_path_factory.mktemp("functions")), {})
 
 
-def test_an_invocation_answers_or_tells_its_error(organization: LocalOrganization, function: str) -> None:
-    assert organization.invoke(function, {"a": 1}) == {"echo": {"a": 1}}
-    with pytest.raises(InvocationError, match="told to fail"):
-        organization.invoke(function, {"fail": True})
-
-
-def test_an_invocation_ends_well_though_its_function_changes_meanwhile(
-    organization: LocalOrganization, function: str, tmp_path: Path
+def test_function_has_its_roles_credentials_and_only_its_environment(
+    organization: LocalOrganization, outputs: dict[str, str]
 ) -> None:
-    files = {name: str(tmp_path / name) for name in ("begin", "end")}
-    with ThreadPoolExecutor() as pool:
-        invocation = pool.submit(organization.invoke, function, files)
-        try:
-            until(Path(files["begin"]).exists, "the invocation begins")
-            changed = {"Variables": {"CHANGED": "yes"}}
-            organization.client("lambda").update_function_configuration(FunctionName=function, Environment=changed)
-        finally:
-            Path(files["end"]).touch()
-        assert invocation.result() == {"echo": files}
-    assert organization.invoke(function, {}) == {"echo": {}}
+    response = organization.invoke("rolecall-functions-describe", {})
+    environment = response["environment"]
+    assert environment["GREETING"] == "hello"
+    assert {"LOG_LEVEL", "AWS_PROFILE", "PYTHONPATH"}.isdisjoint(environment)
+    assert not response["chalicelib"]
+    session = {
+        "AccessKeyId": environment["AWS_ACCESS_KEY_ID"],
+        "SecretAccessKey": environment["AWS_SECRET_ACCESS_KEY"],
+        "SessionToken": environment["AWS_SESSION_TOKEN"],
+    }
+    sqs, url = organization.client("sqs", credentials=session), outputs["QueueUrl"]
+    assert sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
+    with denied("sqs:SendMessage"):
+        sqs.send_message(QueueUrl=url, MessageBody="denied", MessageGroupId="only", MessageDeduplicationId="denied")
 
 
-def test_a_session_invokes_with_permission(organization: LocalOrganization, function: str) -> None:
-    account_id = organization.management_account_id
-    trust = trusting(f"arn:aws:iam::{account_id}:root")
-    arn = f"arn:aws:lambda:us-east-1:{account_id}:function:{function}"
-    may = allowing("lambda:InvokeFunction", resource=arn)
-    operator = organization.assume(organization.create_role(account_id, "Operator", trust, inline=may))
-    stranger = organization.assume(organization.create_role(account_id, "Stranger", trust))
-
-    assert organization.invoke(function, {}, operator) == {"echo": {}}
-    with denied("lambda:InvokeFunction"):
-        organization.invoke(function, {}, stranger)
-
-
-def test_a_schedule_hands_over_its_input(organization: LocalOrganization, function: str) -> None:
-    organization.fire("rolecall-echo-greeting")
-    until(lambda: {"greeting": "hello"} in heard(organization, function), "the function is invoked")
-
-
-def test_a_schedule_without_input_hands_over_the_scheduled_event(
-    organization: LocalOrganization, function: str
+def test_failed_event_is_retried_and_sent_to_the_destination(
+    organization: LocalOrganization, outputs: dict[str, str]
 ) -> None:
-    organization.fire("rolecall-echo-bare")
+    events, arn = organization.client("events"), f"arn:aws:lambda:us-east-1:{organization.management_account_id}"
+    events.put_rule(Name="closures", EventPattern=json.dumps({"detail": {"eventName": ["CloseAccount"]}}))
+    events.put_targets(Rule="closures", Targets=[{"Id": "function", "Arn": f"{arn}:function:rolecall-functions-fail"}])
+    organization.client("organizations").close_account(AccountId=organization.create_account("closed"))
 
-    def scheduled() -> dict[str, Any] | None:
-        return next((event for event in heard(organization, function) if "source" in event), None)
+    sqs, url = organization.client("sqs"), outputs["FailuresUrl"]
+    (message,) = wait_until(lambda: sqs.receive_message(QueueUrl=url).get("Messages"), "the event is a failure")
 
-    event = until(scheduled, "the function is invoked")
-    assert (event["source"], event["detail-type"], event["detail"]) == ("aws.events", "Scheduled Event", {})
-    rule = f"arn:aws:events:us-east-1:{organization.management_account_id}:rule/rolecall-echo-bare"
-    assert (event["account"], event["resources"]) == (organization.management_account_id, [rule])
-
-
-@pytest.mark.parametrize("rule", ["rolecall-echo-never", "rolecall-echo-absent"])
-def test_only_an_enabled_schedule_is_fired(organization: LocalOrganization, function: str, rule: str) -> None:
-    assert function
-    with pytest.raises(ValueError, match="no rule"):
-        organization.fire(rule)
+    assert json.loads(message["Body"])["requestPayload"]["detail"]["eventName"] == "CloseAccount"
+    assert sum(line.startswith("REPORT ") for line in organization.logs("rolecall-functions-fail")) == 2
 
 
-def test_what_a_function_logs_as_metrics_is_measured(organization: LocalOrganization, function: str) -> None:
-    directive = {"Namespace": "Rolecall", "Dimensions": [["service"]], "Metrics": [{"Name": "Echoed", "Unit": "Count"}]}
-    embedded = {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [directive]}
-
-    organization.invoke(function, {"metrics": {"_aws": embedded, "service": "echo", "Echoed": [3]}})
-
-    assert organization.metric("Echoed", service="echo") == [3]
-
-
-def test_invocations_errors_and_dropped_events_are_measured(organization: LocalOrganization, function: str) -> None:
-    def measured(name: str) -> float:
-        return sum(organization.metric(name, namespace="AWS/Lambda", FunctionName=function))
-
-    names = ("Invocations", "Errors", "AsyncEventsDropped")
-    before = {name: measured(name) for name in names}
-    organization.invoke(function, {})
-    with pytest.raises(InvocationError):
-        organization.invoke(function, {"fail": True})
-    payload = json.dumps({"fail": True}).encode()
-    organization.client("lambda").invoke(FunctionName=function, InvocationType="Event", Payload=payload)
-
-    until(lambda: measured("AsyncEventsDropped") == before["AsyncEventsDropped"] + 1, "the event is dropped")
-    assert [measured(name) - before[name] for name in names] == [3, 2, 1]
+@pytest.mark.parametrize(
+    ("actions", "source", "error"),
+    [
+        (("sqs:ReceiveMessage",), {}, "does not have permissions to call DeleteMessage on SQS"),
+        ((), {"MaximumBatchingWindowInSeconds": 1}, "FIFO queue"),
+        ((), {"BatchSize": 11}, "FIFO queue"),
+    ],
+)
+def test_invalid_event_source_mapping_fails_the_deployment(
+    organization: LocalOrganization, tmp_path: Path, actions: tuple[str, ...], source: dict[str, int], error: str
+) -> None:
+    with pytest.raises(DeploymentError, match=error):
+        organization.deploy(secrets.token_hex(4), package(tmp_path, *actions, **source), {})
 
 
-def test_throttles_are_measured(organization: LocalOrganization, function: str) -> None:
-    client = organization.client("lambda")
-    client.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=0)
-    try:
-        with pytest.raises(client.exceptions.TooManyRequestsException):
-            organization.invoke(function, {})
-    finally:
-        client.delete_function_concurrency(FunctionName=function)
-    assert sum(organization.metric("Throttles", namespace="AWS/Lambda", FunctionName=function)) == 1
+def test_message_group_is_processed_one_batch_at_a_time(
+    organization: LocalOrganization, outputs: dict[str, str], tmp_path: Path
+) -> None:
+    def batches() -> list[list[str]]:
+        written = tmp_path / "batches"
+        return [json.loads(line) for line in written.read_text().splitlines()] if written.exists() else []
+
+    def send(body: str) -> None:
+        organization.client("sqs").send_message(
+            QueueUrl=outputs["QueueUrl"], MessageBody=body, MessageGroupId="only", MessageDeduplicationId=body
+        )
+
+    bodies = [str(tmp_path / str(number)) for number in range(6)]
+    send(bodies[0])
+    wait_until(lambda: batches() == [bodies[:1]], "the first batch is processed")
+    for body in bodies[1:]:
+        send(body)
+    # An update of the function doesn't interrupt the invocation.
+    organization.client("lambda").update_function_configuration(
+        FunctionName="rolecall-functions-record", Environment={"Variables": {"CHANGED": "yes"}}
+    )
+    assert batches() == [bodies[:1]]
+
+    (tmp_path / "continue").touch()
+
+    wait_until(lambda: len(batches()) == 2, "the second batch is processed")
+    assert batches() == [bodies[:1], bodies[1:]]

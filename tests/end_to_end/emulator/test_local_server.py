@@ -1,4 +1,4 @@
-"""The server is its owner's: it stops with it, and leaves nothing behind."""
+"""The server stops with its parent, deletes its files, and starts anew with a reset."""
 
 import os
 import signal
@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from local.organization import LocalOrganization
-from local.waiting import until
+from local.waiting import wait_until
+from tests.end_to_end.expected_errors import rejected
 
-OWNER = """
+PARENT = """
 from local.organization import LocalOrganization
 
 with LocalOrganization() as organization:
@@ -25,7 +26,7 @@ with LocalOrganization() as organization:
 """
 
 
-def serves(endpoint_url: str) -> bool:
+def is_serving(endpoint_url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{endpoint_url}/_ministack/health", timeout=2):  # noqa: S310
             return True
@@ -33,71 +34,51 @@ def serves(endpoint_url: str) -> bool:
         return False
 
 
-def directories() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob("rolecall-local-*"))
-
-
 @pytest.fixture
 def private_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Let only this test's server put its directory here."""
+    """The directory for temporary files, which no other server uses."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
 
-def test_it_serves_the_loopback_address_only_and_stops(private_tmp: Path) -> None:
+def test_server_listens_on_loopback_only_and_leaves_no_files(private_tmp: Path) -> None:
     with LocalOrganization() as organization:
-        endpoint_url = organization.endpoint_url
-        assert urlsplit(endpoint_url).hostname == "127.0.0.1"
-        assert serves(endpoint_url)
-        assert directories() == set(private_tmp.iterdir())
-        port = urlsplit(endpoint_url).port
+        endpoint = urlsplit(organization.endpoint_url)
+        assert endpoint.hostname == "127.0.0.1"
+        assert is_serving(organization.endpoint_url)
+        assert len(list(private_tmp.glob("rolecall-local-*"))) == 1
         with socket.socket() as other, pytest.raises(ConnectionRefusedError):
-            other.connect(("127.0.0.2", port))
-    assert not serves(endpoint_url)
+            other.connect(("127.0.0.2", endpoint.port))
+    assert not is_serving(organization.endpoint_url)
     assert list(private_tmp.iterdir()) == []
 
 
-def test_it_stops_after_an_error_too(private_tmp: Path) -> None:
-    endpoints = []
-
-    def fail(organization: LocalOrganization) -> None:
-        endpoints.append(organization.endpoint_url)
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError), LocalOrganization() as organization:
-        fail(organization)
-    assert [serves(endpoint_url) for endpoint_url in endpoints] == [False]
-    assert list(private_tmp.iterdir()) == []
-
-
-def test_it_stops_when_its_owner_is_killed(private_tmp: Path) -> None:
-    root = Path(__file__).parents[3]
-    environment = os.environ | {"TMPDIR": str(private_tmp)}
-    owner = subprocess.Popen(
-        [sys.executable, "-c", OWNER],
-        cwd=root,
-        env=environment,
+def test_server_stops_with_a_killed_parent(private_tmp: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT],
+        cwd=Path(__file__).parents[3],
+        env=os.environ | {"TMPDIR": str(private_tmp)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    )
-    with owner:
-        assert owner.stdout
-        endpoint_url = owner.stdout.readline().strip()
-        assert serves(endpoint_url)
-        owner.send_signal(signal.SIGKILL)
-    until(lambda: not serves(endpoint_url), "the server stops", seconds=10)
-    until(lambda: not list(private_tmp.iterdir()), "its directory is removed", seconds=10)
+    ) as parent:
+        assert parent.stdout
+        endpoint_url = parent.stdout.readline().strip()
+        assert is_serving(endpoint_url)
+        parent.send_signal(signal.SIGKILL)
+    wait_until(lambda: not is_serving(endpoint_url), "the server has stopped", seconds=10)
+    wait_until(lambda: not list(private_tmp.iterdir()), "its directory is deleted", seconds=10)
 
 
-def test_two_organizations_stand_side_by_side(organization: LocalOrganization) -> None:
-    with LocalOrganization("999988887777") as other:
-        assert other.organization_id != organization.organization_id
-        account_id = other.create_account("elsewhere")
-        assert other.client("sts", account_id).get_caller_identity()["Account"] == account_id
-        ids = [
-            entry["Id"]
-            for page in organization.client("organizations").get_paginator("list_accounts").paginate()
-            for entry in page["Accounts"]
-        ]
-        assert account_id not in ids
+def test_reset_begins_a_new_organization(organization: LocalOrganization) -> None:
+    account_id, organization_id = organization.create_account("old"), organization.organization_id
+    organization.client("sqs").create_queue(QueueName="old")
+    organization.drop_events(dropped=True)
+
+    organization.reset()
+
+    assert organization.organization_id != organization_id
+    with rejected("AccountNotFoundException"):
+        organization.client("organizations").describe_account(AccountId=account_id)
+    assert not organization.client("sqs").list_queues().get("QueueUrls")
+    assert organization.create_account("new")

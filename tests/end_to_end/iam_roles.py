@@ -1,9 +1,9 @@
-"""Roles as IAM has them: everything about one that Rolecall keeps, and what may happen to it."""
+"""Member roles in IAM: everything that Rolecall manages, and drift of all of it."""
 
 import json
 from typing import Any
 
-from local.organization import LocalOrganization, allowing, trusting
+from local.organization import LocalOrganization, allow_policy, trust_policy
 
 Role = dict[str, Any]
 
@@ -17,11 +17,11 @@ REPAIRS = {
     "AttachPolicy",
     "DetachPolicy",
 }
-"""What mends a role that has been spoilt, by the names that the log has for it."""
+"""The actions that repair a role after `cause_drift`, as the log names them."""
 
 
-def role_of(organization: LocalOrganization, account_id: str, name: str) -> Role | None:
-    """Read a role, or tell by None that there is none."""
+def read_role(organization: LocalOrganization, account_id: str, name: str) -> Role | None:
+    """Return a role, or None if it doesn't exist."""
     iam = organization.client("iam", account_id)
     try:
         role = iam.get_role(RoleName=name)["Role"]
@@ -40,14 +40,14 @@ def role_of(organization: LocalOrganization, account_id: str, name: str) -> Role
     }
 
 
-def spoil(organization: LocalOrganization, account_id: str, name: str) -> None:
-    """Let everything about a member role drift but the tags that mark it as ours."""
+def cause_drift(organization: LocalOrganization, account_id: str, name: str) -> None:
+    """Change everything about a member role except its ownership tags."""
     iam = organization.client("iam", account_id)
-    iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(trusting("*")))
+    iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(trust_policy("*")))
     iam.update_role(RoleName=name, MaxSessionDuration=7200)
     iam.put_role_permissions_boundary(RoleName=name, PermissionsBoundary="arn:aws:iam::aws:policy/PowerUserAccess")
     iam.tag_role(RoleName=name, Tags=[{"Key": "team", "Value": "another"}])
     iam.attach_role_policy(RoleName=name, PolicyArn="arn:aws:iam::aws:policy/AdministratorAccess")
     iam.detach_role_policy(RoleName=name, PolicyArn="arn:aws:iam::aws:policy/ReadOnlyAccess")
-    iam.put_role_policy(RoleName=name, PolicyName="DenyDataReads", PolicyDocument=json.dumps(allowing("ssm:*")))
-    iam.put_role_policy(RoleName=name, PolicyName="More", PolicyDocument=json.dumps(allowing("s3:*")))
+    iam.put_role_policy(RoleName=name, PolicyName="DenyDataReads", PolicyDocument=json.dumps(allow_policy("ssm:*")))
+    iam.put_role_policy(RoleName=name, PolicyName="More", PolicyDocument=json.dumps(allow_policy("s3:*")))

@@ -1,0 +1,189 @@
+"""Alarms: each fires by what the functions, Lambda and SQS measure, and recovers once its cause is fixed."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from chalicelib.accounts import format_time
+from local.organization import InvocationError, LocalOrganization, allow_policy, trust_policy
+from local.waiting import wait_until
+from tests.end_to_end.deployed_stage import ROLE, Deploy, DeployedStage, displayed_outcome, environment_changed
+from tests.end_to_end.organization_changes import create_without_events, events_dropped
+
+ALARMS = {
+    "accounts-need-attention",
+    "source-policy-full",
+    "resync-missing",
+    "publishing-blocked",
+    "access-slow",
+    "dead-letters",
+    "queue-age",
+    "function-errors",
+    "invocations-throttled",
+    "rules-failed",
+}
+TWO_DAYS = 2 * 86_400
+
+Fix = Callable[[], object]
+
+
+@pytest.fixture(scope="module")
+def stage(organization: LocalOrganization, deploy: Deploy, reader: str) -> DeployedStage:
+    """A stage without alarms, whose reader has room for all shards."""
+    create_without_events(organization, 4)
+    stage = deploy("watched", SourcePrincipalArns=reader, SourcePolicyFillPercent="1")
+    assert_recovery(stage)
+    return stage
+
+
+def assert_recovery(stage: DeployedStage) -> None:
+    """Run a resync, let two days pass, run another, and check that no alarm is left."""
+    stage.invoke_and_wait("resync")
+    stage.organization.age_metrics(TWO_DAYS)
+    stage.invoke_and_wait("resync")
+    assert in_alarm(stage) == set()
+
+
+def in_alarm(stage: DeployedStage) -> set[str]:
+    prefix = f"rolecall-{stage.name}-"
+    states = {name.removeprefix(prefix): state for name, state in stage.organization.alarm_states().items()}
+    assert states.keys() == ALARMS
+    assert set(states.values()) <= {"OK", "ALARM"}
+    return {name for name, state in states.items() if state == "ALARM"}
+
+
+def foreign_role(stage: DeployedStage) -> Fix:
+    """Create a role with the member role's name in a new account."""
+    organization = stage.organization
+    (account_id,) = create_without_events(organization)
+    organization.create_role(account_id, ROLE, trust_policy(f"arn:aws:iam::{account_id}:root"))
+    stage.invoke_and_wait("backfill", accounts=[account_id])
+    stage.wait_for_outcome(account_id, "failed", "foreign_role")
+    stage.invoke_and_wait("resync")
+    return lambda: organization.client("iam", account_id).delete_role(RoleName=ROLE)
+
+
+def many_policies(stage: DeployedStage) -> Fix:
+    """Attach other policies to the reader until only one shard has room."""
+    iam = stage.organization.client("iam")
+    quota = iam.get_account_summary()["SummaryMap"]["AttachedPoliciesPerRoleQuota"]
+    document = json.dumps(allow_policy("s3:*"))
+    arns = [
+        iam.create_policy(PolicyName=f"Other{number}", PolicyDocument=document)["Policy"]["Arn"]
+        for number in range(1, quota)
+    ]
+    for arn in arns:
+        iam.attach_role_policy(RoleName="Reader", PolicyArn=arn)
+    stage.invoke_and_wait("resync")
+
+    def detach() -> None:
+        for arn in arns:
+            iam.detach_role_policy(RoleName="Reader", PolicyArn=arn)
+            iam.delete_policy(PolicyArn=arn)
+
+    return detach
+
+
+def no_resync(stage: DeployedStage) -> Fix:
+    stage.organization.age_metrics(TWO_DAYS)
+    return lambda: None
+
+
+def missing_principal(stage: DeployedStage) -> Fix:
+    """Configure a second source principal that doesn't exist."""
+    missing = f"arn:aws:iam::{stage.organization.management_account_id}:role/Missing"
+    principals = f"{stage.environment['SOURCE_PRINCIPAL_ARNS']},{missing}"
+    with environment_changed(stage, "publish", SOURCE_PRINCIPAL_ARNS=principals):
+        stage.invoke_and_wait("resync", accounts="failed")
+    return lambda: None
+
+
+def throttled_iam(stage: DeployedStage) -> Fix:
+    """Throttle IAM while an account that was granted access two hours ago is still pending."""
+    (account_id,) = create_without_events(stage.organization)
+    at = {"S": format_time(datetime.now(UTC) - timedelta(hours=2))}
+    row = {"account_id": {"S": account_id}, "outcome": {"S": "enrolled"}, "access": {"S": "granted"}}
+    stage.organization.client("dynamodb").put_item(
+        TableName=stage.environment["LEDGER_TABLE"], Item=row | {"enrolled_at": at, "updated_at": at}
+    )
+    stage.organization.throttle(1)
+    stage.organization.start_publish(stage.name)
+    assert displayed_outcome(stage.rows()[account_id]) == ("pending", "source_policy_pending")
+    return lambda: stage.organization.throttle(0)
+
+
+def late_event(stage: DeployedStage) -> Fix:
+    """Deliver the event of an account that joined two hours ago."""
+    with events_dropped(stage.organization):
+        account_id = stage.organization.create_account("late")
+    stage.organization.age_account(account_id, 7200)
+    stage.enqueue(account_id)
+    stage.wait_until_idle()
+    return lambda: None
+
+
+def failed_invocation(stage: DeployedStage) -> Fix:
+    with pytest.raises(InvocationError):
+        stage.invoke("backfill", accounts=[])
+    return lambda: None
+
+
+def dropped_event(stage: DeployedStage) -> Fix:
+    """Invoke a function asynchronously, as its schedule does, with a request that it rejects."""
+    stage.organization.client("lambda").invoke(
+        FunctionName=stage.function("rerun"), InvocationType="Event", Payload=b'{"accounts": []}'
+    )
+    wait_until(lambda: "rules-failed" in in_alarm(stage), "the event is dropped")
+    return lambda: None
+
+
+def throttled_invocation(stage: DeployedStage) -> Fix:
+    functions, name = stage.organization.client("lambda"), stage.function("backfill")
+    functions.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
+    with pytest.raises(functions.exceptions.TooManyRequestsException):
+        stage.invoke("backfill")
+    return lambda: functions.delete_function_concurrency(FunctionName=name)
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        (foreign_role, {"accounts-need-attention"}),
+        (many_policies, {"source-policy-full"}),
+        (no_resync, {"resync-missing"}),
+        (missing_principal, {"publishing-blocked"}),
+        (throttled_iam, {"access-slow"}),
+        (late_event, {"access-slow"}),
+        (failed_invocation, {"function-errors"}),
+        (dropped_event, {"rules-failed", "function-errors"}),
+        (throttled_invocation, {"invocations-throttled"}),
+    ],
+)
+def test_alarm_fires_and_recovers(
+    stage: DeployedStage, cause: Callable[[DeployedStage], Fix], expected: set[str]
+) -> None:
+    fix = cause(stage)
+    try:
+        assert in_alarm(stage) == expected
+    finally:
+        fix()
+    assert_recovery(stage)
+
+
+def test_resync_that_can_not_verify_the_source_policy_is_no_heartbeat(stage: DeployedStage) -> None:
+    iam, management = stage.organization.client("iam"), stage.organization.management_account_id
+    arn = f"arn:aws:iam::{management}:policy/{stage.settings.source_policy_name}"
+    stage.organization.age_metrics(TWO_DAYS)
+    iam.tag_policy(PolicyArn=arn, Tags=[{"Key": "rolecall-stage", "Value": "another"}])
+    stage.age_records()
+    try:
+        stage.invoke_and_wait("resync")
+        error = stage.records().shards[0].error
+        assert error
+        assert error.reason == "foreign_source_policy"
+        assert "resync-missing" in in_alarm(stage)
+    finally:
+        iam.tag_policy(PolicyArn=arn, Tags=[{"Key": "rolecall-stage", "Value": stage.name}])
+    assert_recovery(stage)

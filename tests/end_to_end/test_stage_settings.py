@@ -1,0 +1,94 @@
+"""Settings that change while accounts are enrolled: a full resync applies them, but other names are refused."""
+
+from local.organization import LocalOrganization
+from tests.end_to_end.deployed_stage import Deploy, DeployedStage, environment_changed
+from tests.end_to_end.expected_errors import denied
+from tests.end_to_end.iam_roles import read_role
+from tests.end_to_end.organization_changes import (
+    attached_policies,
+    create_unit,
+    create_without_events,
+    move_account,
+)
+
+AUDIT = "arn:aws:iam::aws:policy/SecurityAudit"
+EXTERNAL_ID = "secret-of-the-reader"
+
+
+def enrolled(deploy: Deploy, name: str, **parameters: str) -> DeployedStage:
+    """Deploy a stage with its own names, and enroll every account in it."""
+    stage = deploy(name.lower(), MemberRoleName=name, SourcePolicyName=name, **parameters)
+    stage.invoke_and_wait("backfill")
+    return stage
+
+
+def test_full_resync_applies_changed_settings(deploy: Deploy, organization: LocalOrganization, reader: str) -> None:
+    kept, excluded = create_without_events(organization, 2)
+    organization.client("ssm", kept).put_parameter(Name="/open", Value="data", Type="String")
+    outside = create_unit(organization, "Outside")
+    stage = enrolled(deploy, "Changing", SourcePrincipalArns=reader)
+    move_account(organization, excluded, outside)
+    stage.invoke_and_wait("resync")
+    assert stage.granted_accounts() >= {kept, excluded}
+    assert stage.assume_member_role(kept)
+    successor = organization.create_source_principal("Successor")
+
+    deploy(
+        "changing",
+        MemberRoleName="Changing",
+        SourcePolicyName="Changing",
+        SourcePrincipalArns=successor,
+        MemberRolePolicyArns=f"{AUDIT},arn:aws:iam::aws:policy/ReadOnlyAccess",
+        DenyDataReads="false",
+        ExternalId=EXTERNAL_ID,
+        ExcludeOuIds=outside,
+    )
+    stage.invoke_and_wait("resync")
+
+    assert "Changing" not in attached_policies(organization)
+    assert "Changing" in attached_policies(organization, "Successor")
+    session = stage.assume_member_role(kept, successor, ExternalId=EXTERNAL_ID)
+    assert organization.client("ssm", credentials=session).get_parameter(Name="/open")["Parameter"]["Value"] == "data"
+    with denied("sts:AssumeRole"):
+        stage.assume_member_role(kept, successor)
+    with denied("sts:AssumeRole"):
+        stage.assume_member_role(kept, reader, ExternalId=EXTERNAL_ID)
+    stage.wait_for_outcome(excluded, "retired", "excluded")
+    assert excluded not in stage.granted_accounts()
+    with denied("sts:AssumeRole"):
+        stage.assume_member_role(excluded, successor, ExternalId=EXTERNAL_ID)
+    role = stage.role(kept)
+    assert role
+    assert AUDIT in role["attached"]
+    versions = stage.policy_versions()
+    stage.age_records()
+    stage.invoke_and_wait("resync")
+    assert stage.policy_versions() == versions
+    assert stage.invoke_and_wait("resync")["source_policy"] == []
+
+
+def test_changed_names_stop_newcomers_and_revoke_nothing(
+    deploy: Deploy, organization: LocalOrganization, reader: str
+) -> None:
+    (account_id,) = create_without_events(organization)
+    stage = enrolled(deploy, "Named", SourcePrincipalArns=reader)
+    policy = stage.source_policy()
+    for variable, changed in (
+        ("MEMBER_ROLE_NAME", "Renamed"),
+        ("SOURCE_POLICY_NAME", "Renamed"),
+        ("SOURCE_PRINCIPAL_ARNS", f"arn:aws:iam::{account_id}:role/Reader"),
+    ):
+        (newcomer,) = create_without_events(organization)
+        with environment_changed(stage, "enroll", "publish", **{variable: changed}):
+            stage.invoke_and_wait("backfill", accounts=[account_id, newcomer])
+        for each in (account_id, newcomer):
+            assert variable in stage.wait_for_outcome(each, "failed", "names_changed")["error"]
+        assert read_role(organization, newcomer, "Named") is read_role(organization, newcomer, "Renamed") is None
+        assert stage.alarm_state("publishing-blocked") == "ALARM"
+
+    assert (stage.source_policy(), "Renamed" in attached_policies(organization)) == (policy, False)
+    assert stage.assume_member_role(account_id)
+    stage.invoke_and_wait("resync")
+
+    assert stage.accounts_with_outcome("enrolled") == set(stage.rows()) == stage.granted_accounts()
+    assert stage.assume_member_role(account_id)
