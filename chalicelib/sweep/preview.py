@@ -173,7 +173,8 @@ def planned_shards(
             }
         )
     if assignment.unassigned and planned:
-        planned[-1]["error"] = f"{len(assignment.unassigned)} accounts find no room"
+        count = len(assignment.unassigned)
+        planned[-1]["error"] = f"no room for {count} account{'s' if count > 1 else ''}"
     return planned
 
 

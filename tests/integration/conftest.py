@@ -17,7 +17,7 @@ from botocore.loaders import JSONFileLoader
 from tests.integration.boundary import FUNCTION_KEYS, Boundary, intercepting_clients
 from tests.integration.organization import REGION, Operator, Organization, organization_in_moto
 from tests.integration.permissions import denied
-from tests.integration.stage import ReusingSession
+from tests.integration.stage import ReusingSession, Stage
 
 _MANAGED_POLICIES = ("ReadOnlyAccess", "SecurityAudit", "ViewOnlyAccess")
 
@@ -102,3 +102,9 @@ def organization(
 ) -> Iterator[Organization]:
     with organization_in_moto(boundary, operator, functions) as organization:
         yield organization
+
+
+@pytest.fixture
+def stage(organization: Organization) -> Stage:
+    """A deployed stage with the default parameters."""
+    return Stage(organization)

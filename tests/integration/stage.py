@@ -147,7 +147,7 @@ class Stage(Queues, Tables):
         """Enroll an account, whose shard is full by its record, and another one, which opens the second shard."""
         first, second = self.organization.member("First"), self.organization.member("Second")
         self.enroll(first)
-        self.record(SOURCE_POLICY, self.full_shard(first))
+        self.set_recorded(SOURCE_POLICY, self.full_shard(first))
         self.enroll(second)
         assert self.organization.granted(SECOND_SHARD) == {second}
         return first, second

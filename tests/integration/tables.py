@@ -78,7 +78,7 @@ class Tables(Deployment):
         """Return the accounts that a shard grants by its record, as last applied."""
         return set(filter(None, self.item(name)["applied"]["accounts"].split(",")))
 
-    def record(self, name: str, account_ids: Collection[str], *, excluded: bool = False) -> None:
+    def set_recorded(self, name: str, account_ids: Collection[str], *, excluded: bool = False) -> None:
         """Have a shard's record grant, or in scope organization exclude, exactly these accounts."""
         changed = {"excluded" if excluded else "accounts": ",".join(sorted(account_ids))}
         self.edit(name, applied={**self.item(name)["applied"], **changed})

@@ -70,7 +70,7 @@ def test_one_iam_client_serves_all_accounts(organization: Organization, boundary
     assert [organization.has_role(account_id) for account_id in accounts] == [True] * 4
 
 
-def test_an_application_makes_no_client_before_it_needs_one(boundary: Boundary, organization: Organization) -> None:
+def test_application_makes_no_client_before_it_needs_one(boundary: Boundary, organization: Organization) -> None:
     environ = Stage(organization, deployed="false").environ
     before = len(boundary.clients)
 
@@ -79,7 +79,7 @@ def test_an_application_makes_no_client_before_it_needs_one(boundary: Boundary, 
     assert (boundary.clients[before:], boundary.calls) == ([], [])
 
 
-def test_an_application_requires_credentials(organization: Organization) -> None:
+def test_application_requires_credentials(organization: Organization) -> None:
     core = botocore.session.Session()
     core.register_component("credential_provider", CredentialResolver(providers=[]))
     application = Application(Stage(organization).environ, boto3.Session(botocore_session=core, region_name=REGION))
@@ -88,7 +88,7 @@ def test_an_application_requires_credentials(organization: Organization) -> None
         application.enroll([], Context())
 
 
-def test_an_unknown_action_is_an_error(organization: Organization) -> None:
+def test_unknown_action_is_an_error(organization: Organization) -> None:
     settings = Settings.from_env(Stage(organization, deployed="false").environ)
     client: Any = object()
 

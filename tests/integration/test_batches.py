@@ -39,7 +39,7 @@ def test_malformed_messages_end_in_the_dead_letter_queue(organization: Organizat
 
 
 @pytest.mark.parametrize("operation", ["dynamodb:BatchGetItem", "dynamodb:Scan", "dynamodb:UpdateItem"])
-def test_a_failed_table_returns_every_message(organization: Organization, boundary: Boundary, operation: str) -> None:
+def test_failed_table_returns_every_message(organization: Organization, boundary: Boundary, operation: str) -> None:
     accounts = set(organization.members(2))
     stage = Stage(organization)
     boundary.fail(operation, "InternalServerError", status=500)
@@ -76,7 +76,7 @@ def test_unprocessed_keys_are_read_again(organization: Organization, boundary: B
     assert stage.row(account_id)["enrolled_at"] == since
 
 
-def test_a_batch_is_returned_if_keys_stay_unprocessed(organization: Organization, boundary: Boundary) -> None:
+def test_batch_is_returned_if_keys_stay_unprocessed(organization: Organization, boundary: Boundary) -> None:
     account_id = organization.member()
     stage = Stage(organization)
     unprocessed = {stage.ledger.name: {"Keys": [{"account_id": {"S": account_id}}]}}
@@ -89,7 +89,7 @@ def test_a_batch_is_returned_if_keys_stay_unprocessed(organization: Organization
     assert not organization.has_role(account_id)
 
 
-def test_a_delay_that_cannot_be_set_affects_no_other_message(organization: Organization, boundary: Boundary) -> None:
+def test_delay_that_cannot_be_set_affects_no_other_message(organization: Organization, boundary: Boundary) -> None:
     stage = Stage(organization)
     for body in MALFORMED[:3]:
         stage.send(body)
@@ -111,7 +111,7 @@ def test_accounts_are_returned_untouched_when_time_runs_out(organization: Organi
     assert account_id not in {call.account_id for call in boundary.calls}
 
 
-def test_a_row_written_during_a_pass_repeats_the_pass(organization: Organization, boundary: Boundary) -> None:
+def test_row_written_during_a_pass_repeats_the_pass(organization: Organization, boundary: Boundary) -> None:
     account_id = organization.member()
     stage = Stage(organization)
     written: dict[str, Any] = {
@@ -152,7 +152,7 @@ def test_publishing_during_a_pass_is_no_conflict(organization: Organization, bou
     assert row["revision"] == 2
 
 
-def test_a_message_that_sqs_rejects_is_an_error(organization: Organization, boundary: Boundary) -> None:
+def test_message_that_sqs_rejects_is_an_error(organization: Organization, boundary: Boundary) -> None:
     account_id = organization.member()
     stage = Stage(organization)
     rejected = {"Id": "0", "SenderFault": False, "Code": "InternalError"}
@@ -163,7 +163,7 @@ def test_a_message_that_sqs_rejects_is_an_error(organization: Organization, boun
 
 
 @pytest.mark.parametrize("first", ["listing", "event"])
-def test_a_message_without_a_listing_takes_precedence(organization: Organization, first: str) -> None:
+def test_message_without_a_listing_takes_precedence(organization: Organization, first: str) -> None:
     account_id, unit = organization.member(), organization.unit()
     stage = Stage(organization, ExcludeOuIds=unit)
     stage.enroll(account_id)

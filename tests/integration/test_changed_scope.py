@@ -17,7 +17,7 @@ def resync_once(stage: Stage) -> None:
     stage.publish()
 
 
-def test_a_changed_scope_takes_effect_with_the_next_resync(organization: Organization) -> None:
+def test_changed_scope_takes_effect_with_the_next_resync(organization: Organization) -> None:
     early, late = organization.member("Early"), organization.member("Late")
     Stage(organization).run_and_drain("resync")
     wide = Stage(organization, **WIDE)
@@ -40,7 +40,7 @@ def test_a_changed_scope_takes_effect_with_the_next_resync(organization: Organiz
 
 
 @pytest.mark.parametrize(("before", "after"), [({}, WIDE), (WIDE, {})], ids=["widened", "narrowed"])
-def test_a_scope_changes_only_once_every_account_is_recorded(
+def test_scope_changes_only_once_every_account_is_recorded(
     organization: Organization, before: dict[str, str], after: dict[str, str]
 ) -> None:
     """An account without a row might be an excluded one, or lose its access."""
@@ -59,7 +59,7 @@ def test_a_scope_changes_only_once_every_account_is_recorded(
     assert changed.status(excluded) == ("skipped", "excluded")
 
 
-def test_a_narrowed_scope_keeps_every_enrolled_account(organization: Organization, boundary: Boundary) -> None:
+def test_narrowed_scope_keeps_every_enrolled_account(organization: Organization, boundary: Boundary) -> None:
     wide = Stage(organization, **WIDE)
     accounts = wide.enroll_members(2)
     retired = organization.member("Retired")
@@ -74,7 +74,7 @@ def test_a_narrowed_scope_keeps_every_enrolled_account(organization: Organizatio
     assert narrow.row(accounts[0])["access"] == "granted"
 
 
-def test_a_narrowed_scope_keeps_accounts_of_unknown_access(organization: Organization, boundary: Boundary) -> None:
+def test_narrowed_scope_keeps_accounts_of_unknown_access(organization: Organization, boundary: Boundary) -> None:
     """The organization's statement granted them, and only the access none or excluded revokes."""
     wide = Stage(organization, **WIDE)
     wide.run_and_drain("resync")
@@ -91,7 +91,7 @@ def test_a_narrowed_scope_keeps_accounts_of_unknown_access(organization: Organiz
     assert organization.granted() == {MANAGEMENT, unknown}
 
 
-def test_a_narrowed_scope_without_room_is_not_applied(organization: Organization) -> None:
+def test_narrowed_scope_without_room_is_not_applied(organization: Organization) -> None:
     wide = Stage(organization, **WIDE)
     wide.run_and_drain("resync")
     narrow = Stage(organization)
@@ -112,7 +112,7 @@ def test_a_narrowed_scope_without_room_is_not_applied(organization: Organization
     assert "scope" not in narrow.item("#status")
 
 
-def test_a_wide_scope_with_too_many_exclusions_is_not_applied(organization: Organization) -> None:
+def test_wide_scope_with_too_many_exclusions_is_not_applied(organization: Organization) -> None:
     narrow = Stage(organization)
     narrow.run_and_drain("resync")
     narrow.put_rows(exclusion_capacity(Settings.from_env(narrow.environ)) + 1, "excluded")

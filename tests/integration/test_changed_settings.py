@@ -56,7 +56,7 @@ def test_one_resync_applies_changed_settings(organization: Organization, boundar
     assert writes(calls, "iam:") == []
 
 
-def test_a_principal_replaced_by_its_account_is_detached(organization: Organization) -> None:
+def test_principal_replaced_by_its_account_is_detached(organization: Organization) -> None:
     """The operator's own attachments stay."""
     Stage(organization).enroll_members(1)
     organization.create_role(OTHER_PRINCIPAL)
@@ -69,7 +69,7 @@ def test_a_principal_replaced_by_its_account_is_detached(organization: Organizat
     assert organization.policy().attached == {"Other"}
 
 
-def test_a_former_principal_is_detached_after_the_new_one_is_attached(
+def test_former_principal_is_detached_after_the_new_one_is_attached(
     organization: Organization, boundary: Boundary
 ) -> None:
     Stage(organization).enroll_members(1)
@@ -125,7 +125,7 @@ def test_another_name_or_source_account_blocks_enrollment(
     assert organization.granted() >= {newcomer, *accounts}
 
 
-def test_a_freeze_under_another_source_account_is_not_in_force(organization: Organization) -> None:
+def test_freeze_under_another_source_account_is_not_in_force(organization: Organization) -> None:
     """Publish has no permissions in the former source account any more."""
     Stage(organization).enroll_members(1)
     changed = _stage_in_another_source_account(organization)

@@ -37,7 +37,7 @@ def test_each_drift_is_repaired_by_one_call(
     assert sorted(repairs) == sorted(expected | {(MANAGEMENT, drift.repaired_by) for drift in drifts.values()})
 
 
-def test_a_deleted_role_is_created_again(organization: Organization) -> None:
+def test_deleted_role_is_created_again(organization: Organization) -> None:
     account_id = organization.member()
     stage = Stage(organization)
     stage.enroll(account_id)

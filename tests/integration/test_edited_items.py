@@ -22,7 +22,7 @@ from tests.integration.stage import Stage
     ],
     ids=str,
 )
-def test_an_unreadable_item_is_restored_and_revokes_nothing(
+def test_unreadable_item_is_restored_and_revokes_nothing(
     organization: Organization, key: str, edited: dict[str, Any]
 ) -> None:
     stage = Stage(organization)
@@ -40,7 +40,7 @@ def test_an_unreadable_item_is_restored_and_revokes_nothing(
     assert (status["names"], status["shards"]) == (before["#status"]["names"], 1)
 
 
-def test_a_scan_is_read_page_by_page(organization: Organization, boundary: Boundary) -> None:
+def test_scan_is_read_page_by_page(organization: Organization, boundary: Boundary) -> None:
     stage = Stage(organization)
     accounts = stage.enroll_members(2)
     newcomer, departed = organization.member("Newcomer"), accounts[1]
@@ -61,7 +61,7 @@ def test_a_scan_is_read_page_by_page(organization: Organization, boundary: Bound
     assert stage.status(departed) == ("retired", "departed")
 
 
-def test_a_row_with_malformed_values_is_written_anew(organization: Organization) -> None:
+def test_row_with_malformed_values_is_written_anew(organization: Organization) -> None:
     stage = Stage(organization)
     (account_id,) = stage.enroll_members(1)
     stage.put_row(
@@ -85,7 +85,7 @@ def test_a_row_with_malformed_values_is_written_anew(organization: Organization)
     assert organization.granted() == {MANAGEMENT, account_id}
 
 
-def test_a_row_with_a_malformed_revision_can_be_retired(organization: Organization) -> None:
+def test_row_with_a_malformed_revision_can_be_retired(organization: Organization) -> None:
     stage = Stage(organization)
     (account_id,) = stage.enroll_members(1)
     stage.ledger.put_item(Item={**stage.row(account_id), "revision": "many"})
@@ -95,7 +95,7 @@ def test_a_row_with_a_malformed_revision_can_be_retired(organization: Organizati
     assert "retirement_requested_at" in stage.row(account_id)
 
 
-def test_a_retirement_that_cannot_be_recorded_is_an_error(organization: Organization, boundary: Boundary) -> None:
+def test_retirement_that_cannot_be_recorded_is_an_error(organization: Organization, boundary: Boundary) -> None:
     stage = Stage(organization)
     (account_id,) = stage.enroll_members(1)
     boundary.fail("dynamodb:UpdateItem", "InternalServerError", status=500)

@@ -26,42 +26,36 @@ from tests.integration.stage import Stage
 
 ASSUME = ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"]
 OUTSIDE = "999988887777"
-
-
-def test_created_account_gets_role_row_and_access(organization: Organization) -> None:
-    account_id = organization.member("Payments")
-    stage = Stage(organization)
-
-    stage.send_event("CreateAccountResult", account_id)
-    delivery = stage.deliver()
-
-    assert delivery.finished == [account_id]
-    assert organization.role(account_id) == Role(
-        trust={
+ROLE = Role(
+    trust={
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"AWS": f"arn:aws:iam::{MANAGEMENT}:root"},
+                "Action": ASSUME,
+                "Condition": {"ArnEquals": {"aws:PrincipalArn": [SOURCE_PRINCIPAL]}},
+            }
+        ],
+    },
+    tags=STAGE_TAGS,
+    attached={READ_ONLY},
+    inline={
+        "DenyDataReads": {
             "Version": "2012-10-17",
             "Statement": [
-                {
-                    "Effect": "Allow",
-                    "Principal": {"AWS": f"arn:aws:iam::{MANAGEMENT}:root"},
-                    "Action": ASSUME,
-                    "Condition": {"ArnEquals": {"aws:PrincipalArn": [SOURCE_PRINCIPAL]}},
-                }
+                {"Sid": "DenyDataReads", "Effect": "Deny", "Action": list(DENIED_DATA_READS), "Resource": "*"}
             ],
-        },
-        tags=STAGE_TAGS,
-        attached={READ_ONLY},
-        inline={
-            "DenyDataReads": {
-                "Version": "2012-10-17",
-                "Statement": [
-                    {"Sid": "DenyDataReads", "Effect": "Deny", "Action": list(DENIED_DATA_READS), "Resource": "*"}
-                ],
-            }
-        },
-        boundary=None,
-        max_session=3600,
-    )
-    assert organization.policy() == Policy(
+        }
+    },
+    boundary=None,
+    max_session=3600,
+)
+
+
+def shard(organization: Organization, account_id: str) -> Policy:
+    """Return the first shard with one account."""
+    return Policy(
         document={
             "Version": "2012-10-17",
             "Statement": [
@@ -79,6 +73,18 @@ def test_created_account_gets_role_row_and_access(organization: Organization) ->
         tags=STAGE_TAGS,
         attached={"Reader"},
     )
+
+
+def test_created_account_gets_role_row_and_access(organization: Organization) -> None:
+    account_id = organization.member("Payments")
+    stage = Stage(organization)
+
+    stage.send_event("CreateAccountResult", account_id)
+    delivery = stage.deliver()
+
+    assert delivery.finished == [account_id]
+    assert organization.role(account_id) == ROLE
+    assert organization.policy() == shard(organization, account_id)
     row = stage.row(account_id)
     assert {key: row.pop(key) for key in ("outcome", "change", "access", "access_role", "trigger", "attempts")} == {
         "outcome": "enrolled",
@@ -94,7 +100,7 @@ def test_created_account_gets_role_row_and_access(organization: Organization) ->
     assert {"reason", "error"}.isdisjoint(row)
 
 
-def test_an_account_is_reconciled_once_per_batch(organization: Organization, boundary: Boundary) -> None:
+def test_account_is_reconciled_once_per_batch(organization: Organization, boundary: Boundary) -> None:
     account_id = organization.member()
     stage = Stage(organization)
 
@@ -128,7 +134,7 @@ def test_closed_and_departed_accounts_lose_access_and_keep_their_rows(organizati
         assert organization.role(account_id) == role
 
 
-def test_an_account_follows_its_move_out_of_scope_and_back(organization: Organization) -> None:
+def test_account_follows_its_move_out_of_scope_and_back(organization: Organization) -> None:
     account_id = organization.member()
     excluded, allowed = organization.unit(), organization.unit()
     stage = Stage(organization, ExcludeOuIds=excluded)
@@ -149,7 +155,7 @@ def test_an_account_follows_its_move_out_of_scope_and_back(organization: Organiz
     assert organization.granted() == {account_id}
 
 
-def test_an_account_outside_the_included_units_is_not_entered(organization: Organization, boundary: Boundary) -> None:
+def test_account_outside_the_included_units_is_not_entered(organization: Organization, boundary: Boundary) -> None:
     inside, outside = organization.member("Inside"), organization.member("Outside")
     unit = organization.unit()
     organization.move(inside, unit)
@@ -175,7 +181,7 @@ def test_parents_are_not_listed_if_an_account_has_paths(organization: Organizati
     assert "organizations:ListParents" not in {call.operation for call in boundary.calls}
 
 
-def test_an_accounts_status_is_used_only_if_it_has_no_state(organization: Organization, boundary: Boundary) -> None:
+def test_accounts_status_is_used_only_if_it_has_no_state(organization: Organization, boundary: Boundary) -> None:
     cases: list[tuple[dict[str, str], tuple[str, str | None]]] = [
         ({"State": "SUSPENDED", "Status": "ACTIVE"}, ("skipped", "suspended")),
         ({"State": "ACTIVE", "Status": "SUSPENDED"}, ("enrolled", None)),
@@ -199,9 +205,7 @@ def test_an_accounts_status_is_used_only_if_it_has_no_state(organization: Organi
     assert [stage.status(account_id) for account_id in accounts] == [expected for _, expected in cases]
 
 
-def test_the_management_account_is_enrolled_with_the_functions_role(
-    organization: Organization, boundary: Boundary
-) -> None:
+def test_management_account_is_enrolled_with_the_functions_role(organization: Organization, boundary: Boundary) -> None:
     stage = Stage(organization)
 
     stage.enroll(MANAGEMENT)
@@ -213,7 +217,7 @@ def test_the_management_account_is_enrolled_with_the_functions_role(
     assert "sts:AssumeRole" not in {call.operation for call in boundary.calls}
 
 
-def test_an_id_outside_the_organization_gets_no_row(organization: Organization) -> None:
+def test_id_outside_the_organization_gets_no_row(organization: Organization) -> None:
     stage = Stage(organization)
 
     delivery = stage.enroll(OUTSIDE)
@@ -222,12 +226,12 @@ def test_an_id_outside_the_organization_gets_no_row(organization: Organization) 
     assert stage.row(OUTSIDE) == {}
 
 
-def test_a_granted_id_outside_the_organization_is_revoked(organization: Organization) -> None:
+def test_granted_id_outside_the_organization_is_revoked(organization: Organization) -> None:
     """Only a row with the access none revokes what a record grants."""
     account_id = organization.member()
     stage = Stage(organization)
     stage.enroll(account_id)
-    stage.record(SOURCE_POLICY, {account_id, OUTSIDE})
+    stage.set_recorded(SOURCE_POLICY, {account_id, OUTSIDE})
 
     stage.enroll(OUTSIDE)
 
@@ -236,7 +240,7 @@ def test_a_granted_id_outside_the_organization_is_revoked(organization: Organiza
     assert organization.granted() == stage.recorded() == {account_id}
 
 
-def test_a_forged_row_stays_inside_the_organization_and_is_corrected(organization: Organization) -> None:
+def test_forged_row_stays_inside_the_organization_and_is_corrected(organization: Organization) -> None:
     """The ledger grants access: a forged row is granted until a resync, but the document names the organization."""
     enrolled, excluded = organization.member(), organization.member("Excluded")
     stage = Stage(organization, ExcludeAccountIds=excluded)
@@ -255,7 +259,7 @@ def test_a_forged_row_stays_inside_the_organization_and_is_corrected(organizatio
 
 
 @pytest.mark.parametrize(("minutes", "outcome"), [(14, "skipped"), (16, "enrolled"), (-2, "enrolled")])
-def test_a_listing_is_valid_for_fifteen_minutes(
+def test_listing_is_valid_for_fifteen_minutes(
     organization: Organization, boundary: Boundary, minutes: int, outcome: str
 ) -> None:
     """The account was suspended when it was listed, and is active now; a valid listing spares DescribeAccount."""

@@ -77,7 +77,7 @@ def test_each_error_has_its_reason_and_affects_only_its_account(organization: Or
     assert organization.granted() == {*faults, other}
 
 
-def test_a_managed_policy_missing_in_the_account_is_named(organization: Organization) -> None:
+def test_managed_policy_missing_in_the_account_is_named(organization: Organization) -> None:
     account_id = organization.member()
     stage = Stage(organization, MemberRolePolicyArns="arn:aws:iam::{account_id}:policy/Missing")
 
@@ -88,7 +88,7 @@ def test_a_managed_policy_missing_in_the_account_is_named(organization: Organiza
     assert not organization.has_policy()
 
 
-def test_a_role_missed_by_a_stale_read_is_found_by_the_retry(organization: Organization, boundary: Boundary) -> None:
+def test_role_missed_by_a_stale_read_is_found_by_the_retry(organization: Organization, boundary: Boundary) -> None:
     account_id = organization.member()
     stage = Stage(organization)
     stage.enroll(account_id)
@@ -103,7 +103,7 @@ def test_a_role_missed_by_a_stale_read_is_found_by_the_retry(organization: Organ
 
 
 @pytest.mark.parametrize("operation", ["iam:CreateRole", "iam:AttachRolePolicy"])
-def test_a_call_with_a_lost_response_is_completed_by_the_retry(
+def test_call_with_a_lost_response_is_completed_by_the_retry(
     organization: Organization, boundary: Boundary, operation: str
 ) -> None:
     account_id, other = organization.member(), organization.member("Other")
@@ -121,7 +121,7 @@ def test_a_call_with_a_lost_response_is_completed_by_the_retry(
     assert (policy.accounts, policy.attached) == ({account_id, other}, {"Reader"})
 
 
-def test_an_unexpected_error_affects_only_its_account(organization: Organization, boundary: Boundary) -> None:
+def test_unexpected_error_affects_only_its_account(organization: Organization, boundary: Boundary) -> None:
     account_id, other = organization.member(), organization.member("Other")
     boundary.raise_error("iam:GetRole", KeyError("unexpected"), account_id=account_id)
     stage = Stage(organization)

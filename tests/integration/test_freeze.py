@@ -37,7 +37,7 @@ def stage(organization: Organization) -> Stage:
     return stage
 
 
-def test_a_freeze_adds_one_statement_and_its_end_removes_it(
+def test_freeze_adds_one_statement_and_its_end_removes_it(
     organization: Organization, boundary: Boundary, stage: Stage
 ) -> None:
     before = organization.policy()
@@ -65,7 +65,7 @@ def test_a_freeze_adds_one_statement_and_its_end_removes_it(
     ],
     ids=["denied", "timed out"],
 )
-def test_a_freeze_responds_if_publish_cannot_be_invoked(
+def test_freeze_responds_if_publish_cannot_be_invoked(
     organization: Organization, boundary: Boundary, stage: Stage, error: Exception
 ) -> None:
     boundary.raise_error("lambda:Invoke", error)
@@ -80,7 +80,7 @@ def test_a_freeze_responds_if_publish_cannot_be_invoked(
     assert stage.run("freeze", {"frozen": True}, seconds=20) == IN_FORCE
 
 
-def test_a_freeze_invokes_publish_again_after_a_failure(
+def test_freeze_invokes_publish_again_after_a_failure(
     organization: Organization, boundary: Boundary, stage: Stage
 ) -> None:
     boundary.fail("lambda:Invoke", "TooManyRequestsException", times=1)
@@ -115,7 +115,7 @@ def test_accounts_are_enrolled_and_retired_during_a_freeze(organization: Organiz
     assert stage.run("resync")["counts"]["frozen"] is False
 
 
-def test_a_full_shard_has_room_for_the_freeze(organization: Organization) -> None:
+def test_full_shard_has_room_for_the_freeze(organization: Organization) -> None:
     stage = Stage(organization)
     stage.open_second_shard()
 
@@ -128,9 +128,9 @@ def test_a_full_shard_has_room_for_the_freeze(organization: Organization) -> Non
     assert organization.policy().denials == organization.policy(SECOND_SHARD).denials == []
 
 
-def test_a_shard_that_opens_during_a_freeze_is_frozen(organization: Organization, stage: Stage) -> None:
+def test_shard_that_opens_during_a_freeze_is_frozen(organization: Organization, stage: Stage) -> None:
     second = organization.member("Second")
-    stage.record(SOURCE_POLICY, stage.full_shard())
+    stage.set_recorded(SOURCE_POLICY, stage.full_shard())
     stage.run("freeze", {"frozen": True})
 
     stage.enroll(second)
@@ -140,7 +140,7 @@ def test_a_shard_that_opens_during_a_freeze_is_frozen(organization: Organization
 
 
 @pytest.mark.parametrize("operation", ["dynamodb:Scan", "iam:GetAccountSummary", "iam:AttachRolePolicy"])
-def test_a_freeze_is_written_before_anything_else(
+def test_freeze_is_written_before_anything_else(
     organization: Organization, boundary: Boundary, stage: Stage, operation: str
 ) -> None:
     """Even if the rows or the principals can't be read, or an attachment fails."""
@@ -164,7 +164,7 @@ def test_a_freeze_is_written_before_anything_else(
     assert delays == {5}
 
 
-def test_a_freeze_of_nothing_is_stored_and_not_in_force(organization: Organization) -> None:
+def test_freeze_of_nothing_is_stored_and_not_in_force(organization: Organization) -> None:
     stage = Stage(organization)
 
     response = stage.run("freeze", {"frozen": True})
@@ -176,7 +176,7 @@ def test_a_freeze_of_nothing_is_stored_and_not_in_force(organization: Organizati
     assert stage.run("freeze", {"frozen": True}) == IN_FORCE
 
 
-def test_a_policy_that_the_operator_attaches_is_frozen(organization: Organization) -> None:
+def test_policy_that_the_operator_attaches_is_frozen(organization: Organization) -> None:
     stage = Stage(organization, AttachSourcePolicy="false")
     stage.enroll(organization.member())
 
@@ -189,7 +189,7 @@ def test_a_policy_that_the_operator_attaches_is_frozen(organization: Organizatio
     assert stage.item(SOURCE_POLICY)["denied_principals"] == [SOURCE_PRINCIPAL]
 
 
-def test_a_freeze_is_in_force_once_iam_was_read(organization: Organization, boundary: Boundary, stage: Stage) -> None:
+def test_freeze_is_in_force_once_iam_was_read(organization: Organization, boundary: Boundary, stage: Stage) -> None:
     """IAM may accept a write before its reads show it."""
     boundary.fail("iam:GetPolicy", "Throttling")
 
@@ -202,7 +202,7 @@ def test_a_freeze_is_in_force_once_iam_was_read(organization: Organization, boun
 
 
 @pytest.mark.parametrize(("lease", "seconds", "in_force"), [(5, 60, True), (3600, 12, False)])
-def test_a_freeze_waits_for_a_lease_until_its_time_is_over(
+def test_freeze_waits_for_a_lease_until_its_time_is_over(
     organization: Organization, stage: Stage, lease: float, seconds: float, in_force: bool
 ) -> None:
     stage.hold_lease(seconds=lease)
@@ -214,7 +214,7 @@ def test_a_freeze_waits_for_a_lease_until_its_time_is_over(
     assert organization.policy().denials == ([FROZEN] if in_force else [])
 
 
-def test_the_end_of_a_freeze_that_fails_is_not_in_force(boundary: Boundary, stage: Stage) -> None:
+def test_end_of_a_freeze_that_fails_is_not_in_force(boundary: Boundary, stage: Stage) -> None:
     stage.run("freeze", {"frozen": True})
     boundary.fail("iam:CreatePolicyVersion")
 

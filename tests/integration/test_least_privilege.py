@@ -248,7 +248,7 @@ def _used(calls: list[Call]) -> set[Permission]:
 
 
 @pytest.mark.parametrize("function", FUNCTION_KEYS)
-def test_a_functions_policy_allows_exactly_what_is_called(all_calls: AllCalls, function: str) -> None:
+def test_functions_policy_allows_exactly_what_is_called(all_calls: AllCalls, function: str) -> None:
     own = [call for call in all_calls.calls if call.signer.name == function]
 
     assert [call for call in own if denied(call)] == []

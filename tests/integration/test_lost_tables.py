@@ -13,11 +13,6 @@ from tests.integration.organization import (
 from tests.integration.stage import Stage
 
 
-@pytest.fixture
-def stage(organization: Organization) -> Stage:
-    return Stage(organization)
-
-
 def _require_unchanged(organization: Organization, stage: Stage, *lost: str) -> None:
     """Lose items of the source-policy table, or the ledger; compare IAM after a run of publish, and after a resync."""
     accounts = {MANAGEMENT, *stage.enroll_members(2)}
@@ -39,7 +34,7 @@ def _require_unchanged(organization: Organization, stage: Stage, *lost: str) -> 
     assert stage.item("#status")["shards"] == 1
 
 
-def test_a_lost_ledger_revokes_nothing(organization: Organization, stage: Stage) -> None:
+def test_lost_ledger_revokes_nothing(organization: Organization, stage: Stage) -> None:
     _require_unchanged(organization, stage, "ledger")
 
 
@@ -48,7 +43,7 @@ def test_lost_records_are_restored_from_iam(organization: Organization, stage: S
     _require_unchanged(organization, stage, *keys)
 
 
-def test_a_lost_table_keeps_the_freeze(organization: Organization, stage: Stage) -> None:
+def test_lost_table_keeps_the_freeze(organization: Organization, stage: Stage) -> None:
     """Without #control, every shard stays frozen or not as it was last applied, until the next request to freeze."""
     account_id = organization.member()
     stage.enroll(account_id)
@@ -67,7 +62,7 @@ def test_a_lost_table_keeps_the_freeze(organization: Organization, stage: Stage)
 def test_every_shard_is_restored(organization: Organization, stage: Stage, keys: tuple[str, ...]) -> None:
     first, second = stage.open_second_shard()
     granted = stage.full_shard(first)[:-1]
-    stage.record(SOURCE_POLICY, granted)
+    stage.set_recorded(SOURCE_POLICY, granted)
     stage.edit(SOURCE_POLICY, applying=stage.item(SOURCE_POLICY)["applied"])  # so that it is written
     stage.run_publish()
     newcomer = organization.member("Newcomer")
@@ -82,7 +77,7 @@ def test_every_shard_is_restored(organization: Organization, stage: Stage, keys:
     assert stage.item("#status")["shards"] == 2
 
 
-def test_a_foreign_policy_becomes_no_record(organization: Organization, stage: Stage) -> None:
+def test_foreign_policy_becomes_no_record(organization: Organization, stage: Stage) -> None:
     accounts = stage.enroll_members(2)
     organization.delete_policy()
     organization.create_policy(SOURCE_POLICY)
@@ -104,7 +99,7 @@ def test_a_foreign_policy_becomes_no_record(organization: Organization, stage: S
     assert {stage.status(account_id) for account_id in accounts} == {("enrolled", None)}
 
 
-def test_an_edited_policy_is_foreign_once_its_record_is_lost(organization: Organization, stage: Stage) -> None:
+def test_edited_policy_is_foreign_once_its_record_is_lost(organization: Organization, stage: Stage) -> None:
     (account_id,) = stage.enroll_members(1)
     document = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}'
     organization.iam().create_policy_version(PolicyArn=SOURCE_POLICY_ARN, PolicyDocument=document, SetAsDefault=True)
@@ -149,7 +144,7 @@ def test_no_role_is_deleted_while_records_are_lost(
 
 
 @pytest.mark.parametrize("code", [None, "ServiceFailure", "AccessDenied"])
-def test_a_record_is_restored_once_iam_can_be_read(
+def test_record_is_restored_once_iam_can_be_read(
     organization: Organization, boundary: Boundary, stage: Stage, code: str | None
 ) -> None:
     """No account loses access, even if the same run fails to write a further shard."""
@@ -171,7 +166,7 @@ def test_a_record_is_restored_once_iam_can_be_read(
     assert stage.status(account_id) == ("enrolled", None)
 
 
-def test_an_unwritten_shard_adopts_the_policy_in_iam(organization: Organization, stage: Stage) -> None:
+def test_unwritten_shard_adopts_the_policy_in_iam(organization: Organization, stage: Stage) -> None:
     (account_id,) = stage.enroll_members(1)
     stage.delete_row(account_id)
     stage.edit(SOURCE_POLICY, applied=None)

@@ -1,18 +1,11 @@
 """An account that can't be entered: retried while it is new, and then failed with its remedies."""
 
-import pytest
-
 from tests.integration.boundary import Boundary
 from tests.integration.organization import ACCESS_ROLE, Organization
 from tests.integration.stage import Stage
 
 
-@pytest.fixture
-def stage(organization: Organization) -> Stage:
-    return Stage(organization)
-
-
-def test_a_new_account_is_retried_with_growing_delays(organization: Organization, stage: Stage) -> None:
+def test_new_account_is_retried_with_growing_delays(organization: Organization, stage: Stage) -> None:
     account_id = organization.member(access_role="NotYet")
     stage.send_event("CreateAccountResult", account_id)
 
@@ -48,7 +41,7 @@ def test_after_the_grace_the_failure_is_terminal(organization: Organization, sta
         assert part in error
 
 
-def test_a_denial_in_a_new_account_is_retried(organization: Organization, boundary: Boundary, stage: Stage) -> None:
+def test_denial_in_a_new_account_is_retried(organization: Organization, boundary: Boundary, stage: Stage) -> None:
     account_id = organization.member()
     boundary.fail("iam:CreateRole", "InvalidClientTokenId", "The security token included in the request is invalid.")
 
@@ -59,7 +52,7 @@ def test_a_denial_in_a_new_account_is_retried(organization: Organization, bounda
     assert "CreateRole" in stage.row(account_id)["error"]
 
 
-def test_a_failed_check_revokes_nothing(organization: Organization, stage: Stage) -> None:
+def test_failed_check_revokes_nothing(organization: Organization, stage: Stage) -> None:
     account_id = organization.member()
     stage.enroll(account_id)
     since = stage.row(account_id)["enrolled_at"]

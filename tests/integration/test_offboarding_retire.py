@@ -12,11 +12,6 @@ from tests.integration.stage import Stage, planned
 RETIRED = ("retired", "retired_by_request")
 
 
-@pytest.fixture
-def stage(organization: Organization) -> Stage:
-    return Stage(organization)
-
-
 def retire(stage: Stage, *account_ids: str) -> dict[str, Any]:
     return stage.run_and_drain("retire", accounts=list(account_ids))
 
@@ -51,7 +46,7 @@ def test_access_is_revoked_before_the_role_is_deleted(
     assert {"role_arn", "in_force_since", "enrolled_at"}.isdisjoint(row)
 
 
-def test_the_role_stays_until_the_source_policy_is_written(
+def test_role_stays_until_the_source_policy_is_written(
     organization: Organization, boundary: Boundary, stage: Stage
 ) -> None:
     """The message returns after 5 seconds, then with doubled delays, until publish has revoked the access."""
@@ -82,10 +77,10 @@ def test_the_role_stays_until_the_source_policy_is_written(
     assert stage.status(retired) == RETIRED
 
 
-def test_the_role_stays_until_the_row_revokes_the_access(organization: Organization, stage: Stage) -> None:
+def test_role_stays_until_the_row_revokes_the_access(organization: Organization, stage: Stage) -> None:
     """A run of publish that read an older row may still grant the account."""
     retired, _ = stage.enroll_members(2)
-    stage.record(SOURCE_POLICY, {MANAGEMENT})
+    stage.set_recorded(SOURCE_POLICY, {MANAGEMENT})
     stage.run("retire", {"accounts": [retired]})
 
     assert stage.deliver_accounts().delays == {retired: 5}
@@ -95,7 +90,7 @@ def test_the_role_stays_until_the_row_revokes_the_access(organization: Organizat
     assert not organization.has_role(retired)
 
 
-def test_a_role_that_no_row_contains_is_deleted_by_a_resync(
+def test_role_that_no_row_contains_is_deleted_by_a_resync(
     organization: Organization, boundary: Boundary, stage: Stage
 ) -> None:
     """The worker was stopped after it created the role, and its message was lost."""
@@ -122,7 +117,7 @@ def test_a_role_that_no_row_contains_is_deleted_by_a_resync(
 
 
 @pytest.mark.parametrize("code", ["Throttling", "AccessDenied"])
-def test_a_role_that_could_not_be_deleted_is_deleted_by_a_retry(
+def test_role_that_could_not_be_deleted_is_deleted_by_a_retry(
     organization: Organization, boundary: Boundary, stage: Stage, code: str
 ) -> None:
     retired, _ = stage.enroll_members(2)
@@ -143,7 +138,7 @@ def test_a_role_that_could_not_be_deleted_is_deleted_by_a_retry(
     assert "role_arn" not in stage.row(retired)
 
 
-def test_a_retired_account_stays_excluded_after_an_uninstall(organization: Organization) -> None:
+def test_retired_account_stays_excluded_after_an_uninstall(organization: Organization) -> None:
     stage = Stage(organization, SourcePolicyScope="organization")
     retired, kept = stage.enroll_members(2)
     retire(stage, retired)
@@ -158,7 +153,7 @@ def test_a_retired_account_stays_excluded_after_an_uninstall(organization: Organ
     assert stage.status(kept) == ("enrolled", None)
 
 
-def test_a_foreign_role_is_not_deleted(organization: Organization, stage: Stage) -> None:
+def test_foreign_role_is_not_deleted(organization: Organization, stage: Stage) -> None:
     foreign, missing = stage.enroll_members(2)
     organization.iam(foreign).untag_role(RoleName=MEMBER_ROLE, TagKeys=["managed-by"])
     organization.delete_role(missing)
@@ -171,7 +166,7 @@ def test_a_foreign_role_is_not_deleted(organization: Organization, stage: Stage)
     assert stage.row(foreign)["change"] == "none"
 
 
-def test_an_account_stays_retired_until_a_backfill_names_it(
+def test_account_stays_retired_until_a_backfill_names_it(
     organization: Organization, boundary: Boundary, stage: Stage
 ) -> None:
     """Sweeps, events and failures leave it retired."""
@@ -204,7 +199,7 @@ def test_an_account_stays_retired_until_a_backfill_names_it(
     assert organization.granted() == {MANAGEMENT, kept, retired}
 
 
-def test_the_management_account_can_be_retired(organization: Organization, stage: Stage) -> None:
+def test_management_account_can_be_retired(organization: Organization, stage: Stage) -> None:
     stage.enroll_members(1)
 
     retire(stage, MANAGEMENT)
@@ -214,7 +209,7 @@ def test_the_management_account_can_be_retired(organization: Organization, stage
 
 
 @pytest.mark.parametrize("function", ["retire", "backfill"])
-def test_a_request_during_a_pass_repeats_the_pass(
+def test_request_during_a_pass_repeats_the_pass(
     organization: Organization, boundary: Boundary, stage: Stage, function: str
 ) -> None:
     account_id, _ = stage.enroll_members(2)
@@ -232,7 +227,7 @@ def test_a_request_during_a_pass_repeats_the_pass(
     assert (account_id in organization.granted()) == (function == "backfill")
 
 
-def test_a_request_changes_nothing_else_in_a_row(stage: Stage) -> None:
+def test_request_changes_nothing_else_in_a_row(stage: Stage) -> None:
     account_id, _ = stage.enroll_members(2)
     before = stage.row(account_id)
 
@@ -245,7 +240,7 @@ def test_a_request_changes_nothing_else_in_a_row(stage: Stage) -> None:
     assert stage.row(account_id) == {**before, "revision": before["revision"] + 2}
 
 
-def test_a_request_with_an_unknown_account_is_rejected(stage: Stage) -> None:
+def test_request_with_an_unknown_account_is_rejected(stage: Stage) -> None:
     (account_id,) = stage.enroll_members(1)
 
     with pytest.raises(RequestError, match="no account 111122223333"):
@@ -266,7 +261,7 @@ def test_a_request_with_an_unknown_account_is_rejected(stage: Stage) -> None:
         {"accounts": "all"},
     ],
 )
-def test_a_retirement_names_accounts_or_is_a_forced_uninstall(
+def test_retirement_names_accounts_or_is_a_forced_uninstall(
     boundary: Boundary, stage: Stage, request_: dict[str, Any]
 ) -> None:
     with boundary.recording() as calls, pytest.raises(RequestError):
@@ -276,7 +271,7 @@ def test_a_retirement_names_accounts_or_is_a_forced_uninstall(
 
 
 @pytest.mark.parametrize("delivered", [True, False])
-def test_an_account_that_leaves_and_returns_stays_retired(
+def test_account_that_leaves_and_returns_stays_retired(
     organization: Organization, stage: Stage, delivered: bool
 ) -> None:
     """It leaves before its message is delivered, or the message is lost."""
@@ -301,7 +296,7 @@ def test_an_account_that_leaves_and_returns_stays_retired(
     assert organization.granted() == {MANAGEMENT, kept}
 
 
-def test_a_retired_account_that_leaves_without_a_role_stays_retired(organization: Organization, stage: Stage) -> None:
+def test_retired_account_that_leaves_without_a_role_stays_retired(organization: Organization, stage: Stage) -> None:
     retired, _ = stage.enroll_members(2)
     retire(stage, retired)
     organization.depart(retired)
@@ -312,7 +307,7 @@ def test_a_retired_account_that_leaves_without_a_role_stays_retired(organization
     assert {"role_arn", "error"}.isdisjoint(stage.row(retired))
 
 
-def test_a_closed_account_loses_its_role_once_it_is_reopened(organization: Organization, stage: Stage) -> None:
+def test_closed_account_loses_its_role_once_it_is_reopened(organization: Organization, stage: Stage) -> None:
     retired, _ = stage.enroll_members(2)
     organization.set_state(retired, "CLOSED")
     retire(stage, retired)
@@ -325,7 +320,7 @@ def test_a_closed_account_loses_its_role_once_it_is_reopened(organization: Organ
     assert "error" not in stage.row(retired)
 
 
-def test_a_role_that_iam_does_not_show_is_looked_for_again(
+def test_role_that_iam_does_not_show_is_looked_for_again(
     organization: Organization, boundary: Boundary, stage: Stage
 ) -> None:
     """Only within minutes of its creation; later, it was deleted by hand."""

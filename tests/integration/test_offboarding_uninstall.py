@@ -18,11 +18,6 @@ from tests.integration.stage import Stage, planned
 UNINSTALL = {"accounts": "all", "force": True}
 
 
-@pytest.fixture
-def stage(organization: Organization) -> Stage:
-    return Stage(organization)
-
-
 def left(organization: Organization, *account_ids: str) -> list[str]:
     """Return the accounts with this stage's role, and the source policy if it exists."""
     roles = [each for each in account_ids if organization.has_role(each) and organization.role(each).tags == STAGE_TAGS]
@@ -35,9 +30,7 @@ def entered(boundary: Boundary) -> list[str]:
 
 
 @pytest.mark.parametrize("scope", ["accounts", "organization"])
-def test_an_uninstall_deletes_everything_of_the_stage(
-    organization: Organization, boundary: Boundary, scope: str
-) -> None:
+def test_uninstall_deletes_everything_of_the_stage(organization: Organization, boundary: Boundary, scope: str) -> None:
     stage = Stage(organization, SourcePolicyScope=scope)
     accounts = [MANAGEMENT, *stage.enroll_members(3)]
 
@@ -100,7 +93,7 @@ def test_no_role_is_deleted_before_the_source_policy(
     assert left(organization, MANAGEMENT, *accounts) == []
 
 
-def test_an_uninstall_continues_after_failures(organization: Organization, boundary: Boundary, stage: Stage) -> None:
+def test_uninstall_continues_after_failures(organization: Organization, boundary: Boundary, stage: Stage) -> None:
     failing, *others = stage.enroll_members(3)
     boundary.fail("iam:DeleteRole", account_id=failing)
 
@@ -117,7 +110,7 @@ def test_an_uninstall_continues_after_failures(organization: Organization, bound
     assert left(organization, failing, *others) == []
 
 
-def test_a_role_that_no_row_contains_is_found_and_deleted(
+def test_role_that_no_row_contains_is_found_and_deleted(
     organization: Organization, boundary: Boundary, stage: Stage
 ) -> None:
     """Even while another account's role can't be deleted."""
@@ -135,7 +128,7 @@ def test_a_role_that_no_row_contains_is_found_and_deleted(
     assert stage.run("retire", UNINSTALL)["accounts"] == [{"account_id": failing}]
 
 
-def test_an_unconfirmed_account_is_not_entered(organization: Organization, boundary: Boundary, stage: Stage) -> None:
+def test_unconfirmed_account_is_not_entered(organization: Organization, boundary: Boundary, stage: Stage) -> None:
     """Neither an id that Organizations never listed, nor an account that left without an event."""
     unknown, (departed,) = "777777777777", stage.enroll_members(1)
     boundary.fail("organizations:DescribeAccount", "TooManyRequestsException", account_id=unknown)
@@ -153,7 +146,7 @@ def test_an_unconfirmed_account_is_not_entered(organization: Organization, bound
 
 
 @pytest.mark.parametrize("code", ["DeleteConflict", "AccessDenied"])
-def test_a_policy_that_iam_does_not_show_yet_is_deleted_later(
+def test_policy_that_iam_does_not_show_yet_is_deleted_later(
     organization: Organization, boundary: Boundary, stage: Stage, code: str
 ) -> None:
     stage.enroll_members(1)
@@ -171,9 +164,7 @@ def test_a_policy_that_iam_does_not_show_yet_is_deleted_later(
     assert not organization.has_policy()
 
 
-def test_the_final_search_continues_after_its_time(
-    organization: Organization, boundary: Boundary, stage: Stage
-) -> None:
+def test_final_search_continues_after_its_time(organization: Organization, boundary: Boundary, stage: Stage) -> None:
     accounts = stage.enroll_members(4)
     stage.run_and_drain("retire", **UNINSTALL)
     before = len(entered(boundary))
@@ -204,7 +195,7 @@ def test_unreachable_accounts_do_not_block_an_uninstall(organization: Organizati
     assert left(organization, MANAGEMENT, denied) == []
 
 
-def test_an_excluded_management_account_is_not_searched(organization: Organization) -> None:
+def test_excluded_management_account_is_not_searched(organization: Organization) -> None:
     stage = Stage(organization, IncludeManagementAccount="false")
     account_id = organization.member()
     stage.run_and_drain("backfill")
@@ -222,7 +213,7 @@ def test_all_shards_are_deleted_in_a_separate_source_account(organization: Organ
     principals = ",".join(f"arn:aws:iam::{source}:{each}" for each in ("role/Reader", "user/reader"))
     stage = Stage(organization, SourcePrincipalArns=principals)
     stage.enroll(source)
-    stage.record(SOURCE_POLICY, stage.full_shard(source))
+    stage.set_recorded(SOURCE_POLICY, stage.full_shard(source))
     stage.enroll(organization.member("Second"))
     assert organization.has_policy(SECOND_SHARD, source)
     organization.add_versions(3, account_id=source)
@@ -234,7 +225,7 @@ def test_all_shards_are_deleted_in_a_separate_source_account(organization: Organ
         assert stage.item(name) == {}
 
 
-def test_a_policy_that_the_operator_attached_must_be_detached_first(organization: Organization) -> None:
+def test_policy_that_the_operator_attached_must_be_detached_first(organization: Organization) -> None:
     stage = Stage(organization, AttachSourcePolicy="false")
     (account_id,) = stage.enroll_members(1)
     organization.attach()
@@ -263,7 +254,7 @@ def test_another_stages_policy_is_not_deleted(organization: Organization, stage:
     assert organization.has_policy()
 
 
-def test_a_policy_that_was_deleted_by_hand_is_no_error(organization: Organization, stage: Stage) -> None:
+def test_policy_that_was_deleted_by_hand_is_no_error(organization: Organization, stage: Stage) -> None:
     stage.enroll_members(1)
     organization.delete_policy()
 
@@ -309,7 +300,7 @@ def test_every_name_may_change_after_an_uninstall(organization: Organization, st
 
 
 @pytest.mark.parametrize("code", [None, "AccessDenied"])
-def test_a_policy_without_a_record_is_deleted(
+def test_policy_without_a_record_is_deleted(
     organization: Organization, boundary: Boundary, stage: Stage, code: str | None
 ) -> None:
     account_id = organization.member()

@@ -17,7 +17,7 @@ from tests.integration.stage import Stage
     ],
     ids=["untagged", "without a stage", "another stage's", "with a path"],
 )
-def test_a_foreign_role_is_refused_and_not_changed(
+def test_foreign_role_is_refused_and_not_changed(
     organization: Organization, boundary: Boundary, path: str, tags: dict[str, str], adopting: str
 ) -> None:
     accounts = [organization.member(), MANAGEMENT]
@@ -39,7 +39,7 @@ def test_a_foreign_role_is_refused_and_not_changed(
     assert writes(call for call in calls if call.account_id == accounts[0]) == []
 
 
-def test_an_untagged_role_is_adopted_if_adopting_is_enabled(organization: Organization) -> None:
+def test_untagged_role_is_adopted_if_adopting_is_enabled(organization: Organization) -> None:
     """Its other tags stay."""
     account_id, other = organization.member(), organization.member("Other")
     organization.create_role(f"arn:aws:iam::{account_id}:role/{MEMBER_ROLE}", tags={"cost-center": "42"})

@@ -11,16 +11,10 @@ from tests.integration.boundary import Boundary, writes
 from tests.integration.organization import MANAGEMENT, SECOND_SHARD, SOURCE_POLICY, Organization
 from tests.integration.stage import Stage
 
-
-@pytest.fixture
-def stage(organization: Organization) -> Stage:
-    return Stage(organization)
-
-
 # --- The request for a run --------------------------------------------------------------------------------------------
 
 
-def test_a_batch_requests_one_run_after_its_rows(organization: Organization, boundary: Boundary, stage: Stage) -> None:
+def test_batch_requests_one_run_after_its_rows(organization: Organization, boundary: Boundary, stage: Stage) -> None:
     """A run that began before a row was written would not read it, and no further message might come."""
     accounts = organization.members(3)
     requests: list[int] = []
@@ -35,7 +29,7 @@ def test_a_batch_requests_one_run_after_its_rows(organization: Organization, bou
     assert organization.granted() == set(accounts)
 
 
-def test_a_batch_that_changes_nothing_requests_no_run(organization: Organization, stage: Stage) -> None:
+def test_batch_that_changes_nothing_requests_no_run(organization: Organization, stage: Stage) -> None:
     account_id, failing = organization.member(), organization.member("Failing", access_role="NotYet")
     stage.enroll(account_id)
 
@@ -46,9 +40,7 @@ def test_a_batch_that_changes_nothing_requests_no_run(organization: Organization
 
 
 @pytest.mark.parametrize("case", ["not granted", "granted and retired", "granted and departed", "being applied"])
-def test_a_row_that_differs_from_the_records_requests_a_run(
-    organization: Organization, stage: Stage, case: str
-) -> None:
+def test_row_that_differs_from_the_records_requests_a_run(organization: Organization, stage: Stage, case: str) -> None:
     """A worker may have been stopped between a row and its message."""
     account_id, other = organization.members(2)
     stage.enroll(account_id, other)
@@ -59,11 +51,11 @@ def test_a_row_that_differs_from_the_records_requests_a_run(
         organization.depart(account_id)
         stage.enroll(account_id)
     if case == "not granted":
-        stage.record(SOURCE_POLICY, {other})
+        stage.set_recorded(SOURCE_POLICY, {other})
     elif case == "being applied":
         stage.edit(SOURCE_POLICY, applying={**applied, "accounts": other})
     else:
-        stage.record(SOURCE_POLICY, {account_id, other})
+        stage.set_recorded(SOURCE_POLICY, {account_id, other})
 
     stage.enqueue(account_id)
     stage.deliver_accounts()
@@ -73,7 +65,7 @@ def test_a_row_that_differs_from_the_records_requests_a_run(
     assert (account_id in organization.granted()) == (case in {"not granted", "being applied"})
 
 
-def test_a_batch_is_repeated_if_its_request_fails(organization: Organization, boundary: Boundary, stage: Stage) -> None:
+def test_batch_is_repeated_if_its_request_fails(organization: Organization, boundary: Boundary, stage: Stage) -> None:
     account_id = organization.member()
     boundary.fail("sqs:SendMessage", "InternalError", status=500)
 
@@ -121,7 +113,7 @@ def test_enrolled_accounts_do_not_wait_for_a_lost_status(organization: Organizat
 # --- Messages and errors ----------------------------------------------------------------------------------------------
 
 
-def test_a_run_depends_on_no_message(organization: Organization, boundary: Boundary, stage: Stage) -> None:
+def test_run_depends_on_no_message(organization: Organization, boundary: Boundary, stage: Stage) -> None:
     account_id = organization.member()
     for body in ("{}", "not JSON", "[]", *["{}"] * 12):
         stage.send(body, "PublishQueue")
@@ -143,7 +135,7 @@ def test_a_run_depends_on_no_message(organization: Organization, boundary: Bound
         ("dynamodb:UpdateItem", "InternalServerError"),
     ],
 )
-def test_a_transient_error_returns_the_batch_with_growing_delays(
+def test_transient_error_returns_the_batch_with_growing_delays(
     organization: Organization, boundary: Boundary, stage: Stage, operation: str, code: str
 ) -> None:
     account_id, newcomer = organization.member(), organization.member("Newcomer")
@@ -167,7 +159,7 @@ def test_a_transient_error_returns_the_batch_with_growing_delays(
     assert stage.status(newcomer) == ("enrolled", None)
 
 
-def test_a_transient_error_opens_no_further_shard(organization: Organization, boundary: Boundary, stage: Stage) -> None:
+def test_transient_error_opens_no_further_shard(organization: Organization, boundary: Boundary, stage: Stage) -> None:
     account_id = organization.member()
     stage.enqueue(account_id)
     stage.deliver_accounts()
@@ -184,7 +176,7 @@ def test_a_transient_error_opens_no_further_shard(organization: Organization, bo
 
 
 @pytest.mark.parametrize("operation", ["iam:DeletePolicyVersion", "iam:CreatePolicyVersion"])
-def test_a_terminal_error_finishes_the_batch_and_is_recorded(
+def test_terminal_error_finishes_the_batch_and_is_recorded(
     organization: Organization, boundary: Boundary, stage: Stage, operation: str
 ) -> None:
     kept, closed = organization.members(2)
@@ -213,7 +205,7 @@ def test_a_terminal_error_finishes_the_batch_and_is_recorded(
 
 @pytest.mark.parametrize("failing", [SOURCE_POLICY, SECOND_SHARD])
 @pytest.mark.parametrize("code", ["AccessDenied", "ServiceFailure"])
-def test_a_failed_shard_stops_no_other(
+def test_failed_shard_stops_no_other(
     organization: Organization, boundary: Boundary, stage: Stage, failing: str, code: str
 ) -> None:
     first, second = stage.open_second_shard()
@@ -230,7 +222,7 @@ def test_a_failed_shard_stops_no_other(
     assert kept == ({first} if failing == SOURCE_POLICY else {second})
 
 
-def test_a_revocation_does_not_wait_for_the_principals(
+def test_revocation_does_not_wait_for_the_principals(
     organization: Organization, boundary: Boundary, stage: Stage
 ) -> None:
     account_id = organization.member()
@@ -246,7 +238,7 @@ def test_a_revocation_does_not_wait_for_the_principals(
     assert account_id not in stage.recorded()
 
 
-def test_a_second_run_returns_its_messages(organization: Organization, boundary: Boundary, stage: Stage) -> None:
+def test_second_run_returns_its_messages(organization: Organization, boundary: Boundary, stage: Stage) -> None:
     account_id = organization.member()
     stage.enqueue(account_id)
     stage.deliver_accounts()
@@ -263,7 +255,7 @@ def test_a_second_run_returns_its_messages(organization: Organization, boundary:
     assert "run_owner" not in stage.item("#status")
 
 
-def test_a_delay_that_cannot_be_set_affects_no_other_message(boundary: Boundary, stage: Stage) -> None:
+def test_delay_that_cannot_be_set_affects_no_other_message(boundary: Boundary, stage: Stage) -> None:
     for _ in range(3):
         stage.send("{}", "PublishQueue")
     boundary.fail("dynamodb:Scan", "InternalServerError", status=400)
@@ -292,7 +284,7 @@ def test_in_force_since_follows_the_records(organization: Organization, stage: S
     assert stage.row(suspended) == skipped
 
 
-def test_a_row_deleted_during_a_run_stays_deleted(organization: Organization, boundary: Boundary, stage: Stage) -> None:
+def test_row_deleted_during_a_run_stays_deleted(organization: Organization, boundary: Boundary, stage: Stage) -> None:
     account_id = organization.member()
     stage.enqueue(account_id)
     stage.deliver_accounts()
@@ -304,7 +296,7 @@ def test_a_row_deleted_during_a_run_stays_deleted(organization: Organization, bo
     assert organization.granted() == {account_id}
 
 
-def test_a_row_that_cannot_be_marked_returns_the_batch(
+def test_row_that_cannot_be_marked_returns_the_batch(
     organization: Organization, boundary: Boundary, stage: Stage
 ) -> None:
     account_id = organization.member()
@@ -374,9 +366,7 @@ BLOCKS = {
 
 
 @pytest.mark.parametrize("block", BLOCKS.values(), ids=list(BLOCKS))
-def test_a_blocked_source_policy_refuses_newcomers(
-    organization: Organization, boundary: Boundary, block: Block
-) -> None:
+def test_blocked_source_policy_refuses_newcomers(organization: Organization, boundary: Boundary, block: Block) -> None:
     accounts = organization.members(2)
     block.cause(organization)
     stage = Stage(organization, **block.parameters)
@@ -404,7 +394,7 @@ def test_a_blocked_source_policy_refuses_newcomers(
     assert "blocked" not in stage.item("#status")
 
 
-def test_an_account_enqueued_after_the_fix_waits_for_the_next_check(organization: Organization) -> None:
+def test_account_enqueued_after_the_fix_waits_for_the_next_check(organization: Organization) -> None:
     account_id, earlier = organization.members(2)
     stage = Stage(organization, SourcePrincipalArns=MISSING)
     stage.enqueue(earlier)
@@ -432,7 +422,7 @@ def test_enrolled_accounts_are_maintained_while_newcomers_are_refused(
     kept, retired, newcomer = (organization.member(each) for each in ("Kept", "Retired", "Newcomer"))
     stage.enroll(kept, retired)
     full = stage.full_shard(kept, retired)
-    stage.record(SOURCE_POLICY, full)
+    stage.set_recorded(SOURCE_POLICY, full)
     if reason == "quota":
         organization.attach_others(9)
     else:
@@ -461,7 +451,7 @@ def test_accounts_that_exceed_the_room_stay_pending(organization: Organization, 
     enrolled = organization.member("Enrolled")
     others = organization.attach_others(9)
     stage.enroll(enrolled)
-    stage.record(SOURCE_POLICY, stage.full_shard(enrolled)[:-1])
+    stage.set_recorded(SOURCE_POLICY, stage.full_shard(enrolled)[:-1])
 
     stage.enroll(first, second)
 

@@ -11,11 +11,6 @@ from tests.integration.stage import Stage
 
 
 @pytest.fixture
-def stage(organization: Organization) -> Stage:
-    return Stage(organization)
-
-
-@pytest.fixture
 def account_id(organization: Organization, stage: Stage) -> str:
     """An account with a row that no run has published yet."""
     account_id = organization.member()
@@ -26,7 +21,7 @@ def account_id(organization: Organization, stage: Stage) -> str:
 
 @pytest.mark.usefixtures("account_id")
 @pytest.mark.parametrize("code", [None, "AccessDenied"])
-def test_a_run_releases_its_lease(boundary: Boundary, stage: Stage, code: str | None) -> None:
+def test_run_releases_its_lease(boundary: Boundary, stage: Stage, code: str | None) -> None:
     if code is not None:
         boundary.fail("iam:CreatePolicy", code)
 
@@ -36,7 +31,7 @@ def test_a_run_releases_its_lease(boundary: Boundary, stage: Stage, code: str | 
 
 
 @pytest.mark.parametrize("error", [KeyError("unexpected"), ReadTimeoutError(endpoint_url="https://iam.amazonaws.com")])
-def test_a_run_keeps_its_lease_after_a_call_of_unknown_outcome(
+def test_run_keeps_its_lease_after_a_call_of_unknown_outcome(
     organization: Organization, boundary: Boundary, stage: Stage, account_id: str, error: Exception
 ) -> None:
     """The call may take effect after the run ended, and must not overwrite what the next run writes."""
@@ -50,7 +45,7 @@ def test_a_run_keeps_its_lease_after_a_call_of_unknown_outcome(
     assert stage.status(account_id) == ("enrolled", None)
 
 
-def test_a_run_continues_with_a_lease_that_it_already_holds(
+def test_run_continues_with_a_lease_that_it_already_holds(
     organization: Organization, stage: Stage, account_id: str
 ) -> None:
     """The response to the acquisition was lost, and botocore tried again."""
@@ -63,7 +58,7 @@ def test_a_run_continues_with_a_lease_that_it_already_holds(
 
 
 @pytest.mark.parametrize("operation", ["iam:GetPolicy", "iam:CreatePolicy"])
-def test_a_run_that_lost_its_lease_stops_writing(
+def test_run_that_lost_its_lease_stops_writing(
     organization: Organization, boundary: Boundary, stage: Stage, account_id: str, operation: str
 ) -> None:
     def take_lease(_: dict[str, Any]) -> None:
@@ -84,7 +79,7 @@ def test_a_run_that_lost_its_lease_stops_writing(
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_a_run_ends_early_when_a_freeze_is_requested(
+def test_run_ends_early_when_a_freeze_is_requested(
     organization: Organization, boundary: Boundary, stage: Stage, account_id: str, frozen: bool
 ) -> None:
     """The next run writes the freeze first."""

@@ -30,14 +30,14 @@ LAST = "999999999999"
 
 
 @pytest.mark.parametrize("code", [None, "ServiceFailure", "AccessDenied"])
-def test_an_account_leaves_a_shard_once_another_one_grants_it(
+def test_account_leaves_a_shard_once_another_one_grants_it(
     organization: Organization, boundary: Boundary, code: str | None
 ) -> None:
     """A release with a longer document leaves less capacity: the last accounts by id move to another shard."""
     stage = Stage(organization)
     first, _ = stage.open_second_shard()
     full = stage.full_shard(first)
-    stage.record(SOURCE_POLICY, [*full, LAST])
+    stage.set_recorded(SOURCE_POLICY, [*full, LAST])
     if code is not None:
         boundary.fail("iam:CreatePolicyVersion", code, policy_name=SECOND_SHARD)
         stage.run_publish()
@@ -53,14 +53,14 @@ def test_an_account_leaves_a_shard_once_another_one_grants_it(
     assert LAST in organization.granted(SECOND_SHARD) | organization.granted(f"{SOURCE_POLICY}-3")
 
 
-def test_a_run_leaves_what_its_passes_did_not_reach_to_the_next(
+def test_run_leaves_what_its_passes_did_not_reach_to_the_next(
     organization: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = Stage(organization)
     first, second = stage.open_second_shard()
     full = stage.full_shard(first)
     monkeypatch.setattr(publisher, "_PASSES", 1)
-    stage.record(SOURCE_POLICY, [*full, LAST])
+    stage.set_recorded(SOURCE_POLICY, [*full, LAST])
 
     for _ in range(3):
         stage.run_publish()
@@ -69,14 +69,14 @@ def test_a_run_leaves_what_its_passes_did_not_reach_to_the_next(
     assert organization.granted(SECOND_SHARD) == {second, LAST}
 
 
-def test_an_existing_policy_of_a_further_shard_becomes_a_record(organization: Organization) -> None:
+def test_existing_policy_of_a_further_shard_becomes_a_record(organization: Organization) -> None:
     first, second, lost = organization.members(3)
     stage = Stage(organization)
     stage.enroll(first)
     document: Any = json.loads(json.dumps(organization.policy().document))
     document["Statement"][0]["Condition"]["StringEquals"]["aws:ResourceAccount"] = [lost]
     organization.create_policy(SECOND_SHARD, document=document, tags=STAGE_TAGS)
-    stage.record(SOURCE_POLICY, stage.full_shard(first))
+    stage.set_recorded(SOURCE_POLICY, stage.full_shard(first))
 
     stage.enroll(second)
 
@@ -84,7 +84,7 @@ def test_an_existing_policy_of_a_further_shard_becomes_a_record(organization: Or
     assert stage.item("#status")["shards"] == 2
 
 
-def test_a_shard_without_accounts_stays(organization: Organization) -> None:
+def test_shard_without_accounts_stays(organization: Organization) -> None:
     stage = Stage(organization)
     _, second = stage.open_second_shard()
     organization.depart(second)
@@ -118,7 +118,7 @@ def test_scope_organization_is_one_statement_with_exclusions(organization: Organ
     assert [call.operation for call in boundary.calls].count("organizations:DescribeOrganization") == 1
 
 
-def test_an_exclusion_without_room_is_pending(organization: Organization) -> None:
+def test_exclusion_without_room_is_pending(organization: Organization) -> None:
     """The policy stays as it is, instead of granting other accounts."""
     kept, excluded = organization.members(2)
     unit = organization.unit()
@@ -127,7 +127,7 @@ def test_an_exclusion_without_room_is_pending(organization: Organization) -> Non
     organization.move(excluded, unit)
     before = organization.policy()
     others = stage.put_rows(exclusion_capacity(Settings.from_env(stage.environ)), "excluded")
-    stage.record(SOURCE_POLICY, others, excluded=True)
+    stage.set_recorded(SOURCE_POLICY, others, excluded=True)
 
     newcomer = organization.member("Newcomer")
     stage.enroll(excluded, newcomer)
@@ -137,7 +137,7 @@ def test_an_exclusion_without_room_is_pending(organization: Organization) -> Non
     assert stage.status(newcomer) == ("enrolled", None)
 
 
-def test_a_policy_that_was_deleted_by_hand_is_created_by_the_next_write(organization: Organization) -> None:
+def test_policy_that_was_deleted_by_hand_is_created_by_the_next_write(organization: Organization) -> None:
     account_id, newcomer = organization.members(2)
     stage = Stage(organization)
     stage.enroll(account_id)
@@ -150,7 +150,7 @@ def test_a_policy_that_was_deleted_by_hand_is_created_by_the_next_write(organiza
 
 
 @pytest.mark.parametrize("operation", ["iam:CreatePolicy", "iam:CreatePolicyVersion"])
-def test_a_write_with_a_lost_response_is_completed_by_the_retry(
+def test_write_with_a_lost_response_is_completed_by_the_retry(
     organization: Organization, boundary: Boundary, operation: str
 ) -> None:
     first, account_id = organization.members(2)
@@ -175,7 +175,7 @@ def test_a_write_with_a_lost_response_is_completed_by_the_retry(
 # --- Versions ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_oldest_versions_are_deleted_by_number(organization: Organization) -> None:
+def test_oldest_versions_are_deleted_by_number(organization: Organization) -> None:
     accounts = organization.members(8)
     stage = Stage(organization)
     stage.enroll(accounts[0])
@@ -188,7 +188,7 @@ def test_the_oldest_versions_are_deleted_by_number(organization: Organization) -
     assert organization.granted() == set(accounts)
 
 
-def test_a_version_that_is_gone_is_skipped(organization: Organization, boundary: Boundary) -> None:
+def test_version_that_is_gone_is_skipped(organization: Organization, boundary: Boundary) -> None:
     """The default version is kept, too."""
     first, second = organization.members(2)
     stage = Stage(organization)
@@ -227,7 +227,7 @@ def test_versions_that_iam_does_not_list_yet_delay_the_write(organization: Organ
     [{"AttachSourcePolicy": "false"}, {"SourcePrincipalArns": f"arn:aws:iam::{MANAGEMENT}:root"}],
     ids=["disabled", "account"],
 )
-def test_a_policy_that_the_operator_attaches_is_not_attached(
+def test_policy_that_the_operator_attaches_is_not_attached(
     organization: Organization, parameters: dict[str, str]
 ) -> None:
     account_id = organization.member()
@@ -241,7 +241,7 @@ def test_a_policy_that_the_operator_attaches_is_not_attached(
 
 
 @pytest.mark.parametrize("reason", ["no_source_principal", "quota"])
-def test_a_user_that_is_missing_or_has_no_room_blocks_enrollment(
+def test_user_that_is_missing_or_has_no_room_blocks_enrollment(
     organization: Organization, boundary: Boundary, reason: str
 ) -> None:
     """`test_publish.py` has the same of a role."""
@@ -260,7 +260,7 @@ def test_a_user_that_is_missing_or_has_no_room_blocks_enrollment(
     assert writes(boundary.calls, "iam:") == []
 
 
-def test_a_changed_principal_gets_the_policy_with_the_next_resync(organization: Organization) -> None:
+def test_changed_principal_gets_the_policy_with_the_next_resync(organization: Organization) -> None:
     """Also a role's access to new accounts follows the changed setting."""
     organization.create_role(OTHER_PRINCIPAL)
     organization.iam().create_user(UserName="reader")
@@ -277,7 +277,7 @@ def test_a_changed_principal_gets_the_policy_with_the_next_resync(organization: 
     assert trust["Statement"][0]["Condition"] == {"ArnEquals": {"aws:PrincipalArn": [OTHER_PRINCIPAL]}}
 
 
-def test_a_deleted_former_principal_is_no_error(organization: Organization) -> None:
+def test_deleted_former_principal_is_no_error(organization: Organization) -> None:
     organization.create_role(OTHER_PRINCIPAL)
     account_id = organization.member()
     Stage(organization).enroll(account_id)
@@ -290,7 +290,7 @@ def test_a_deleted_former_principal_is_no_error(organization: Organization) -> N
     assert organization.policy().attached == {"Other"}
 
 
-def test_the_former_principal_stays_attached_while_the_new_one_is_missing(organization: Organization) -> None:
+def test_former_principal_stays_attached_while_the_new_one_is_missing(organization: Organization) -> None:
     account_id, newcomer = organization.members(2)
     Stage(organization).enroll(account_id)
     stage = Stage(organization, SourcePrincipalArns=OTHER_PRINCIPAL)
@@ -309,7 +309,7 @@ def test_the_former_principal_stays_attached_while_the_new_one_is_missing(organi
 
 
 @pytest.mark.parametrize("kind", ["role", "user"])
-def test_a_principal_deleted_before_it_is_attached_is_named(
+def test_principal_deleted_before_it_is_attached_is_named(
     organization: Organization, boundary: Boundary, kind: str
 ) -> None:
     iam = organization.iam()
@@ -365,7 +365,7 @@ def test_principals_that_cannot_be_read_block_enrollment(
 
 
 @pytest.mark.parametrize("operation", ["iam:AttachUserPolicy", "iam:DetachUserPolicy"])
-def test_a_denied_attachment_is_recorded(organization: Organization, boundary: Boundary, operation: str) -> None:
+def test_denied_attachment_is_recorded(organization: Organization, boundary: Boundary, operation: str) -> None:
     organization.iam().create_user(UserName="reader")
     organization.create_role(OTHER_PRINCIPAL)
     stage = Stage(organization, SourcePrincipalArns=SOURCE_USER)
@@ -384,7 +384,7 @@ def test_a_denied_attachment_is_recorded(organization: Organization, boundary: B
 # --- A separate source account ----------------------------------------------------------------------------------------
 
 
-def test_a_separate_source_account_contains_the_policy(organization: Organization, boundary: Boundary) -> None:
+def test_separate_source_account_contains_the_policy(organization: Organization, boundary: Boundary) -> None:
     source, account_id = organization.member("Source"), organization.member()
     principal = f"arn:aws:iam::{source}:role/Reader"
     organization.create_role(principal)
@@ -400,9 +400,7 @@ def test_a_separate_source_account_contains_the_policy(organization: Organizatio
     assert "iam:CreatePolicy" not in {call.operation for call in boundary.calls if call.account_id == MANAGEMENT}
 
 
-def test_a_source_account_that_cannot_be_entered_delays_newcomers(
-    organization: Organization, boundary: Boundary
-) -> None:
+def test_source_account_that_cannot_be_entered_delays_newcomers(organization: Organization, boundary: Boundary) -> None:
     source, account_id = organization.member("Source", access_role="Another"), organization.member()
     organization.age_account(account_id)
     stage = Stage(organization, SourcePrincipalArns=f"arn:aws:iam::{source}:role/Reader")
@@ -428,7 +426,7 @@ def test_a_source_account_that_cannot_be_entered_delays_newcomers(
     [{}, {"managed-by": "rolecall"}, {**STAGE_TAGS, "rolecall-stage": "other"}, STAGE_TAGS],
     ids=["untagged", "without a stage", "another stage's", "with another document"],
 )
-def test_a_foreign_policy_is_not_changed(organization: Organization, boundary: Boundary, tags: dict[str, str]) -> None:
+def test_foreign_policy_is_not_changed(organization: Organization, boundary: Boundary, tags: dict[str, str]) -> None:
     """AdoptExistingRoles applies to roles: no policy is adopted."""
     account_id = organization.member()
     organization.create_policy(SOURCE_POLICY, tags=tags)
@@ -445,7 +443,7 @@ def test_a_foreign_policy_is_not_changed(organization: Organization, boundary: B
 
 
 @pytest.mark.parametrize("tags", [{"managed-by": "terraform"}, STAGE_TAGS], ids=["foreign", "own"])
-def test_a_policy_created_during_a_run_is_overwritten_only_if_it_is_own(
+def test_policy_created_during_a_run_is_overwritten_only_if_it_is_own(
     organization: Organization, boundary: Boundary, tags: dict[str, str]
 ) -> None:
     account_id = organization.member()

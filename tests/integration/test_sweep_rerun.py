@@ -12,11 +12,6 @@ SCHEDULED_EVENT = {"source": "aws.events", "detail-type": "Scheduled Event", "de
 
 
 @pytest.fixture
-def stage(organization: Organization) -> Stage:
-    return Stage(organization)
-
-
-@pytest.fixture
 def failed(organization: Organization, stage: Stage) -> tuple[str, str]:
     """An account with a foreign role, and one without an access role."""
     foreign, invited = organization.member("Foreign"), organization.member("Invited", access_role="NotYet")
@@ -27,7 +22,7 @@ def failed(organization: Organization, stage: Stage) -> tuple[str, str]:
     return foreign, invited
 
 
-def test_a_rerun_enrolls_only_failed_accounts(
+def test_rerun_enrolls_only_failed_accounts(
     organization: Organization, boundary: Boundary, stage: Stage, failed: tuple[str, str]
 ) -> None:
     """An account whose message is still retried is not sent either."""
@@ -53,7 +48,7 @@ def test_a_rerun_enrolls_only_failed_accounts(
     assert organization.granted() == {enrolled, *failed}
 
 
-def test_a_running_redrive_is_not_started_again(boundary: Boundary, stage: Stage, failed: tuple[str, str]) -> None:
+def test_running_redrive_is_not_started_again(boundary: Boundary, stage: Stage, failed: tuple[str, str]) -> None:
     stage.move_tasks = [{"Status": "RUNNING"}]
 
     with boundary.recording() as calls:
@@ -78,7 +73,7 @@ def test_both_dead_letter_queues_are_redriven(organization: Organization, stage:
     assert stage.status(account_id) == ("enrolled", None)
 
 
-def test_a_schedule_sends_accounts_that_a_block_refused_at_once(
+def test_schedule_sends_accounts_that_a_block_refused_at_once(
     organization: Organization, stage: Stage, failed: tuple[str, str]
 ) -> None:
     """A block is not counted as an attempt; other failures are sent at growing intervals."""

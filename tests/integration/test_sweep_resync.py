@@ -24,10 +24,7 @@ from tests.integration.organization import (
 )
 from tests.integration.stage import Stage
 
-
-@pytest.fixture
-def stage(organization: Organization) -> Stage:
-    return Stage(organization)
+REASON_METRICS = ("SkippedForReason", "FailingForReason")
 
 
 def pop_metrics() -> dict[str, float]:
@@ -46,7 +43,7 @@ def repairs(stage: Stage, selection: str = "all") -> list[str]:
 # --- Accounts ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_resync_enrolls_missed_accounts_and_retires_lost_ones(organization: Organization, stage: Stage) -> None:
+def test_resync_enrolls_missed_accounts_and_retires_lost_ones(organization: Organization, stage: Stage) -> None:
     kept, departed, closed = stage.enroll_members(3)
     missed = organization.member("Missed")
     organization.depart(departed)
@@ -67,7 +64,7 @@ def test_a_resync_enrolls_missed_accounts_and_retires_lost_ones(organization: Or
     assert stage.run_and_drain("resync")["counts"]["sent"] == 4
 
 
-def test_a_resync_finds_accounts_that_returned_or_moved(organization: Organization) -> None:
+def test_resync_finds_accounts_that_returned_or_moved(organization: Organization) -> None:
     unit = organization.unit()
     stage = Stage(organization, ExcludeOuIds=unit)
     moved, returned = stage.enroll_members(2)
@@ -83,7 +80,7 @@ def test_a_resync_finds_accounts_that_returned_or_moved(organization: Organizati
     assert stage.status(returned) == ("enrolled", None)
 
 
-def test_a_resync_of_single_accounts_is_rejected(stage: Stage) -> None:
+def test_resync_of_single_accounts_is_rejected(stage: Stage) -> None:
     with pytest.raises(RequestError, match="give single accounts to backfill or rerun"):
         stage.run("resync", {"accounts": [MANAGEMENT]})
 
@@ -107,7 +104,7 @@ def _attach_to_a_user(organization: Organization) -> None:
     organization.iam().attach_user_policy(UserName="other", PolicyArn=SOURCE_POLICY_ARN)
 
 
-DRIFTS: dict[str, tuple[Callable[[Organization], object], list[str]]] = {
+POLICY_DRIFTS: dict[str, tuple[Callable[[Organization], object], list[str]]] = {
     "edited": (_edit, ["WriteVersion"]),
     "untagged": (
         lambda organization: organization.iam().untag_policy(PolicyArn=SOURCE_POLICY_ARN, TagKeys=["rolecall-stage"]),
@@ -122,14 +119,12 @@ DRIFTS: dict[str, tuple[Callable[[Organization], object], list[str]]] = {
 
 
 @pytest.mark.parametrize(
-    ("drift", "selection"), [*((drift, "all") for drift in DRIFTS), ("edited", "new"), ("detached", "new")]
+    ("drift", "selection"), [*((drift, "all") for drift in POLICY_DRIFTS), ("edited", "new"), ("detached", "new")]
 )
-def test_a_resync_repairs_the_source_policy(
-    organization: Organization, stage: Stage, drift: str, selection: str
-) -> None:
+def test_resync_repairs_the_source_policy(organization: Organization, stage: Stage, drift: str, selection: str) -> None:
     (account_id,) = stage.enroll_members(1)
     stage.age_records(minutes=3)
-    make, expected = DRIFTS[drift]
+    make, expected = POLICY_DRIFTS[drift]
     make(organization)
 
     assert repairs(stage, selection) == expected
@@ -145,7 +140,7 @@ def test_a_resync_repairs_the_source_policy(
 
 
 @pytest.mark.parametrize("minutes", [1, 3])
-def test_a_shard_is_not_verified_within_two_minutes_of_a_write(
+def test_shard_is_not_verified_within_two_minutes_of_a_write(
     organization: Organization, stage: Stage, minutes: int
 ) -> None:
     """IAM's reads are eventually consistent: a check right after a write may see what was there before."""
@@ -159,7 +154,7 @@ def test_a_shard_is_not_verified_within_two_minutes_of_a_write(
     assert ("verified_at" in stage.item(SOURCE_POLICY)) == (minutes == 3)
 
 
-def test_a_stray_version_that_became_the_default_is_kept(
+def test_stray_version_that_became_the_default_is_kept(
     organization: Organization, boundary: Boundary, stage: Stage
 ) -> None:
     """GetPolicy may be one write behind: DeleteConflict means that the version is the default one."""
@@ -200,7 +195,7 @@ def test_shards_are_repaired_in_a_separate_source_account(organization: Organiza
     organization.create_role(f"arn:aws:iam::{source}:role/Reader")
     stage = Stage(organization, SourcePrincipalArns=f"arn:aws:iam::{source}:role/Reader")
     stage.enroll(source)
-    stage.record(SOURCE_POLICY, stage.full_shard(source))
+    stage.set_recorded(SOURCE_POLICY, stage.full_shard(source))
     second = organization.member("Second")
     stage.enroll(second)
     organization.iam(source).detach_role_policy(
@@ -252,7 +247,7 @@ def test_another_stages_policy_is_not_repaired_and_stops_the_heartbeat(
     assert organization.policy().document == json.loads(OTHER_DOCUMENT)
 
 
-def test_a_throttled_check_is_repeated(organization: Organization, boundary: Boundary, stage: Stage) -> None:
+def test_throttled_check_is_repeated(organization: Organization, boundary: Boundary, stage: Stage) -> None:
     stage.enroll_members(1)
     stage.age_records(minutes=3)
     organization.detach()
@@ -270,7 +265,7 @@ def test_a_throttled_check_is_repeated(organization: Organization, boundary: Bou
 # --- Gauges -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_resync_emits_gauges_of_the_organization(
+def test_resync_emits_gauges_of_the_organization(
     organization: Organization, stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of eleven accounts, four are enrolled, two failed, two are skipped, and two have no row yet."""
@@ -301,23 +296,16 @@ def test_a_resync_emits_gauges_of_the_organization(
         "EventsMissed": 1,
         "RetirementsDeferred": 0,
     }
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"reason"' in line]
-    assert {
-        (line["service"], line["reason"], name): line[name]
-        for line in lines
-        if "_aws" in line
-        for name in ("SkippedForReason", "FailingForReason")
-        if name in line
-    } == {
-        ("rolecall-test", "suspended", "SkippedForReason"): [1],
-        ("rolecall-test", "closed", "SkippedForReason"): [1],
-        ("rolecall-test", "no_access_role", "FailingForReason"): [1],
-        ("rolecall-test", "not_ready", "FailingForReason"): [1],
-    }
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    by_reason = [line for line in lines if "_aws" in line and "reason" in line]
+    assert {line["service"] for line in by_reason} == {"rolecall-test"}
+    skipped, failing = ({line["reason"]: line[name] for line in by_reason if name in line} for name in REASON_METRICS)
+    assert skipped == {"suspended": [1], "closed": [1]}
+    assert failing == {"no_access_role": [1], "not_ready": [1]}
     assert [stage.status(account_id) for account_id in (waiting, created)] == [("failed", "not_ready"), (None, None)]
 
 
-def test_an_organization_without_eligible_accounts_is_covered(organization: Organization) -> None:
+def test_organization_without_eligible_accounts_is_covered(organization: Organization) -> None:
     Stage(organization, IncludeManagementAccount="false").run_and_drain("resync")
 
     gauges = pop_metrics()
@@ -352,7 +340,7 @@ def test_accounts_whose_access_is_not_in_force_are_pending(
     [({}, 0, 10), ({}, 9, 1), ({"AttachSourcePolicy": "false"}, 0, 10)],
     ids=["empty principal", "nearly full principal", "attached by the operator"],
 )
-def test_the_fill_is_relative_to_the_principals_room(
+def test_fill_is_relative_to_the_principals_room(
     organization: Organization, parameters: dict[str, str], attached: int, shards: int
 ) -> None:
     organization.attach_others(attached)
@@ -363,7 +351,7 @@ def test_the_fill_is_relative_to_the_principals_room(
     assert pop_metrics()["SourcePolicyFillPercent"] == pytest.approx(100 * 2 / room)
 
 
-def test_the_fill_in_scope_organization_counts_exclusions(organization: Organization) -> None:
+def test_fill_in_scope_organization_counts_exclusions(organization: Organization) -> None:
     excluded = organization.member("Excluded")
     stage = Stage(organization, SourcePolicyScope="organization", ExcludeAccountIds=excluded)
     stage.run_and_drain("resync")
@@ -376,7 +364,7 @@ def test_the_fill_in_scope_organization_counts_exclusions(organization: Organiza
 
 
 @pytest.mark.parametrize("selection", ["all", "new"])
-def test_an_incomplete_listing_retires_no_account_unless_forced(
+def test_incomplete_listing_retires_no_account_unless_forced(
     organization: Organization, stage: Stage, caplog: pytest.LogCaptureFixture, selection: str
 ) -> None:
     accounts = stage.enroll_members(9)
@@ -413,7 +401,7 @@ def test_an_incomplete_listing_retires_no_account_unless_forced(
     assert {stage.status(account_id) for account_id in missing} == {("retired", "departed")}
 
 
-def test_a_wrong_listing_retires_no_account_even_if_forced(organization: Organization, stage: Stage) -> None:
+def test_wrong_listing_retires_no_account_even_if_forced(organization: Organization, stage: Stage) -> None:
     accounts = stage.enroll_members(4)
     organization.boundary.edit_response("organizations:ListAccounts", lambda response: response.update(Accounts=[]))
 
@@ -435,9 +423,9 @@ def test_settings_that_exclude_many_accounts_defer_their_retirement(organization
 # --- Orphaned accounts ------------------------------------------------------------------------------------------------
 
 
-def test_an_account_that_only_a_shard_grants_loses_access(organization: Organization, stage: Stage) -> None:
+def test_account_that_only_a_shard_grants_loses_access(organization: Organization, stage: Stage) -> None:
     (account_id,) = stage.enroll_members(1)
-    stage.record(SOURCE_POLICY, [MANAGEMENT, account_id, "999999999999"])
+    stage.set_recorded(SOURCE_POLICY, [MANAGEMENT, account_id, "999999999999"])
     (shard,) = stage.run("resync", {"dry_run": True})["source_policy"]
     assert shard["revoked"] == ["999999999999"]
 

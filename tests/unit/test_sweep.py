@@ -327,7 +327,7 @@ def test_planned_shards_count_accounts_without_room() -> None:
         Records(status=status, by_index=before.by_index), changed(granted=[limit + 1, limit + 2]), settings()
     )
 
-    assert shown["error"] == "2 accounts find no room"
+    assert shown["error"] == "no room for 2 accounts"
 
 
 def test_scope_organization_plans_no_revocation() -> None:
