@@ -10,11 +10,11 @@ from chalicelib.arns import AccountId
 from chalicelib.data_read_denies import deny_document
 from chalicelib.documents import Document
 from chalicelib.member_role import desired_role, trust_document
-from chalicelib.source_policy.documents import document
+from chalicelib.source_policy.documents import document, parse
 from chalicelib.source_policy.records import ShardContent
-from tests.integration.fuzzing.target import SystemUnderTest, Target, send_requests
+from tests.integration.fuzzing.target import Target, send_requests
 from tests.integration.simulation.environment import environ, event, member_role_arn, settings_of, source_policy_arn
-from tests.integration.simulation.example_stages import DEPARTED, MEMBER, check_unknown_account
+from tests.integration.simulation.example_stages import DEPARTED, MEMBER, ExampleStages, check_unknown_account
 from tests.integration.simulation.iam import Policy, Role
 from tests.integration.simulation.members import ORGANIZATION_ID, UNKNOWN_ACCOUNT
 
@@ -24,7 +24,7 @@ _ID = re.compile(r"[0-9]{12}")
 _MAX_DEPTH = 20  # IAM rejects documents that are nested so far, and botocore couldn't parse them
 
 
-def _run(system: SystemUnderTest, content: Any) -> None:
+def _run(stages: ExampleStages, content: Any) -> None:
     """Take `policy`, `trust` and `inline`, any JSON; `policy_tags` and `role_tags`; and `adopt`."""
     if not isinstance(content, dict) or _depth(json.dumps(content)) > _MAX_DEPTH:
         return
@@ -33,8 +33,8 @@ def _run(system: SystemUnderTest, content: Any) -> None:
         again = Document(json.dumps(json.loads(each.text), indent=1))
         assert (each == again, hash(each)) == (True, hash(again))
     settings = _ADOPT if content.get("adopt") is True else {}
-    named = _named(system, documents[0])
-    stage = system.stages.empty(settings)
+    named = _named(documents[0])
+    stage = stages.empty(settings)
     stage.cloud.members.leave(DEPARTED)
     policy, trust, inline = (each.text for each in documents)
     policy_tags, role_tags = _tags(content.get("policy_tags")), _tags(content.get("role_tags"))
@@ -56,9 +56,9 @@ def _depth(text: str) -> int:
     return max(accumulate((each in "[{") - (each in "]}") for each in text))
 
 
-def _named(system: SystemUnderTest, policy: Document) -> frozenset[str]:
+def _named(policy: Document) -> frozenset[str]:
     """Return the accounts that a policy names, if publish could have written it."""
-    content = system.parse(policy, settings_of(environ()), ORGANIZATION_ID)
+    content = parse(policy, settings_of(environ()), ORGANIZATION_ID)
     if content is None:
         return frozenset()
     named = content.accounts | content.excluded

@@ -6,16 +6,16 @@ from typing import Any
 
 from app import AnyEvent
 from chalicelib.events import PATTERN
-from tests.integration.fuzzing.target import SystemUnderTest, Target, deliver_once
+from tests.integration.fuzzing.target import Target, deliver_once
 from tests.integration.simulation.environment import event
-from tests.integration.simulation.example_stages import MEMBER, check_unknown_account
+from tests.integration.simulation.example_stages import MEMBER, ExampleStages, check_unknown_account
 from tests.integration.simulation.members import UNKNOWN_ACCOUNT
 
 _RECORDED = Path(__file__).parents[2] / "events"
 
 
-def _run(system: SystemUnderTest, content: Any) -> None:
-    stage = system.stages.enrolled()
+def _run(stages: ExampleStages, content: Any) -> None:
+    stage = stages.enrolled()
     stage.invoke("on_account_event", AnyEvent(content, None).to_dict())
     for _ in range(3):
         deliver_once(stage)

@@ -6,17 +6,17 @@ from chalicelib.accounts import Account
 from chalicelib.arns import AccountId
 from chalicelib.errors import MessageError
 from chalicelib.messages import Message, Trigger, read_message, write_message
-from tests.integration.fuzzing.target import SystemUnderTest, Target, deliver_once
+from tests.integration.fuzzing.target import Target, deliver_once
 from tests.integration.simulation.cloud import START
-from tests.integration.simulation.example_stages import DEPARTED, MEMBER, check_unknown_account
+from tests.integration.simulation.example_stages import DEPARTED, MEMBER, ExampleStages, check_unknown_account
 from tests.integration.simulation.members import MANAGEMENT, UNKNOWN_ACCOUNT
 
 _LISTING_VALID = timedelta(minutes=15)
 _MAX_CLOCK_SKEW = timedelta(minutes=1)
 
 
-def _run(system: SystemUnderTest, body: str) -> None:
-    stage = system.stages.enrolled()
+def _run(stages: ExampleStages, body: str) -> None:
+    stage = stages.enrolled()
     # A sender of messages may forge a listing, which is used for a while (docs/security.md): then the access role is
     # requested, and AWS denies it outside the organization.
     listed = _listed(body, datetime.fromtimestamp(stage.cloud.now, UTC))

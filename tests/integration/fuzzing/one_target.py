@@ -5,10 +5,11 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["chalicelib"]):
-    from tests.integration.fuzzing.target import WORDS, SystemUnderTest
+    from tests.integration.fuzzing.target import WORDS
     from tests.integration.fuzzing.targets import TARGETS
 
 from tests.integration.fuzzing.mutation import Mutation
+from tests.integration.simulation.example_stages import ExampleStages
 from tests.integration.simulation.harness import simulated
 
 
@@ -17,12 +18,10 @@ def fuzz(name: str, *options: str) -> None:
     target = TARGETS[name]
     mutation = Mutation(target.encoded_seeds(), (*WORDS, *target.words))
     with simulated() as harness:
-        system = SystemUnderTest(harness)
+        stages = ExampleStages(harness)
 
         def try_input(data: bytes) -> None:
-            harness.printed.seek(0)
-            harness.printed.truncate()
-            target(system, data)
+            target(stages, data)
 
         def mutate(data: bytes, max_size: int, seed: int) -> bytes:
             return mutation(data, max_size, seed, atheris.Mutate)

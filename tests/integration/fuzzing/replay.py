@@ -3,15 +3,15 @@
 import sys
 from pathlib import Path
 
-from tests.integration.fuzzing.target import SystemUnderTest
 from tests.integration.fuzzing.targets import TARGETS
+from tests.integration.simulation.example_stages import ExampleStages
 from tests.integration.simulation.harness import simulated
 
 
 def replay(name: str, file: Path) -> None:
     """Try an input, and raise what it finds."""
     with simulated() as harness:
-        TARGETS[name](SystemUnderTest(harness), file.read_bytes())
+        TARGETS[name](ExampleStages(harness), file.read_bytes())
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ from typing import Any
 
 from chalicelib.errors import Reason, RequestError
 from chalicelib.requests import Selection
-from tests.integration.fuzzing.target import FUNCTIONS, SystemUnderTest, Target, deliver_once, send_requests
-from tests.integration.simulation.example_stages import DEPARTED, MEMBER, check_unknown_account
+from tests.integration.fuzzing.target import FUNCTIONS, Target, deliver_once, send_requests
+from tests.integration.simulation.example_stages import DEPARTED, MEMBER, ExampleStages, check_unknown_account
 from tests.integration.simulation.members import UNKNOWN_ACCOUNT
 from tests.integration.simulation.simulated_stage import SCHEDULED_EVENT, UNINSTALL
 
@@ -13,8 +13,8 @@ SCHEDULES = [["rerun", {}], ["resync", {}]]
 UNINSTALL_REQUEST = ["retire", UNINSTALL]
 
 
-def _run(system: SystemUnderTest, content: Any) -> None:
-    stage = system.stages.enrolled()
+def _run(stages: ExampleStages, content: Any) -> None:
+    stage = stages.enrolled()
     send_requests(stage, content, RequestError)
     for _ in range(2):
         deliver_once(stage)

@@ -7,19 +7,19 @@ from chalicelib.accounts import Access, Change, LedgerRow, Outcome
 from chalicelib.errors import Reason
 from tests.integration.fuzzing.items import item_of
 from tests.integration.fuzzing.requests_target import SCHEDULES, UNINSTALL_REQUEST
-from tests.integration.fuzzing.target import SystemUnderTest, Target, send_requests
+from tests.integration.fuzzing.target import Target, send_requests
 from tests.integration.simulation.environment import member_role_arn
-from tests.integration.simulation.example_stages import DEPARTED, MEMBER, check_unknown_account
+from tests.integration.simulation.example_stages import DEPARTED, MEMBER, ExampleStages, check_unknown_account
 from tests.integration.simulation.members import UNKNOWN_ACCOUNT
 
 _TIME = "2027-01-15T08:00:00.000000+00:00"
 
 
-def _run(system: SystemUnderTest, content: Any) -> None:
+def _run(stages: ExampleStages, content: Any) -> None:
     """Take `rows` by their key, and `requests`."""
     if not isinstance(content, dict) or not isinstance(content.get("rows"), dict):
         return
-    stage = system.stages.enrolled()
+    stage = stages.enrolled()
     items = {key: item for key, row in content["rows"].items() if (item := item_of("account_id", key, row)) is not None}
     stage.cloud.tables.items["ledger"] = items
     send_requests(stage, content.get("requests"))

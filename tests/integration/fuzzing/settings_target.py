@@ -6,6 +6,7 @@ from typing import Any
 
 from chalicelib.accounts import Access
 from chalicelib.arns import AccountId
+from chalicelib.bootstrap import checked_settings
 from chalicelib.errors import SettingsError
 from chalicelib.member_role import TRUST_LIMIT, desired_role, plan
 from chalicelib.session_policies import SESSION_POLICY_LIMIT, member_role_write
@@ -13,14 +14,15 @@ from chalicelib.settings import _DEFAULTS, Scope, Settings, check_environment_si
 from chalicelib.source_policy.assignment import assign
 from chalicelib.source_policy.documents import POLICY_LIMIT, capacity, document
 from chalicelib.source_policy.records import MAX_SHARDS
-from tests.integration.fuzzing.target import SystemUnderTest, Target
+from tests.integration.fuzzing.target import Target
 from tests.integration.simulation.environment import SETTINGS, environ
+from tests.integration.simulation.example_stages import ExampleStages
 from tests.integration.simulation.members import IDS
 
 _NAMES = {*environ(), *(field.name.upper() for field in fields(Settings))}
 
 
-def _run(system: SystemUnderTest, content: Any) -> None:
+def _run(_: ExampleStages, content: Any) -> None:
     if not isinstance(content, dict):
         return
     given = {name: value for name, value in content.items() if isinstance(value, str) and _is_possible(name + value)}
@@ -28,7 +30,7 @@ def _run(system: SystemUnderTest, content: Any) -> None:
     rejection = ""
     try:
         check_environment_size(variables)
-        settings = system.read_settings(variables)
+        settings = checked_settings(variables)
     except SettingsError as error:
         rejection = str(error)
     if rejection:

@@ -7,22 +7,22 @@ from typing import Any
 from chalicelib.settings import Scope
 from tests.integration.fuzzing.items import item_of
 from tests.integration.fuzzing.requests_target import SCHEDULES, UNINSTALL_REQUEST
-from tests.integration.fuzzing.target import SystemUnderTest, Target, deliver_once, send_requests
+from tests.integration.fuzzing.target import Target, deliver_once, send_requests
 from tests.integration.simulation.call_checks import NO_ACCOUNT
 from tests.integration.simulation.cloud import SOURCE_POLICY, source_principal
 from tests.integration.simulation.environment import MEMBER_ROLE, event
-from tests.integration.simulation.example_stages import MEMBER, check_unknown_account
+from tests.integration.simulation.example_stages import MEMBER, ExampleStages, check_unknown_account
 from tests.integration.simulation.members import MANAGEMENT, ORGANIZATION_ID, UNKNOWN_ACCOUNT
 from tests.integration.simulation.simulated_stage import SimulatedStage
 
 _ID = re.compile(r"[0-9]{12}")
 
 
-def _run(system: SystemUnderTest, content: Any) -> None:
+def _run(stages: ExampleStages, content: Any) -> None:
     """Take `items` by their key, each of which replaces or deletes one, and `requests`."""
     if not isinstance(content, dict) or not isinstance(content.get("items"), dict):
         return
-    stage = system.stages.enrolled()
+    stage = stages.enrolled()
     for key, item in content["items"].items():
         _replace(stage, key, item)
     stage.invoke("on_account_event", event(MEMBER))

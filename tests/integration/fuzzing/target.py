@@ -1,19 +1,13 @@
 """A fuzz target: how an input is read, what is done with it, and the inputs to begin with."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from chalicelib.bootstrap import Application, checked_settings
-from chalicelib.documents import Document
 from chalicelib.errors import RolecallError
-from chalicelib.settings import Settings
-from chalicelib.source_policy.documents import parse
-from chalicelib.source_policy.records import ShardContent
 from tests.integration.simulation.example_stages import ExampleStages
-from tests.integration.simulation.harness import Harness
 from tests.integration.simulation.members import IDS, MANAGEMENT, UNKNOWN_ACCOUNT
 from tests.integration.simulation.simulated_stage import SimulatedStage
 
@@ -28,40 +22,26 @@ WORDS: tuple[Any, ...] = (
 
 
 @dataclass(frozen=True)
-class SystemUnderTest:
-    """What the inputs reach; a test of the targets replaces a part of it by a mutant."""
-
-    harness: Harness
-    kind: type[Application] = Application
-    read_settings: Callable[[Mapping[str, str]], Settings] = checked_settings
-    parse: Callable[[Document, Settings, str], ShardContent | None] = parse
-    stages: ExampleStages = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "stages", ExampleStages(self.harness, self.kind))
-
-
-@dataclass(frozen=True)
 class Target:
     """One kind of input. `run` takes the parsed JSON, or text, and raises if it has found a bug."""
 
     name: str
-    run: Callable[[SystemUnderTest, Any], None]
+    run: Callable[[ExampleStages, Any], None]
     seeds: Callable[[], Iterable[Any]]
     words: tuple[Any, ...] = ()
     is_text: bool = False  # the input is sent as it is, JSON or not
 
-    def __call__(self, system: SystemUnderTest, data: bytes) -> None:
+    def __call__(self, stages: ExampleStages, data: bytes) -> None:
         """Try an input; only the body of a message may be anything but JSON."""
         text = data.decode("utf-8", "replace")
         if self.is_text:
-            self.run(system, text)
+            self.run(stages, text)
             return
         try:
             content = json.loads(text)
         except (ValueError, RecursionError):
             return
-        self.run(system, content)
+        self.run(stages, content)
 
     def encoded_seeds(self) -> list[bytes]:
         """Return the inputs to begin with."""

@@ -1,28 +1,27 @@
 """The targets without the fuzzer: their seeds, regressions and a fixed number of mutated inputs find nothing; mutants are found."""
 
 import json
-from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chalicelib.arns import AccountId
+from chalicelib.aws.organizations import Organization
 from chalicelib.aws.source_policy_table import SourcePolicyTable
 from chalicelib.bootstrap import Application
-from chalicelib.documents import Document
-from chalicelib.settings import Settings
 from chalicelib.source_policy.records import Records, ShardContent
+from tests.integration.fuzzing import documents_target, settings_target
 from tests.integration.fuzzing.mutation import Mutation
-from tests.integration.fuzzing.target import WORDS, SystemUnderTest, Target
+from tests.integration.fuzzing.target import WORDS, Target
 from tests.integration.fuzzing.targets import TARGETS
 from tests.integration.simulation.calls import InvariantError
-from tests.integration.simulation.enroll_mutants import ConfirmsEveryId
+from tests.integration.simulation.enroll_mutants import every_id_is_confirmed
+from tests.integration.simulation.example_stages import MEMBER, ExampleStages
 from tests.integration.simulation.harness import simulated
 from tests.integration.simulation.members import UNKNOWN_ACCOUNT
-from tests.integration.simulation.mutants import with_mutants
+from tests.integration.simulation.mutants import replaced
 
 REGRESSIONS = Path(__file__).parent / "regressions"
 MUTATED = 30  # inputs of each target
@@ -34,11 +33,11 @@ def _mutated(target: Target, number: int) -> list[bytes]:
     return [mutation(seeds[each % len(seeds)], 4096, each, lambda data, _: data) for each in range(number)]
 
 
-def _try(target: Target, inputs: list[bytes], **parts: Any) -> None:
+def _try(target: Target, inputs: list[bytes]) -> None:
     with simulated() as harness:
-        system = SystemUnderTest(harness, **parts)
+        stages = ExampleStages(harness)
         for data in inputs:
-            target(system, data)
+            target(stages, data)
 
 
 def _try_all(name: str) -> None:
@@ -52,51 +51,44 @@ def test_known_and_mutated_inputs_find_nothing(process: ProcessPoolExecutor, nam
     process.submit(_try_all, name).result()
 
 
-class _FailsOnEvents(Application):
-    def enqueue(self, event: dict[str, Any]) -> None:
-        raise KeyError(str(event)[:9])
+def _raises_for_unreadable(original: Any, self: SourcePolicyTable) -> Records:
+    records: Records = original(self)
+    if records.unreadable:
+        raise KeyError(*records.unreadable)
+    return records
 
 
-class _FailsOnRequests(Application):
-    @cached_property
-    def _sweep(self) -> Any:
-        raise AttributeError
+def _fails(*_: object) -> None:
+    raise ArithmeticError
 
 
-class _RaisesForUnreadable(SourcePolicyTable):
-    def load(self) -> Records:
-        records = super().load()
-        if records.unreadable:
-            raise KeyError(*records.unreadable)
-        return records
+def _fails_for_other_events(original: Any, self: Application, event: dict[str, Any]) -> None:
+    if MEMBER not in json.dumps(event):
+        raise ArithmeticError
+    original(self, event)
 
 
-def _fail(_: Mapping[str, str]) -> Settings:
-    raise ValueError
-
-
-def _parse_anything(_: Document, __: Settings, ___: str) -> ShardContent:
+def _parses_anything(*_: object) -> ShardContent:
     return ShardContent(accounts=frozenset({AccountId(UNKNOWN_ACCOUNT)}))
 
 
 @pytest.mark.parametrize(
-    ("name", "mutant", "kind"),
+    ("name", "owner", "method", "replacement", "kind"),
     [
-        ("events", {"kind": _FailsOnEvents}, KeyError),
-        ("events", ConfirmsEveryId, InvariantError),
-        ("messages", ConfirmsEveryId, InvariantError),
-        ("requests", ConfirmsEveryId, InvariantError),
-        ("requests", {"kind": _FailsOnRequests}, AttributeError),
-        ("rows", ConfirmsEveryId, InvariantError),
-        ("shards", _RaisesForUnreadable, KeyError),
-        ("settings", {"read_settings": _fail}, ValueError),
-        ("documents", {"parse": _parse_anything}, AssertionError),
+        ("events", Application, "enqueue", _fails_for_other_events, ArithmeticError),
+        ("events", Organization, "describe", every_id_is_confirmed, InvariantError),
+        ("messages", Organization, "describe", every_id_is_confirmed, InvariantError),
+        ("requests", Organization, "describe", every_id_is_confirmed, InvariantError),
+        ("requests", Application, "rerun", _fails, ArithmeticError),
+        ("rows", Organization, "describe", every_id_is_confirmed, InvariantError),
+        ("shards", SourcePolicyTable, "load", _raises_for_unreadable, KeyError),
+        ("settings", settings_target, "checked_settings", _fails, ArithmeticError),
+        ("documents", documents_target, "parse", _parses_anything, AssertionError),
     ],
 )
-def test_mutant_is_found(name: str, mutant: type | dict[str, Any], kind: type[BaseException]) -> None:
-    classes, parts = ((mutant,), {}) if isinstance(mutant, type) else ((), mutant)
-    with with_mutants(*classes), pytest.raises(kind):
-        _try(TARGETS[name], TARGETS[name].encoded_seeds(), **parts)
+def test_mutant_is_found(name: str, owner: Any, method: str, replacement: Any, kind: type[BaseException]) -> None:
+    with replaced(owner, method, replacement), pytest.raises(kind):
+        _try(TARGETS[name], TARGETS[name].encoded_seeds())
 
 
 @pytest.mark.parametrize("name", TARGETS)

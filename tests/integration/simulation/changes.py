@@ -10,7 +10,6 @@ from tests.integration.simulation.cloud import SOURCE_POLICY
 from tests.integration.simulation.environment import environ, event, member_role_arn, settings_of, source_policy_arn
 from tests.integration.simulation.iam import EMPTY_DOCUMENT, Policy, Role
 from tests.integration.simulation.members import IDS, MANAGEMENT, ORGANIZATION_ID, UNITS, UNKNOWN_ACCOUNT
-from tests.integration.simulation.operators import ALLOW, Operators
 
 if TYPE_CHECKING:
     from tests.integration.simulation.random_run import RandomRun
@@ -26,7 +25,6 @@ class Changes:
     def __init__(self, run: "RandomRun", left: int) -> None:
         self._run, self.left = run, left
         self._cloud, self._random = run.cloud, run.random
-        self._operators = Operators(run)
         self._older_ledgers: list[dict[str, Any]] = []
         self._loses = self._random.random() < 0.25
         run.causes.note()
@@ -41,7 +39,7 @@ class Changes:
         self.left -= 1
         self._run.causes.note()
         account_id = self._random.choice((*IDS, *IDS, MANAGEMENT))
-        operators = self._operators
+        operators = self._run.operators
         change = self._random.choice(
             (self._change_member,) * 5
             + (self._edit_role,) * 3
@@ -66,12 +64,12 @@ class Changes:
         if random.random() < 0.5:
             # The access role of a new account can be assumed some time later.
             self._cloud.denied[account_id] = ""
-            self._run.schedule(random.choice((20.0, 300.0)), ALLOW, account_id)
+            self._run.after(random.choice((20.0, 300.0)), lambda: self._run.operators.allow(account_id))
         self._log(account_id, "joins")
         self._run.send_event(event(account_id))
         if random.random() < 0.05:
             # While IAM's reads may not show its role yet.
-            self._operators.retire(account_id, after=random.choice((3.0, 10.0, 20.0)))
+            self._run.operators.retire(account_id, after=random.choice((3.0, 10.0, 20.0)))
 
     def _change_member(self, account_id: str) -> None:
         members, random = self._cloud.members, self._random

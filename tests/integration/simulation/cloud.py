@@ -1,6 +1,5 @@
 """AWS in memory: IAM of several accounts, Organizations, STS, DynamoDB and SQS at one virtual time, with checks of every call."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,14 +19,6 @@ OWN_KEY = "AKIAROLECALLXXXXXXXX"
 _SESSION_SECONDS = 900.0
 
 
-@dataclass
-class Session:
-    """The session of an assumed access role."""
-
-    account_id: str
-    until: float
-
-
 class Cloud:
     """The state of AWS. Once an invariant is violated, every later call fails."""
 
@@ -35,7 +26,7 @@ class Cloud:
         self.source_account, self.source_principal = source_account, source_principal(source_account)
         self.source_principals = {self.source_principal}  # and those of other settings
         self.members, self.iam, self.tables, self.queues = Members(), Iam(), Tables(), Queues()
-        self.sessions: dict[str, Session] = {}
+        self.sessions: dict[str, tuple[str, float]] = {}  # the account and end of each access key
         self.denied: dict[str, str] = {}  # accounts whose access role can't be assumed, with the error's text
         self.unwritable: set[str] = set()  # policies whose writes IAM denies
         self.orphaned: frozenset[str] = frozenset()  # accounts that only the source policy grants
@@ -107,8 +98,7 @@ class Cloud:
         """Return the account that a call is made in."""
         if call.service == "sts":
             return account_of(call.params["RoleArn"])
-        session = self.sessions.get(call.access_key)
-        return session.account_id if session and call.service == "iam" else MANAGEMENT
+        return self.sessions.get(call.access_key, (MANAGEMENT, 0.0))[0] if call.service == "iam" else MANAGEMENT
 
     def _assume(self, arn: str) -> dict[str, Any]:
         account_id = account_of(arn)
@@ -118,13 +108,13 @@ class Cloud:
             message = f"not authorized to perform: sts:AssumeRole on resource: {arn} {why}"
             raise client_error("AccessDenied", message, 403)
         key, until = f"ASIA{len(self.sessions):016}", self.now + _SESSION_SECONDS
-        self.sessions[key] = Session(account_id, until)
-        keys = {"AccessKeyId": key, "SecretAccessKey": "s", "SessionToken": "t"}
-        return {"Credentials": {**keys, "Expiration": datetime.fromtimestamp(until, UTC)}}
+        self.sessions[key] = (account_id, until)
+        expiration = datetime.fromtimestamp(until, UTC)
+        keys = {"AccessKeyId": key, "SecretAccessKey": "s", "SessionToken": "t", "Expiration": expiration}
+        return {"Credentials": keys}
 
     def _answer_iam(self, call: Call, account_id: str, caller: Caller) -> dict[str, Any]:
-        session = self.sessions.get(call.access_key)
-        if session is not None and session.until < self.now:
+        if call.access_key in self.sessions and self.sessions[call.access_key][1] < self.now:
             raise client_error("ExpiredToken", "The security token included in the request is expired", 403)
         arn = _resource(call, account_id)
         denied = f"not authorized to perform: iam:{call.name} on resource: {arn}"
@@ -166,7 +156,7 @@ class Cloud:
 
     def row(self, account_id: str) -> dict[str, Any]:
         """Return an account's row, or an empty one."""
-        return plain(self.tables.items.get("ledger", {}).get(account_id, {}))
+        return self._item("ledger", account_id)
 
     def shards(self) -> dict[str, dict[str, Any]]:
         """Return the shards' records, with account ids as sets."""
@@ -174,10 +164,13 @@ class Cloud:
         return {key: _record(plain(item)) for key, item in items.items() if not key.startswith("#")}
 
     def control(self) -> dict[str, Any]:
-        return plain(self.tables.items.get("source-policy", {}).get("#control", {}))
+        return self._item("source-policy", "#control")
 
     def status(self) -> dict[str, Any]:
-        return plain(self.tables.items.get("source-policy", {}).get("#status", {}))
+        return self._item("source-policy", "#status")
+
+    def _item(self, table: str, key: str) -> dict[str, Any]:
+        return plain(self.tables.items.get(table, {}).get(key, {}))
 
     @property
     def scope(self) -> str | None:

@@ -13,187 +13,138 @@ from chalicelib.errors import Reason
 from chalicelib.member_role import Action, AttachPolicy, MemberRole, SetTrust
 from chalicelib.reconciler import Reconciler, Verdict
 from chalicelib.source_policy.records import Records
-from tests.integration.simulation.mutants import violates
+from tests.integration.simulation.mutants import mutates
 
 # Member roles.
 
 
-@violates("is the desired one", first=14)
-class IgnoresTrust(IamRoles):
-    """Does not repair a role's trust."""
-
-    def carry_out(self, action: Action, arn: str) -> None:
-        if not isinstance(action, SetTrust):
-            super().carry_out(action, arn)
+@mutates(IamRoles, "carry_out", "is the desired one", first=14)
+def trust_is_not_repaired(original: Any, self: IamRoles, action: Action, arn: str) -> None:
+    if not isinstance(action, SetTrust):
+        original(self, action, arn)
 
 
-@violates("is the desired one")
-class AttachesNothing(IamRoles):
-    """Creates roles without permissions."""
-
-    def carry_out(self, action: Action, arn: str) -> None:
-        if not isinstance(action, AttachPolicy):
-            super().carry_out(action, arn)
+@mutates(IamRoles, "carry_out", "is the desired one")
+def no_policy_is_attached(original: Any, self: IamRoles, action: Action, arn: str) -> None:
+    if not isinstance(action, AttachPolicy):
+        original(self, action, arn)
 
 
-@violates("nothing that is not ours is changed", first=1)
-class AdoptsForeignRoles(IamRoles):
-    """Treats every role of the member role's name as its own."""
-
-    def observe(self, desired: MemberRole) -> MemberRole | None:
-        observed = super().observe(desired)
-        return replace(observed, tags=desired.tags) if observed else None
+@mutates(IamRoles, "observe", "nothing that is not ours is changed", first=1)
+def foreign_role_is_adopted(original: Any, self: IamRoles, desired: MemberRole) -> MemberRole | None:
+    observed = original(self, desired)
+    return replace(observed, tags=desired.tags) if observed else None
 
 
-@violates("writes nothing, and not iam:UpdateRole")
-class RepairsEndlessly(IamRoles):
-    """Repairs the session length at every pass."""
-
-    def observe(self, desired: MemberRole) -> MemberRole | None:
-        observed = super().observe(desired)
-        return replace(observed, max_session=0) if observed else None
+@mutates(IamRoles, "observe", "writes nothing, and not iam:UpdateRole")
+def session_length_is_repaired_endlessly(original: Any, self: IamRoles, desired: MemberRole) -> MemberRole | None:
+    observed = original(self, desired)
+    return replace(observed, max_session=0) if observed else None
 
 
 # One account.
 
 
-@violates("a role is deleted only while", "retired by request")
-class DeletesRoleTooEarly(Reconciler):
-    """Deletes a retired account's role while a record grants the account."""
-
-    def __call__(self, account_id: AccountId, row: LedgerRow | None, **options: Any) -> Verdict:
-        return super().__call__(account_id, row, **{**options, "removable": True})
+@mutates(Reconciler, "__call__", "a role is deleted only while", "retired by request")
+def role_is_deleted_while_granted(original: Any, *args: Any, **options: Any) -> Verdict:
+    verdict: Verdict = original(*args, **{**options, "removable": True})
+    return verdict
 
 
-@violates("has no role", "retired by request")
-class DeletesNoRole(Reconciler):
-    """Deletes no role."""
-
-    def _remove(self, *_: object, **__: object) -> None:
-        """Leave the role."""
+@mutates(Reconciler, "_remove", "has no role", "retired by request")
+def no_role_is_deleted(*_: object, **__: object) -> None:
+    """Leave the role."""
 
 
-@violates("is granted", "departed and back")
-class TrustsDeparture(Reconciler):
-    """Treats an account that has returned with the same joining date as departed."""
-
-    def __call__(self, account_id: AccountId, row: LedgerRow | None, **options: Any) -> Verdict:
-        verdict = super().__call__(account_id, row, **options)
-        joined_at = verdict.account.joined_at if verdict.account else None
-        if joined_at and row and row.reason is Reason.DEPARTED and row.joined_at == joined_at.isoformat():
-            return replace(verdict, outcome=Outcome.SKIPPED, reason=Reason.DEPARTED, access=Access.NONE, retry=False)
-        return verdict
-
-
-@violates("a retired account is not granted", "retired by request")
-class IgnoresRetirement(Reconciler):
-    """Enrolls accounts that were retired by request."""
-
-    def __call__(self, account_id: AccountId, row: LedgerRow | None, **options: Any) -> Verdict:
-        return super().__call__(account_id, replace(row, retirement_requested_at=None) if row else None, **options)
+@mutates(Reconciler, "__call__", "is granted", "departed and back")
+def returned_account_counts_as_departed(
+    original: Any, self: Reconciler, account_id: AccountId, row: LedgerRow | None, **options: Any
+) -> Verdict:
+    verdict: Verdict = original(self, account_id, row, **options)
+    joined_at = verdict.account.joined_at if verdict.account else None
+    if joined_at and row and row.reason is Reason.DEPARTED and row.joined_at == joined_at.isoformat():
+        return replace(verdict, outcome=Outcome.SKIPPED, reason=Reason.DEPARTED, access=Access.NONE, retry=False)
+    return verdict
 
 
-@violates("is granted", "units named while a listing waits")
-class ExpectsNoUnits(Reconciler):
-    """Treats an account whose listing has no organizational units as being in none."""
-
-    def __call__(self, account_id: AccountId, row: LedgerRow | None, **options: Any) -> Verdict:
-        listed = options.get("listed")
-        if isinstance(listed, Account):
-            options["listed"] = replace(listed, ou_ids=listed.ou_ids or ())
-        return super().__call__(account_id, row, **options)
+@mutates(Reconciler, "__call__", "a retired account is not granted", "retired by request")
+def retirement_is_ignored(
+    original: Any, self: Reconciler, account_id: AccountId, row: LedgerRow | None, **options: Any
+) -> Verdict:
+    row = replace(row, retirement_requested_at=None) if row else None
+    verdict: Verdict = original(self, account_id, row, **options)
+    return verdict
 
 
-@violates("no account is entered that Organizations never confirmed", first=1)
-class ConfirmsEveryId(Organization):
-    """Returns an account for every id."""
+@mutates(Reconciler, "__call__", "is granted", "units named while a listing waits")
+def listing_without_units_counts_as_none(original: Any, *args: Any, **options: Any) -> Verdict:
+    listed = options.get("listed")
+    if isinstance(listed, Account):
+        options["listed"] = replace(listed, ou_ids=listed.ou_ids or ())
+    verdict: Verdict = original(*args, **options)
+    return verdict
 
-    def describe(self, account_id: AccountId) -> Account | None:
-        return super().describe(account_id) or Account(id=account_id, name="", state="ACTIVE", joined_at=None)
+
+@mutates(Organization, "describe", "no account is entered that Organizations never confirmed", first=1)
+def every_id_is_confirmed(original: Any, self: Organization, account_id: AccountId) -> Account:
+    return original(self, account_id) or Account(id=account_id, name="", state="ACTIVE", joined_at=None)
 
 
 # Rows.
 
 
-@violates("a row is written only over")
-class WritesUnconditionally(Ledger):
-    """Writes a row whatever its revision."""
-
-    def write(self, row: LedgerRow, *, over: LedgerRow | None) -> bool:
-        key = {"account_id": {"S": row.account_id}}
-        item = self._client.get_item(TableName=self._name, Key=key, ConsistentRead=True).get("Item", {})
-        revision = int(item.get("revision", {}).get("N", "0"))
-        return super().write(row, over=replace(over or row, revision=revision))
+@mutates(Ledger, "write", "a row is written only over")
+def row_is_written_unconditionally(original: Any, self: Ledger, row: LedgerRow, *, over: LedgerRow | None) -> bool:
+    key = {"account_id": {"S": row.account_id}}
+    item = self._client.get_item(TableName=self._name, Key=key, ConsistentRead=True).get("Item", {})
+    revision = int(item.get("revision", {}).get("N", "0"))
+    return bool(original(self, row, over=replace(over or row, revision=revision)))
 
 
-@violates("every failure has a reason", first=6)
-class WritesNoReason(Ledger):
-    """Records failures without their reason."""
-
-    def write(self, row: LedgerRow, *, over: LedgerRow | None) -> bool:
-        return super().write(replace(row, reason=None) if row.outcome is Outcome.FAILED else row, over=over)
+@mutates(Ledger, "write", "every failure has a reason", first=6)
+def failure_has_no_reason(original: Any, self: Ledger, row: LedgerRow, *, over: LedgerRow | None) -> bool:
+    return bool(original(self, replace(row, reason=None) if row.outcome is Outcome.FAILED else row, over=over))
 
 
-@violates("the ledger has a row for every account")
-class HidesFailures(Ledger):
-    """Records no failure."""
-
-    def write(self, row: LedgerRow, *, over: LedgerRow | None) -> bool:
-        return row.outcome is Outcome.FAILED or super().write(row, over=over)
+@mutates(Ledger, "write", "the ledger has a row for every account")
+def failure_is_not_recorded(original: Any, self: Ledger, row: LedgerRow, *, over: LedgerRow | None) -> bool:
+    return row.outcome is Outcome.FAILED or original(self, row, over=over)
 
 
-@violates("whatever was lost", "ledger lost, and an account denied")
-class RevokesAfterFailure(Ledger):
-    """Writes access none into a row that a failure creates."""
-
-    def write(self, row: LedgerRow, *, over: LedgerRow | None) -> bool:
-        if row.outcome is Outcome.FAILED and row.access is None:
-            row = replace(row, access=Access.NONE)
-        return super().write(row, over=over)
+@mutates(Ledger, "write", "whatever was lost", "ledger lost, and an account denied")
+def failure_revokes(original: Any, self: Ledger, row: LedgerRow, *, over: LedgerRow | None) -> bool:
+    if row.outcome is Outcome.FAILED and row.access is None:
+        row = replace(row, access=Access.NONE)
+    return bool(original(self, row, over=over))
 
 
-@violates("the organization's source policy excludes", first=1)
-class ExcludesNoAccount(Ledger):
-    """Writes none instead of excluded, which scope organization doesn't leave out."""
-
-    def write(self, row: LedgerRow, *, over: LedgerRow | None) -> bool:
-        return super().write(replace(row, access=Access.NONE) if row.access is Access.EXCLUDED else row, over=over)
+@mutates(Ledger, "write", "the organization's source policy excludes", first=1)
+def no_account_is_excluded(original: Any, self: Ledger, row: LedgerRow, *, over: LedgerRow | None) -> bool:
+    return bool(original(self, replace(row, access=Access.NONE) if row.access is Access.EXCLUDED else row, over=over))
 
 
-@violates("orphaned accounts are revoked", "orphaned accounts")
-class KeepsOrphaned(Ledger):
-    """Writes no row for an id that a shard names and that is no member."""
-
-    def write(self, row: LedgerRow, *, over: LedgerRow | None) -> bool:
-        return (over is None and row.reason is Reason.DEPARTED) or super().write(row, over=over)
+@mutates(Ledger, "write", "orphaned accounts are revoked", "orphaned accounts")
+def orphaned_account_has_no_row(original: Any, self: Ledger, row: LedgerRow, *, over: LedgerRow | None) -> bool:
+    return (over is None and row.reason is Reason.DEPARTED) or original(self, row, over=over)
 
 
 # Messages to publish.
 
 
-@violates("whose row was written while", "publish while enroll writes")
-class MessageBeforeRow(Enrollment):
-    """Sends the message before the row is written, and none after it."""
+@mutates(Enrollment, "_write", "whose row was written while", "publish while enroll writes")
+def message_is_sent_before_the_row(original: Any, self: Enrollment, job: _Job, records: Records) -> None:
+    self._publish.send()
+    original(self, job, records)
+    job.written = None
 
-    def _write(self, job: _Job, records: Records) -> None:
-        self._publish.send()
-        super()._write(job, records)
+
+@mutates(Enrollment, "_write", "is granted though", "active again while publish writes")
+def message_is_sent_only_if_records_differ(original: Any, self: Enrollment, job: _Job, records: Records) -> None:
+    original(self, job, records)
+    if job.written is not None and not records.differs(job.written.account_id, job.written.access):
         job.written = None
 
 
-@violates("is granted though", "active again while publish writes")
-class MessageOnlyIfDifferent(Enrollment):
-    """Sends a message only if the records, as they were read, differ from the row."""
-
-    def _write(self, job: _Job, records: Records) -> None:
-        super()._write(job, records)
-        if job.written is not None and not records.differs(job.written.account_id, job.written.access):
-            job.written = None
-
-
-@violates("no unexpected error is raised")
-class RaisesUnexpectedly(Enrollment):
-    """Raises an exception of an unexpected class."""
-
-    def _valid_listing(self, job: _Job) -> Account | None:
-        return None if job.message.account is None else job.message.account.id  # type: ignore[return-value]
+@mutates(Enrollment, "_valid_listing", "no unexpected error is raised")
+def listing_is_not_an_account(_: Any, __: Enrollment, job: _Job) -> Any:
+    return None if job.message.account is None else job.message.account.id

@@ -10,8 +10,8 @@ from chalicelib.settings import Settings
 from tests.integration.simulation.cloud import SOURCE_POLICY, source_principal
 from tests.integration.simulation.members import IDS, MANAGEMENT
 
-TIMEOUT_SECONDS = {"on_account_event": 30.0, "enroll": 600.0, "publish": 120.0, "freeze": 60.0}
 LONGEST_TIMEOUT_SECONDS = 900.0
+_TIMEOUT_SECONDS = {"on_account_event": 30.0, "enroll": 600.0, "publish": 120.0, "freeze": 60.0}
 
 MEMBER_ROLE = "CrossAccountReadOnlyRole"
 SETTINGS: tuple[dict[str, str], ...] = (
@@ -65,6 +65,15 @@ class LambdaContext:
 
     def get_remaining_time_in_millis(self) -> int:
         return int(self.remaining_seconds() * 1000)
+
+
+def timeout_seconds(function: str) -> float:
+    return _TIMEOUT_SECONDS.get(function, LONGEST_TIMEOUT_SECONDS)
+
+
+def describe(function: str, payload: Any) -> str:
+    """Return a payload as a trace shows it."""
+    return str([each["body"] for each in payload] if function in {"enroll", "publish"} else payload)
 
 
 def event(account_id: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import copy
 
-from chalicelib.bootstrap import Application
 from tests.integration.simulation.cloud import Cloud
 from tests.integration.simulation.environment import member_role_arn
 from tests.integration.simulation.harness import Harness
@@ -15,13 +14,13 @@ MEMBER, DEPARTED = IDS[:2]
 class ExampleStages:
     """Builds such stages; enrolled ones are copies of the first, which takes a while."""
 
-    def __init__(self, harness: Harness, kind: type[Application] = Application) -> None:
-        self._harness, self._kind = harness, kind
+    def __init__(self, harness: Harness) -> None:
+        self._harness = harness
         self._enrolled: Cloud | None = None
 
     def empty(self, settings: dict[str, str] | None = None) -> SimulatedStage:
         """Return a stage with two members that no function has handled."""
-        stage = SimulatedStage(self._harness, settings or {}, kind=self._kind)
+        stage = SimulatedStage(self._harness, settings or {})
         for account_id in (MEMBER, DEPARTED):
             stage.cloud.join(account_id)
         return stage
@@ -29,12 +28,12 @@ class ExampleStages:
     def enrolled(self) -> SimulatedStage:
         """Return a stage with one member that is enrolled, and one that has departed."""
         if self._enrolled is None:
-            stage = ExampleStages(self._harness).empty()
+            stage = self.empty()
             stage.send_events(MEMBER)
             stage.drain()
             stage.cloud.members.leave(DEPARTED)
             self._enrolled = stage.cloud
-        return SimulatedStage(self._harness, kind=self._kind, cloud=copy.deepcopy(self._enrolled))
+        return SimulatedStage(self._harness, cloud=copy.deepcopy(self._enrolled))
 
 
 def check_unknown_account(

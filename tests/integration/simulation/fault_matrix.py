@@ -1,7 +1,7 @@
 """Every scenario with each fault at each call, which must end in the state of the undisturbed run."""
 
 import copy
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tests.integration.simulation.calls import InvariantError
@@ -21,20 +21,14 @@ class MatrixReport:
     divergences: list[str] = field(default_factory=list)
 
 
-def inject_faults(name: str, faults: Iterable[str]) -> MatrixReport:
-    """Run a scenario undisturbed, then with each fault at each call.
+def inject_faults(name: str, faults: Iterable[str], until: str | None = None) -> MatrixReport:
+    """Run a scenario undisturbed, then with each fault at each call, or up to the first divergence that contains a text.
 
     A fault that leaves the same state as another is left out. After an error, the schedules run, since only they repair some.
     """
-    report = MatrixReport()
-    report.divergences += divergences(name, tuple(faults), report)
-    return report
-
-
-def divergences(name: str, faults: tuple[str, ...], report: MatrixReport) -> Generator[str]:
-    """Yield the trace of each run that ends differently from the undisturbed one."""
+    faults = tuple(faults)
     scheduled = not set(faults) <= {*KILLS, OVERLAP}
-    scenario = SCENARIOS[name]
+    report, scenario = MatrixReport(), SCENARIOS[name]
     with simulated() as harness:
         setup = SimulatedStage(harness, dict(scenario.settings))
         undisturbed = setup
@@ -46,8 +40,8 @@ def divergences(name: str, faults: tuple[str, ...], report: MatrixReport) -> Gen
             expected = _end(undisturbed, scheduled=scheduled)
             _require_convergence(undisturbed)
         except (InvariantError, AssertionError) as error:
-            yield _trace(undisturbed, f"{name}: undisturbed: {error}")
-            return
+            report.divergences.append(_trace(undisturbed, f"{name}: undisturbed: {error}"))
+            return report
         for number, fault in ((number, fault) for fault in faults for number in range(1, report.calls + 1)):
             if (number, fault) not in undisturbed.distinct:
                 continue
@@ -60,7 +54,10 @@ def divergences(name: str, faults: tuple[str, ...], report: MatrixReport) -> Gen
             except (InvariantError, AssertionError) as error:
                 difference = str(error)
             if difference:
-                yield _trace(stage, f"{name}: {fault} at call {number}: {difference}")
+                report.divergences.append(_trace(stage, f"{name}: {fault} at call {number}: {difference}"))
+                if until is not None and until in report.divergences[-1]:
+                    break
+    return report
 
 
 def _copy(setup: SimulatedStage) -> SimulatedStage:

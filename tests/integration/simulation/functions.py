@@ -14,13 +14,7 @@ from chalicelib.errors import RolecallError
 from chalicelib.settings import Scope
 from chalicelib.telemetry import metrics
 from tests.integration.simulation.calls import Call, Caller, InvariantError
-from tests.integration.simulation.environment import (
-    LONGEST_TIMEOUT_SECONDS,
-    TIMEOUT_SECONDS,
-    LambdaContext,
-    environ,
-    settings_of,
-)
+from tests.integration.simulation.environment import LambdaContext, describe, environ, settings_of, timeout_seconds
 from tests.integration.simulation.faults import LATE, KilledError, error_of, takes_effect_first
 
 if TYPE_CHECKING:
@@ -35,28 +29,20 @@ _IN_IAM = (*_ANYWHERE, "denied", "concurrent", "expired", "quota", "scp")
 _IN_STS = (*_ANYWHERE, "denied", "expired")
 
 
-@dataclass(eq=False)
-class Invocation:
+@dataclass(eq=False, kw_only=True)
+class Invocation(Caller):
     """A running function."""
 
-    name: str
-    function: str
     payload: Any
     tries: int
+    variables: dict[str, str]
     deadline: float
     skew: float
     ready_at: float
-    settings: dict[str, str]
-    caller: Caller
     greenlet: Any = None
     pending: Callable[[], Any] | None = None  # its current call
     called_at: float = 0.0
     waits_for: "Invocation | None" = None
-
-    @property
-    def label(self) -> str:
-        is_batch = self.function in {"enroll", "publish"}
-        return f"begins {[each['body'] for each in self.payload] if is_batch else self.payload}"
 
 
 @dataclass(eq=False)
@@ -146,7 +132,7 @@ class Functions:
             cloud.iam.read_at = cloud.now - random.uniform(0, 20)
         scope = cloud.scope if call.writes_record else None
         try:
-            return cloud.answer(call, invocation.caller)
+            return cloud.answer(call, invocation)
         finally:
             cloud.iam.read_at = cloud.members.read_at = None
             if call.name == "UpdateItem":
@@ -171,7 +157,7 @@ class Functions:
 
     def _live(self) -> Invocation:
         invocation = self._current()
-        if invocation is None or invocation.caller.is_killed:
+        if invocation is None or invocation.is_killed:
             raise KilledError
         if self._cloud.violated is not None:
             raise InvariantError(self._cloud.violated)
@@ -179,7 +165,7 @@ class Functions:
 
     def _switch(self, invocation: Invocation) -> None:
         invocation.greenlet.parent.switch()
-        if invocation.caller.is_killed:
+        if invocation.is_killed:
             raise KilledError
 
     # Invocations.
@@ -197,14 +183,22 @@ class Functions:
 
     def start(self, function: str, payload: Any, tries: int) -> Invocation:
         self._started += 1
-        run, now, name = self._run, self._cloud.now, f"{function}.{self._started}"
-        seconds = min(TIMEOUT_SECONDS.get(function, LONGEST_TIMEOUT_SECONDS), self._rates.timeout_seconds)
-        skew = self._random.uniform(-SKEW_SECONDS, SKEW_SECONDS)
-        metrics.clear_metrics()
+        run, now = self._run, self._cloud.now
         settings = settings_of(environ(**run.settings))
-        caller = Caller(function, name, settings, now)
-        invocation = Invocation(name, function, payload, tries, now + seconds, skew, now, run.settings, caller)
-        run.log(name, invocation.label)
+        invocation = Invocation(
+            function=function,
+            name=f"{function}.{self._started}",
+            settings=settings,
+            since=now,
+            payload=payload,
+            tries=tries,
+            variables=run.settings,
+            deadline=now + min(timeout_seconds(function), self._rates.timeout_seconds),
+            skew=self._random.uniform(-SKEW_SECONDS, SKEW_SECONDS),
+            ready_at=now,
+        )
+        metrics.clear_metrics()
+        run.log(invocation.name, f"begins {describe(function, payload)}")
         invocation.greenlet = greenlet(lambda: self._execute(invocation), getcurrent())
         self.running.append(invocation)
         if settings.source_policy_scope is Scope.ORGANIZATION:
@@ -212,7 +206,7 @@ class Functions:
         if function == "publish":
             publishing = self._cloud.checks.publishing
             run.conditions |= {"overlapping runs"} if publishing else set()
-            publishing[name] = now
+            publishing[invocation.name] = now
         elif function == "freeze" and payload.get("frozen"):
             run.conditions.add("frozen")
         self.resume(invocation)
@@ -226,7 +220,7 @@ class Functions:
 
     def kill(self, invocation: Invocation) -> None:
         """Kill a function: its current call is lost, takes effect, or takes effect late."""
-        pending, invocation.pending, invocation.caller.is_killed = invocation.pending, None, True
+        pending, invocation.pending, invocation.is_killed = invocation.pending, None, True
         fate = self._random.choice(("lost", "done", "late"))
         self._run.log(invocation.name, f"is killed; its last call is {fate}")
         if invocation.greenlet and not invocation.greenlet.dead:
@@ -248,7 +242,7 @@ class Functions:
     def abandon(self) -> None:
         """End all frames, without any effect."""
         for invocation in self.running:
-            invocation.caller.is_killed = True
+            invocation.is_killed = True
             if not invocation.greenlet.dead:
                 invocation.greenlet.throw(KilledError)
         self.running.clear()
@@ -277,7 +271,7 @@ class Functions:
     def _execute(self, invocation: Invocation) -> None:
         """Run the function, in its greenlet."""
         run, queues = self._run, self._cloud.queues
-        application = run.harness.application(environ(**invocation.settings))
+        application = run.harness.application(environ(**invocation.variables))
         context = LambdaContext(invocation.name, lambda: invocation.deadline - self._cloud.now)
         try:
             if invocation.function == "on_account_event":

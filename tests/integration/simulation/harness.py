@@ -4,12 +4,13 @@ A call is answered before botocore would sign and send it, so its own retries do
 has outlasted them. A retry that takes effect twice is a fault of its own (`repeated`).
 """
 
-import io
 import logging
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager, redirect_stdout
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import boto3
@@ -85,16 +86,16 @@ class _SharedSession(boto3.Session):
 class Harness:
     """Builds applications whose calls reach the current backend."""
 
-    def __init__(self) -> None:
-        self.backend: Backend | None = None
-        self.printed = io.StringIO()
-        self._applications: dict[tuple[type[Application], str], Application] = {}
+    backend: Backend
 
-    def application(self, environ: dict[str, str], kind: type[Application] = Application) -> Application:
+    def __init__(self) -> None:
+        self._applications: dict[str, Application] = {}
+
+    def application(self, environ: dict[str, str]) -> Application:
         """Return the application of an environment, the same one again, as in a warm function."""
-        key = (kind, repr(sorted(environ.items())))
+        key = repr(sorted(environ.items()))
         if key not in self._applications:
-            self._applications[key] = kind(
+            self._applications[key] = Application(
                 environ, _session(), clock=self._clock, pause=self._pause, pool=lambda _: SequentialExecutor()
             )
         return self._applications[key]
@@ -104,18 +105,11 @@ class Harness:
         self.backend = backend
         self._applications.clear()
 
-    @property
-    def current(self) -> Backend:
-        if self.backend is None:
-            message = "the harness has no backend"
-            raise RuntimeError(message)
-        return self.backend
-
     def _clock(self) -> float:
-        return self.current.clock()
+        return self.backend.clock()
 
     def _pause(self, seconds: float) -> None:
-        self.current.pause(seconds)
+        self.backend.pause(seconds)
 
 
 _harnesses: list[Harness] = []  # the last one is in use
@@ -140,7 +134,7 @@ def _respond(client: Any, operation: str, params: dict[str, Any]) -> dict[str, A
         if report.has_errors():
             raise ParamValidationError(report=report.generate_report())
     key = client._request_signer._credentials.get_frozen_credentials().access_key
-    response = _harnesses[-1].current.call(Call(f"{service.service_name}:{operation}", params, key))
+    response = _harnesses[-1].backend.call(Call(f"{service.service_name}:{operation}", params, key))
     # Its handlers decode IAM's documents.
     event = f"after-call.{service.service_id.hyphenize()}.{operation}"
     client.meta.events.emit(event, http_response=None, parsed=response, model=model, context={})
@@ -156,11 +150,10 @@ def simulated() -> Iterator[Harness]:
     logger.handlers[:] = [UnexpectedErrors()]
     logging.disable(logging.WARNING)
     try:
-        with redirect_stdout(io.StringIO()) as printed, pytest.MonkeyPatch.context() as patch:
+        with Path(os.devnull).open("w") as sink, redirect_stdout(sink), pytest.MonkeyPatch.context() as patch:
             patch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Rolecall")
             patch.setattr(BaseClient, "_make_api_call", _respond)
             patch.setattr(bootstrap, "account_client", _SharedSession.account_client)
-            harness.printed = printed
             yield harness
     finally:
         metrics.clear_metrics()

@@ -1,36 +1,36 @@
-"""The application with one rule broken at a time, and the invariant that this violates."""
+"""Mutants replace one method of the application each, and violate an invariant."""
 
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from chalicelib import bootstrap, publisher
-from tests.integration.simulation.fault_matrix import MatrixReport, divergences
+from tests.integration.simulation.fault_matrix import inject_faults
 from tests.integration.simulation.faults import KILLS
 from tests.integration.simulation.harness import simulated
 from tests.integration.simulation.random_run import first_violation
 
+Function = Callable[..., Any]
+
 
 @contextmanager
-def with_mutants(*mutants: type) -> Iterator[None]:
-    """Replace classes by mutants that derive from them."""
+def replaced(owner: Any, name: str, replacement: Function) -> Iterator[None]:
+    """Replace a method or a module's function by one that takes the original first."""
+    original = getattr(owner, name)
     with pytest.MonkeyPatch.context() as patch:
-        for mutant in mutants:
-            replaced = next(kind for kind in mutant.__mro__[1:] if kind.__module__.startswith("chalicelib."))
-            for module in (sys.modules[replaced.__module__], bootstrap, publisher):
-                if getattr(module, replaced.__name__, None) is replaced:
-                    patch.setattr(module, replaced.__name__, mutant)
+        patch.setattr(owner, name, lambda *args, **options: replacement(original, *args, **options))
         yield
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A mutant, and how it is caught."""
+    """A replaced method, and how it is caught."""
 
-    kind: type
+    owner: type
+    method: str
+    replacement: Function
     invariant: str
     scenario: str | None
     first: int
@@ -40,26 +40,32 @@ class Mutant:
 MUTANTS: list[Mutant] = []
 
 
-def violates(
-    invariant: str, scenario: str | None = None, *, first: int = 0, faults: tuple[str, ...] = KILLS
-) -> Callable[[type], type]:
+def mutates(
+    owner: type,
+    method: str,
+    violates: str,
+    scenario: str | None = None,
+    *,
+    first: int = 0,
+    faults: tuple[str, ...] = KILLS,
+) -> Callable[[Function], Function]:
     """Register a mutant, and words of the invariant that it violates: in a random run, or in a scenario with faults.
 
     `first` is the seed to begin with.
     """
 
-    def register(mutant: type) -> type:
-        MUTANTS.append(Mutant(mutant, invariant, scenario, first, faults))
-        return mutant
+    def register(replacement: Function) -> Function:
+        MUTANTS.append(Mutant(owner, method, replacement, violates, scenario, first, faults))
+        return replacement
 
     return register
 
 
 def violation(mutant: Mutant, seeds: int) -> str | None:
     """Return the trace of the first violation of the mutant's invariant, or None."""
-    with with_mutants(mutant.kind):
+    with replaced(mutant.owner, mutant.method, mutant.replacement):
         if mutant.scenario is None:
             with simulated() as harness:
                 return first_violation(harness, range(mutant.first, mutant.first + seeds), mutant.invariant)[0]
-        with closing(divergences(mutant.scenario, mutant.faults, MatrixReport())) as traces:
-            return next((trace for trace in traces if mutant.invariant in trace), None)
+        traces = inject_faults(mutant.scenario, mutant.faults, until=mutant.invariant).divergences
+        return next((trace for trace in traces if mutant.invariant in trace), None)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from tests.integration.simulation.functions import Invocation
     from tests.integration.simulation.random_run import RandomRun
 
-ALLOW, DEPLOY = "allow", "deploy"  # scheduled like functions, but done by AWS or an operator
 _UNINSTALL_REQUESTS = 10  # of an operator, at most
 
 
@@ -74,7 +73,7 @@ class Operators:
             return
         if account_id == SOURCE:
             # Meanwhile, nothing can be written at all.
-            self._run.schedule(self._random.choice((20.0, 300.0, 3000.0)), ALLOW, account_id)
+            self._run.after(self._random.choice((20.0, 300.0, 3000.0)), lambda: self.allow(account_id))
         if account_id in self._cloud.denied and self._random.random() < 0.7:
             self.allow(account_id)
             return
@@ -96,7 +95,7 @@ class Operators:
         if self._random.random() < 0.3:
             # While messages of a sweep wait.
             self._run.schedule(0, "resync", {})
-            self._run.schedule(self._random.choice((0.3, 1.0, 5.0)), DEPLOY, settings)
+            self._run.after(self._random.choice((0.3, 1.0, 5.0)), lambda: self._run.deploy(settings))
         else:
             self._run.deploy(settings)
 

@@ -25,6 +25,12 @@ class Queued:
     def receipt(self) -> str:
         return f"{self.id}#{self.receives}"
 
+    @property
+    def record(self) -> dict[str, Any]:
+        sent_at, receives = str(int(self.sent_at * 1000)), str(self.receives)
+        attributes = {"ApproximateReceiveCount": receives, "SentTimestamp": sent_at}
+        return {"messageId": self.id, "receiptHandle": self.receipt, "body": self.body, "attributes": attributes}
+
 
 @dataclass
 class Queue:
@@ -61,19 +67,7 @@ class Queue:
                 self.dead.append(self.messages.pop(message.id).body)
                 continue
             message.visible_at = self.now + (0.0 if twice else self.visibility)
-            attributes = {
-                "ApproximateReceiveCount": str(message.receives),
-                "SentTimestamp": str(int(message.sent_at * 1000)),
-            }
-            records.append(
-                {
-                    "messageId": message.id,
-                    "receiptHandle": message.receipt,
-                    "body": message.body,
-                    "attributes": attributes,
-                    "eventSource": "aws:sqs",
-                }
-            )
+            records.append(message.record)
         return records
 
     def delete_finished(self, records: list[dict[str, Any]], response: dict[str, Any]) -> None:
@@ -117,7 +111,6 @@ class FifoQueue(Queue):
         return list(self.messages.values())[:BATCH]
 
     def next_at(self) -> float | None:
-        """Return when no message is in flight any more, or None if the queue is empty."""
         return max((message.visible_at for message in self.messages.values()), default=None)
 
     def is_deletable(self, receipt: str) -> bool:
@@ -132,7 +125,7 @@ class FifoQueue(Queue):
 
 
 class Queues:
-    """Both queues."""
+    """SQS's API."""
 
     def __init__(self) -> None:
         self.accounts = Queue(visibility=3600.0, max_receives=20)

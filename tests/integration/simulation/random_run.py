@@ -4,12 +4,12 @@ Once nothing fails any more and a full resync has run, the invariants must hold.
 """
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any
 
 from chalicelib.telemetry import metrics
+from tests.integration.simulation import invariants
 from tests.integration.simulation.calls import InvariantError
 from tests.integration.simulation.causes import Causes
 from tests.integration.simulation.changes import LOSSES, Changes
@@ -18,29 +18,14 @@ from tests.integration.simulation.environment import LONGEST_TIMEOUT_SECONDS, en
 from tests.integration.simulation.full_shard import fill_shard
 from tests.integration.simulation.functions import Functions, Invocation
 from tests.integration.simulation.harness import Harness
-from tests.integration.simulation.invariants import (
-    check_converged,
-    check_nothing_to_publish,
-    check_room,
-    check_uninstalled,
-)
 from tests.integration.simulation.members import MANAGEMENT
-from tests.integration.simulation.operators import ALLOW, DEPLOY, Operators
+from tests.integration.simulation.operators import Operators
 from tests.integration.simulation.queues import Queue, Queued
 from tests.integration.simulation.simulated_stage import UNINSTALL
 
 CONDITIONS = (
-    "scope organization",
-    "scope changed",
-    "uninstalled",
-    "separate source account",
-    "full shard",
-    "foreign source policy",
-    "outdated organization",
-    "overlapping runs",
-    "late run",
-    "frozen",
-    *LOSSES,
+    *("scope organization", "scope changed", "separate source account", "full shard", "foreign source policy"),
+    *("uninstalled", "outdated organization", "overlapping runs", "late run", "frozen", *LOSSES),
 )
 """What a run may meet; each is counted once per seed."""
 MAX_STEPS = 300_000  # several times what any seed takes
@@ -72,16 +57,6 @@ class Rates:
         self.batch = max(self.batch, 20)  # many accounts may have to be revoked
 
 
-@dataclass
-class Scheduled:
-    """A function that will be invoked: by an event, a schedule or an operator."""
-
-    at: float
-    function: str
-    payload: Any
-    tries: int = 1
-
-
 class RandomRun:
     """The run of one seed."""
 
@@ -92,7 +67,7 @@ class RandomRun:
         self._base_settings, self.cloud = self._setup()
         self.harness, self.trace = harness, trace
         self.settings = self._base_settings
-        self._scheduled: list[Scheduled] = []
+        self._scheduled: list[tuple[float, Callable[[], object]]] = []
         self.steps = 0
         self.rates = Rates(self.random)
         self.cloud.members.returns_paths = self.rates.returns_paths
@@ -102,7 +77,7 @@ class RandomRun:
         self._functions = Functions(self)
         harness.start(self._functions)
         self.causes = Causes(self)
-        self._operators = Operators(self)
+        self.operators = Operators(self)
         self._changes = Changes(self, self.random.randint(6, 14))
 
     def _setup(self) -> tuple[dict[str, str], Cloud]:
@@ -136,15 +111,19 @@ class RandomRun:
     @property
     def settings_in_use(self) -> list[dict[str, str]]:
         """The deployed settings, and those of running functions."""
-        return [self.settings, *(invocation.settings for invocation in self._functions.running)]
+        return [self.settings, *(invocation.variables for invocation in self._functions.running)]
 
     @property
     def is_publishing(self) -> bool:
         """Whether a run of publish may write: one runs, or the last call of one has yet to take effect."""
         return bool(self.cloud.checks.publishing or self._functions.late)
 
+    def after(self, seconds: float, act: Callable[[], object]) -> None:
+        self._scheduled.append((self.cloud.now + seconds, act))
+
     def schedule(self, seconds: float, function: str, payload: Any, tries: int = 1) -> None:
-        self._scheduled.append(Scheduled(self.cloud.now + seconds, function, payload, tries))
+        """Invoke a function later: for an event, a schedule or an operator."""
+        self.after(seconds, lambda: self._functions.start(function, payload, tries))
 
     def send_event(self, event: dict[str, Any]) -> None:
         """Let EventBridge deliver an event: maybe never, late or twice."""
@@ -156,11 +135,11 @@ class RandomRun:
 
     def finish(self, invocation: Invocation, response: Any) -> None:
         self._response = response
-        self._operators.continue_uninstall(invocation, response)
+        self.operators.continue_uninstall(invocation, response)
 
     def retry(self, invocation: Invocation) -> None:
         """Schedule the retry of a failed invocation by Lambda, EventBridge or an operator."""
-        self._operators.continue_uninstall(invocation, None)
+        self.operators.continue_uninstall(invocation, None)
         if invocation.function == "on_account_event" and invocation.tries < ASYNCHRONOUS_TRIES:
             self.schedule(60 * invocation.tries, invocation.function, invocation.payload, invocation.tries + 1)
 
@@ -171,7 +150,7 @@ class RandomRun:
         try:
             while self._changes.left or self._is_busy:
                 self._advance()
-            check_nothing_to_publish(self.cloud, self.conditions)
+            invariants.check_nothing_to_publish(self.cloud, self.conditions)
             self._stop_faults()
             if self.cloud.is_uninstalling or self.rates.uninstalls:
                 self._uninstall()
@@ -179,7 +158,7 @@ class RandomRun:
             self._converge()
             self.cloud.checks.is_converged = True
             self._complete("resync", {}, after=RESYNC_SECONDS)
-            check_converged(self.cloud, settings_of(environ(**self.settings)), self._response, self.causes)
+            invariants.check_converged(self.cloud, settings_of(environ(**self.settings)), self._response, self.causes)
         finally:
             self._functions.abandon()
             metrics.clear_metrics()
@@ -191,7 +170,7 @@ class RandomRun:
         deferred = self._response["counts"]["deferred"]
         # After a change of the scope, there may be room for more accounts.
         self._complete("rerun", {})
-        check_room(self.cloud, self.causes)
+        invariants.check_room(self.cloud, self.causes)
         if deferred:
             # As the log of a resync that defers retirements asks an operator to do.
             self._complete("backfill", {"accounts": "all", "force": True})
@@ -203,7 +182,7 @@ class RandomRun:
         """Uninstall, after a resync has repaired what would prevent it."""
         self._complete("resync", {})
         self._complete("retire", UNINSTALL)
-        check_uninstalled(self.cloud, settings_of(environ(**self.settings)), self._response)
+        invariants.check_uninstalled(self.cloud, settings_of(environ(**self.settings)), self._response)
 
     def _stop_faults(self) -> None:
         self.rates.stop_faults()
@@ -233,9 +212,9 @@ class RandomRun:
         cloud.require("all work ends", self.steps < MAX_STEPS)
         cloud.pass_time(cloud.now + random.random() * 0.02)
         functions.apply_late_calls()
-        for scheduled in [each for each in self._scheduled if each.at <= cloud.now]:
+        for scheduled in [each for each in self._scheduled if each[0] <= cloud.now]:
             self._scheduled.remove(scheduled)
-            self._begin(scheduled)
+            scheduled[1]()
         functions.kill_overdue()
         if self._changes.left and random.random() < 0.02:
             self._changes.make_one()
@@ -271,18 +250,10 @@ class RandomRun:
         else:
             self._functions.start(function, records, 1)
 
-    def _begin(self, scheduled: Scheduled) -> None:
-        if scheduled.function == ALLOW:
-            self._operators.allow(scheduled.payload)
-        elif scheduled.function == DEPLOY:
-            self.deploy(scheduled.payload)
-        else:
-            self._functions.start(scheduled.function, scheduled.payload, scheduled.tries)
-
     def _pass_time(self, *, has_worker: bool) -> None:
         """Pass time until something happens, or make a change."""
         times = [min(each.ready_at, each.deadline) for each in self._functions.running]
-        times += [each.at for each in self._functions.late] + [each.at for each in self._scheduled]
+        times += [each.at for each in self._functions.late] + [at for at, _ in self._scheduled]
         queues = [self.cloud.queues.publish, *([self.cloud.queues.accounts] if has_worker else [])]
         times += [at for queue in queues if (at := queue.next_at()) is not None]
         if self._changes.left and (not times or self.random.random() < 0.3):

@@ -8,29 +8,20 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from chalicelib.bootstrap import Application
 from chalicelib.errors import RolecallError
 from chalicelib.telemetry import metrics
+from tests.integration.simulation import faults
 from tests.integration.simulation.calls import Call, Caller
 from tests.integration.simulation.cloud import Cloud
 from tests.integration.simulation.environment import (
-    LONGEST_TIMEOUT_SECONDS,
-    TIMEOUT_SECONDS,
     LambdaContext,
+    describe,
     environ,
     event,
     settings_of,
+    timeout_seconds,
 )
-from tests.integration.simulation.faults import (
-    ERRORS,
-    KILLS,
-    LATE,
-    OVERLAP,
-    KilledError,
-    distinct_faults,
-    error_of,
-    takes_effect_first,
-)
+from tests.integration.simulation.faults import LATE, OVERLAP, KilledError
 from tests.integration.simulation.harness import Harness
 
 REQUESTS = 60  # of an operator or a schedule, before the scenario fails
@@ -53,7 +44,6 @@ class SimulatedStage:
 
     harness: Harness
     settings: dict[str, str] = field(default_factory=dict)
-    kind: type[Application] = Application
     cloud: Cloud = field(default_factory=Cloud)
     calls: int = 0
     fault: tuple[int, str] | None = None
@@ -82,7 +72,7 @@ class SimulatedStage:
         self.calls += 1
         self.pause(CALL_SECONDS)
         self.trace.append(f"{self.calls:4} {call}")
-        self.distinct |= {(self.calls, fault) for fault in distinct_faults(call, caller)}
+        self.distinct |= {(self.calls, fault) for fault in faults.distinct_faults(call, caller)}
         caller.calls += 1
         if self.interleave is not None and self.interleave[0](call):
             (_, act), self.interleave = self.interleave, None
@@ -112,16 +102,16 @@ class SimulatedStage:
         if fault == LATE:
             self._late.append((self.cloud.now + WRITE_SECONDS, call, caller))
             self.pause(GIVE_UP_SECONDS)
-            raise error_of("timeout")
+            raise faults.error_of("timeout")
         if fault == "repeated":
             self._answer(call)
             return self._answer(call)
-        if takes_effect_first(fault):
+        if faults.takes_effect_first(fault):
             self._answer(call)
-        if fault in KILLS:
+        if fault in faults.KILLS:
             caller.is_killed = True
             raise KilledError
-        raise error_of(fault)
+        raise faults.error_of(fault)
 
     def _apply_late_calls(self) -> None:
         while self._late and self._late[0][0] <= self.cloud.now:
@@ -158,12 +148,11 @@ class SimulatedStage:
         self.harness.backend = self
         self._invocations += 1
         name = f"{function}.{self._invocations}.{self.calls}"
-        deadline = self.cloud.now + TIMEOUT_SECONDS.get(function, LONGEST_TIMEOUT_SECONDS)
+        deadline = self.cloud.now + timeout_seconds(function)
         context = LambdaContext(name, lambda: deadline - self.cloud.now)
-        application = self.harness.application(variables, self.kind)
+        application = self.harness.application(variables)
         metrics.clear_metrics()
-        is_batch = function in {"enroll", "publish"}
-        self.trace.append(f"  {function} {[each['body'] for each in payload] if is_batch else payload}")
+        self.trace.append(f"  {function} {describe(function, payload)}")
         self._stack.append(Caller(function, name, settings_of(variables), self.cloud.now))
         publishing = self.cloud.checks.publishing
         if function == "publish":
@@ -233,5 +222,5 @@ class SimulatedStage:
 
     def expect(self, invariant: str, holds: bool) -> None:
         """Require something of a scenario, unless it meets an error that only a schedule repairs."""
-        if self.fault is None or self.fault[1] not in ERRORS:
+        if self.fault is None or self.fault[1] not in faults.ERRORS:
             self.cloud.require(invariant, holds)

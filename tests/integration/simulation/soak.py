@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from tests.integration.protocol.model import search
-from tests.integration.simulation.fault_matrix import inject_faults
+from tests.integration.simulation.fault_matrix import MatrixReport, inject_faults
 from tests.integration.simulation.faults import ERRORS, KILLS, OVERLAP
 from tests.integration.simulation.harness import simulated
 from tests.integration.simulation.random_run import CONDITIONS, first_violation
@@ -21,39 +21,30 @@ def soak(minutes: float) -> int:
 
     Return 1 as soon as anything fails.
     """
-    started = time.time()
-    report = search(range(int(started), int(started) + _PROTOCOL_SEEDS))
+    first = int(time.time())
+    until = first + 60 * minutes
+    report = search(range(first, first + _PROTOCOL_SEEDS))
     sys.stdout.write(f"{report}\n")
-    if report.violations or _inject_all_faults():
+    if report.violations:
         return 1
-    return _run_seeds(int(started), until=started + 60 * minutes)
-
-
-def _inject_all_faults() -> int:
-    runs = calls = 0
+    matrix = MatrixReport()
     for name in SCENARIOS:
-        report = inject_faults(name, (*KILLS, OVERLAP, *ERRORS))
-        runs, calls = runs + report.runs, calls + report.calls
-        if report.divergences:
-            sys.stdout.write("\n\n".join(report.divergences) + "\n")
+        more = inject_faults(name, (*KILLS, OVERLAP, *ERRORS))
+        matrix.calls, matrix.runs = matrix.calls + more.calls, matrix.runs + more.runs
+        if more.divergences:
+            sys.stdout.write("\n\n".join(more.divergences) + "\n")
             return 1
-    sys.stdout.write(f"scenarios={len(SCENARIOS)} calls={calls} runs={runs} divergences=0\n")
-    return 0
-
-
-def _run_seeds(first: int, until: float) -> int:
+    sys.stdout.write(f"scenarios={len(SCENARIOS)} calls={matrix.calls} runs={matrix.runs} divergences=0\n")
     met: Counter[str] = Counter()
     trace, seed = None, first
     while trace is None and time.time() < until:
         with simulated() as harness:
-            trace, more = first_violation(harness, range(seed, seed + _CHUNK))
-        met, seed = met + more, seed + _CHUNK
-    if trace is not None:
-        sys.stdout.write(f"{trace}\n")
+            trace, met_now = first_violation(harness, range(seed, seed + _CHUNK))
+        met, seed = met + met_now, seed + _CHUNK
     steps, seeds = met.pop("steps", 0), met.pop("seeds", 0)
     conditions = _counts({name: met.pop(name, 0) for name in CONDITIONS})
     totals = f"seeds={seeds} first={first} states={steps} faults={met.total()} violations={int(trace is not None)}"
-    sys.stdout.write(f"{totals}\n{_counts(met)}\n{conditions}\n")
+    sys.stdout.write("\n".join([*([trace] if trace else []), totals, _counts(met), conditions, ""]))
     return int(trace is not None)
 
 

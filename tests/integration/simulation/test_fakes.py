@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -10,27 +11,12 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from moto import mock_aws
 
 from benchmarks.stub.aws import Aws
-from tests.integration.simulation.calls import Call
 from tests.integration.simulation.harness import simulated
 from tests.integration.simulation.iam import EMPTY_DOCUMENT, Iam
 from tests.integration.simulation.members import IDS
 from tests.integration.speed.conftest import respond
 
 NAME = "CrossAccountReadOnlyRole"
-
-
-class _Backend:
-    def __init__(self) -> None:
-        self._iam = Iam()
-
-    def call(self, call: Call) -> dict[str, Any]:
-        return self._iam.answer(call.name, call.params, IDS[0])
-
-    def clock(self) -> float:
-        return 0.0
-
-    def pause(self, seconds: float) -> None:
-        """Do nothing."""
 
 
 def _client() -> Any:
@@ -41,7 +27,9 @@ def _client() -> Any:
 @contextmanager
 def _simulation() -> Iterator[Any]:
     with simulated() as harness:
-        harness.start(_Backend())
+        iam = Iam()
+        backend: Any = SimpleNamespace(call=lambda call: iam.answer(call.name, call.params, IDS[0]))
+        harness.start(backend)
         yield _client()
 
 

@@ -11,7 +11,7 @@ MODULES = (enroll_mutants, publish_mutants)  # they register their mutants
 SEEDS = 400  # many times what any of them takes
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.kind.__name__)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.replacement.__name__)
 def test_mutant_is_caught(process: ProcessPoolExecutor, mutant: Mutant) -> None:
     trace = process.submit(violation, mutant, SEEDS).result()
 
