@@ -280,7 +280,7 @@ def test_no_function_both_reaches_accounts_and_writes_the_source_policy(
     organization: LocalOrganization, stage: DeployedStage, account: str, sessions: Mapping[str, Credentials]
 ) -> None:
     stage.enqueue(organization.management_account_id, "backfill")
-    stage.wait_for_outcome(organization.management_account_id, "enrolled")
+    stage.wait_until_idle()
 
     capabilities = {
         function: {
@@ -314,7 +314,8 @@ def test_enroll_creates_and_repairs_the_management_accounts_role(
     organization: LocalOrganization, stage: DeployedStage
 ) -> None:
     management = organization.management_account_id
-    stage.reconcile_again(management, "backfill")
+    stage.enqueue(management, "backfill")
+    stage.wait_until_idle()
     row = stage.wait_for_outcome(management, "enrolled")
     assert stage.passes(management)[0]["change"] == "created"
     assert (row["trigger"], row.get("access_role")) == ("backfill", None)

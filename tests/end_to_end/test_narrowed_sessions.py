@@ -251,7 +251,7 @@ def test_session_creates_and_repairs_a_role_with_a_boundary(
     organization: LocalOrganization, bounded: DeployedStage, account: str
 ) -> None:
     bounded.enqueue(account)
-    bounded.wait_for_outcome(account, "enrolled")
+    bounded.wait_until_idle()
     role = bounded.role(account)
     assert role
     assert role["boundary"] == BOUNDARY

@@ -1,7 +1,8 @@
 """Alarms: each fires by what the functions, Lambda and SQS measure, and recovers once its cause is fixed."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -25,8 +26,6 @@ ALARMS = {
     "rules-failed",
 }
 TWO_DAYS = 2 * 86_400
-
-Fix = Callable[[], object]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +53,8 @@ def in_alarm(stage: DeployedStage) -> set[str]:
     return {name for name, state in states.items() if state == "ALARM"}
 
 
-def foreign_role(stage: DeployedStage) -> Fix:
+@contextmanager
+def foreign_role(stage: DeployedStage) -> Iterator[None]:
     """Create a role with the member role's name in a new account."""
     organization = stage.organization
     (account_id,) = create_without_events(organization)
@@ -62,10 +62,12 @@ def foreign_role(stage: DeployedStage) -> Fix:
     stage.invoke_and_wait("backfill", accounts=[account_id])
     stage.wait_for_outcome(account_id, "failed", "foreign_role")
     stage.invoke_and_wait("resync")
-    return lambda: organization.client("iam", account_id).delete_role(RoleName=ROLE)
+    yield
+    organization.client("iam", account_id).delete_role(RoleName=ROLE)
 
 
-def many_policies(stage: DeployedStage) -> Fix:
+@contextmanager
+def many_policies(stage: DeployedStage) -> Iterator[None]:
     """Attach other policies to the reader until only one shard has room."""
     iam = stage.organization.client("iam")
     quota = iam.get_account_summary()["SummaryMap"]["AttachedPoliciesPerRoleQuota"]
@@ -76,31 +78,63 @@ def many_policies(stage: DeployedStage) -> Fix:
     ]
     for arn in arns:
         iam.attach_role_policy(RoleName="Reader", PolicyArn=arn)
-    stage.invoke_and_wait("resync")
-
-    def detach() -> None:
-        for arn in arns:
-            iam.detach_role_policy(RoleName="Reader", PolicyArn=arn)
-            iam.delete_policy(PolicyArn=arn)
-
-    return detach
+    stage.invoke_and_wait("resync", accounts="failed")
+    yield
+    for arn in arns:
+        iam.detach_role_policy(RoleName="Reader", PolicyArn=arn)
+        iam.delete_policy(PolicyArn=arn)
 
 
-def no_resync(stage: DeployedStage) -> Fix:
-    stage.organization.age_metrics(TWO_DAYS)
-    return lambda: None
+@contextmanager
+def failed_invocation(stage: DeployedStage) -> Iterator[None]:
+    with pytest.raises(InvocationError):
+        stage.invoke("backfill", accounts=[])
+    yield
 
 
-def missing_principal(stage: DeployedStage) -> Fix:
+@contextmanager
+def dropped_event(stage: DeployedStage) -> Iterator[None]:
+    """Invoke a function asynchronously, as its schedule does, with a request that it rejects."""
+    stage.organization.client("lambda").invoke(
+        FunctionName=stage.function("rerun"), InvocationType="Event", Payload=b'{"accounts": []}'
+    )
+    wait_until(lambda: "rules-failed" in in_alarm(stage), "the event is dropped")
+    yield
+
+
+@contextmanager
+def throttled_invocation(stage: DeployedStage) -> Iterator[None]:
+    functions, name = stage.organization.client("lambda"), stage.function("freeze")
+    functions.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
+    with pytest.raises(functions.exceptions.TooManyRequestsException):
+        stage.invoke("freeze")
+    yield
+    functions.delete_function_concurrency(FunctionName=name)
+
+
+@contextmanager
+def missing_principal(stage: DeployedStage) -> Iterator[None]:
     """Configure a second source principal that doesn't exist."""
     missing = f"arn:aws:iam::{stage.organization.management_account_id}:role/Missing"
     principals = f"{stage.environment['SOURCE_PRINCIPAL_ARNS']},{missing}"
     with environment_changed(stage, "publish", SOURCE_PRINCIPAL_ARNS=principals):
         stage.invoke_and_wait("resync", accounts="failed")
-    return lambda: None
+        yield
 
 
-def throttled_iam(stage: DeployedStage) -> Fix:
+@contextmanager
+def late_event(stage: DeployedStage) -> Iterator[None]:
+    """Deliver the event of an account that joined two hours ago."""
+    with events_dropped(stage.organization):
+        account_id = stage.organization.create_account("late")
+    stage.organization.age_account(account_id, 7200)
+    stage.enqueue(account_id)
+    stage.wait_until_idle()
+    yield
+
+
+@contextmanager
+def throttled_iam(stage: DeployedStage) -> Iterator[None]:
     """Throttle IAM while an account that was granted access two hours ago is still pending."""
     (account_id,) = create_without_events(stage.organization)
     at = {"S": format_time(datetime.now(UTC) - timedelta(hours=2))}
@@ -111,64 +145,39 @@ def throttled_iam(stage: DeployedStage) -> Fix:
     stage.organization.throttle(1)
     stage.organization.start_publish(stage.name)
     assert displayed_outcome(stage.rows()[account_id]) == ("pending", "source_policy_pending")
-    return lambda: stage.organization.throttle(0)
+    yield
+    stage.organization.throttle(0)
 
 
-def late_event(stage: DeployedStage) -> Fix:
-    """Deliver the event of an account that joined two hours ago."""
-    with events_dropped(stage.organization):
-        account_id = stage.organization.create_account("late")
-    stage.organization.age_account(account_id, 7200)
-    stage.enqueue(account_id)
-    stage.wait_until_idle()
-    return lambda: None
-
-
-def failed_invocation(stage: DeployedStage) -> Fix:
-    with pytest.raises(InvocationError):
-        stage.invoke("backfill", accounts=[])
-    return lambda: None
-
-
-def dropped_event(stage: DeployedStage) -> Fix:
-    """Invoke a function asynchronously, as its schedule does, with a request that it rejects."""
-    stage.organization.client("lambda").invoke(
-        FunctionName=stage.function("rerun"), InvocationType="Event", Payload=b'{"accounts": []}'
-    )
-    wait_until(lambda: "rules-failed" in in_alarm(stage), "the event is dropped")
-    return lambda: None
-
-
-def throttled_invocation(stage: DeployedStage) -> Fix:
-    functions, name = stage.organization.client("lambda"), stage.function("backfill")
-    functions.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
-    with pytest.raises(functions.exceptions.TooManyRequestsException):
-        stage.invoke("backfill")
-    return lambda: functions.delete_function_concurrency(FunctionName=name)
+@contextmanager
+def no_resync(stage: DeployedStage) -> Iterator[None]:
+    stage.organization.age_metrics(TWO_DAYS)
+    yield
 
 
 @pytest.mark.parametrize(
-    ("cause", "expected"),
+    "causes",
     [
-        (foreign_role, {"accounts-need-attention"}),
-        (many_policies, {"source-policy-full"}),
-        (no_resync, {"resync-missing"}),
-        (missing_principal, {"publishing-blocked"}),
-        (throttled_iam, {"access-slow"}),
-        (late_event, {"access-slow"}),
-        (failed_invocation, {"function-errors"}),
-        (dropped_event, {"rules-failed", "function-errors"}),
-        (throttled_invocation, {"invocations-throttled"}),
+        [
+            (failed_invocation, "function-errors"),
+            (dropped_event, "rules-failed"),
+            (throttled_invocation, "invocations-throttled"),
+            (foreign_role, "accounts-need-attention"),
+            (many_policies, "source-policy-full"),
+        ],
+        [(late_event, "access-slow"), (missing_principal, "publishing-blocked")],
+        [(throttled_iam, "access-slow"), (no_resync, "resync-missing")],
     ],
 )
-def test_alarm_fires_and_recovers(
-    stage: DeployedStage, cause: Callable[[DeployedStage], Fix], expected: set[str]
+def test_alarms_fire_one_by_one_and_recover(
+    stage: DeployedStage, causes: list[tuple[Callable[[DeployedStage], AbstractContextManager[None]], str]]
 ) -> None:
-    fix = cause(stage)
-    try:
-        assert in_alarm(stage) == expected
-    finally:
-        fix()
+    fired = set()
+    with ExitStack() as fixes:
+        for cause, alarm in causes:
+            fixes.enter_context(cause(stage))
+            fired.add(alarm)
+            assert in_alarm(stage) == fired
     assert_recovery(stage)
 
 

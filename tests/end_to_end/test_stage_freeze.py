@@ -97,7 +97,7 @@ def test_freeze_does_not_wait_for_a_killed_run(
     stage.invoke("backfill", accounts=[created])
     stage.wait_for_outcome(created, "enrolled")
     # Kill a run that has recorded `applying` and is writing to IAM.
-    organization.slow_iam(2)
+    organization.slow_iam(1.5)
     organization.set_account_state(created, "SUSPENDED")
     stage.invoke("backfill", accounts=[created])
     wait_until(lambda: any(record.applying for record in stage.records().shards), "a shard is written", TIMEOUT_SECONDS)
