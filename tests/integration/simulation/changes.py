@@ -66,7 +66,7 @@ class Changes:
             self._cloud.denied[account_id] = ""
             self._run.after(random.choice((20.0, 300.0)), lambda: self._run.operators.allow(account_id))
         self._log(account_id, "joins")
-        self._run.send_event(event(account_id))
+        self._send_event(account_id)
         if random.random() < 0.05:
             # While IAM's reads may not show its role yet.
             self._run.operators.retire(account_id, after=random.choice((3.0, 10.0, 20.0)))
@@ -92,7 +92,15 @@ class Changes:
                 members.change(account_id, state="ACTIVE")
             case _:
                 members.change(account_id, unit=random.choice((None, *UNITS)))
-        self._run.send_event(event(account_id))
+        self._send_event(account_id)
+
+    def _send_event(self, account_id: str) -> None:
+        """Let EventBridge deliver an event: maybe never, late or twice."""
+        if self._random.random() < self._run.rates.losing:
+            self._run.faults["event lost"] += 1
+            return
+        for _ in range(self._random.choice((1, 1, 1, 2))):
+            self._run.schedule(self._random.choice((0.5, 5.0, 120.0, 3000.0)), "on_account_event", event(account_id))
 
     # Edits by hand.
 

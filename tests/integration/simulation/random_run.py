@@ -125,14 +125,6 @@ class RandomRun:
         """Invoke a function later: for an event, a schedule or an operator."""
         self.after(seconds, lambda: self._functions.start(function, payload, tries))
 
-    def send_event(self, event: dict[str, Any]) -> None:
-        """Let EventBridge deliver an event: maybe never, late or twice."""
-        if self.random.random() < self.rates.losing:
-            self.faults["event lost"] += 1
-            return
-        for _ in range(self.random.choice((1, 1, 1, 2))):
-            self.schedule(self.random.choice((0.5, 5.0, 120.0, 3000.0)), "on_account_event", event)
-
     def finish(self, invocation: Invocation, response: Any) -> None:
         self._response = response
         self.operators.continue_uninstall(invocation, response)
