@@ -29,9 +29,22 @@ def _template_findings(text: str, *regions: str) -> list[str]:
     return [str(match) for match in lint(text, config=ManualArgs(regions=list(regions)))]
 
 
+# Denied actions and services that Parliament's list is too old for; they are in the Service Authorization Reference.
+NEWER_THAN_PARLIAMENT = frozenset(
+    {
+        *("athena:GetSessionEndpoint", "cloudfront:GetConnectionFunction", "codecommit:GetBlobDifferences"),
+        *("cloudwatch:GetSpaceCredentials", "cloudwatch:GetSpaceCredentialsForOrganization"),
+        *("cognito-idp:GetTokensFromRefreshToken", "cognito-idp:ListUserPoolClientSecrets"),
+        *("iotsitewise:GetCaptureData", "s3:GetObjectAnnotation", "ssm:GetAccessToken"),
+        *("bedrock-agentcore", "s3vectors"),
+    }
+)
+
+
 def _policy_findings(document: dict[str, Any]) -> list[str]:
-    found = (f"{each.issue} {each.detail}" for each in parliament.analyze_policy_string(json.dumps(document)).findings)
-    return list(found)
+    findings = parliament.analyze_policy_string(json.dumps(document)).findings
+    found = (each for each in findings if str(each.detail).rpartition(" ")[2] not in NEWER_THAN_PARLIAMENT)
+    return [f"{each.issue} {each.detail}" for each in found]
 
 
 def test_packaged_template_is_clean_in_every_region(packaged: Path) -> None:

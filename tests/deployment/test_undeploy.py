@@ -48,7 +48,7 @@ def test_remaining_role_keeps_the_stack(outcome: str) -> None:
     assert aws.has_stack
 
 
-@pytest.mark.parametrize("reason", ["departed", "closed", "pending_closure", "suspended"])
+@pytest.mark.parametrize("reason", ["departed", "closed", "suspended"])
 def test_unreachable_role_and_empty_records_do_not_keep_the_stack(reason: str) -> None:
     row = {"account_id": "444455556666", "outcome": "retired", "reason": reason, "role_arn": ROLE}
     aws = FakeAws(row, keys=("#control", "#status"))

@@ -134,12 +134,6 @@ def test_closed_or_departed_account_loses_access(
         stage.assume_member_role(account_id)
 
 
-def test_unknown_account_id_gets_no_row(stage: DeployedStage) -> None:
-    line = stage.reconcile_again("999999999999")
-    assert (line["outcome"], line["reason"]) == ("skipped", "departed")
-    assert stage.row("999999999999") is None
-
-
 def test_foreign_role_is_not_changed(organization: LocalOrganization, stage: DeployedStage) -> None:
     (account_id,) = create_without_events(organization)
     trust = trust_policy(f"arn:aws:iam::{organization.management_account_id}:root")
