@@ -1,4 +1,4 @@
-"""A local AWS organization, from outside: its accounts, clients for them, and the app deployed in the management account."""
+"""A local AWS organization, from outside: accounts, clients for them, and the app in the management account."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Serve the local AWS organization on a free loopback port until standard input closes, as it does when the parent exits.
+"""Serve the local AWS organization on a free loopback port until standard input closes: when the parent exits.
 
 Usage: python local/emulator MANAGEMENT_ACCOUNT_ID DIRECTORY
 

@@ -1,4 +1,4 @@
-"""Limits on a principal's own policies, such as service control policies, and messages with the policy type that denied."""
+"""Limits on a principal's policies, such as service control policies, and the policy type in denials."""
 
 import contextvars
 from collections.abc import Callable

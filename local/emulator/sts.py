@@ -99,7 +99,7 @@ class _Assumption:
         return None
 
     def _check_tags_and_identity(self) -> Any:
-        """Deny requested or inherited tags and identities unless the caller's policy and the trust policy allow them."""
+        """Deny requested or inherited tags and identities that the caller's or the trust policy doesn't allow."""
         if self._inherited_identity not in {"", self._identity}:
             return self._denied("sts:SetSourceIdentity")
         for action, value in (("sts:SetSourceIdentity", self._identity), ("sts:TagSession", self._tags)):

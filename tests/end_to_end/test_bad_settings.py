@@ -1,4 +1,4 @@
-"""Invalid settings: CloudFormation rejects what a pattern can detect, and the functions stop with an error at the rest."""
+"""Invalid settings: CloudFormation rejects what a pattern detects, and the functions fail at the rest."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""A source policy that can't grant access to newcomers: they get no role, and the row, the log and an alarm show why."""
+"""A source policy that can't grant access to newcomers: they get no role, and rows, log and alarm show why."""
 
 import json
 from collections.abc import Callable

@@ -15,12 +15,11 @@ from tests.end_to_end.calls import (
     Call,
     call,
 )
-from tests.end_to_end.deployed_stage import Deploy, DeployedStage
+from tests.end_to_end.deployed_stage import POLICY, ROLE, Deploy, DeployedStage
 from tests.end_to_end.expected_errors import denied
 from tests.end_to_end.function_sessions import FUNCTION_CAPABILITIES, FUNCTIONS, function_session, role_name
 from tests.end_to_end.iam_roles import REPAIRS, cause_drift, read_role
 
-ROLE, POLICY = "CrossAccountReadOnlyRole", "CrossAccountReadOnlyAccess"
 OUTSIDE = "555566667777"
 KEY = {"account_id": {"S": "111122223333"}}
 LEDGER, RECORDS = "rolecall-own-ledger", "rolecall-own-source-policy"

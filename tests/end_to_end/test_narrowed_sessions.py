@@ -22,13 +22,12 @@ from tests.end_to_end.calls import (
     Call,
     call,
 )
-from tests.end_to_end.deployed_stage import Deploy, DeployedStage
+from tests.end_to_end.deployed_stage import ROLE, Deploy, DeployedStage
 from tests.end_to_end.expected_errors import denied
 from tests.end_to_end.function_sessions import function_session
 from tests.end_to_end.iam_roles import REPAIRS, cause_drift
 from tests.end_to_end.organization_changes import create_without_events
 
-ROLE = "CrossAccountReadOnlyRole"
 BOUNDARY = "arn:aws:iam::aws:policy/job-function/ViewOnlyAccess"
 
 ANYWHERE = [

@@ -62,8 +62,7 @@ class Backfilled:
 
 @pytest.fixture(scope="module")
 def backfilled(organization: LocalOrganization, deploy: Deploy, reader: str) -> Backfilled:
-    created = create_without_events(organization, ACCOUNTS - 3)
-    in_unit, in_deeper, by_id, foreign, by_hand, *others = created
+    in_unit, in_deeper, by_id, foreign, by_hand, *others = create_without_events(organization, ACCOUNTS - 3)
     with events_dropped(organization):
         invited = [organization.invite_account() for _ in range(2)]
         excluded_unit = create_unit(organization, "Outside")
@@ -91,21 +90,8 @@ def backfilled(organization: LocalOrganization, deploy: Deploy, reader: str) -> 
     after_dry_run = snapshot(stage, observed)
     response = stage.invoke_and_wait("backfill")
     organization.client("iam").detach_role_policy(RoleName="Reader", PolicyArn=policy)
-    return Backfilled(
-        stage=stage,
-        excluded_unit=excluded_unit,
-        invited=invited,
-        foreign=foreign,
-        by_hand=by_hand,
-        expected=expected,
-        before=before,
-        dry_run=dry_run,
-        after_dry_run=after_dry_run,
-        response=response,
-        rows=stage.rows(),
-        passes=stage.all_passes(),
-        granted=stage.granted_accounts(),
-    )
+    recorded = (before, dry_run, after_dry_run, response, stage.rows(), stage.all_passes(), stage.granted_accounts())
+    return Backfilled(stage, excluded_unit, invited, foreign, by_hand, expected, *recorded)
 
 
 def create_by_hand(organization: LocalOrganization, reader: str, account_id: str, foreign: str) -> str:

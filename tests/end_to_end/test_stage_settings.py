@@ -33,16 +33,10 @@ def test_full_resync_applies_changed_settings(deploy: Deploy, organization: Loca
     assert stage.assume_member_role(kept)
     successor = organization.create_source_principal("Successor")
 
-    deploy(
-        "changing",
-        MemberRoleName="Changing",
-        SourcePolicyName="Changing",
-        SourcePrincipalArns=successor,
-        MemberRolePolicyArns=f"{AUDIT},arn:aws:iam::aws:policy/ReadOnlyAccess",
-        DenyDataReads="false",
-        ExternalId=EXTERNAL_ID,
-        ExcludeOuIds=outside,
-    )
+    names = {"MemberRoleName": "Changing", "SourcePolicyName": "Changing"}
+    policies = f"{AUDIT},arn:aws:iam::aws:policy/ReadOnlyAccess"
+    role = {"MemberRolePolicyArns": policies, "DenyDataReads": "false", "ExternalId": EXTERNAL_ID}
+    deploy("changing", SourcePrincipalArns=successor, ExcludeOuIds=outside, **role, **names)
     stage.invoke_and_wait("resync")
 
     assert "Changing" not in attached_policies(organization)
@@ -57,9 +51,9 @@ def test_full_resync_applies_changed_settings(deploy: Deploy, organization: Loca
     assert excluded not in stage.granted_accounts()
     with denied("sts:AssumeRole"):
         stage.assume_member_role(excluded, successor, ExternalId=EXTERNAL_ID)
-    role = stage.role(kept)
-    assert role
-    assert AUDIT in role["attached"]
+    changed = stage.role(kept)
+    assert changed
+    assert AUDIT in changed["attached"]
     versions = stage.policy_versions()
     stage.age_records()
     stage.invoke_and_wait("resync")

@@ -1,4 +1,4 @@
-"""Lambda: environment and credentials, asynchronous invocations, event source mappings, and updates during invocations."""
+"""Lambda: environment and credentials, asynchronous invocations, event source mappings and updates."""
 
 import json
 import secrets
@@ -36,8 +36,8 @@ def record(event, context):
 READ_QUEUE = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
 
 
-def package(directory: Path, *actions: str, **source: Any) -> Path:
-    """Write a package with one function per handler; a FIFO queue invokes `record`."""
+def functions(**source: Any) -> dict[str, Any]:
+    """Return one function per handler; a FIFO queue invokes `record`."""
     queue, failures = {"Fn::GetAtt": ["Queue", "Arn"]}, {"Fn::GetAtt": ["Failures", "Arn"]}
     properties: dict[str, dict[str, Any]] = {
         "describe": {"Environment": {"Variables": {"GREETING": "hello"}}},
@@ -55,18 +55,19 @@ def package(directory: Path, *actions: str, **source: Any) -> Path:
         "Timeout": 30,
         "Role": {"Fn::GetAtt": ["Role", "Arn"]},
     }
-    functions = {
-        handler.title(): {
-            "Type": "AWS::Serverless::Function",
-            "Properties": {
-                "FunctionName": {"Fn::Sub": f"${{AWS::StackName}}-{handler}"},
-                "Handler": f"app.{handler}",
-                **common,
-                **each,
-            },
-        }
+    names = {
+        handler: {"FunctionName": {"Fn::Sub": f"${{AWS::StackName}}-{handler}"}, "Handler": f"app.{handler}"}
+        for handler in properties
+    }
+    return {
+        handler.title(): {"Type": "AWS::Serverless::Function", "Properties": common | names[handler] | each}
         for handler, each in properties.items()
     }
+
+
+def package(directory: Path, *actions: str, **source: Any) -> Path:
+    """Write a package of the functions, whose role has permissions on the queue."""
+    queue = {"Fn::GetAtt": ["Queue", "Arn"]}
     trusted = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
     policy = {"PolicyName": "inline", "PolicyDocument": allow_policy(*(actions or READ_QUEUE), resource=queue)}
     resources = {
@@ -82,7 +83,7 @@ def package(directory: Path, *actions: str, **source: Any) -> Path:
     }
     template = {
         "Transform": "AWS::Serverless-2016-10-31",
-        "Resources": resources | functions,
+        "Resources": resources | functions(**source),
         "Outputs": {"QueueUrl": {"Value": {"Ref": "Queue"}}, "FailuresUrl": {"Value": {"Ref": "Failures"}}},
     }
     (directory / "template.yaml").write_text(yaml.safe_dump(template))
