@@ -66,7 +66,7 @@ def test_trust_policy_can_require_the_organization(organization: LocalOrganizati
 
 
 def test_variables_are_substituted_or_match_nothing(organization: LocalOrganization, client: MakeClient) -> None:
-    name = organization.client("iam").list_roles()["Roles"][0]["RoleName"]
+    name = organization.create_source_principal("Substituted").rpartition("/")[2]
     own = client("iam", allow_policy("iam:GetRole", resource="arn:aws:iam::${aws:PrincipalAccount}:role/*"))
     assert own.get_role(RoleName=name)
     resource = allow_policy("iam:GetRole", resource="arn:aws:iam::*:role/${aws:PrincipalTag/none}*")

@@ -1,9 +1,9 @@
-"""Enroll: check a batch of accounts, write their rows, and send one message if something changed."""
+"""Enroll: check each account of a batch, write its row, and send one message if something changed."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 from tests.integration.protocol.rules import Rules
-from tests.integration.protocol.world import Access, Records, Row, Steps, World
+from tests.integration.protocol.world import Access, Call, Records, Row, Steps, World
 
 
 def enroll(world: World, rules: Rules, accounts: Sequence[str]) -> Steps:
@@ -15,44 +15,49 @@ def enroll(world: World, rules: Rules, accounts: Sequence[str]) -> Steps:
     yield None
     records = world.table.read(two_sets=rules.two_sets)
     granted = world.published_accounts()
-    retry: set[str] = set()
-    access: dict[str, Access | None] = {}
-    for account, row in rows.items():
-        if records.status.shards is None and row.access is None:
-            retry.add(account)  # the first run of publish comes before the first role
-            continue
-        yield None
-        if world.random.random() < world.failure_rate:
-            retry.add(account)
-            access[account] = row.access or (None if rules.failure_keeps_access else Access.NONE)
-            continue
-        access[account] = Access.GRANTED if world.eligible[account] and not row.retired else Access.NONE
-        yield None
-        if access[account] is Access.GRANTED:
-            world.roles.add(account)
-        elif row.retired and account in world.roles:
-            if row.access is Access.NONE and not _may_grant(rules, records, account):
-                world.delete_role(account, granted)
-            else:
-                retry.add(account)  # source_policy_pending
     if not rules.row_before_message:
         yield None
         world.send_publish()
-    changed = False
-    for account, new in access.items():
+    retry: set[str] = set()
+    is_new = sends = records.status.shards is None
+    for account, row in rows.items():
+        if is_new and row.access is None:
+            retry.add(account)  # the first run of publish comes before the first role
+            continue
+        access, is_finished = yield from _reconcile(world, rules, records, granted, account, row)
         yield None
-        if rules.row_is_conditional and world.rows.get(account, Row()).revision != rows[account].revision:
+        if rules.row_is_conditional and world.rows.get(account, Row()).revision != row.revision:
             retry.add(account)
             continue
-        changed |= new is not rows[account].access
-        world.update_row(account, new)
-    different = any(_differ(rules, records, account, new) for account, new in access.items())
-    sends = (changed and rules.sends_if_changed) or (different and rules.sends_if_different)
-    if rules.row_before_message and (sends or records.status.shards is None):
+        retry |= set() if is_finished else {account}
+        world.update_row(account, access)
+        sends |= access is not row.access and rules.sends_if_changed
+        sends |= _differ(rules, records, account, access) and rules.sends_if_different
+    if sends and rules.row_before_message:
         yield None
         world.send_publish()
     yield None
     return sorted(retry)
+
+
+def _reconcile(
+    world: World, rules: Rules, records: Records, granted: frozenset[str], account: str, row: Row
+) -> Generator[Call | None, None, tuple[Access | None, bool]]:
+    """Check an account, and create or delete its role. Return its new access, and whether its message is finished."""
+    yield None
+    if world.random.random() < world.failure_rate:
+        return row.access or (None if rules.failure_keeps_access else Access.NONE), False
+    if world.eligible[account] and not row.retired:
+        yield None
+        world.roles.add(account)
+        return Access.GRANTED, True
+    yield None
+    if not row.retired or account not in world.roles:
+        return Access.NONE, True
+    if row.access is Access.NONE and not _may_grant(rules, records, account):
+        world.delete_role(account, granted)
+        return Access.NONE, True
+    return Access.NONE, False  # source_policy_pending
 
 
 def _may_grant(rules: Rules, records: Records, account: str) -> bool:

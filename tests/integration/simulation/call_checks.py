@@ -1,5 +1,6 @@
 """Invariants that hold at every single call, such as: no access begins or ends without a row that allows it."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ class CallChecks:
 
     def __init__(self, cloud: "Cloud") -> None:
         self._cloud = cloud
-        self._access: dict[str, History] = {}
+        self._access: defaultdict[str, History] = defaultdict(History)
         self._frozen = History()
         self._uninstalling = History()
         self.publishing: dict[str, float] = {}  # the runs of publish, and when each began
@@ -57,12 +58,9 @@ class CallChecks:
         cloud, now = self._cloud, self._cloud.now
         rows = cloud.tables.items.get("ledger", {})
         for account_id in self._access.keys() | rows.keys():
-            self._history(account_id).set(rows.get(account_id, {}).get("access", {}).get("S"), now)
+            self._access[account_id].set(rows.get(account_id, {}).get("access", {}).get("S"), now)
         self._frozen.set(cloud.control().get("frozen"), now)
         self._uninstalling.set(cloud.is_uninstalling, now)
-
-    def _history(self, account_id: str) -> History:
-        return self._access.setdefault(account_id, History())
 
     @contextmanager
     def watching(self, call: Call, caller: Caller) -> Iterator[None]:
@@ -165,7 +163,7 @@ class CallChecks:
 
     def _check_access(self, account_id: str, caller: Caller, *, has: bool, named: bool) -> None:
         """Require that a row allowed the change at some time since the caller began."""
-        history = self._history(account_id)
+        history = self._access[account_id]
         if has:
             # Scope organization leaves out excluded accounts only.
             allowed = history.had(("granted", None), caller.since) or (history.value == "none" and not named)
@@ -188,7 +186,7 @@ class CallChecks:
         """Require that nothing grants an account whose role is deleted, unless a run of publish that read an older row does."""
         granted = self._cloud.grants(account_id) or account_id in self._cloud.named
         since = min([self._cloud.now, caller.since, *self.publishing.values()])
-        history = self._history(account_id)
+        history = self._access[account_id]
         raced = history.had(_DENIED, caller.since) and history.had(("granted", None), since)
         invariant = f"a role is deleted only while nothing grants its account, as {account_id} by {caller.name}"
         self._cloud.require(invariant, not granted or raced)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from chalicelib.documents import Document
 from chalicelib.source_policy.documents import parse
-from tests.integration.simulation.cloud import SOURCE_POLICY
+from tests.integration.simulation.cloud import LOSSES, SOURCE_POLICY
 from tests.integration.simulation.environment import environ, event, member_role_arn, settings_of, source_policy_arn
 from tests.integration.simulation.iam import EMPTY_DOCUMENT, Policy, Role
 from tests.integration.simulation.members import IDS, MANAGEMENT, ORGANIZATION_ID, UNITS, UNKNOWN_ACCOUNT
@@ -14,7 +14,7 @@ from tests.integration.simulation.members import IDS, MANAGEMENT, ORGANIZATION_I
 if TYPE_CHECKING:
     from tests.integration.simulation.random_run import RandomRun
 
-LOSSES = ("ledger lost", "shard record lost", "source-policy table lost", "both tables lost", "older ledger put back")
+RESTORED = "older ledger put back"
 _CONSISTENT_SECONDS = 60.0  # after which IAM's reads show a write
 _OTHERS = frozenset({("managed-by", "rolecall"), ("rolecall-stage", "another")})
 
@@ -66,7 +66,7 @@ class Changes:
             self._cloud.denied[account_id] = ""
             self._run.after(random.choice((20.0, 300.0)), lambda: self._run.operators.allow(account_id))
         self._log(account_id, "joins")
-        self._run.send_event(event(account_id))
+        self._send_event(account_id)
         if random.random() < 0.05:
             # While IAM's reads may not show its role yet.
             self._run.operators.retire(account_id, after=random.choice((3.0, 10.0, 20.0)))
@@ -92,7 +92,15 @@ class Changes:
                 members.change(account_id, state="ACTIVE")
             case _:
                 members.change(account_id, unit=random.choice((None, *UNITS)))
-        self._run.send_event(event(account_id))
+        self._send_event(account_id)
+
+    def _send_event(self, account_id: str) -> None:
+        """Let EventBridge deliver an event: maybe never, late or twice."""
+        if self._random.random() < self._run.rates.losing:
+            self._run.faults["event lost"] += 1
+            return
+        for _ in range(self._random.choice((1, 1, 1, 2))):
+            self._run.schedule(self._random.choice((0.5, 5.0, 120.0, 3000.0)), "on_account_event", event(account_id))
 
     # Edits by hand.
 
@@ -174,16 +182,11 @@ class Changes:
         written_at = max((past[-1][0] for arn, past in cloud.iam.history.items() if SOURCE_POLICY in arn), default=0.0)
         if self._run.is_publishing or cloud.now - written_at < _CONSISTENT_SECONDS or cloud.is_uninstalling:
             return
-        loss = random.choice(LOSSES)
+        loss = random.choice((*LOSSES, RESTORED))
         self._log("tables", loss)
         self._run.conditions.add(loss)
-        if loss == "older ledger put back":
+        if loss == RESTORED:
             tables["ledger"] = random.choice(self._older_ledgers)
-        if loss in {"ledger lost", "both tables lost"}:
-            tables["ledger"] = {}
-        if loss == "shard record lost" and cloud.shards():
-            del tables["source-policy"][random.choice(sorted(cloud.shards()))]
-        if loss in {"source-policy table lost", "both tables lost"}:
-            tables["source-policy"] = {}
-        cloud.checks.note()
+        shards = sorted(cloud.shards())
+        cloud.lose(loss, random.choice(shards) if shards and loss == "shard record lost" else "")
         self._run.causes.note_granted()

@@ -16,6 +16,7 @@ ACCESS_ROLE = "OrganizationAccountAccessRole"
 SOURCE = "888888888888"  # a member account that may contain the source principals
 START = 1_800_000_000.0
 OWN_KEY = "AKIAROLECALLXXXXXXXX"
+LOSSES = ("ledger lost", "shard record lost", "source-policy table lost", "both tables lost")
 _SESSION_SECONDS = 900.0
 
 
@@ -58,6 +59,16 @@ class Cloud:
         if access_role and account_id != MANAGEMENT:
             arn = access_role_arn(account_id)
             self.iam.put(arn, Role(arn))
+
+    def lose(self, loss: str, shard: str = SOURCE_POLICY) -> None:
+        tables = self.tables.items
+        if loss in {"ledger lost", "both tables lost"}:
+            tables["ledger"] = {}
+        if loss in {"source-policy table lost", "both tables lost"}:
+            tables["source-policy"] = {}
+        if loss == "shard record lost":
+            tables.get("source-policy", {}).pop(shard, None)
+        self.checks.note()
 
     def can_enter(self, account_id: str) -> bool:
         """Whether an account can be entered."""

@@ -46,9 +46,8 @@ def session_length_is_repaired_endlessly(original: Any, self: IamRoles, desired:
 
 
 @mutates(Reconciler, "__call__", "a role is deleted only while", "retired by request")
-def role_is_deleted_while_granted(original: Any, *args: Any, **options: Any) -> Verdict:
-    verdict: Verdict = original(*args, **{**options, "removable": True})
-    return verdict
+def role_is_deleted_while_granted(original: Any, *args: Any, **options: Any) -> Any:
+    return original(*args, **{**options, "removable": True})
 
 
 @mutates(Reconciler, "_remove", "has no role", "retired by request")
@@ -70,19 +69,16 @@ def returned_account_counts_as_departed(
 @mutates(Reconciler, "__call__", "a retired account is not granted", "retired by request")
 def retirement_is_ignored(
     original: Any, self: Reconciler, account_id: AccountId, row: LedgerRow | None, **options: Any
-) -> Verdict:
-    row = replace(row, retirement_requested_at=None) if row else None
-    verdict: Verdict = original(self, account_id, row, **options)
-    return verdict
+) -> Any:
+    return original(self, account_id, replace(row, retirement_requested_at=None) if row else None, **options)
 
 
 @mutates(Reconciler, "__call__", "is granted", "units named while a listing waits")
-def listing_without_units_counts_as_none(original: Any, *args: Any, **options: Any) -> Verdict:
+def listing_without_units_counts_as_none(original: Any, *args: Any, **options: Any) -> Any:
     listed = options.get("listed")
     if isinstance(listed, Account):
         options["listed"] = replace(listed, ou_ids=listed.ou_ids or ())
-    verdict: Verdict = original(*args, **options)
-    return verdict
+    return original(*args, **options)
 
 
 @mutates(Organization, "describe", "no account is entered that Organizations never confirmed", first=1)
@@ -94,37 +90,37 @@ def every_id_is_confirmed(original: Any, self: Organization, account_id: Account
 
 
 @mutates(Ledger, "write", "a row is written only over")
-def row_is_written_unconditionally(original: Any, self: Ledger, row: LedgerRow, *, over: LedgerRow | None) -> bool:
+def row_is_written_unconditionally(original: Any, self: Ledger, row: LedgerRow, *, over: LedgerRow | None) -> Any:
     key = {"account_id": {"S": row.account_id}}
     item = self._client.get_item(TableName=self._name, Key=key, ConsistentRead=True).get("Item", {})
     revision = int(item.get("revision", {}).get("N", "0"))
-    return bool(original(self, row, over=replace(over or row, revision=revision)))
+    return original(self, row, over=replace(over or row, revision=revision))
 
 
 @mutates(Ledger, "write", "every failure has a reason", first=6)
-def failure_has_no_reason(original: Any, self: Ledger, row: LedgerRow, *, over: LedgerRow | None) -> bool:
-    return bool(original(self, replace(row, reason=None) if row.outcome is Outcome.FAILED else row, over=over))
+def failure_has_no_reason(original: Any, self: Ledger, row: LedgerRow, *, over: LedgerRow | None) -> Any:
+    return original(self, replace(row, reason=None) if row.outcome is Outcome.FAILED else row, over=over)
 
 
 @mutates(Ledger, "write", "the ledger has a row for every account")
-def failure_is_not_recorded(original: Any, self: Ledger, row: LedgerRow, *, over: LedgerRow | None) -> bool:
+def failure_is_not_recorded(original: Any, self: Ledger, row: LedgerRow, *, over: LedgerRow | None) -> Any:
     return row.outcome is Outcome.FAILED or original(self, row, over=over)
 
 
 @mutates(Ledger, "write", "whatever was lost", "ledger lost, and an account denied")
-def failure_revokes(original: Any, self: Ledger, row: LedgerRow, *, over: LedgerRow | None) -> bool:
+def failure_revokes(original: Any, self: Ledger, row: LedgerRow, *, over: LedgerRow | None) -> Any:
     if row.outcome is Outcome.FAILED and row.access is None:
         row = replace(row, access=Access.NONE)
-    return bool(original(self, row, over=over))
+    return original(self, row, over=over)
 
 
 @mutates(Ledger, "write", "the organization's source policy excludes", first=1)
-def no_account_is_excluded(original: Any, self: Ledger, row: LedgerRow, *, over: LedgerRow | None) -> bool:
-    return bool(original(self, replace(row, access=Access.NONE) if row.access is Access.EXCLUDED else row, over=over))
+def no_account_is_excluded(original: Any, self: Ledger, row: LedgerRow, *, over: LedgerRow | None) -> Any:
+    return original(self, replace(row, access=Access.NONE) if row.access is Access.EXCLUDED else row, over=over)
 
 
 @mutates(Ledger, "write", "orphaned accounts are revoked", "orphaned accounts")
-def orphaned_account_has_no_row(original: Any, self: Ledger, row: LedgerRow, *, over: LedgerRow | None) -> bool:
+def orphaned_account_has_no_row(original: Any, self: Ledger, row: LedgerRow, *, over: LedgerRow | None) -> Any:
     return (over is None and row.reason is Reason.DEPARTED) or original(self, row, over=over)
 
 

@@ -54,8 +54,8 @@ class LateCall:
     caller: str
 
 
-class Functions:
-    """Starts, resumes and kills invocations, and handles their calls."""
+class Invocations:
+    """Starts, resumes and kills functions."""
 
     def __init__(self, run: "RandomRun") -> None:
         self._run, self._cloud = run, run.cloud
@@ -63,112 +63,6 @@ class Functions:
         self._started = 0
         self.running: list[Invocation] = []
         self.late: list[LateCall] = []
-
-    # The harness's backend.
-
-    def clock(self) -> float:
-        invocation = self._current()
-        return self._cloud.now + (invocation.skew if invocation else 0.0)
-
-    def pause(self, seconds: float) -> None:
-        invocation = self._live()
-        invocation.ready_at = self._cloud.now + seconds
-        self._switch(invocation)
-
-    def call(self, call: Call) -> dict[str, Any]:
-        invocation, cloud = self._live(), self._cloud
-        if self._random.random() < self._rates.slow:
-            # The clients of publish give up sooner (`bootstrap`).
-            gives_up = invocation.function == "publish" and call.service != "organizations"
-            delays = (0.3, 3.0, 3.0, 12.0) if gives_up else (0.3, 3.0, 3.0, 30.0, 300.0)
-            invocation.ready_at = cloud.now + self._random.choice(delays)
-        invocation.called_at = cloud.now
-        invocation.pending = lambda: self._answer(call, invocation)
-        self._switch(invocation)
-        invocation.pending = None
-        fault = self._fault(call, invocation)
-        if invocation.function == "publish" and cloud.now > invocation.called_at + LATE_SECONDS:
-            fault = "timeout"  # Time passed the moment at which its client gave up.
-        if self._run.trace is not None:
-            self._run.log(invocation.name, f"{call}{f' ({fault})' if fault else ''}")
-        if call.service == "lambda":
-            return self._invoke_publish(invocation, fault)
-        if fault is None:
-            return self._answer(call, invocation)
-        self._run.faults[fault] += 1
-        if fault == LATE:
-            # It began some time ago, and publish keeps its lease until it can't take effect any more.
-            at = cloud.now + self._random.uniform(0, invocation.called_at + LATE_SECONDS - cloud.now)
-            self.late.append(LateCall(at, lambda: self._answer(call, invocation), invocation.name))
-            raise error_of("timeout")
-        if fault == "repeated":
-            self._answer(call, invocation)
-            return self._answer(call, invocation)
-        if takes_effect_first(fault):
-            self._answer(call, invocation)
-        raise error_of(fault)
-
-    def _invoke_publish(self, invocation: Invocation, fault: str | None) -> dict[str, Any]:
-        """Run publish, and wait for it until the client's read timeout."""
-        if fault is not None and not takes_effect_first(fault):
-            self._run.faults[fault] += 1
-            raise error_of("throttled" if fault == "repeated" else fault)
-        publish = invocation.waits_for = self.start("publish", [], 1)
-        invocation.ready_at = self._cloud.now + READ_TIMEOUT_SECONDS
-        self._switch(invocation)
-        invocation.waits_for = None
-        if fault is not None or publish in self.running:
-            raise error_of("timeout")
-        return {"StatusCode": 200}
-
-    def _answer(self, call: Call, invocation: Invocation) -> dict[str, Any]:
-        if call.service == "lambda":
-            self.start("publish", [], 1)  # by an invoker that was killed
-            return {}
-        cloud, random, rates = self._cloud, self._random, self._rates
-        if call.service == "organizations" and random.random() < rates.outdated:
-            cloud.members.read_at = cloud.now - random.uniform(0, 30)
-        if call.service == "iam" and call.is_read and random.random() < rates.stale:
-            cloud.iam.read_at = cloud.now - random.uniform(0, 20)
-        scope = cloud.scope if call.writes_record else None
-        try:
-            return cloud.answer(call, invocation)
-        finally:
-            cloud.iam.read_at = cloud.members.read_at = None
-            if call.name == "UpdateItem":
-                self._run.causes.check(invocation.name)
-            if scope is not None and scope != cloud.scope:
-                self._run.conditions.add("scope changed")
-
-    def _fault(self, call: Call, invocation: Invocation) -> str | None:
-        if self._random.random() >= self._rates.failing:
-            return None
-        faults = {"iam": _IN_IAM, "sts": _IN_STS}.get(call.service, _ANYWHERE)
-        if invocation.function == "publish" and call.service in {"iam", "dynamodb"} and not call.is_read:
-            faults = (*faults, LATE, LATE)
-        if call.service == "iam" and call.name.startswith(("Put", "Attach", "Tag", "Update")):
-            # Few calls are such writes: else it would be met too rarely.
-            faults = (*faults, *["not there yet"] * len(faults))
-        return self._random.choice(faults)
-
-    def _current(self) -> Invocation | None:
-        this = getcurrent()
-        return next((each for each in self.running if each.greenlet is this), None)
-
-    def _live(self) -> Invocation:
-        invocation = self._current()
-        if invocation is None or invocation.is_killed:
-            raise KilledError
-        if self._cloud.violated is not None:
-            raise InvariantError(self._cloud.violated)
-        return invocation
-
-    def _switch(self, invocation: Invocation) -> None:
-        invocation.greenlet.parent.switch()
-        if invocation.is_killed:
-            raise KilledError
-
-    # Invocations.
 
     @property
     def ready(self) -> list[Invocation]:
@@ -291,3 +185,109 @@ class Functions:
         except Exception as error:  # noqa: BLE001 - no other class of exception is ever raised
             self._cloud.violated = f"no function raises {error!r}"
         run.log(invocation.name, "ends")
+
+
+class Functions(Invocations):
+    """Handles the calls of functions, as the harness's backend."""
+
+    def clock(self) -> float:
+        invocation = self._current()
+        return self._cloud.now + (invocation.skew if invocation else 0.0)
+
+    def pause(self, seconds: float) -> None:
+        invocation = self._live()
+        invocation.ready_at = self._cloud.now + seconds
+        self._switch(invocation)
+
+    def call(self, call: Call) -> dict[str, Any]:
+        invocation, cloud = self._live(), self._cloud
+        if self._random.random() < self._rates.slow:
+            # The clients of publish give up sooner (`bootstrap`).
+            gives_up = invocation.function == "publish" and call.service != "organizations"
+            delays = (0.3, 3.0, 3.0, 12.0) if gives_up else (0.3, 3.0, 3.0, 30.0, 300.0)
+            invocation.ready_at = cloud.now + self._random.choice(delays)
+        invocation.called_at = cloud.now
+        invocation.pending = lambda: self._answer(call, invocation)
+        self._switch(invocation)
+        invocation.pending = None
+        fault = self._fault(call, invocation)
+        if invocation.function == "publish" and cloud.now > invocation.called_at + LATE_SECONDS:
+            fault = "timeout"  # Time passed the moment at which its client gave up.
+        if self._run.trace is not None:
+            self._run.log(invocation.name, f"{call}{f' ({fault})' if fault else ''}")
+        if call.service == "lambda":
+            return self._invoke_publish(invocation, fault)
+        if fault is None:
+            return self._answer(call, invocation)
+        self._run.faults[fault] += 1
+        if fault == LATE:
+            # It began some time ago, and publish keeps its lease until it can't take effect any more.
+            at = cloud.now + self._random.uniform(0, invocation.called_at + LATE_SECONDS - cloud.now)
+            self.late.append(LateCall(at, lambda: self._answer(call, invocation), invocation.name))
+            raise error_of("timeout")
+        if fault == "repeated":
+            self._answer(call, invocation)
+            return self._answer(call, invocation)
+        if takes_effect_first(fault):
+            self._answer(call, invocation)
+        raise error_of(fault)
+
+    def _invoke_publish(self, invocation: Invocation, fault: str | None) -> dict[str, Any]:
+        """Run publish, and wait for it until the client's read timeout."""
+        if fault is not None and not takes_effect_first(fault):
+            self._run.faults[fault] += 1
+            raise error_of("throttled" if fault == "repeated" else fault)
+        publish = invocation.waits_for = self.start("publish", [], 1)
+        invocation.ready_at = self._cloud.now + READ_TIMEOUT_SECONDS
+        self._switch(invocation)
+        invocation.waits_for = None
+        if fault is not None or publish in self.running:
+            raise error_of("timeout")
+        return {"StatusCode": 200}
+
+    def _answer(self, call: Call, invocation: Invocation) -> dict[str, Any]:
+        if call.service == "lambda":
+            self.start("publish", [], 1)  # by an invoker that was killed
+            return {}
+        cloud, random, rates = self._cloud, self._random, self._rates
+        if call.service == "organizations" and random.random() < rates.outdated:
+            cloud.members.read_at = cloud.now - random.uniform(0, 30)
+        if call.service == "iam" and call.is_read and random.random() < rates.stale:
+            cloud.iam.read_at = cloud.now - random.uniform(0, 20)
+        scope = cloud.scope if call.writes_record else None
+        try:
+            return cloud.answer(call, invocation)
+        finally:
+            cloud.iam.read_at = cloud.members.read_at = None
+            if call.name == "UpdateItem":
+                self._run.causes.check(invocation.name)
+            if scope is not None and scope != cloud.scope:
+                self._run.conditions.add("scope changed")
+
+    def _fault(self, call: Call, invocation: Invocation) -> str | None:
+        if self._random.random() >= self._rates.failing:
+            return None
+        faults = {"iam": _IN_IAM, "sts": _IN_STS}.get(call.service, _ANYWHERE)
+        if invocation.function == "publish" and call.service in {"iam", "dynamodb"} and not call.is_read:
+            faults = (*faults, LATE, LATE)
+        if call.service == "iam" and call.name.startswith(("Put", "Attach", "Tag", "Update")):
+            # Few calls are such writes: else it would be met too rarely.
+            faults = (*faults, *["not there yet"] * len(faults))
+        return self._random.choice(faults)
+
+    def _current(self) -> Invocation | None:
+        this = getcurrent()
+        return next((each for each in self.running if each.greenlet is this), None)
+
+    def _live(self) -> Invocation:
+        invocation = self._current()
+        if invocation is None or invocation.is_killed:
+            raise KilledError
+        if self._cloud.violated is not None:
+            raise InvariantError(self._cloud.violated)
+        return invocation
+
+    def _switch(self, invocation: Invocation) -> None:
+        invocation.greenlet.parent.switch()
+        if invocation.is_killed:
+            raise KilledError

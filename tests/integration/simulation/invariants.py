@@ -8,8 +8,8 @@ from chalicelib.member_role import desired_role
 from chalicelib.settings import Scope, Settings
 from chalicelib.source_policy.documents import capacity, document
 from chalicelib.source_policy.records import ShardContent
-from tests.integration.simulation.changes import LOSSES
-from tests.integration.simulation.cloud import Cloud
+from tests.integration.simulation.changes import RESTORED
+from tests.integration.simulation.cloud import LOSSES, Cloud
 from tests.integration.simulation.environment import environ, member_role_arn, settings_of
 from tests.integration.simulation.iam import ATTACHMENTS, VERSIONS, Role, may_change
 from tests.integration.simulation.members import MANAGEMENT, ORGANIZATION_ID
@@ -48,7 +48,13 @@ def check_nothing_to_publish(cloud: Cloud, conditions: set[str]) -> None:
     # The next resync finds what was dead-lettered, lost or rejected.
     dead_lettered = cloud.queues.accounts.dead or cloud.queues.publish.dead
     failed = "blocked" in status or any("error" in record for record in shards.values())
-    if dead_lettered or failed or conditions & {*LOSSES} or cloud.is_uninstalling or cloud.scope != Scope.ACCOUNTS:
+    if (
+        dead_lettered
+        or failed
+        or conditions & {*LOSSES, RESTORED}
+        or cloud.is_uninstalling
+        or cloud.scope != Scope.ACCOUNTS
+    ):
         return
     for account_id, row in cloud.rows().items():
         if "access" in row:

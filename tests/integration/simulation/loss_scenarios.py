@@ -1,38 +1,20 @@
 """Scenarios of tables or records that are lost or restored from a backup, which must cost no account its access."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from tests.integration.simulation import steps
 from tests.integration.simulation.account_scenarios import allow_and_rerun
-from tests.integration.simulation.cloud import SOURCE_POLICY, Cloud
+from tests.integration.simulation.cloud import LOSSES
 from tests.integration.simulation.scenario import FIRST, MEMBERS_ONLY, ORGANIZATION, SECOND, THIRD, Scenario, Step
 from tests.integration.simulation.simulated_stage import SimulatedStage
 
 
-def _lose_ledger(cloud: Cloud) -> None:
-    cloud.tables.items["ledger"] = {}
-
-
-def _lose_shard(cloud: Cloud) -> None:
-    del cloud.tables.items["source-policy"][SOURCE_POLICY]
-
-
-def _lose_table(cloud: Cloud) -> None:
-    cloud.tables.items["source-policy"] = {}
-
-
-def _lose_both(cloud: Cloud) -> None:
-    _lose_ledger(cloud)
-    _lose_table(cloud)
-
-
-def _lost(lose: Callable[[Cloud], None], before: Step) -> Step:
+def _lost(loss: str, before: Step) -> Step:
     def setup(stage: SimulatedStage) -> None:
         before(stage)
         stage.cloud.join(THIRD)
-        lose(stage.cloud)
-        stage.cloud.checks.note()
+        stage.cloud.lose(loss)
 
     return setup
 
@@ -47,7 +29,7 @@ def _enroll_third(stage: SimulatedStage) -> None:
 
 
 def _ledger_lost_and_denied(stage: SimulatedStage) -> None:
-    _lost(_lose_ledger, steps.enrolled)(stage)
+    _lost("ledger lost", steps.enrolled)(stage)
     stage.cloud.denied[FIRST] = ""
 
 
@@ -71,19 +53,12 @@ def _older_ledger(stage: SimulatedStage) -> None:
     stage.cloud.checks.note()
 
 
-_LOSSES = {
-    "ledger lost": _lose_ledger,
-    "shard record lost": _lose_shard,
-    "source-policy table lost": _lose_table,
-    "both tables lost": _lose_both,
-}
-
 LOSS_SCENARIOS: Mapping[str, Scenario] = {
-    **{name: Scenario(_enroll_third, _lost(lose, steps.enrolled)) for name, lose in _LOSSES.items()},
-    **{f"{name} while frozen": Scenario(_enroll_third, _lost(lose, steps.frozen)) for name, lose in _LOSSES.items()},
+    **{loss: Scenario(_enroll_third, _lost(loss, steps.enrolled)) for loss in LOSSES},
+    **{f"{loss} while frozen": Scenario(_enroll_third, _lost(loss, steps.frozen)) for loss in LOSSES},
     "ledger lost, and an account denied": Scenario(_resync_then_allow, _ledger_lost_and_denied),
     "scope narrowed after a lost ledger": Scenario(
-        _enroll_third, _lost(_lose_ledger, steps.narrower_scope), {**MEMBERS_ONLY, **ORGANIZATION}
+        _enroll_third, _lost("ledger lost", steps.narrower_scope), {**MEMBERS_ONLY, **ORGANIZATION}
     ),
     "older ledger put back": Scenario(steps.resync, _older_ledger),
 }

@@ -12,8 +12,8 @@ from chalicelib.telemetry import metrics
 from tests.integration.simulation import invariants
 from tests.integration.simulation.calls import InvariantError
 from tests.integration.simulation.causes import Causes
-from tests.integration.simulation.changes import LOSSES, Changes
-from tests.integration.simulation.cloud import SOURCE, START, Cloud, source_principal
+from tests.integration.simulation.changes import RESTORED, Changes
+from tests.integration.simulation.cloud import LOSSES, SOURCE, START, Cloud, source_principal
 from tests.integration.simulation.environment import LONGEST_TIMEOUT_SECONDS, environ, settings_of
 from tests.integration.simulation.full_shard import fill_shard
 from tests.integration.simulation.functions import Functions, Invocation
@@ -25,7 +25,7 @@ from tests.integration.simulation.simulated_stage import UNINSTALL
 
 CONDITIONS = (
     *("scope organization", "scope changed", "separate source account", "full shard", "foreign source policy"),
-    *("uninstalled", "outdated organization", "overlapping runs", "late run", "frozen", *LOSSES),
+    *("uninstalled", "outdated organization", "overlapping runs", "late run", "frozen", *LOSSES, RESTORED),
 )
 """What a run may meet; each is counted once per seed."""
 MAX_STEPS = 300_000  # several times what any seed takes
@@ -124,14 +124,6 @@ class RandomRun:
     def schedule(self, seconds: float, function: str, payload: Any, tries: int = 1) -> None:
         """Invoke a function later: for an event, a schedule or an operator."""
         self.after(seconds, lambda: self._functions.start(function, payload, tries))
-
-    def send_event(self, event: dict[str, Any]) -> None:
-        """Let EventBridge deliver an event: maybe never, late or twice."""
-        if self.random.random() < self.rates.losing:
-            self.faults["event lost"] += 1
-            return
-        for _ in range(self.random.choice((1, 1, 1, 2))):
-            self.schedule(self.random.choice((0.5, 5.0, 120.0, 3000.0)), "on_account_event", event)
 
     def finish(self, invocation: Invocation, response: Any) -> None:
         self._response = response
