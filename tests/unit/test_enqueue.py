@@ -108,3 +108,12 @@ def test_malformed_event_is_counted_and_ignored(queue: MemoryQueue, log: io.Stri
     assert json.loads(log.getvalue())["accounts"] == []
     assert queue.messages == []
     assert counts() == {"EventsIgnored": 1}
+
+
+@pytest.mark.parametrize("name", ["AccountJoinedOrganization", "AccountDepartedOrganization"])
+def test_membership_event_without_an_account_is_counted(queue: MemoryQueue, log: io.StringIO, name: str) -> None:
+    enqueue_accounts({"detail": {"eventName": name}}, queue)
+
+    assert json.loads(log.getvalue())["event_name"] == name
+    assert queue.messages == []
+    assert counts() == {"EventsIgnored": 1, "EventsWithoutAccount": 1}
