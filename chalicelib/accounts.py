@@ -178,7 +178,7 @@ def why_ineligible(
         return Reason.RETIRED_BY_REQUEST  # even while the account is no member
     if account is None or uninstalling:
         return why_unreachable(account) or Reason.UNINSTALLED
-    return eligibility(account, settings)
+    return why_not_selected(account, settings)
 
 
 def access_for(account: Account | None, ineligible: Reason | None) -> Access:
@@ -190,7 +190,7 @@ def access_for(account: Account | None, ineligible: Reason | None) -> Access:
     return Access.NONE
 
 
-def eligibility(account: Account, settings: Settings) -> Reason | None:
+def why_not_selected(account: Account, settings: Settings) -> Reason | None:
     """Return why an account should not be enrolled, or None if it should; exclusion takes precedence over inclusion."""
     if account.id == settings.management_account_id and not settings.include_management_account:
         return Reason.EXCLUDED

@@ -5,7 +5,7 @@ RolecallError
 ├── RequestError          an operator's request is malformed or not allowed: nothing is done
 ├── MessageError          a queue message can't be parsed: it returns to the queue, and moves to the dead-letter queue in the end
 └── AccountError          an account, or the source policy, can't be brought to its desired state
-    ├── RetryableError    a retry may succeed: the message returns to the queue with a growing delay
+    ├── RetryableError    a retry may succeed: recorded as failed, and the message returns to the queue with a growing delay
     └── TerminalError     a retry can't succeed: recorded as failed, alarmed on, rerun once the cause is fixed
 """
 

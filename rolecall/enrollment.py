@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from chalicelib.accounts import Account, LedgerRow, Outcome, eligibility, is_retry_pending, shown_outcome
+from chalicelib.accounts import Account, LedgerRow, Outcome, why_not_selected, is_retry_pending, shown_outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from rolecall.console import counted, printable
@@ -206,5 +206,7 @@ def _not_enrolled(stage: Stage, listed: Iterable[Account]) -> list[AccountId]:
         if shown_outcome(row)[0] is Outcome.ENROLLED or row.reason is Reason.RETIRED_BY_REQUEST
     }
     return sorted(
-        account.id for account in listed if account.id not in skipped and eligibility(account, stage.settings) is None
+        account.id
+        for account in listed
+        if account.id not in skipped and why_not_selected(account, stage.settings) is None
     )

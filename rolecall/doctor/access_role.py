@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from chalicelib.accounts import Account, LedgerRow, Outcome, eligibility
+from chalicelib.accounts import Account, LedgerRow, Outcome, why_not_selected
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from chalicelib.settings import Settings
@@ -28,7 +28,7 @@ def choose_account(settings: Settings, rows: Iterable[LedgerRow], listed: Iterab
         if row.outcome is Outcome.ENROLLED:
             return row.account_id
     for account in listed:
-        if account.id != settings.management_account_id and eligibility(account, settings) is None:
+        if account.id != settings.management_account_id and why_not_selected(account, settings) is None:
             return account.id
     return None
 

@@ -115,7 +115,8 @@ def test_accounts_are_enrolled_and_retired_during_a_freeze(organization: Organiz
     assert stage.run("resync")["counts"]["frozen"] is False
 
 
-def test_full_shard_has_room_for_the_freeze(organization: Organization) -> None:
+def test_freeze_is_written_to_every_shard(organization: Organization) -> None:
+    """A full shard has room for it, too."""
     stage = Stage(organization)
     stage.open_second_shard()
 
@@ -148,12 +149,8 @@ def test_freeze_is_written_before_anything_else(
     stage = Stage(organization, SourcePrincipalArns=f"{SOURCE_PRINCIPAL},{OTHER_PRINCIPAL}")
     stage.run("resync", {"accounts": "new"})
 
-    def fail_for_the_ledger(_: dict[str, Any]) -> None:
-        if boundary.calls[-1].params.get("TableName") == stage.ledger.name:
-            raise RuntimeError
-
     if operation == "dynamodb:Scan":
-        boundary.edit_response(operation, fail_for_the_ledger)
+        fail_scans_of_the_ledger(boundary, stage)
     else:
         boundary.fail(operation, "Throttling")
     stage.edit("#control", frozen=True)
@@ -162,6 +159,25 @@ def test_freeze_is_written_before_anything_else(
 
     assert organization.policy().denials == [FROZEN]
     assert delays == {5}
+
+
+def test_freeze_is_written_to_every_shard_before_anything_else(organization: Organization, boundary: Boundary) -> None:
+    stage = Stage(organization)
+    stage.open_second_shard()
+    fail_scans_of_the_ledger(boundary, stage)
+    stage.edit("#control", frozen=True)
+
+    stage.run_publish()
+
+    assert [organization.policy(name).denials for name in (SOURCE_POLICY, SECOND_SHARD)] == [[FROZEN], [FROZEN]]
+
+
+def fail_scans_of_the_ledger(boundary: Boundary, stage: Stage) -> None:
+    def fail(_: dict[str, Any]) -> None:
+        if boundary.calls[-1].params.get("TableName") == stage.ledger.name:
+            raise RuntimeError
+
+    boundary.edit_response("dynamodb:Scan", fail)
 
 
 def test_freeze_of_nothing_is_stored_and_not_in_force(organization: Organization) -> None:

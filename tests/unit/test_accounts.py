@@ -10,7 +10,7 @@ from chalicelib.accounts import (
     LedgerRow,
     Outcome,
     access_for,
-    eligibility,
+    why_not_selected,
     format_time,
     is_retry_pending,
     parse_time,
@@ -63,7 +63,7 @@ def account(
 def test_state_and_settings_decide_eligibility(
     subject: Account, changes: dict[str, str], reason: Reason | None
 ) -> None:
-    assert eligibility(subject, settings(**changes)) is reason
+    assert why_not_selected(subject, settings(**changes)) is reason
     assert why_ineligible(subject, ROW, settings(**changes)) is reason
 
 
