@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from chalicelib.accounts import Account, LedgerRow, Outcome, why_not_selected, is_retry_pending, shown_outcome
+from chalicelib.accounts import Account, LedgerRow, Outcome, is_retry_pending, shown_outcome, why_not_selected
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from rolecall.console import counted, printable

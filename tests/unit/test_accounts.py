@@ -10,12 +10,12 @@ from chalicelib.accounts import (
     LedgerRow,
     Outcome,
     access_for,
-    why_not_selected,
     format_time,
     is_retry_pending,
     parse_time,
     shown_outcome,
     why_ineligible,
+    why_not_selected,
 )
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
