@@ -1,6 +1,6 @@
 """The source policy's shards in IAM, in the source account, and the source principals that they are attached to."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, assert_never
 
@@ -29,7 +29,7 @@ from chalicelib.source_policy.records import MAX_SHARDS
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
-    from mypy_boto3_iam.type_defs import PolicyTypeDef
+    from mypy_boto3_iam.type_defs import ListEntitiesForPolicyResponseTypeDef, PolicyTypeDef
 
 
 _DEFAULT_ATTACHMENTS = 10
@@ -84,10 +84,14 @@ class IamPolicies:
             version = self._client.get_policy_version(PolicyArn=arn, VersionId=default)["PolicyVersion"]
             # By now the default may be a later one than GetPolicy answered.
             newer = [each for each in self._versions(arn, default=False) if _number(each) > _number(default)]
+            # A role or user may also have the policy as its permissions boundary: that is no attachment.
+            pages = self._client.get_paginator("list_entities_for_policy")
+            entities = list(pages.paginate(PolicyArn=arn, PolicyUsageFilter="PermissionsPolicy"))
             return SourcePolicy(
                 name=name,
                 document=iam_document(version["Document"]),
-                attached=frozenset(self._entities(arn)),
+                attached=frozenset(self._principals(entities)),
+                groups=frozenset(group["GroupName"] for page in entities for group in page["PolicyGroups"]),
                 tagged=ownership.is_ours,
                 strays=tuple(sorted(newer, key=_number)),
                 version_id=default,
@@ -96,7 +100,7 @@ class IamPolicies:
     def delete(self, name: str) -> None:
         """Delete a shard: detach it, delete its versions, then the policy; repeating it is harmless.
 
-        Raise TerminalError where it is attached and attaching is the operator's.
+        Raise TerminalError where it is attached to a group, or attached and attaching is the operator's.
         """
         arn = self._arn(name)
         observed = self.observe(name)
@@ -105,6 +109,11 @@ class IamPolicies:
             return
         if observed.attached and not self._settings.attach_source_policy:
             message = f"{arn} is attached to {', '.join(sorted(observed.attached))}: detach it there, where AttachSourcePolicy=false leaves attaching to you, and ask again"
+            raise TerminalError(Reason.REJECTED, message)
+        if observed.groups:
+            message = (
+                f"{arn} is attached to the groups {', '.join(sorted(observed.groups))}: detach it there, and ask again"
+            )
             raise TerminalError(Reason.REJECTED, message)
         with self._entered(f"deleting {arn}", source_policy_delete):
             for principal_arn in sorted(observed.attached):
@@ -130,11 +139,11 @@ class IamPolicies:
         versions = [version for page in pages for version in page["Versions"]]
         return [version["VersionId"] for version in versions if default or not version["IsDefaultVersion"]]
 
-    def _entities(self, arn: str) -> Iterator[str]:
+    def _principals(self, entities: "Iterable[ListEntitiesForPolicyResponseTypeDef]") -> Iterator[str]:
         """Yield the principals that a policy is attached to; IAM lists names, so only source principals have their path."""
         known = {(principal.kind, principal.name): principal.arn for principal in self._settings.source_principals}
         prefix = f"arn:{self._settings.partition}:iam::{self._settings.source_account_id}"
-        for page in self._client.get_paginator("list_entities_for_policy").paginate(PolicyArn=arn):
+        for page in entities:
             for role in page["PolicyRoles"]:
                 yield known.get(("role", role["RoleName"]), f"{prefix}:role/{role['RoleName']}")
             for user in page["PolicyUsers"]:
@@ -148,10 +157,11 @@ class IamPolicies:
         if not self._settings.attachable_principals:
             return _DEFAULT_ATTACHMENTS
         with self._entered(f"reading the source principals in {self._settings.source_account_id}"):
-            quotas = self._client.get_account_summary()["SummaryMap"]
+            summary = self._client.get_account_summary()["SummaryMap"]
+            quotas: dict[str, int] = {str(name): count for name, count in summary.items()}
             shards = {self._arn(name) for name in names}
             room = min(
-                quotas["AttachedPoliciesPerRoleQuota" if principal.kind == "role" else "AttachedPoliciesPerUserQuota"]
+                quotas.get(f"AttachedPoliciesPer{principal.kind.title()}Quota", _DEFAULT_ATTACHMENTS)
                 - len(self._attached(principal) - shards)
                 for principal in self._settings.attachable_principals
             )
@@ -224,7 +234,13 @@ class IamPolicies:
             if error_code(error) != "LimitExceeded":
                 raise
         self._prune(arn)
-        return self._create_version(arn, document)
+        try:
+            return self._create_version(arn, document)
+        except ClientError as error:
+            if error_code(error) != "LimitExceeded":
+                raise
+            message = f"{arn} has five versions again: something else writes it, too; it is retried"
+            raise RetryableError(Reason.STALE_READ, message) from error
 
     def _create_version(self, arn: str, document: Document) -> str:
         answer = self._writer.create_policy_version(PolicyArn=arn, PolicyDocument=document.text, SetAsDefault=True)

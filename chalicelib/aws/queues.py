@@ -5,6 +5,9 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from botocore.exceptions import ClientError
+
+from chalicelib.aws.errors import error_code
 from chalicelib.chunks import chunked
 from chalicelib.errors import RolecallError
 from chalicelib.messages import Message, write_message
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 
 _BATCH = 10  # entries of one SendMessageBatch ("Amazon SQS message quotas")
 _GROUP = "source-policy"
+_MOVE_UNDER_WAY = {"InvalidParameterValue", "UnsupportedOperation", "AWS.SimpleQueueService.UnsupportedOperation"}
 
 
 class _Queue:
@@ -27,14 +31,21 @@ class _Queue:
         self._dead_letter_arn = dead_letter_arn
 
     def redrive(self) -> bool:
-        """Start moving the dead-letter queue's messages back, or return False if a move is under way already.
+        """Start moving the dead-letter queue's messages back, or return False if another move is under way.
 
         SQS moves them itself, one task a queue at a time (StartMessageMoveTask in the "Amazon SQS API Reference").
         """
         running = self._client.list_message_move_tasks(SourceArn=self._dead_letter_arn, MaxResults=1).get("Results", [])
-        if any(task.get("Status") == "RUNNING" for task in running):
+        if any(task.get("Status") in {"RUNNING", "CANCELLING"} for task in running):
             return False
-        self._client.start_message_move_task(SourceArn=self._dead_letter_arn)
+        try:
+            self._client.start_message_move_task(SourceArn=self._dead_letter_arn)
+        except ClientError as error:
+            if error_code(error) not in _MOVE_UNDER_WAY:
+                raise
+            # It began a moment ago, and is not listed yet.
+            logger.warning("redrive not started", queue=self._dead_letter_arn, error=str(error))
+            return False
         return True
 
     def delay(self, record: dict[str, Any], seconds_after: Callable[[int], int]) -> None:

@@ -15,7 +15,7 @@ class SourcePolicy:
     """A shard in IAM, desired or observed; a document that is None is not known.
 
     `tagged` is whether it carries the ownership tags, and `strays` are versions newer than the default one, which publish
-    never creates. `version_id` is the observed default version.
+    never creates. `version_id` is the observed default version, and `groups` are those that an operator attached it to.
     """
 
     name: str
@@ -24,6 +24,7 @@ class SourcePolicy:
     tagged: bool = True
     strays: tuple[str, ...] = ()
     version_id: str = field(default="", compare=False)
+    groups: frozenset[str] = field(default=frozenset(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,6 +243,21 @@ def test_policy_that_the_operator_attached_must_be_detached_first(organization: 
     assert not organization.has_policy()
 
 
+def test_policy_that_is_attached_to_a_group_is_named(organization: Organization, stage: Stage) -> None:
+    stage.enroll_members(1)
+    iam = organization.iam()
+    iam.create_group(GroupName="analysts")
+    iam.attach_group_policy(GroupName="analysts", PolicyArn=SOURCE_POLICY_ARN)
+
+    stage.run_and_drain("retire", **UNINSTALL)
+
+    (shard,) = stage.run("retire", UNINSTALL)["source_policy"]
+    assert "attached to the groups analysts" in shard["error"]
+    iam.detach_group_policy(GroupName="analysts", PolicyArn=SOURCE_POLICY_ARN)
+    assert stage.uninstall()[-1]["next"] is None
+    assert not organization.has_policy()
+
+
 def test_another_stages_policy_is_not_deleted(organization: Organization, stage: Stage) -> None:
     stage.enroll_members(1)
     organization.iam().tag_policy(PolicyArn=SOURCE_POLICY_ARN, Tags=[{"Key": "rolecall-stage", "Value": "another"}])

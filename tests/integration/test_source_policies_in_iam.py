@@ -219,6 +219,34 @@ def test_versions_that_iam_does_not_list_yet_delay_the_write(organization: Organ
     assert organization.granted() == {first, second}
 
 
+@pytest.mark.parametrize(("failures", "delays"), [(1, set()), (4, {5})])
+def test_version_limit_is_retried_if_another_writer_takes_the_place(
+    organization: Organization, boundary: Boundary, failures: int, delays: set[int]
+) -> None:
+    first, second = organization.members(2)
+    stage = Stage(organization)
+    stage.enroll(first)
+    organization.add_versions(1)
+    boundary.fail("iam:CreatePolicyVersion", "LimitExceeded", status=409, times=failures)
+
+    stage.enqueue(second)
+    stage.deliver_accounts()
+
+    assert set(stage.publish().delays.values()) == delays
+    stage.skip_delays()
+    stage.drain()
+    assert organization.granted() == {first, second}
+
+
+def test_missing_quota_means_the_default(organization: Organization, boundary: Boundary) -> None:
+    boundary.edit_response("iam:GetAccountSummary", lambda response: response["SummaryMap"].clear())
+    stage = Stage(organization)
+
+    (account_id,) = stage.enroll_members(1)
+
+    assert stage.status(account_id) == ("enrolled", None)
+
+
 # --- Source principals ------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.integration.boundary import Boundary, writes
 from tests.integration.organization import ACCESS_ROLE, MEMBER_ROLE, Organization
@@ -48,8 +49,11 @@ def test_rerun_enrolls_only_failed_accounts(
     assert organization.granted() == {enrolled, *failed}
 
 
-def test_running_redrive_is_not_started_again(boundary: Boundary, stage: Stage, failed: tuple[str, str]) -> None:
-    stage.move_tasks = [{"Status": "RUNNING"}]
+@pytest.mark.parametrize("status", ["RUNNING", "CANCELLING"])
+def test_redrive_is_not_started_beside_another(
+    boundary: Boundary, stage: Stage, failed: tuple[str, str], status: str
+) -> None:
+    stage.move_tasks = [{"Status": status}]
 
     with boundary.recording() as calls:
         response = stage.run("rerun")
@@ -57,6 +61,23 @@ def test_running_redrive_is_not_started_again(boundary: Boundary, stage: Stage, 
     assert response["counts"] == {"sent": 2, "redrive_started": False}
     assert "sqs:StartMessageMoveTask" not in {call.operation for call in calls}
     assert sorted(stage.drain().finished) == sorted(failed)
+
+
+def test_redrive_that_just_began_does_not_stop_a_rerun(
+    boundary: Boundary, stage: Stage, failed: tuple[str, str]
+) -> None:
+    """The list of move tasks is eventually consistent."""
+    boundary.fail("sqs:StartMessageMoveTask", "InvalidParameterValue", "There is already a task running.", status=400)
+
+    assert stage.run("rerun")["counts"] == {"sent": 2, "redrive_started": False}
+    assert sorted(stage.drain().finished) == sorted(failed)
+
+
+def test_redrive_that_is_denied_fails_the_rerun(boundary: Boundary, stage: Stage) -> None:
+    boundary.fail("sqs:StartMessageMoveTask")
+
+    with pytest.raises(ClientError, match="AccessDenied"):
+        stage.run("rerun")
 
 
 def test_both_dead_letter_queues_are_redriven(organization: Organization, stage: Stage) -> None:
