@@ -109,13 +109,7 @@ class Settings:
         # IAM ignores the case of names.
         if member_role.lower() in {name.lower() for name in access_roles}:
             raise read.wrong("MEMBER_ROLE_NAME", "a role name that is not one of ACCESS_ROLE_NAMES")
-        attach = read.boolean("ATTACH_SOURCE_POLICY")
-        if attach and any(principal.is_reserved for principal in principals):
-            raise read.wrong(
-                "ATTACH_SOURCE_POLICY",
-                "false, since SOURCE_PRINCIPAL_ARNS names a role of IAM Identity Center (/aws-reserved/), which no policy "
-                "can be attached to; add the source policy to its permission set as a customer-managed policy instead",
-            )
+        attach = _attach(read, principals)
         return cls(
             stage=read.matching("STAGE", _STAGE, "1 to 20 lower-case letters, digits and hyphens, a letter first"),
             partition=partition,
@@ -235,6 +229,17 @@ def _principals(read: _Variables, partition: str) -> tuple[Principal, ...]:
         message = f"{name} holds an account's root beside others: root already means any principal that the account delegates to, so it must be the only one"
         raise SettingsError(message)
     return tuple(principals)
+
+
+def _attach(read: _Variables, principals: tuple[Principal, ...]) -> bool:
+    attach = read.boolean("ATTACH_SOURCE_POLICY")
+    if attach and any(principal.is_reserved for principal in principals):
+        raise read.wrong(
+            "ATTACH_SOURCE_POLICY",
+            "false, since SOURCE_PRINCIPAL_ARNS names a role of IAM Identity Center (/aws-reserved/), which no policy "
+            "can be attached to; add the source policy to its permission set as a customer-managed policy instead",
+        )
+    return attach
 
 
 def _tags(read: _Variables) -> dict[str, str]:

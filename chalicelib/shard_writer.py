@@ -40,7 +40,7 @@ _MAX_GAP = 3  # names without a policy after which no further shard is looked fo
 
 
 class ShardWriter:
-    """The shards of one run: their records, and what changes them in IAM.
+    """The shards of one run: their records, and what changes them in IAM; over 200 lines, since all of it shares the records.
 
     A terminal error is kept in its shard's record; after a transient one `must_retry` is set. Neither stops the other shards.
     """

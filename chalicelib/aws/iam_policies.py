@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, assert_never
 
 from botocore.exceptions import ClientError
 
-from chalicelib.arns import Principal, parse_principal, policy_arn
+from chalicelib.arns import parse_principal, policy_arn
 from chalicelib.aws.errors import error_code, translated
 from chalicelib.aws.iam_roles import iam_document
 from chalicelib.aws.sessions import Sessions
+from chalicelib.aws.source_principals import DEFAULT_ATTACHMENTS, SourcePrincipals
 from chalicelib.documents import Document
 from chalicelib.errors import Reason, RetryableError, TerminalError
 from chalicelib.ownership import Ownership
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from mypy_boto3_iam.type_defs import ListEntitiesForPolicyResponseTypeDef, PolicyTypeDef
 
 
-_DEFAULT_ATTACHMENTS = 10
-
-
 class IamPolicies:
     """Reads and writes shards: with the function's own role in the management account, with an access role in another source account."""
 
@@ -46,6 +44,7 @@ class IamPolicies:
         self._sessions = sessions
         self._client = client
         self._before_write = before_write
+        self._principals = SourcePrincipals(settings, client, lambda: self._writer)
 
     @property
     def _writer(self) -> "IAMClient":
@@ -90,7 +89,7 @@ class IamPolicies:
             return SourcePolicy(
                 name=name,
                 document=iam_document(version["Document"]),
-                attached=frozenset(self._principals(entities)),
+                attached=frozenset(self._attached(entities)),
                 groups=frozenset(group["GroupName"] for page in entities for group in page["PolicyGroups"]),
                 tagged=ownership.is_ours,
                 strays=tuple(sorted(newer, key=_number)),
@@ -117,7 +116,7 @@ class IamPolicies:
             raise TerminalError(Reason.REJECTED, message)
         with self._entered(f"deleting {arn}", source_policy_delete):
             for principal_arn in sorted(observed.attached):
-                self._detach(arn, parse_principal(principal_arn))
+                self._principals.detach(arn, parse_principal(principal_arn))
             for version_id in self._versions(arn, default=False):
                 self._writer.delete_policy_version(PolicyArn=arn, VersionId=version_id)
             self._writer.delete_policy(PolicyArn=arn)
@@ -139,7 +138,7 @@ class IamPolicies:
         versions = [version for page in pages for version in page["Versions"]]
         return [version["VersionId"] for version in versions if default or not version["IsDefaultVersion"]]
 
-    def _principals(self, entities: "Iterable[ListEntitiesForPolicyResponseTypeDef]") -> Iterator[str]:
+    def _attached(self, entities: "Iterable[ListEntitiesForPolicyResponseTypeDef]") -> Iterator[str]:
         """Yield the principals that a policy is attached to; IAM lists names, so only source principals have their path."""
         known = {(principal.kind, principal.name): principal.arn for principal in self._settings.source_principals}
         prefix = f"arn:{self._settings.partition}:iam::{self._settings.source_account_id}"
@@ -155,29 +154,9 @@ class IamPolicies:
         Raise TerminalError if a source principal doesn't exist. Where the operator attaches, return IAM's default quota.
         """
         if not self._settings.attachable_principals:
-            return _DEFAULT_ATTACHMENTS
+            return DEFAULT_ATTACHMENTS
         with self._entered(f"reading the source principals in {self._settings.source_account_id}"):
-            summary = self._client.get_account_summary()["SummaryMap"]
-            quotas: dict[str, int] = {str(name): count for name, count in summary.items()}
-            shards = {self._arn(name) for name in names}
-            room = min(
-                quotas.get(f"AttachedPoliciesPer{principal.kind.title()}Quota", _DEFAULT_ATTACHMENTS)
-                - len(self._attached(principal) - shards)
-                for principal in self._settings.attachable_principals
-            )
-        return max(min(room, MAX_SHARDS), 0)
-
-    def _attached(self, principal: Principal) -> set[str]:
-        try:
-            if principal.kind == "role":
-                roles = self._client.get_paginator("list_attached_role_policies").paginate(RoleName=principal.name)
-                return {policy["PolicyArn"] for page in roles for policy in page["AttachedPolicies"]}
-            users = self._client.get_paginator("list_attached_user_policies").paginate(UserName=principal.name)
-            return {policy["PolicyArn"] for page in users for policy in page["AttachedPolicies"]}
-        except ClientError as error:
-            if error_code(error) == "NoSuchEntity":
-                raise self._no_principal(principal) from error
-            raise
+            return max(min(self._principals.room(set(map(self._arn, names))), MAX_SHARDS), 0)
 
     def carry_out(self, name: str, action: Action) -> str | None:
         """Carry out one action on a shard, and return the version that it wrote, if it wrote one; repeating it is harmless."""
@@ -193,9 +172,9 @@ class IamPolicies:
                 case DeleteVersion(version_id):
                     self._delete_version(arn, version_id)
                 case AttachTo(principal_arn):
-                    self._attach(arn, parse_principal(principal_arn))
+                    self._principals.attach(arn, parse_principal(principal_arn))
                 case DetachFrom(principal_arn):
-                    self._detach(arn, parse_principal(principal_arn))
+                    self._principals.detach(arn, parse_principal(principal_arn))
                 case _:
                     assert_never(action)
         return None
@@ -262,34 +241,6 @@ class IamPolicies:
                 raise
             return False
         return True
-
-    def _attach(self, arn: str, principal: Principal) -> None:
-        try:
-            if principal.kind == "role":
-                self._writer.attach_role_policy(RoleName=principal.name, PolicyArn=arn)
-            else:
-                self._writer.attach_user_policy(UserName=principal.name, PolicyArn=arn)
-        except ClientError as error:
-            if error_code(error) == "NoSuchEntity" and "attachable" not in str(error):
-                raise self._no_principal(principal) from error
-            raise
-
-    def _detach(self, arn: str, principal: Principal) -> None:
-        try:
-            if principal.kind == "role":
-                self._writer.detach_role_policy(RoleName=principal.name, PolicyArn=arn)
-            else:
-                self._writer.detach_user_policy(UserName=principal.name, PolicyArn=arn)
-        except ClientError as error:
-            if error_code(error) != "NoSuchEntity":
-                raise
-
-    def _no_principal(self, principal: Principal) -> TerminalError:
-        return TerminalError(
-            Reason.NO_SOURCE_PRINCIPAL,
-            f"{principal.arn} does not exist, so the source policy can't be attached to it: create it, correct SourcePrincipalArns, "
-            "or set AttachSourcePolicy=false and attach the source policy yourself",
-        )
 
     def _arn(self, name: str) -> str:
         return policy_arn(self._settings.partition, self._settings.source_account_id, name)

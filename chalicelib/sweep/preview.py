@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from chalicelib.accounts import UNREACHABLE, Access, Account, LedgerRow, format_time
 from chalicelib.arns import AccountId
 from chalicelib.chunks import chunked
+from chalicelib.errors import AccountError
 from chalicelib.reconciler import Reconciler, Verdict
 from chalicelib.requests import Request, write_request
 from chalicelib.settings import Scope, Settings
@@ -66,21 +67,10 @@ class Preview:
         records = self._table.load()
 
         def reconcile(pair: tuple[AccountId, Account | None]) -> Verdict:
-            account_id, listed = pair
-            row = self._row_then(account_id, request, retiring=retiring)
-            blocking = None
-            if records.status is not None:  # Before the first run of publish it is not known what blocks an account.
-                access = row.access if row else None
-                blocking = records.blocking_error(account_id, access, self._settings, requested_at=None)
-            return self._reconciler(
-                account_id,
-                row,
-                listed=listed,
-                blocking=blocking,
-                removable=True,
-                uninstalling=uninstalling,
-                dry_run=True,
-            )
+            row = self._row_then(pair[0], request, retiring=retiring)
+            blocking = self._blocking(pair[0], row, records)
+            uninstall = {"removable": True, "uninstalling": uninstalling}
+            return self._reconciler(pair[0], row, listed=pair[1], blocking=blocking, dry_run=True, **uninstall)
 
         verdicts, done = self._until_full(pending, reconcile, deadline)
         changes = {access: [each.account_id for each in verdicts if each.access is access] for access in Access}
@@ -92,6 +82,11 @@ class Preview:
             "source_policy": planned_shards(records, changes, self._settings),
             "next": write_request(following) if following else None,
         }
+
+    def _blocking(self, account_id: AccountId, row: LedgerRow | None, records: Records) -> AccountError | None:
+        if records.status is None:  # Before the first run of publish it is not known what blocks an account.
+            return None
+        return records.blocking_error(account_id, row.access if row else None, self._settings, requested_at=None)
 
     def _row_then(self, account_id: AccountId, request: Request, *, retiring: bool) -> LedgerRow | None:
         """Return an account's row as the request would change it first."""
