@@ -74,8 +74,13 @@ class Cloud:
         """Whether an account can be entered."""
         if account_id == MANAGEMENT:
             return True
-        is_open = self.is_active(account_id) and account_id not in self.denied
-        return is_open and self.iam.role(access_role_arn(account_id)) is not None
+        is_allowed = self.is_open(account_id) and account_id not in self.denied
+        return is_allowed and self.iam.role(access_role_arn(account_id)) is not None
+
+    def is_open(self, account_id: str) -> bool:
+        """Whether the roles of a member work: also while it is being closed ("Close an account" in the AWS guide)."""
+        member = self.members.members.get(account_id)
+        return member is not None and member.state in {"ACTIVE", "PENDING_CLOSURE"}
 
     def is_active(self, account_id: str) -> bool:
         """Whether an account is a member that is neither closed nor suspended."""

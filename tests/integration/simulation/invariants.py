@@ -68,7 +68,7 @@ def check_nothing_to_publish(cloud: Cloud, conditions: set[str]) -> None:
 def check_uninstalled(cloud: Cloud, settings: Settings, response: Any) -> None:
     """Require that only what can't be entered is left; `response` is that of the last uninstall."""
     accounts = [each["account_id"] for each in response["accounts"]]
-    left = [each for each in accounts if cloud.can_enter(each) or not cloud.is_active(each)]
+    left = [each for each in accounts if cloud.can_enter(each) or not cloud.is_open(each)]
     cloud.require(f"an uninstall leaves nothing but what can't be entered, as {left}", not left)
     for account_id in cloud.members.members:
         # Roles of the management account are not changed while the settings exclude it.
