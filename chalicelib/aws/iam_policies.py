@@ -207,22 +207,23 @@ class IamPolicies:
         self._writer.tag_policy(PolicyArn=arn, Tags=[{"Key": key, "Value": value} for key, value in tags.items()])
 
     def _write_version(self, arn: str, document: Document) -> str:
-        try:
-            return self._create_version(arn, document)
-        except ClientError as error:
-            if error_code(error) != "LimitExceeded":
-                raise
-        self._prune(arn)
-        try:
-            return self._create_version(arn, document)
-        except ClientError as error:
-            if error_code(error) != "LimitExceeded":
-                raise
+        version_id = self._create_version(arn, document)
+        if version_id is None:
+            self._prune(arn)
+            version_id = self._create_version(arn, document)
+        if version_id is None:
             message = f"{arn} has five versions again: something else writes it, too; it is retried"
-            raise RetryableError(Reason.STALE_READ, message) from error
+            raise RetryableError(Reason.STALE_READ, message)
+        return version_id
 
-    def _create_version(self, arn: str, document: Document) -> str:
-        answer = self._writer.create_policy_version(PolicyArn=arn, PolicyDocument=document.text, SetAsDefault=True)
+    def _create_version(self, arn: str, document: Document) -> str | None:
+        """Create a default version and return its id, or None if the policy has five."""
+        try:
+            answer = self._writer.create_policy_version(PolicyArn=arn, PolicyDocument=document.text, SetAsDefault=True)
+        except ClientError as error:
+            if error_code(error) != "LimitExceeded":
+                raise
+            return None
         return answer["PolicyVersion"]["VersionId"]
 
     def _prune(self, arn: str) -> None:
