@@ -22,5 +22,5 @@ def enqueue_accounts(event: object, queue: "AccountsQueue") -> None:
     known = name if isinstance(name, str) and name.isalnum() and len(name) <= 64 else None  # noqa: PLR2004
     logger.info("event", event_name=known, accounts=found)
     metrics.add_metric(Metric.EVENTS_RECEIVED if found else Metric.EVENTS_IGNORED, MetricUnit.Count, 1)
-    if is_membership_event(event) and not found:
+    if not found and is_membership_event(event):
         metrics.add_metric(Metric.EVENTS_WITHOUT_ACCOUNT, MetricUnit.Count, 1)

@@ -32,7 +32,6 @@ _TRANSIENT = {
     "InternalFailure",
     "InternalError",
     "InternalServerError",
-    "TransactionInProgressException",
     "TransactionConflictException",
     "ExpiredToken",
     "ExpiredTokenException",
