@@ -158,6 +158,8 @@ class CallChecks:
         had, has = ({each for grant in grants for each in grant.granted(members)} for grants in (before, after))
         for account_id in filter(is_account_id, had ^ has - {NO_ACCOUNT}):
             is_granted = account_id in has
+            if account_id not in members and not all(each.named for each in after):
+                continue  # aws:ResourceOrgID denied a former member before the scope became the organization, too
             named = any(account_id in each.named for each in (after if is_granted else before))
             self._check_access(account_id, caller, has=is_granted, named=named)
 
