@@ -41,7 +41,7 @@ else
 	wait $$static || { cat .venv/static.log >&2; exit 1; }; exit $$tests
 endif
 
-check: static ## check format, lint, types, layers, template and policies, and run the fast tests
+check: static ## check format, lint, types, layers, generated docs, template and policies, and run the fast tests
 	@$(BIN)/pytest -q tests/unit tests/deployment/test_lint.py
 
 static: $(APP)
@@ -49,6 +49,7 @@ static: $(APP)
 	@$(BIN)/ruff format --check --quiet || { echo "files are not formatted; run $(BIN)/ruff format" >&2; exit 1; }
 	@$(BIN)/mypy --no-error-summary && $(BIN)/mypy --no-error-summary .chalice/package.py .ci/retired_words.py
 	@$(BIN)/python .ci/retired_words.py
+	@$(BIN)/python -m docs.generate --check
 	@$(BIN)/lint-imports > .venv/layers.log || { cat .venv/layers.log >&2; exit 1; }
 
 bench: $(BENCH) ## measure performance, as ratios, in twenty minutes: OPTIONS=--quick for less

@@ -166,6 +166,9 @@ def why_unreachable(account: Account | None) -> Reason | None:
 REMOVAL_REASONS = frozenset({Reason.RETIRED_BY_REQUEST, Reason.UNINSTALLED})
 """The reasons for which the member role is deleted, once the source policy no longer grants the account."""
 
+INELIGIBLE_REASONS = frozenset({Reason.EXCLUDED, Reason.DEPARTED, *_UNWORKABLE_STATES.values(), *REMOVAL_REASONS})
+"""The reasons for which an account should not be enrolled: no failures."""
+
 ROLE_KEPT = "the source policy may still grant the account: its role is kept until then"
 """The error of a retired account whose role is still to be deleted; its message returns to the queue."""
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from chalicelib.accounts import (
+    INELIGIBLE_REASONS,
     RETRYABLE_REASONS,
     Access,
     Account,
@@ -65,6 +66,7 @@ def test_state_and_settings_decide_eligibility(
 ) -> None:
     assert why_not_selected(subject, settings(**changes)) is reason
     assert why_ineligible(subject, ROW, settings(**changes)) is reason
+    assert reason in {None, *INELIGIBLE_REASONS}
 
 
 @pytest.mark.parametrize("state", [None, "ACTIVE", "CLOSED"])
