@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-from chalicelib.accounts import RETRYABLE_REASONS
-from chalicelib.errors import Reason
 from chalicelib.telemetry import Metric
 from tests.conftest import ROOT
 from tests.deployment.deployed import Deployment
@@ -89,28 +87,6 @@ def test_every_alarm_names_its_section_of_the_runbook(deployment: Deployment) ->
         assert sections[section], section
         assert summary.endswith(".")
         assert "${" not in summary
-
-
-def test_every_reason_has_a_section_of_the_runbook() -> None:
-    sections = _sections("docs/runbook.md")
-    assert {reason for reason in Reason if not sections.get(reason)} == set()
-
-
-def test_every_reason_is_documented_as_retried_or_not() -> None:
-    rows = re.findall(r"^\| should (.+?) \| (.+) \|$", (ROOT / "docs/failures.md").read_text(), flags=re.MULTILINE)
-    documented = {kind: {Reason(word) for word in re.findall(r"\[(\w+)\]", reasons)} for kind, reasons in rows}
-    assert documented["be enrolled and isn't; retried"] == RETRYABLE_REASONS
-    assert set().union(*documented.values()) == set(Reason)
-    assert sum(map(len, documented.values())) == len(Reason)
-
-
-def test_links_between_documents_are_valid() -> None:
-    for document in (ROOT / "docs").glob("*.md"):
-        for path, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", document.read_text()):
-            target = (document.parent / path).resolve() if path else document
-            if target.is_relative_to(ROOT / "docs"):
-                assert target.exists(), (document.name, path)
-                assert not anchor or anchor in _sections(str(target)), (document.name, path, anchor)
 
 
 def test_alarms_use_metrics_that_exist(deployment: Deployment) -> None:
