@@ -97,7 +97,8 @@ def settings() -> str:
 def _default(parameter: Mapping[str, Any]) -> str:
     if "Default" not in parameter:
         return "required"
-    return f"`{parameter['Default']}`" if parameter["Default"] != "" else "empty"
+    items = str(parameter["Default"]).replace(",", ",`<br>`")
+    return f"`{items}`" if items else "empty"
 
 
 def _values(parameter: Mapping[str, Any]) -> str:
