@@ -18,7 +18,7 @@ _ACCOUNTS = ("audit", "payments", "sandbox")
 
 _GUIDE = """
 A local AWS organization is running at {endpoint}, with Rolecall deployed as stage {stage}.
-Real: the packaged zip and template, the functions' policies, IAM policy evaluation. Emulated: AWS (by ministack).
+Real: the packaged zip and template, the functions' policies. Emulated, by ministack: AWS, IAM's evaluation of the policies included.
 
   {management}  management account: Rolecall is deployed here; the source principal is {reader}
 {accounts}

@@ -179,6 +179,7 @@ class Demo:
         """Run an operator's commands, and write the report."""
         page = _ROOT / "build" / "demo" / "report.html"
         page.parent.mkdir(parents=True, exist_ok=True)
+        page.unlink(missing_ok=True)
         self._rolecall("resync")
         status = self._rolecall("status")
         self._output.check("status reports the failing account", passed=status == 1, detail=f"exit status {status}")
@@ -221,8 +222,9 @@ def main() -> int:
     output = Output(console)
     with LocalOrganization() as organization:
         console.print(
-            "[bold]real:[/] zip, template, policies, IAM policy evaluation. "
-            f"[bold]emulated:[/] AWS itself ({organization.endpoint_url}), delivery of CloudTrail events.",
+            "[bold]real:[/] zip, template, policies. "
+            f"[bold]emulated:[/] AWS ({organization.endpoint_url}), by ministack: IAM's evaluation of the policies, too; "
+            "delivery of CloudTrail events.",
             soft_wrap=True,
         )
         Demo(organization, output).run()
