@@ -107,6 +107,23 @@ def shown_outcome(row: LedgerRow, blocked: Reason | None = None) -> tuple[Outcom
     return row.outcome, row.reason
 
 
+def listed_outcome(
+    row: LedgerRow | None, ineligible: Reason | None, blocked: Reason | None = None
+) -> tuple[Outcome | None, Reason | None]:
+    """Return the outcome and reason by which an account of the organization or of the ledger is listed and counted.
+
+    `ineligible` is why it must not be enrolled, if it mustn't. The outcome is None while an eligible account waits for a pass.
+    Until a pass has found that an account is no longer eligible, it is pending if it is granted, and otherwise skipped.
+    """
+    is_left_out = row is not None and row.outcome in {Outcome.SKIPPED, Outcome.RETIRED}
+    if ineligible is None:
+        return (None, None) if row is None or is_left_out else shown_outcome(row, blocked)
+    if row is None or (row.in_force_since is None and not is_left_out):
+        return Outcome.SKIPPED, ineligible
+    outcome, reason = shown_outcome(row)
+    return (outcome, reason or ineligible) if is_left_out else (Outcome.PENDING, Reason.SOURCE_POLICY_PENDING)
+
+
 RETRYABLE_REASONS = frozenset(
     {
         Reason.NOT_READY,

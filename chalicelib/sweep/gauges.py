@@ -7,7 +7,7 @@ from typing import Any
 
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
-from chalicelib.accounts import Account, LedgerRow, Outcome, access_for, is_retry_pending, parse_time, shown_outcome
+from chalicelib.accounts import Account, LedgerRow, Outcome, access_for, is_retry_pending, listed_outcome, parse_time
 from chalicelib.errors import Reason
 from chalicelib.telemetry import Metric, metrics
 
@@ -29,6 +29,7 @@ class Tally:
     given_up: int = 0
     unrecorded: int = 0
     skipped: Counter[Reason] = field(default_factory=Counter)
+    retired: Counter[Reason] = field(default_factory=Counter)
     failing: Counter[Reason] = field(default_factory=Counter)
     oldest_failure: datetime | None = None
 
@@ -36,19 +37,19 @@ class Tally:
         """Count one listed account; `ineligible` is why it must not be enrolled, if it mustn't."""
         self.listed += 1
         self.unrecorded += not _is_recorded(account, row, ineligible)
-        if ineligible is not None:
-            self.skipped[ineligible] += 1
-            return
-        self.eligible += 1
-        if row is None:
+        self.eligible += ineligible is None
+        outcome, reason = listed_outcome(row, ineligible)
+        self.enrolled += outcome is Outcome.ENROLLED
+        self.pending += outcome is Outcome.PENDING
+        if outcome is Outcome.SKIPPED:
+            self.skipped[reason or Reason.UNEXPECTED] += 1
+        elif outcome is Outcome.RETIRED:
+            self.retired[reason or Reason.UNEXPECTED] += 1
+        elif row is None:
             age = now - account.joined_at if account.joined_at else None
             self.missed += age is not None and _EVENT_GRACE < age < _RECENT
-        elif row.outcome is Outcome.ENROLLED:
-            in_force = shown_outcome(row)[0] is Outcome.ENROLLED
-            self.enrolled += in_force
-            self.pending += not in_force
-        elif row.outcome is Outcome.FAILED:
-            self.failing[row.reason or Reason.UNEXPECTED] += 1
+        elif outcome is Outcome.FAILED:
+            self.failing[reason or Reason.UNEXPECTED] += 1
             self.given_up += not is_retry_pending(row, now)
             since = parse_time(row.failed_at or row.updated_at)
             self.oldest_failure = min(self.oldest_failure or since, since)
@@ -63,6 +64,7 @@ class Tally:
             "enrolled": self.enrolled,
             "pending": self.pending,
             "skipped": dict(self.skipped),
+            "retired": dict(self.retired),
             "failing": dict(self.failing),
         }
 
@@ -79,20 +81,21 @@ def emit_gauges(tally: Tally, stage: str, now: datetime) -> None:
     """Add the gauges to the function's metrics."""
     failing = sum(tally.failing.values())
     oldest = (now - tally.oldest_failure).total_seconds() if tally.oldest_failure else 0
-    coverage = 100 * tally.enrolled / tally.eligible if tally.eligible else 100
+    left_out = tally.skipped + tally.retired
+    if tally.eligible:
+        metrics.add_metric(Metric.COVERAGE, MetricUnit.Percent, 100 * tally.enrolled / tally.eligible)
     for name, unit, value in (
         (Metric.ELIGIBLE, MetricUnit.Count, tally.eligible),
         (Metric.ENROLLED, MetricUnit.Count, tally.enrolled),
         (Metric.PENDING, MetricUnit.Count, tally.pending),
-        (Metric.SKIPPED, MetricUnit.Count, sum(tally.skipped.values())),
+        (Metric.SKIPPED, MetricUnit.Count, left_out.total()),
         (Metric.FAILING, MetricUnit.Count, failing),
         (Metric.NEEDING_ATTENTION, MetricUnit.Count, tally.given_up + tally.deferred),
-        (Metric.COVERAGE, MetricUnit.Percent, coverage),
         (Metric.OLDEST_FAILURE, MetricUnit.Seconds, oldest),
         (Metric.EVENTS_MISSED, MetricUnit.Count, tally.missed),
     ):
         metrics.add_metric(name, unit, value)
-    for name, by_reason in ((Metric.SKIPPED_FOR, tally.skipped), (Metric.FAILING_FOR, tally.failing)):
+    for name, by_reason in ((Metric.SKIPPED_FOR, left_out), (Metric.FAILING_FOR, tally.failing)):
         for reason, count in by_reason.items():
             with single_metric(name=name, unit=MetricUnit.Count, value=count) as metric:
                 metric.add_dimension("service", f"rolecall-{stage}")

@@ -305,11 +305,12 @@ def test_resync_emits_gauges_of_the_organization(
     assert [stage.status(account_id) for account_id in (waiting, created)] == [("failed", "not_ready"), (None, None)]
 
 
-def test_organization_without_eligible_accounts_is_covered(organization: Organization) -> None:
+def test_organization_without_eligible_accounts_has_no_coverage(organization: Organization) -> None:
     Stage(organization, IncludeManagementAccount="false").run_and_drain("resync")
 
     gauges = pop_metrics()
-    assert (gauges["CoveragePercent"], gauges["OldestFailureSeconds"], gauges["SourcePolicyFillPercent"]) == (100, 0, 0)
+    assert "CoveragePercent" not in gauges
+    assert (gauges["OldestFailureSeconds"], gauges["SourcePolicyFillPercent"]) == (0, 0)
 
 
 def test_accounts_whose_access_is_not_in_force_are_pending(
