@@ -10,6 +10,16 @@ from chalicelib.arns import AccountId
 
 # Steampipe turns a name into a PostgreSQL schema of at most 63 bytes: this is what a prefix and an account id leave.
 _MAX_NAME_CHARS = 46
+# Latin letters that don't decompose into a letter and accents.
+_LETTERS = str.maketrans(
+    dict(
+        zip(
+            "æœøßþŋĸəłđðħŧƒ\N{LATIN SMALL LETTER DOTLESS I}",
+            ["ae", "oe", "o", "ss", "th", "ng", "k", "e", "l", "d", "d", "h", "t", "f", "i"],
+            strict=True,
+        )
+    )
+)
 _ENDS_LIKE_AN_ID = re.compile(r"[0-9]{12}$")
 
 
@@ -32,5 +42,7 @@ def _unique(account_id: AccountId, name: str, uses: int) -> str:
 
 
 def _safe(name: str) -> str:
-    ascii_only = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-")[:_MAX_NAME_CHARS].rstrip("-")
+    """Return a name without accents, in which every other run of characters is a hyphen."""
+    letters = unicodedata.normalize("NFKD", name).lower().translate(_LETTERS)
+    plain = "".join(each for each in letters if not unicodedata.combining(each))
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_MAX_NAME_CHARS].rstrip("-")
