@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
-from chalicelib.accounts import Account, LedgerRow, Outcome, shown_outcome
+from chalicelib.accounts import Account, LedgerRow, Outcome, listed_outcome, why_ineligible
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from chalicelib.member_role import MemberRole, desired_role
@@ -27,7 +27,7 @@ class AccountDetails:
 
     `account` is None for an account outside the organization, `row` if it was not handled yet, and `plan` if the dry run ended
     with `plan_error`. `path` has the names of the root and the organizational units above it, `shard` the shard that grants it
-    by id, and `blocked` why publishing is blocked.
+    by id, `ineligible` why the account must not be enrolled, and `blocked` why publishing is blocked.
     """
 
     account_id: AccountId
@@ -39,6 +39,7 @@ class AccountDetails:
     plan_error: str | None
     log: tuple[Mapping[str, Any], ...]
     shard: str | None = None
+    ineligible: Reason | None = None
     blocked: Reason | None = None
 
     @property
@@ -48,20 +49,19 @@ class AccountDetails:
 
     @property
     def outcome(self) -> Outcome | None:
-        """The outcome to show, or None if the account was not handled yet."""
-        return shown_outcome(self.row, self.blocked)[0] if self.row else None
+        """The outcome to show, or None while the account waits to be enrolled."""
+        return listed_outcome(self.row, self.ineligible, self.blocked)[0]
 
     @property
     def reason(self) -> Reason | None:
         """Why the account is not enrolled, or None if it is."""
-        return shown_outcome(self.row, self.blocked)[1] if self.row else None
+        return listed_outcome(self.row, self.ineligible, self.blocked)[1]
 
     @property
     def exit_status(self) -> ExitStatus:
         """PROBLEM if the account should be enrolled and isn't, or could not be verified."""
-        waiting = self.row is None and self.account is not None
-        failing = self.outcome in {Outcome.FAILED, Outcome.PENDING}
-        return ExitStatus.PROBLEM if waiting or failing else ExitStatus.OK
+        failing = self.outcome in {None, Outcome.FAILED, Outcome.PENDING}
+        return ExitStatus.PROBLEM if failing else ExitStatus.OK
 
     def as_json(self) -> dict[str, Any]:
         """Return the details, with complete policy documents, as JSON data."""
@@ -96,7 +96,8 @@ def read_details(stage: Stage, account_id: AccountId) -> AccountDetails:
         )
     plan, plan_error = _plan(stage, account_id)
     lines = stage.log_lines("enroll", f'{{ $.account_id = "{account_id}" }}', since=_LOG_WINDOW)
-    log = [line for line in lines if line.get("account_id") == account_id]
+    log = [line for _, line in lines if line.get("account_id") == account_id]
+    uninstalling = records.control.uninstalling or records.control.uninstalled
     path = read_path(stage.client("organizations"), account_id) if account else []
     return AccountDetails(
         account_id=account_id,
@@ -108,6 +109,7 @@ def read_details(stage: Stage, account_id: AccountId) -> AccountDetails:
         plan_error=plan_error,
         log=tuple(log[-_MAX_LOG_LINES:]),
         shard=next((each.name for each in records.shards if account_id in each.content.accounts), None),
+        ineligible=why_ineligible(account, row, stage.settings, uninstalling=uninstalling),
         blocked=blocked_reason(records),
     )
 

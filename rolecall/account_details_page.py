@@ -49,22 +49,24 @@ def _status(details: AccountDetails) -> Iterator[tuple[str, RenderableType]]:
         yield "state", account.state
         yield "in", plain(" / ".join(details.path))
         yield "joined", f"{account.joined_at:%Y-%m-%d %H:%M}" if account.joined_at else ""
-    if row is None or outcome is None:
-        yield "outcome", Text("waiting: not handled yet", "yellow")
-        return
-    yield "outcome", Text(outcome, OUTCOME_STYLES[outcome])
+    yield "outcome", Text(outcome, OUTCOME_STYLES[outcome]) if outcome else Text("waiting: not handled yet", "yellow")
+    if row is not None:
+        yield from _last_pass(details, row)
+    if reason:
+        yield "reason", Text.assemble((reason, "bold"), f": {MEANING[reason]}")
+    if row is not None and row.error:
+        yield "last error", plain(row.error, "red")
+    if reason:
+        yield "what to do", Text(f"{REMEDY[reason]} See {runbook_section(reason)}.")
+
+
+def _last_pass(details: AccountDetails, row: LedgerRow) -> Iterator[tuple[str, RenderableType]]:
     yield "access", _access(details, row)
     yield "last pass", plain(f"{display_time(row.updated_at)} by {row.trigger}, change: {row.change}")
     if row.access_role:
         yield "access role", plain(row.access_role)
     if row.attempts:
         yield "failing", f"since {display_time(row.failed_at)}, {row.attempts} times"
-    if reason:
-        yield "reason", Text.assemble((reason, "bold"), f": {MEANING[reason]}")
-    if row.error:
-        yield "last error", plain(row.error, "red")
-    if reason:
-        yield "what to do", Text(f"{REMEDY[reason]} See {runbook_section(reason)}.")
 
 
 def _access(details: AccountDetails, row: LedgerRow) -> Text:

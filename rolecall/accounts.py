@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any
 
-from chalicelib.accounts import Account, LedgerRow, Outcome, shown_outcome
+from chalicelib.accounts import Account, LedgerRow, Outcome, listed_outcome, why_ineligible
 from chalicelib.arns import AccountId, is_account_id, is_ou_id
 from chalicelib.errors import Reason
+from chalicelib.settings import Settings
+from chalicelib.source_policy.records import Records
 from rolecall.errors import CommandError
-from rolecall.organization_units import read_units
 from rolecall.source_policy_state import blocked_reason
 from rolecall.stage import Stage
 
@@ -26,25 +27,24 @@ class Filter:
     ou_ids: frozenset[str] = frozenset()
     name: str = ""
 
-    @property
-    def needs_row(self) -> bool:
-        """Whether only accounts with a row in the ledger can match."""
-        return bool(self.outcomes or self.reasons)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One account: its name, its row, or None if it was not handled yet, and why publishing is blocked, if it is."""
+    """One account: its name, its row, or None if it was not handled yet, and why it must not be enrolled, if it mustn't.
+
+    `blocked` is why publishing is blocked, if it is.
+    """
 
     account_id: AccountId
     name: str
     row: LedgerRow | None
+    ineligible: Reason | None = None
     blocked: Reason | None = None
 
     @property
     def shown(self) -> tuple[Outcome | None, Reason | None]:
-        """The outcome and reason to show."""
-        return shown_outcome(self.row, self.blocked) if self.row else (None, None)
+        """The outcome and reason to show; no outcome while the account waits to be enrolled."""
+        return listed_outcome(self.row, self.ineligible, self.blocked)
 
     def as_json(self) -> dict[str, Any]:
         """Return the attributes of the row with the outcome and reason to show, or nulls, as JSON data."""
@@ -77,32 +77,61 @@ def parse_filter(outcomes: Iterable[Outcome], reasons: Iterable[Reason], ou_ids:
     return Filter(outcomes=frozenset(outcomes), reasons=frozenset(reasons), ou_ids=wanted, name=name)
 
 
-def read_entries(stage: Stage, wanted: Filter) -> list[Entry]:
-    """Return the accounts that match a filter, sorted by id. The organization is listed only if the filter needs it."""
-    blocked = blocked_reason(stage.records())
-    rows = stage.rows()
-    if not wanted.ou_ids and wanted.needs_row:
-        return select(rows, None, wanted, blocked)
-    accounts = stage.accounts()
+def require_known(stage: Stage, account_ids: Iterable[AccountId]) -> None:
+    """Raise CommandError if an account is neither in the organization nor in the ledger."""
+    wanted = tuple(account_ids)
+    rows = stage.rows_of(wanted)
+    unknown = [each for each in wanted if each not in rows and stage.account(each) is None]
+    if unknown:
+        raise CommandError(
+            f"{', '.join(unknown)}: not in this organization, nor in the ledger of stage {stage.name}; nothing was done"
+        )
+
+
+def accounts_below(stage: Stage, ou_ids: Iterable[str]) -> list[Account]:
+    """Return the organization's accounts, or those below some organizational units.
+
+    Raise CommandError if an organizational unit doesn't exist, or if none of them contains an account.
+    """
+    accounts, wanted = stage.accounts(), frozenset(ou_ids)
+    _require_units(stage, wanted, accounts)
+    below = [account for account in accounts if not wanted or account.is_below(wanted)]
+    if not below:
+        raise CommandError(
+            f"no accounts in {', '.join(sorted(wanted))}: name organizational units that contain accounts"
+        )
+    return below
+
+
+def _require_units(stage: Stage, ou_ids: frozenset[str], accounts: Iterable[Account]) -> None:
     with_accounts = {ou_id for account in accounts for ou_id in account.ou_ids or ()}
-    if wanted.ou_ids - with_accounts:
-        unknown = sorted(wanted.ou_ids - set(read_units(stage.client("organizations"))))
-        if unknown:
-            raise CommandError(f"--ou is {unknown[0]}: the organization has no organizational unit with this id")
-    return select(rows, accounts, wanted, blocked)
+    # The organizational units are listed only if one may not exist.
+    unknown = sorted(ou_ids - with_accounts - stage.units().keys()) if ou_ids - with_accounts else []
+    if unknown:
+        raise CommandError(f"--ou is {unknown[0]}: the organization has no organizational unit with this id")
+
+
+def read_entries(stage: Stage, wanted: Filter) -> list[Entry]:
+    """Return the accounts that match a filter, sorted by id."""
+    records, rows = stage.records(), stage.rows()
+    accounts = stage.accounts()
+    _require_units(stage, wanted.ou_ids, accounts)
+    return select(rows, accounts, wanted, records, stage.settings)
 
 
 def select(
-    rows: Iterable[LedgerRow], listed: Iterable[Account] | None, wanted: Filter, blocked: Reason | None = None
+    rows: Iterable[LedgerRow], listed: Iterable[Account], wanted: Filter, records: Records, settings: Settings
 ) -> list[Entry]:
     """Return the accounts that match a filter, sorted by id; accounts that left the organization match no OU."""
     known = {row.account_id: row for row in rows}
-    accounts = {account.id: account for account in listed or ()}
+    accounts = {account.id: account for account in listed}
+    uninstalling, blocked = records.control.uninstalling or records.control.uninstalled, blocked_reason(records)
     found = []
     for account_id in sorted(known.keys() | accounts.keys()):
         row, account = known.get(account_id), accounts.get(account_id)
         name = (account.name if account else row.name if row else None) or ""
-        entry = Entry(account_id=account_id, name=name, row=row, blocked=blocked)
+        ineligible = why_ineligible(account, row, settings, uninstalling=uninstalling)
+        entry = Entry(account_id=account_id, name=name, row=row, ineligible=ineligible, blocked=blocked)
         outcome, reason = entry.shown
         if wanted.ou_ids and (account is None or not account.is_below(wanted.ou_ids)):
             continue

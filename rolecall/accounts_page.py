@@ -2,6 +2,7 @@
 
 import csv
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
@@ -17,7 +18,8 @@ _HEADINGS = ("account", "name", "outcome", "reason", "change", "enrolled", "in f
 _WIDE_ONLY = frozenset({"change", "enrolled", "in force", "updated"})
 _CUT = frozenset({"name", "error"})
 _WIDE_TERMINAL = 150  # columns
-_FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_PREFIXES = frozenset("=+-@")
+_IGNORED = " \u200d"  # by a spreadsheet at the beginning of a cell
 
 
 def print_entries(entries: Sequence[Entry], *, as_json: bool, as_csv: bool) -> None:
@@ -36,11 +38,18 @@ def print_entries(entries: Sequence[Entry], *, as_json: bool, as_csv: bool) -> N
 
 
 def write_csv(entries: Iterable[Entry], out: TextIO) -> None:
-    """Write a header and a line for each account; formula-like values are escaped for spreadsheets."""
+    """Write a header and a line for each account; control characters and formula-like values are escaped."""
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     for entry in entries:
-        writer.writerow([f"'{each}" if each.startswith(_FORMULA_PREFIXES) else each for each in entry.values])
+        writer.writerow(map(_cell_of_spreadsheet, entry.values))
+
+
+def _cell_of_spreadsheet(value: str) -> str:
+    """Return a printable value that no spreadsheet takes for a formula; full-width characters begin one, too."""
+    text = printable(value)
+    beginning = unicodedata.normalize("NFKC", text.lstrip(_IGNORED)[:1])
+    return f"'{text}" if beginning in _FORMULA_PREFIXES else text
 
 
 def entry_lines(entries: Iterable[Entry]) -> Iterator[str]:

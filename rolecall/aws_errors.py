@@ -34,6 +34,15 @@ DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "Aut
 """The error codes of a denied call."""
 
 
+_MAX_MESSAGE_CHARS = 500
+
+
+class WebPageError(BotoCoreError):
+    """A proxy, a sign-in page or another server answered in place of AWS."""
+
+    fmt = "not AWS but a page of HTML answered (status {status}): check the proxy (HTTPS_PROXY, NO_PROXY) and --endpoint-url"
+
+
 @contextmanager
 def translate_errors(activity: str) -> Iterator[None]:
     """Raise a CommandError for an error of AWS or of the core; `activity` is what failed, such as "reading the ledger"."""
@@ -76,12 +85,18 @@ def error_message(error: Exception, activity: str) -> str:
             return f"{str(error).rstrip('.')}: set --region or AWS_REGION to the region of the deployment"
         case ConnectionError():
             return f"can't connect to AWS: check --region, --endpoint-url and the network ({error})"
-    return f"{activity}: {error}"
+    return f"{activity}: {_shortened(str(error))}"
+
+
+def _shortened(message: str) -> str:
+    """Return a message on one line; botocore's may contain a whole response, such as a page of HTML."""
+    line = " ".join(message.split())
+    return line if len(line) <= _MAX_MESSAGE_CHARS else f"{line[:_MAX_MESSAGE_CHARS]}…"
 
 
 def _client_error_message(error: ClientError, activity: str) -> str:
     details = error.response.get("Error", {})
-    code, message = details.get("Code", ""), details.get("Message", "")
+    code, message = details.get("Code", ""), _shortened(details.get("Message", ""))
     if code in _EXPIRED:
         return f"the credentials have expired: sign in again ({message})"
     if code in _REJECTED:

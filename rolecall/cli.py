@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from chalicelib.accounts import Outcome
 from chalicelib.arns import AccountId
@@ -16,19 +15,18 @@ from rolecall.account_details import read_details
 from rolecall.account_details_page import build_details_page
 from rolecall.accounts import parse_account_id, parse_filter, read_entries
 from rolecall.accounts_page import print_entries
-from rolecall.console import flush_output, print_error, print_json, print_page
+from rolecall.console import output_console, print_json, print_page, print_text
 from rolecall.doctor import command as doctor_command
 from rolecall.enrollment import Canary
-from rolecall.errors import CommandError
-from rolecall.exit_status import ExitStatus
 from rolecall.export import Options, Tool, export
-from rolecall.files import write_text
+from rolecall.files import write_file
 from rolecall.operation import Operation
 from rolecall.options import (
     ONE_HOUR,
     AccountIds,
     AsJson,
     Connection,
+    ForceFile,
     NoWait,
     OptionalAccountIds,
     Ous,
@@ -78,7 +76,7 @@ def options(
     deployed stage. Global options go before the command.
 
     Exit status: 0 success, 1 something is failing or denied, 2 the command
-    could not complete.
+    could not complete, 130 after Ctrl-C, 141 if the output's reader is gone.
 
     [bold]Examples[/]
 
@@ -109,8 +107,10 @@ def status(context: typer.Context, *, as_json: AsJson = False) -> None:
         rolecall status --json | jq .source_policy.blocked
         rolecall --stage dev status || echo "needs attention"
     """
-    found = read_status(context.obj.open(), datetime.now(UTC))
+    stage = context.obj.open()
+    found = read_status(stage, datetime.now(UTC))
     print_json(found.as_json()) if as_json else print_page(build_status_page(found))
+    stage.require_readable_rows()
     raise typer.Exit(found.exit_status)
 
 
@@ -139,9 +139,11 @@ def accounts(
     """List the accounts.
 
     Shows each account's outcome and reason, what the last pass changed, since
-    when it is enrolled and its access in force, and the last error. Accounts
-    that were not handled yet are listed as waiting, unless filtered by outcome
-    or reason. Times are in UTC.
+    when it is enrolled and its access in force, and the last error. Eligible
+    accounts that were not handled yet are listed as waiting, unless filtered by
+    outcome or reason. Times are in UTC.
+
+    Exit status: 0, or 2 if a row of the ledger can't be read completely.
 
     [bold]Examples[/]
 
@@ -151,7 +153,9 @@ def accounts(
         rolecall accounts --ou ou-ab12-11111111 --name 'prod-*' --csv
     """
     wanted = parse_filter(outcome or (), reason or (), ou or (), name)
-    print_entries(read_entries(context.obj.open(), wanted), as_json=as_json, as_csv=as_csv)
+    stage = context.obj.open()
+    print_entries(read_entries(stage, wanted), as_json=as_json, as_csv=as_csv)
+    stage.require_readable_rows()
 
 
 @app.command()
@@ -176,8 +180,10 @@ def show(
         rolecall show 444455556666
         rolecall show 444455556666 --json | jq .role.trust
     """
-    details = read_details(context.obj.open(), parse_account_id(account))
+    stage = context.obj.open()
+    details = read_details(stage, parse_account_id(account))
     print_json(details.as_json()) if as_json else print_page(build_details_page(details))
+    stage.require_readable_rows()
     raise typer.Exit(details.exit_status)
 
 
@@ -186,12 +192,21 @@ def _operation(
 ) -> Operation:
     return Operation(
         stage=context.obj.open(),
-        console=Console(),
-        prompt=typer.confirm if sys.stdin.isatty() else None,
+        console=output_console(),
+        prompt=_ask if sys.stdin is not None and sys.stdin.isatty() else None,
         yes=yes,
         wait=not no_wait,
         timeout=timeout,
     )
+
+
+def _ask(question: str) -> bool:
+    """Return the answer of the terminal; Ctrl-C and Ctrl-D are no."""
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        typer.echo()  # The prompt is on the same line.
+        return False
 
 
 def _account_ids(texts: list[str] | None) -> list[AccountId]:
@@ -230,7 +245,7 @@ def plan(
         raise typer.BadParameter("pass account ids, --ou or --all: exactly one of them", context)
     request = {"accounts": _account_ids(accounts) or "all"} | ({"ous": ous} if ous else {})
     fetched = fetch_plan(context.obj.open(), "backfill", request)
-    print_json(fetched.as_json()) if as_json else print_plan(fetched, Console(), verbose=verbose)
+    print_json(fetched.as_json()) if as_json else print_plan(fetched, output_console(), verbose=verbose)
     raise typer.Exit(fetched.exit_status)
 
 
@@ -535,13 +550,17 @@ def export_command(
             metavar="NAME", help="The profile in the tool's AWS config that has the source principal's credentials."
         ),
     ] = None,
+    force: ForceFile = False,
 ) -> None:
     """Write a tool's configuration for every account whose access is in force.
 
     Each account gets a profile, an entry or a command with its member role, and
     with the external id if there is one. Names are derived from the accounts'
     names, as letters, digits and hyphens; equal names get the account id as a
-    suffix. docs/readers.md shows each format. Changes nothing.
+    suffix. docs/readers.md shows each format. Changes nothing in AWS.
+
+    --output writes the file at once, readable by its owner alone if it contains
+    the external id, and replaces only a file that rolecall wrote.
 
     Without --source-profile, the tool uses the credentials of its environment.
 
@@ -550,47 +569,40 @@ def export_command(
         rolecall export aws-config --source-profile reader --output accounts.config
         AWS_CONFIG_FILE=accounts.config aws --profile payments iam get-account-summary
         rolecall export cloudquery --output aws.yaml
-        rolecall export steampipe --output ~/.steampipe/config/aws.spc
-        rolecall export prowler | sh
+        rolecall export steampipe --output ~/.steampipe/config/aws.spc --force
+        rolecall export prowler | sh -s -- --severity critical
     """
     stage = context.obj.open()
     text = export(tool, stage.settings, stage.rows(), Options(region=stage.region, source_profile=source_profile))
     if output is None:
-        typer.echo(text, nl=False)
+        print_text(text)
     else:
-        write_text(output, text)
-        typer.echo(f"wrote {output}")
+        write_file(output, text, force=force, private=stage.settings.external_id is not None)
+        print_text(f"wrote {output}\n")
 
 
 @app.command()
 def report(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The page to write, such as rolecall.html.")],
+    *,
+    force: ForceFile = False,
 ) -> None:
     """Write a page with the status of every account and who can assume what.
 
     It is for people who don't operate Rolecall, such as auditors: it needs only
     a browser, loads no external resources, works without scripts, and can be
     printed. It shows the current settings, ledger, source policy and
-    organization, without the external id. Changes nothing.
+    organization, without the external id. Replaces only a file that rolecall
+    wrote. Changes nothing in AWS.
 
     [bold]Examples[/]
 
         rolecall report rolecall.html
         rolecall --stage audit report audit.html
     """
-    write_text(file, render_report(read_report(context.obj.open(), datetime.now(UTC))))
-    typer.echo(f"wrote {file}")
-
-
-def main() -> None:
-    """Run a command. A CommandError ends it with one sentence on standard error."""
-    try:
-        app(prog_name="rolecall")
-    except CommandError as error:
-        print_error(str(error))
-        sys.exit(ExitStatus.UNKNOWN)
-    except KeyboardInterrupt:
-        sys.exit(ExitStatus.INTERRUPTED)
-    finally:
-        flush_output()
+    stage = context.obj.open()
+    page = render_report(read_report(stage, datetime.now(UTC)))
+    write_file(file, page, force=force)
+    print_text(f"wrote {file}\n")
+    stage.require_readable_rows()

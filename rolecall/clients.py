@@ -1,14 +1,15 @@
 """AWS clients with the operator's or a source principal's credentials, for one region and endpoint."""
 
 import threading
-from typing import TYPE_CHECKING, Literal, overload
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import boto3
 from botocore.client import BaseClient
 from botocore.config import Config
 from botocore.exceptions import InvalidRegionError
 
-from rolecall.aws_errors import translate_errors
+from rolecall.aws_errors import WebPageError, translate_errors
 from rolecall.errors import CommandError
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from mypy_boto3_sts.type_defs import CredentialsTypeDef
 
 _CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 6})
+_WEB_PAGES = (b"<!doctype html", b"<html")
+_SERVER_ERROR = 500
 
 
 class ClientFactory:
@@ -68,6 +71,7 @@ class ClientFactory:
     ) -> BaseClient:
         """Create a client; `keys` replace the session's own credentials. Raise CommandError for an invalid endpoint."""
         with translate_errors("creating a client"), self._lock:  # a boto3 session isn't thread-safe
+            _load_credentials(self._session)
             try:
                 client: BaseClient = self._session.client(  # type: ignore[call-overload] # the overloads above replace boto3's
                     service,
@@ -83,4 +87,30 @@ class ClientFactory:
                 raise CommandError(
                     f"{error}: --endpoint-url and AWS_ENDPOINT_URL take a URL such as http://localhost:4566"
                 ) from None
+        client.meta.events.register("before-parse", _reject_web_page)
         return client
+
+
+def _load_credentials(session: boto3.Session) -> None:
+    """Load a session's credentials, once. Raise CommandError if that fails in a way that botocore doesn't translate."""
+    try:
+        session.get_credentials()
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CommandError(
+            "the credentials can't be read: correct the profile, whose credential_process has to print JSON, or set --profile "
+            f"to another one ({error})"
+        ) from None
+
+
+def _reject_web_page(response_dict: Mapping[str, Any], **_: object) -> None:
+    """Raise WebPageError for a page of HTML, which botocore would parse as a response without content.
+
+    botocore retries a server error, whatever its content is.
+    """
+    body = response_dict["body"]
+    beginning = body.lstrip()[: len(_WEB_PAGES[0])].lower() if isinstance(body, bytes) else b""
+    is_page = response_dict["headers"].get("content-type", "").startswith("text/html") or beginning.startswith(
+        _WEB_PAGES
+    )
+    if is_page and response_dict["status_code"] < _SERVER_ERROR:
+        raise WebPageError(status=response_dict["status_code"])

@@ -1,10 +1,10 @@
 """Output of commands: tables and colors on a terminal, plain unwrapped lines in a pipe, JSON on request."""
 
 import json
-import os
 import sys
 from collections.abc import Iterable
 from datetime import datetime
+from typing import TextIO
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -18,33 +18,39 @@ _UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"))  # seconds of each
 OUTCOME_STYLES = {"enrolled": "green", "pending": "yellow", "skipped": "dim", "failed": "bold red", "retired": "yellow"}
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a stream is a terminal; Rich also takes a pipe for one if FORCE_COLOR is set."""
+    return stream is not None and stream.isatty()
+
+
+def output_console() -> Console:
+    """Return a console for standard output: as wide as the terminal; in a pipe, unlimited and not interactive."""
+    if is_terminal(sys.stdout):
+        return Console(highlight=False)
+    return Console(highlight=False, soft_wrap=True, width=_UNLIMITED_WIDTH, force_interactive=False)
+
+
 def terminal_width() -> int | None:
     """Return the number of the terminal's columns, or None if the output is piped."""
-    console = Console()
-    return console.width if console.is_terminal else None
+    return output_console().width if is_terminal(sys.stdout) else None
 
 
 def print_page(page: RenderableType) -> None:
     """Print a page; in a pipe, lines are neither wrapped nor cut."""
-    console = Console(highlight=False)
-    if console.is_terminal:
+    console = output_console()
+    if is_terminal(sys.stdout):
         console.print(page)
         return
-    console = Console(highlight=False, width=_UNLIMITED_WIDTH)
     with console.capture() as captured:
-        console.print(page)
+        console.print(page, soft_wrap=False)
     for line in captured.get().splitlines():
         print(line.rstrip())  # noqa: T201 - the command's output
 
 
-def unwrapped_console() -> Console:
-    """Return a console for standard output that neither wraps nor cuts lines."""
-    return Console(highlight=False, soft_wrap=True, width=_UNLIMITED_WIDTH)
-
-
 def print_line(console: Console, line: Text | str, style: str = "") -> None:
-    """Print a line without wrapping it and without interpreting markup."""
-    console.print(line, style=style, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    """Print a line without wrapping it and without interpreting markup; a text with styles must be printable."""
+    text = printable(line) if isinstance(line, str) else line
+    console.print(text, style=style, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 def print_error(message: str) -> None:
@@ -53,27 +59,15 @@ def print_error(message: str) -> None:
     console.print(Text.assemble(("rolecall: ", "bold red"), printable(message)), soft_wrap=True)
 
 
+def print_text(text: str) -> None:
+    """Print a text as it is, in the encoding of standard output, which Typer's echo ignores if that is ASCII."""
+    sys.stdout.write(text)
+
+
 def print_json(content: object) -> None:
     """Print data as JSON."""
     json.dump(content, sys.stdout, indent=2, default=_json_value)
     sys.stdout.write("\n")
-
-
-def flush_output() -> None:
-    """Flush standard output; a pipe that its reader closed, as head does, is no error."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python would flush again at exit and print the error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def bare_table(*columns: str) -> Table:
-    """Return an empty table without rules whose cells are neither wrapped nor cut."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(column, no_wrap=True, overflow="ignore")
-    return table
 
 
 def label_grid(pairs: Iterable[tuple[str, RenderableType]]) -> Table:
@@ -104,9 +98,20 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def is_time(text: str) -> bool:
+    """Whether a text is a time as rows of the ledger contain it."""
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
 def display_time(at: str | None) -> str:
-    """Return a time of the ledger to the minute, in UTC."""
-    return f"{datetime.fromisoformat(at):%Y-%m-%d %H:%M}" if at else ""
+    """Return a time of the ledger to the minute, in UTC; one that can't be read, as in an edited row, as it is."""
+    if not at or not is_time(at):
+        return printable(at or "")
+    return f"{datetime.fromisoformat(at):%Y-%m-%d %H:%M}"
 
 
 def age(since: datetime, now: datetime) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 from chalicelib.accounts import Account, LedgerRow, Outcome, is_retry_pending, shown_outcome, why_not_selected
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
+from rolecall.accounts import accounts_below, require_known
 from rolecall.console import counted, printable
-from rolecall.errors import CommandError
 from rolecall.exit_status import ExitStatus
 from rolecall.follow import Sent
 from rolecall.operation import Operation
@@ -39,9 +39,7 @@ def backfill(
     if force:
         _confirm_force(operation, request)
         request["force"] = True
-    listed = [account for account in stage.accounts() if not ous or account.is_below(ous)]
-    if not listed:
-        raise CommandError(f"no accounts in {', '.join(ous)}: name organizational units that contain accounts")
+    listed = accounts_below(stage, ous)
     if canary is not None:
         status = _send_first(operation, listed, canary)
         if status is not None:
@@ -127,12 +125,8 @@ def _sweep(
 def enroll(operation: Operation, account_ids: Iterable[AccountId]) -> ExitStatus:
     """Send accounts by their ids, including accounts that were retired by request, and wait for them."""
     stage, named = operation.stage, tuple(dict.fromkeys(account_ids))
-    rows = stage.rows_of(named)
-    # An account that is not a member gets no row to wait for.
-    unknown = [account_id for account_id in named if account_id not in rows and stage.account(account_id) is None]
-    if unknown:
-        raise CommandError(f"{', '.join(unknown)}: not in this organization; nothing was sent")
-    before = {account_id: row.updated_at for account_id, row in rows.items()}
+    require_known(stage, named)  # Otherwise there would be no row to wait for.
+    before = operation.update_times(named)
     counts = stage.invoke("backfill", {"accounts": list(named)})["counts"]
     return operation.follow(Sent(accounts=frozenset(named), count=counts["sent"], before=before))
 
@@ -141,6 +135,7 @@ def rerun(operation: Operation, account_ids: Iterable[AccountId] = (), reasons: 
     """Send failed accounts, all or some by their ids or reasons, and wait for them."""
     stage, named = operation.stage, tuple(dict.fromkeys(account_ids))
     request: dict[str, Any] = {"accounts": list(named) or "failed"} | ({"reasons": list(reasons)} if reasons else {})
+    require_known(stage, named)
     rows = stage.rows_of(named).values() if named else stage.rows()
     counts = stage.invoke("rerun", request)["counts"]
     if counts["redrive_started"]:
@@ -198,15 +193,17 @@ def _send_first(operation: Operation, listed: Iterable[Account], canary: Canary)
 
 
 def _not_enrolled(stage: Stage, listed: Iterable[Account]) -> list[AccountId]:
-    """Return the eligible accounts that are not enrolled, without those that were retired by request."""
+    """Return the eligible accounts that are not enrolled, without those that were retired by request, untried ones first."""
     rows = {row.account_id: row for row in stage.rows()}
+    tried = {account_id for account_id, row in rows.items() if row.outcome in {Outcome.ENROLLED, Outcome.FAILED}}
     skipped = {
         account_id
         for account_id, row in rows.items()
         if shown_outcome(row)[0] is Outcome.ENROLLED or row.reason is Reason.RETIRED_BY_REQUEST
     }
-    return sorted(
+    chosen = [
         account.id
         for account in listed
         if account.id not in skipped and why_not_selected(account, stage.settings) is None
-    )
+    ]
+    return sorted(chosen, key=lambda account_id: (account_id in tried, account_id))

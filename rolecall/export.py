@@ -10,11 +10,23 @@ from chalicelib.accounts import LedgerRow
 from chalicelib.arns import role_arn
 from chalicelib.settings import Settings
 from rolecall.console import counted, printable
+from rolecall.errors import CommandError
+from rolecall.files import MARK
 from rolecall.profile_names import profile_names
 
 # The registry requires a version; this is the one of a public example, for the operator to change.
 _CLOUDQUERY_AWS = "v25.5.3"
 _AGGREGATOR = "aws"
+# Errors of denied calls, which would fail a query over all accounts.
+_DENIED_CODES = (
+    *("AccessDenied", "AccessDeniedException", "NotAuthorized", "UnauthorizedOperation"),
+    *("UnrecognizedClientException", "AuthorizationError"),
+)
+# Checks that read what DenyDataReads denies: the first two pass unseen, the third reports nothing.
+_CHECKS_OF_DATA = (
+    *("awslambda_function_no_secrets_in_code", "cloudwatch_log_group_no_secrets_in_logs"),
+    "ssm_document_secrets",
+)
 
 
 class Tool(StrEnum):
@@ -47,8 +59,16 @@ class _Target:
 
 
 def export(tool: Tool, settings: Settings, rows: Iterable[LedgerRow], options: Options) -> str:
-    """Return a tool's configuration for all accounts whose access is in force, sorted by id."""
+    """Return a tool's configuration for all accounts whose access is in force, sorted by id.
+
+    Raise CommandError if there are none: with an empty list, CloudQuery reads the account of its own credentials, and the others
+    succeed without having read anything.
+    """
     granted = sorted((row for row in rows if row.in_force_since is not None), key=lambda row: row.account_id)
+    if not granted:
+        raise CommandError(
+            f"no account's access is in force in stage {settings.stage}, so there is nothing to export: see rolecall status"
+        )
     return _WRITERS[tool](settings, _targets(settings, granted, options), options)
 
 
@@ -66,7 +86,7 @@ def _targets(settings: Settings, rows: list[LedgerRow], options: Options) -> lis
 
 def _heading(settings: Settings, targets: list[_Target]) -> str:
     accounts = counted(len(targets), "account")
-    return f"# {accounts} granted by the source policy of stage {settings.stage}; written by rolecall export."
+    return f"# {accounts} granted by the source policy of stage {settings.stage}; {MARK} export."
 
 
 def _aws_config(settings: Settings, targets: list[_Target], options: Options) -> str:
@@ -103,7 +123,7 @@ def _cloudquery(settings: Settings, targets: list[_Target], options: Options) ->
         '  tables: ["aws_iam_*"]',
         '  destinations: ["postgresql"]',
         "  spec:",
-        "    accounts:" if targets else "    accounts: []",
+        "    accounts:",
     ]
     for target in targets:
         lines += [
@@ -137,23 +157,30 @@ def _steampipe(settings: Settings, targets: list[_Target], _: Options) -> str:
             yield '  plugin  = "aws"'
             yield f"  profile = {_quoted(target.name)}"
             yield '  regions = ["*"]'
+            if settings.deny_data_reads:
+                yield f"  ignore_error_codes = [{', '.join(map(_quoted, _DENIED_CODES))}]"
             yield "}"
 
     return "\n".join(lines()) + "\n"
 
 
 def _prowler(settings: Settings, targets: list[_Target], options: Options) -> str:
-    arguments = ["--external-id", settings.external_id] if settings.external_id else []
+    arguments = ["--excluded-checks", *_CHECKS_OF_DATA] if settings.deny_data_reads else []
+    arguments += ["--external-id", settings.external_id] if settings.external_id else []
     arguments += ["--profile", options.source_profile] if options.source_profile else []
     lines = [
         "#!/bin/sh",
         _heading(settings, targets),
-        "# Prowler exits with an error if a check fails; the script continues with the next account.",
+        "# Passes its own options to Prowler. Continues after an account that fails, and exits with 0 if all checks of all accounts",
+        "# passed, 3 if some failed, and another status if an account was not scanned.",
         f'export AWS_DEFAULT_REGION="${{AWS_DEFAULT_REGION:-{options.region}}}"',
+        "status=0",
+        'ended() { if [ "$1" -ne 3 ] || [ "$status" -eq 0 ]; then status=$1; fi; }',
     ]
     for target in targets:
-        lines += ["", target.comment, shlex.join(["prowler", "aws", "--role", target.role_arn, *arguments])]
-    return "\n".join(lines) + "\n"
+        command = shlex.join(["prowler", "aws", "--role", target.role_arn, *arguments])
+        lines += ["", target.comment, f'{command} "$@" || ended $?']
+    return "\n".join([*lines, "", 'exit "$status"']) + "\n"
 
 
 def _quoted(text: str) -> str:

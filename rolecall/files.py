@@ -1,13 +1,65 @@
-"""Output files of commands."""
+"""Output files of commands, which replace only what a command wrote."""
 
+import os
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 from rolecall.errors import CommandError
 
+MARK = "written by rolecall"
+"""What the beginning of every written file contains."""
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file. Raise CommandError if it can't be written."""
+_HEAD_BYTES = 1000
+_PRIVATE = 0o600
+_PUBLIC = 0o666  # less the process's umask
+
+
+def write_file(path: Path, text: str, *, force: bool = False, private: bool = False) -> None:
+    """Write a text file at once: it has the whole text, or stays as it was.
+
+    A file is replaced only if it is empty or its beginning contains MARK, or with `force`. A private file is readable by its
+    owner alone. Raise CommandError if the file must not be replaced or can't be written.
+    """
     try:
-        path.write_text(text, encoding="utf-8")
+        found = _stat(path)
+        if found is not None and not stat.S_ISREG(found.st_mode):
+            path.write_text(text, encoding="utf-8")  # such as /dev/null or a pipe
+            return
+        if found is not None and found.st_size and not force and not _is_ours(path):
+            raise CommandError(
+                f"{path} was not written by rolecall: pass --force to replace it, or choose another file"
+            )
+        _replace(path.resolve(), text, _PRIVATE if private else stat.S_IMODE(found.st_mode) if found else None)
     except OSError as error:
         raise CommandError(f"writing {path}: {error.strerror}: choose a file in a writable directory") from None
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def _is_ours(path: Path) -> bool:
+    with path.open("rb") as file:
+        return MARK.encode() in file.read(_HEAD_BYTES)
+
+
+def _replace(path: Path, text: str, mode: int | None) -> None:
+    """Write a new file with some permissions beside the old one, and rename it."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        created = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PUBLIC if mode is None else _PRIVATE)
+        with os.fdopen(created, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            if mode is not None:
+                os.fchmod(created, mode)
+            os.fsync(created)
+        new.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            new.unlink()
+        raise

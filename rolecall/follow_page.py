@@ -30,7 +30,7 @@ _MAX_ERRORS = 5  # of one reason in the summary
 @contextmanager
 def progress_display(console: Console) -> Iterator[Callable[[Progress], None]]:
     """Yield a function that displays progress: as a bar on a terminal, otherwise as a line for each account and count."""
-    if not console.is_terminal:
+    if not console.is_interactive:
         yield _ProgressLines(console)
         return
     bar = ProgressBar(

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import typer
 from rich.console import Console
 from rich.text import Text
 
@@ -48,13 +47,13 @@ class Operation:
         print_line(self.console, line, style)
 
     def confirm(self, question: str) -> None:
-        """Ask before access is revoked. Raise Abort if the answer is no, or CommandError without a terminal."""
+        """Ask before access is revoked. Raise CommandError if the answer is no, or without a terminal."""
         if self.yes:
             return
         if self.prompt is None:
             raise CommandError("refusing to revoke access without confirmation: not a terminal; pass --yes")
         if not self.prompt(question):
-            raise typer.Abort
+            raise CommandError("not confirmed: nothing was changed")
 
     def update_times(self, account_ids: Iterable[AccountId]) -> dict[AccountId, str]:
         """Map the accounts to the time of their rows' last update. Accounts without a row are omitted."""

@@ -19,6 +19,7 @@ Ous = Annotated[
     typer.Option("--ou", metavar="OU-ID", help="Only accounts below this organizational unit. Repeatable."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation prompt.")]
+ForceFile = Annotated[bool, typer.Option("--force", help="Replace a file that rolecall did not write.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Return without waiting.")]
 Timeout = Annotated[
     float, typer.Option(min=0, metavar="SECONDS", help="How long to wait. The work continues regardless.")

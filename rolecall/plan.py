@@ -13,6 +13,7 @@ from chalicelib.settings import Scope
 from chalicelib.source_policy.assignment import assign
 from chalicelib.source_policy.documents import capacity
 from chalicelib.source_policy.records import MAX_SHARDS, shard_name
+from rolecall.accounts import accounts_below, require_known
 from rolecall.console import counted
 from rolecall.exit_status import ExitStatus
 from rolecall.stage import Stage
@@ -132,7 +133,14 @@ class Plan:
 
 
 def fetch_plan(stage: Stage, function: str, request: Mapping[str, Any]) -> Plan:
-    """Invoke a function for a dry run until its last page. Nothing is changed."""
+    """Invoke a function for a dry run until its last page. Nothing is changed.
+
+    Raise CommandError for accounts and organizational units that don't exist: their plan would be empty.
+    """
+    if request["accounts"] != "all":
+        require_known(stage, request["accounts"])
+    elif request.get("ous"):
+        accounts_below(stage, request["ous"])
     pages = list(_pages(stage, function, request))
     accounts = [account for page in pages for account in page["accounts"]]
     shards = parse_shards(pages[0]["source_policy"])

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from chalicelib.accounts import Account, LedgerRow, why_ineligible
+from chalicelib.errors import Reason
 from chalicelib.settings import Scope, Settings
 from chalicelib.source_policy.records import Records
 from rolecall.aws_errors import translate_errors
-from rolecall.organization_units import Unit, read_units
-from rolecall.report_accounts import Branch, ReportedAccount, build_trees, departed_accounts, listed_account
+from rolecall.organization_units import Unit
+from rolecall.report_accounts import Branch, ReportedAccount, build_trees, departed_account, listed_account
 from rolecall.source_policy_state import SourcePolicyState, blocked_reason, read_source_policy
 from rolecall.stage import Stage
 from rolecall.status import Coverage, count_coverage
@@ -55,7 +56,7 @@ def read_report(stage: Stage, now: datetime) -> Report:
     with translate_errors("reading the principal of the credentials"):
         generated_by = stage.client("sts").get_caller_identity()["Arn"]
     origin = Origin(organization_id=organization_id, region=stage.region, generated_at=now, generated_by=generated_by)
-    units, accounts, records = read_units(organizations), stage.accounts(), stage.records()
+    units, accounts, records = stage.units(), stage.accounts(), stage.records()
     return compose_report(origin, stage.settings, units, accounts, stage.rows(), records)
 
 
@@ -70,12 +71,15 @@ def compose_report(
     """Build the content of the report from accounts, their rows and the records of the source policy."""
     known = {row.account_id: row for row in rows}
     policy, blocked = read_source_policy(records, settings), blocked_reason(records)
+
+    def why_not(account: Account | None, row: LedgerRow | None) -> Reason | None:
+        return why_ineligible(account, row, settings, uninstalling=policy.uninstalling)
+
     reported = {}
     for account in accounts:
         row = known.get(account.id)
-        ineligible = why_ineligible(account, row, settings, uninstalling=policy.uninstalling)
-        reported[account.id] = listed_account(account, row, ineligible, settings, blocked)
-    departed = departed_accounts(rows, accounts)
+        reported[account.id] = listed_account(account, row, why_not(account, row), settings, blocked)
+    departed = tuple(departed_account(row, why_not(None, row)) for row in rows if row.account_id not in reported)
     return Report(
         origin=origin,
         settings=settings,

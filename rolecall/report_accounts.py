@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from chalicelib.accounts import Account, LedgerRow, Outcome, shown_outcome
+from chalicelib.accounts import Account, LedgerRow, Outcome, listed_outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from chalicelib.settings import Settings
@@ -63,39 +63,33 @@ def listed_account(
     """Return an account of the organization; `ineligible` is why it should not be enrolled, `blocked` why publishing is blocked."""
     management = account.id == settings.management_account_id
     if row is None:
+        outcome, reason = listed_outcome(row, ineligible)
         return ReportedAccount(
-            account_id=account.id,
-            name=account.name,
-            outcome=WAITING if ineligible is None else Outcome.SKIPPED,
-            reason=ineligible,
-            management=management,
+            account_id=account.id, name=account.name, outcome=outcome or WAITING, reason=reason, management=management
         )
-    reported = replace(_from_row(row, blocked), name=account.name, management=management)
-    if ineligible is None and row.outcome in {Outcome.SKIPPED, Outcome.RETIRED}:
-        return replace(reported, outcome=WAITING, reason=None)
-    return reported if ineligible is None else replace(reported, still_granted=ineligible if reported.granted else None)
+    return replace(_from_row(row, ineligible, blocked), name=account.name, management=management)
 
 
-def departed_accounts(rows: Iterable[LedgerRow], listed: Iterable[Account]) -> tuple[ReportedAccount, ...]:
-    """Return the accounts of the ledger that are no longer in the organization."""
-    members = {account.id for account in listed}
-    departed = (_from_row(row) for row in rows if row.account_id not in members)
-    return tuple(replace(each, still_granted=Reason.DEPARTED if each.granted else None) for each in departed)
+def departed_account(row: LedgerRow, ineligible: Reason | None) -> ReportedAccount:
+    """Return an account of the ledger that is no longer in the organization."""
+    return _from_row(row, ineligible)
 
 
-def _from_row(row: LedgerRow, blocked: Reason | None = None) -> ReportedAccount:
-    outcome, reason = shown_outcome(row, blocked)
+def _from_row(row: LedgerRow, ineligible: Reason | None, blocked: Reason | None = None) -> ReportedAccount:
+    outcome, reason = listed_outcome(row, ineligible, blocked)
+    granted = row.in_force_since is not None
     times = {Outcome.ENROLLED: row.in_force_since, Outcome.PENDING: row.enrolled_at, Outcome.FAILED: row.failed_at}
     return ReportedAccount(
         account_id=row.account_id,
         name=row.name or "",
-        outcome=outcome,
+        outcome=outcome or WAITING,
         reason=reason,
         error=row.error,
         attempts=row.attempts,
-        since=times.get(outcome) or "",
+        since=(times.get(outcome) if outcome else None) or "",
         checked=row.updated_at,
-        granted=row.in_force_since is not None,
+        granted=granted,
+        still_granted=ineligible if granted else None,
     )
 
 

@@ -20,6 +20,8 @@ from chalicelib.settings import Scope, Settings
 from chalicelib.source_policy.documents import document
 from chalicelib.source_policy.records import ShardContent
 from rolecall import __version__
+from rolecall.console import printable
+from rolecall.files import MARK
 from rolecall.reasons import MEANING, REMEDY
 from rolecall.report import Report
 from rolecall.report_accounts import WAITING, ReportedAccount
@@ -45,6 +47,7 @@ def render_report(report: Report) -> str:
         policy=policy,
         shards=policy.shards,
         version=__version__,
+        mark=f"{MARK} report",
         counts=counts,
         bar=_bar(counts),
         large=len(report.accounts) > _MAX_ACCOUNTS_OPEN,
@@ -131,6 +134,7 @@ _ENVIRONMENT.filters |= {
     "day": lambda time: time[:10],
     "source_hash": _source_hash,
     "minute": lambda time: time.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    "printable": printable,
     "number": lambda number: f"{number:,}",
     "share": _share,
 }

@@ -20,13 +20,16 @@ from chalicelib.settings import Settings
 from chalicelib.source_policy.records import Records
 from rolecall.aws_errors import translate_errors
 from rolecall.clients import ClientFactory
-from rolecall.errors import FunctionError, NotDeployedError
+from rolecall.console import counted, is_time
+from rolecall.errors import CommandError, FunctionError, NotDeployedError
+from rolecall.organization_units import Unit, read_units
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 _MAX_FUNCTION_SECONDS = 900  # the longest timeout of a function ("Lambda quotas")
 _LOG_WINDOW = timedelta(days=14)
+_TIMES = ("in_force_since", "failed_at", "joined_at", "enrolled_at", "retirement_requested_at", "updated_at")
 DEAD_LETTER_QUEUES = ("accounts-dlq", "publish-dlq.fifo", "events-dlq")
 WORK_QUEUES = ("accounts", "publish.fifo")
 
@@ -65,6 +68,7 @@ class Stage:
         self.name = name
         self.region = str(session.region_name)
         self.client = ClientFactory(session, endpoint_url)
+        self._unreadable: dict[AccountId, str] = {}
 
     @classmethod
     def connect(
@@ -110,7 +114,7 @@ class Stage:
     def rows(self) -> list[LedgerRow]:
         """Return the ledger's rows, sorted by account id."""
         with translate_errors("reading the ledger"):
-            return sorted(self._ledger.rows(), key=lambda row: row.account_id)
+            return sorted(map(self._checked, self._ledger.rows()), key=lambda row: row.account_id)
 
     def row(self, account_id: AccountId) -> LedgerRow | None:
         """Return an account's row, or None if it has none."""
@@ -119,7 +123,23 @@ class Stage:
     def rows_of(self, account_ids: Iterable[AccountId]) -> dict[AccountId, LedgerRow]:
         """Return the rows of some accounts. Accounts without a row are omitted."""
         with translate_errors("reading the ledger"):
-            return self._ledger.read(account_ids)
+            return {row.account_id: self._checked(row) for row in self._ledger.read(account_ids).values()}
+
+    def _checked(self, row: LedgerRow) -> LedgerRow:
+        for name in _TIMES:
+            written = getattr(row, name)
+            if written and not is_time(written):
+                self._unreadable[row.account_id] = f"{name} is {written!r}"
+        return row
+
+    def require_readable_rows(self) -> None:
+        """Raise CommandError if a row that was read has a time that can't be parsed. Commands call it after their output."""
+        if self._unreadable:
+            account_id, found = min(self._unreadable.items())
+            raise CommandError(
+                f"{counted(len(self._unreadable), 'row')} of the ledger can't be read completely, such as that of {account_id}, whose "
+                f"{found}: delete this attribute of the row, or correct it"
+            )
 
     def records(self) -> Records:
         """Return the items of the source-policy table."""
@@ -130,6 +150,10 @@ class Stage:
         """Return the organization's accounts, with the organizational units above each."""
         with translate_errors("listing the organization's accounts"):
             return list(Organization(self.settings, self.client("organizations")).accounts(by_ou=True))
+
+    def units(self) -> dict[str, Unit]:
+        """Return the organization's roots and organizational units by their ids."""
+        return read_units(self.client("organizations"))
 
     def account(self, account_id: AccountId) -> Account | None:
         """Return an account, or None if it is not a member of the organization."""
@@ -187,10 +211,12 @@ class Stage:
                 for alarm in page.get("MetricAlarms", [])
             ]
 
-    def log_lines(self, function: str, pattern: str, *, since: timedelta = _LOG_WINDOW) -> Iterator[dict[str, Any]]:
-        """Yield a function's structured log lines that match a filter pattern of CloudWatch Logs, oldest first.
+    def log_lines(
+        self, function: str, pattern: str, *, since: timedelta = _LOG_WINDOW
+    ) -> Iterator[tuple[datetime, dict[str, Any]]]:
+        """Yield the times and fields of a function's structured log lines that match a filter pattern, oldest first.
 
-        A function that was never invoked may have no log group.
+        The times are those of CloudWatch Logs. A function that was never invoked may have no log group.
         """
         logs, name = self.client("logs"), self.resource_name(function)
         start = int((datetime.now(UTC) - since).timestamp() * 1000)
@@ -200,8 +226,9 @@ class Stage:
         with translate_errors(f"reading the log of {name}"), suppress(logs.exceptions.ResourceNotFoundException):
             for page in pages:
                 for event in page.get("events", []):
-                    if event["message"].startswith("{"):
-                        yield json.loads(event["message"])
+                    fields = parse_log_line(event["message"])
+                    if fields is not None:
+                        yield datetime.fromtimestamp(event["timestamp"] / 1000, UTC), fields
 
     @cached_property
     def _dynamodb(self) -> "DynamoDBClient":
@@ -210,3 +237,12 @@ class Stage:
     @cached_property
     def _ledger(self) -> Ledger:
         return Ledger(self._dynamodb, self.environment["LEDGER_TABLE"])
+
+
+def parse_log_line(message: str) -> dict[str, Any] | None:
+    """Parse a structured log line, or return None for any other, such as a line of Lambda or one that was cut."""
+    try:
+        fields = json.loads(message)
+    except ValueError:
+        return None
+    return fields if isinstance(fields, dict) else None

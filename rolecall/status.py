@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from chalicelib.accounts import Account, LedgerRow, Outcome, parse_time, shown_outcome, why_ineligible
+from chalicelib.accounts import Account, LedgerRow, Outcome, listed_outcome, parse_time, why_ineligible
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from chalicelib.requests import Selection
@@ -20,10 +20,10 @@ from rolecall.stage import DEAD_LETTER_QUEUES, Alarm, QueueCounts, Stage
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Coverage:
-    """The number of accounts by status.
+    """The number of accounts by status, those of the ledger that left the organization included.
 
-    `pending` accounts have the role and wait for access, the oldest since `pending_since`; `waiting` ones are eligible and were
-    not handled yet. `still_granted` are the ineligible accounts that the source policy still grants access to.
+    For `pending` accounts, the source policy doesn't match the ledger yet, the oldest since `pending_since`; `waiting` ones are
+    eligible and were not handled yet. `still_granted` are the ineligible accounts that the source policy still grants access to.
     """
 
     listed: int
@@ -34,13 +34,14 @@ class Coverage:
     pending_reason: Reason | None
     waiting: int
     skipped: Mapping[Reason, int]
+    retired: Mapping[Reason, int]
     failing: Mapping[Reason, int]
     still_granted: tuple[AccountId, ...]
 
     @property
-    def percent(self) -> float:
-        """The share of eligible accounts that are enrolled, rounded down so that 100 means all."""
-        return self.enrolled * 1000 // self.eligible / 10 if self.eligible else 100.0
+    def percent(self) -> float | None:
+        """The share of eligible accounts that are enrolled, rounded down so that 100 means all; None if none is eligible."""
+        return self.enrolled * 1000 // self.eligible / 10 if self.eligible else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,54 +122,43 @@ def read_status(stage: Stage, now: datetime) -> StageStatus:
 def count_coverage(
     accounts: Iterable[Account], rows: Iterable[LedgerRow], records: Records, settings: Settings
 ) -> Coverage:
-    """Count the listed accounts by status."""
-    known = {row.account_id: row for row in rows}
-    uninstalling = records.control.uninstalling or records.control.uninstalled
-    ineligible = {
-        account.id: why_ineligible(account, known.get(account.id), settings, uninstalling=uninstalling)
-        for account in accounts
-    }
-    eligible = {account_id for account_id, reason in ineligible.items() if reason is None}
-    blocked = blocked_reason(records)
-    handled = [
-        (row, *shown_outcome(row, blocked))
-        for row in known.values()
-        if row.account_id in eligible and row.outcome in {Outcome.ENROLLED, Outcome.FAILED}
-    ]
-    counts = Counter(outcome for _, outcome, _ in handled)
-    pending = [
-        parse_time(row.enrolled_at or row.updated_at) for row, outcome, _ in handled if outcome is Outcome.PENDING
-    ]
+    """Count the accounts of the organization and of the ledger by status."""
+    listed, known = {account.id: account for account in accounts}, {row.account_id: row for row in rows}
+    uninstalling, blocked = records.control.uninstalling or records.control.uninstalled, blocked_reason(records)
+    counts: dict[Outcome | None, Counter[Reason]] = {outcome: Counter() for outcome in (None, *Outcome)}
+    eligible, pending = set(), []
+    for account_id in listed.keys() | known.keys():
+        row = known.get(account_id)
+        ineligible = why_ineligible(listed.get(account_id), row, settings, uninstalling=uninstalling)
+        outcome, reason = listed_outcome(row, ineligible, blocked)
+        counts[outcome][reason or Reason.UNEXPECTED] += 1
+        if ineligible is None:
+            eligible.add(account_id)
+        if row is not None and outcome is Outcome.PENDING:
+            since = row.enrolled_at if ineligible is None else None
+            pending.append(parse_time(since or row.updated_at))
     granted = records.maybe_named | {row.account_id for row in known.values() if row.in_force_since is not None}
     return Coverage(
-        listed=len(ineligible),
+        listed=len(listed),
         eligible=len(eligible),
-        enrolled=counts[Outcome.ENROLLED],
+        enrolled=counts[Outcome.ENROLLED].total(),
         pending=len(pending),
         pending_since=min(pending, default=None),
         pending_reason=(blocked or Reason.SOURCE_POLICY_PENDING) if pending else None,
-        waiting=len(eligible) - counts.total(),
-        skipped=_by_count(Counter(reason for reason in ineligible.values() if reason)),
-        failing=_by_count(
-            Counter(reason or Reason.UNEXPECTED for _, outcome, reason in handled if outcome is Outcome.FAILED)
-        ),
+        waiting=counts[None].total(),
+        skipped=_by_count(counts[Outcome.SKIPPED]),
+        retired=_by_count(counts[Outcome.RETIRED]),
+        failing=_by_count(counts[Outcome.FAILED]),
         still_granted=tuple(sorted(granted - eligible)),
     )
 
 
-def parse_resyncs(lines: Iterable[Mapping[str, Any]]) -> tuple[Resync, ...]:
+def parse_resyncs(lines: Iterable[tuple[datetime, Mapping[str, Any]]]) -> tuple[Resync, ...]:
     """Parse the resyncs in the function's log, oldest first."""
     found = [
-        Resync(at=_logged_at(line), selection=str(line.get("selection")))
-        for line in lines
-        if line.get("message") == "resync"
+        Resync(at=at, selection=str(line.get("selection"))) for at, line in lines if line.get("message") == "resync"
     ]
     return tuple(sorted(found, key=lambda resync: resync.at))
-
-
-def _logged_at(line: Mapping[str, Any]) -> datetime:
-    """Parse the time of a structured log line, in the format of Powertools."""
-    return datetime.strptime(line["timestamp"], "%Y-%m-%d %H:%M:%S,%f%z")
 
 
 def _by_count(counts: Mapping[Reason, int]) -> dict[Reason, int]:

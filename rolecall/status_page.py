@@ -39,6 +39,7 @@ def _rows(status: StageStatus) -> Iterator[tuple[str, RenderableType]]:
         yield "waiting", Text(str(covered.waiting), "yellow")
     yield "failing", _by_reason(covered.failing, "red")
     yield "skipped", _by_reason(covered.skipped, "")
+    yield "retired", _by_reason(covered.retired, "")
     if covered.still_granted:
         yield "still granted", Text(_some(covered.still_granted), "yellow")
     yield "source policy", Group(*map(_shard, policy.shards)) if policy.shards else "none"
@@ -50,6 +51,8 @@ def _rows(status: StageStatus) -> Iterator[tuple[str, RenderableType]]:
 
 
 def _bar(covered: Coverage) -> Text:
+    if covered.percent is None:
+        return Text("none eligible", "yellow")
     full = int(covered.percent * _BAR_CHARS / 100)
     style = "green" if covered.percent == 100 else "yellow"  # noqa: PLR2004 - percent
     return Text.assemble(
@@ -159,7 +162,11 @@ def _alarms(status: StageStatus) -> Iterator[Text]:
 def _conclusion(status: StageStatus) -> Text:
     if status.problems:
         return Text.assemble(("✘ ", "bold red")).append_text(plain("; ".join(status.problems)))
-    return Text.assemble(("✔ ", "bold green"), f"all {status.coverage.eligible} eligible accounts are enrolled")
+    eligible = status.coverage.eligible
+    conclusion = (
+        f"all {eligible} eligible accounts are enrolled" if eligible else "nothing fails; no account is eligible"
+    )
+    return Text.assemble(("✔ ", "bold green"), conclusion)
 
 
 def _ago(at: datetime | None, now: datetime) -> str:

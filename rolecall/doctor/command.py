@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from rich.text import Text
 
 from chalicelib.arns import AccountId
-from rolecall.console import print_json, printable, unwrapped_console
+from rolecall.console import output_console, print_json, print_line, printable
 from rolecall.doctor.checks import CHECKS, run_checks
 from rolecall.doctor.context import Context
 from rolecall.doctor.result import Check, CheckResult, CheckStatus
@@ -26,16 +26,16 @@ _NAME_CHARS = max(len(check.name) for check in CHECKS)
 def doctor(stage: Stage, *, account: AccountId | None, as_json: bool) -> ExitStatus:
     """Run every check, print its result at once, and return the exit status."""
     context = Context(stage, account)
-    output, results = unwrapped_console(), []
+    output, results = output_console(), []
     for check, result in run_checks(context):
         results.append((check, result))
         if not as_json:
-            output.print(_line(check, result, two_lines=output.is_terminal))
+            print_line(output, _line(check, result, two_lines=output.is_interactive))
     if as_json:
         print_json(_json(context, results))
     else:
         counts = Counter(result.status for _, result in results)
-        output.print(Text(", ".join(f"{counts[status]} {status}" for status in CheckStatus), style="bold"))
+        print_line(output, ", ".join(f"{counts[status]} {status}" for status in CheckStatus), "bold")
     return _EXIT_STATUSES[overall_status(result for _, result in results)]
 
 

@@ -1,5 +1,6 @@
 """The command `rolecall prove`: read the stage as the operator, and test every claim as a source principal."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -8,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from chalicelib.arns import AccountId
-from rolecall.console import print_json, unwrapped_console
+from rolecall.console import is_terminal, output_console, print_json
 from rolecall.errors import CommandError
 from rolecall.exit_status import ExitStatus
 from rolecall.prove.account_claims import select_accounts
@@ -28,7 +29,7 @@ def prove(
     if as_json:
         print_json(evidence_json(evidence))
     else:
-        print_evidence(evidence, unwrapped_console())
+        print_evidence(evidence, output_console())
     return evidence.exit_status
 
 
@@ -63,6 +64,6 @@ def collect_evidence(
 @contextmanager
 def _progress(total: int) -> Iterator[Progress]:
     """Yield a progress bar on standard error, which is not displayed if standard error is piped."""
-    errors = Console(stderr=True)
-    with Progress(console=errors, transient=True, disable=not errors.is_terminal or total == 0) as progress:
+    shown = is_terminal(sys.stderr) and total > 0
+    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as progress:
         yield progress

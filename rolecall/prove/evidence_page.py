@@ -1,14 +1,17 @@
 """The evidence as JSON, for the auditor's files, and as a page of text."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
-from rolecall.console import bare_table, printable
+from chalicelib.arns import AccountId
+from rolecall.console import print_line, printable
 from rolecall.exit_status import ExitStatus
-from rolecall.prove.evidence import AccountEvidence, Answer, Claim, ClaimResult, Evidence
+from rolecall.prove.evidence import AccountEvidence, Answer, Call, Claim, ClaimResult, Evidence
 
 _MARKS = {True: ("✔", "green"), False: ("✘", "red"), None: ("?", "yellow")}
 _RESULTS = {ExitStatus.OK: "passed", ExitStatus.PROBLEM: "failed", ExitStatus.UNKNOWN: "unknown"}
@@ -80,30 +83,51 @@ def _account_json(tested: AccountEvidence) -> dict[str, Any]:
 def print_evidence(evidence: Evidence, console: Console) -> None:
     """Print a table of the accounts, the calls whose answer was not the expected one, and the result of each claim."""
     settings = evidence.settings
-    console.print(
-        f"stage {settings.stage} in {evidence.region} of account {settings.management_account_id}", markup=False
-    )
-    console.print(f"as {evidence.principal_arn}, {evidence.started:%Y-%m-%d %H:%M:%S} UTC", markup=False)
+    print_line(console, f"stage {settings.stage} in {evidence.region} of account {settings.management_account_id}")
+    print_line(console, f"as {evidence.principal_arn}, {evidence.started:%Y-%m-%d %H:%M:%S} UTC")
     if evidence.frozen:
-        console.print("the stage is frozen: every new session is denied until rolecall unfreeze", style="yellow")
+        print_line(console, "the stage is frozen: every new session is denied until rolecall unfreeze", "yellow")
     console.print()
-    columns = [claim for claim in _COLUMNS if any(claim in each.account.claims for each in evidence.accounts)]
-    table = bare_table("account", "name", "status", *columns)
-    for tested in evidence.accounts:
+    console.print(_table(evidence.accounts), soft_wrap=False)
+    console.print()
+    for line in _unexpected_answers(evidence.accounts):
+        print_line(console, line)
+    for result in evidence.results:
+        print_line(console, _marked(result.holds, _result_text(result)))
+    print_line(console, _CONCLUSIONS[evidence.exit_status], "bold")
+
+
+def _table(accounts: Sequence[AccountEvidence]) -> Table:
+    """Return a row for each account. On a narrow terminal, names are cut, and all but account ids is wrapped."""
+    columns = [
+        claim for claim in _COLUMNS if claim is Claim.ASSUMED or any(claim in each.account.claims for each in accounts)
+    ]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("account", "name", "status", *columns):
+        table.add_column(heading, no_wrap=heading == "account", overflow="fold")
+    for tested in accounts:
         account = tested.account
-        cells = (account.account_id, Text(printable(account.name)), Text(account.status))
-        table.add_row(*cells, *(_cell(tested, claim) for claim in columns))
-    console.print(table)
-    console.print()
-    for tested in evidence.accounts:
+        name = Text(printable(account.name), no_wrap=True, overflow="ellipsis")
+        cells = (_cell(tested, claim) for claim in columns)
+        table.add_row(account.account_id, name, Text(account.status), *cells)
+    return table
+
+
+def _unexpected_answers(accounts: Iterable[AccountEvidence]) -> Iterator[Text]:
+    """Yield each answer that was not the expected one, once for all accounts with the same one, as after a freeze."""
+    groups: dict[tuple[object, ...], list[tuple[AccountId, Claim, Call]]] = {}
+    for tested in accounts:
+        account_id = tested.account.account_id
         for claim, call in tested.calls.items():
             if not call.holds:
-                answer = f"{call.answer}: {call.code}: {call.message}" if call.code else str(call.answer)
-                line = f"{tested.account.account_id} {claim}: {call.action} {call.resource} was {answer}"
-                console.print(_marked(call.holds, printable(line)))
-    for result in evidence.results:
-        console.print(_marked(result.holds, _result_text(result)))
-    console.print(Text(_CONCLUSIONS[evidence.exit_status], style="bold"))
+                message = (call.message or "").replace(account_id, "")
+                group = (claim, call.action, call.answer, call.code, message)
+                groups.setdefault(group, []).append((account_id, claim, call))
+    for (account_id, claim, call), *others in groups.values():
+        answer = f"{call.answer}: {call.code}: {call.message}" if call.code else str(call.answer)
+        more = f" and {len(others)} more" if others else ""
+        line = f"{account_id}{more} {claim}: {call.action} {call.resource} was {answer}"
+        yield _marked(call.holds, printable(line))
 
 
 def _result_text(result: ClaimResult) -> str:

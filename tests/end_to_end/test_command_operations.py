@@ -182,8 +182,12 @@ def test_retire_needs_confirmation_and_enroll_reverts_it(operated: Operated) -> 
     with Terminal(operated.rolecall, "retire", account_id) as terminal:
         terminal.wait_for("Retire 1 account? [y/N]: ")
         terminal.type("n\n")
+    with Terminal(operated.rolecall, "retire", account_id) as interrupted:
+        interrupted.wait_for("Retire 1 account? [y/N]: ")
+        interrupted.interrupt()
+    assert (interrupted.status, "not confirmed: nothing was changed" in interrupted.output) == (2, True)
     piped = operated.rolecall("retire", account_id)
-    assert (terminal.status, piped.returncode, "pass --yes" in piped.stderr) == (1, 2, True)
+    assert (terminal.status, piped.returncode, "pass --yes" in piped.stderr) == (2, 2, True)
     assert "1 to delete" in piped.stdout
     assert stage.role(account_id) is not None
     assert account_id in stage.granted_accounts()

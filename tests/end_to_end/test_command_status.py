@@ -164,7 +164,7 @@ def test_error_names_what_is_denied(mixed: Mixed, reader: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["status", "--json"], ["accounts"]], ids=" ".join)
-def test_closed_pipe_is_no_error(mixed: Mixed, arguments: list[str]) -> None:
+def test_closed_pipe_has_the_status_of_sigpipe(mixed: Mixed, arguments: list[str]) -> None:
     command = [sys.executable, "-m", "rolecall", "--stage", "mixed", *arguments]
     environment = mixed.rolecall.environment()
     with subprocess.Popen(
@@ -174,6 +174,7 @@ def test_closed_pipe_is_no_error(mixed: Mixed, arguments: list[str]) -> None:
         assert running.stderr is not None
         running.stdout.close()
         assert running.stderr.read() == ""
+    assert running.returncode == 141
 
 
 @pytest.mark.parametrize(("variables", "colored"), [({}, True), ({"NO_COLOR": "1"}, False)])

@@ -181,7 +181,8 @@ class Boundary:
     def on_call(self, event_name: str, request_signer: Any, **_: Any) -> tuple[Any, dict[str, Any]] | None:
         """Return a response in place of AWS's, if a test set one."""
         operation = ":".join(event_name.split(".")[1:])
-        signer = self.signers.get(request_signer._credentials.access_key)
+        credentials = request_signer._credentials  # None without any
+        signer = self.signers.get(credentials.access_key) if credentials else None
         if signer is None or operation not in self._responses:
             return None
         call = Call(signer, operation, self._params, None)

@@ -12,7 +12,7 @@ import botocore.endpoint
 import pytest
 from botocore.client import ClientCreator
 from botocore.endpoint import Endpoint
-from botocore.loaders import JSONFileLoader
+from botocore.loaders import JSONFileLoader, Loader
 
 from tests.integration.boundary import FUNCTION_KEYS, Boundary, intercepting_clients
 from tests.integration.organization import REGION, Operator, Organization, organization_in_moto
@@ -30,9 +30,18 @@ def set_boundary() -> Iterator[Callable[[Boundary | None], None]]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cached_models() -> Iterator[None]:
-    """Read AWS's models once, which botocore reads for every session."""
+    """Read and list AWS's models once, as botocore does for every session."""
+    list_services, listed = Loader.list_available_services, dict[tuple[str, ...], Any]()
+
+    def services(loader: Loader, type_name: str) -> Any:
+        key = (type_name, *loader.search_paths)
+        if key not in listed:
+            listed[key] = list_services(loader, type_name)
+        return listed[key]
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(JSONFileLoader, "load_file", staticmethod(cache(JSONFileLoader().load_file)))
+        patch.setattr(Loader, "list_available_services", services)
         yield
 
 

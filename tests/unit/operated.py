@@ -13,6 +13,7 @@ from chalicelib.settings import Settings
 from chalicelib.source_policy.records import Records
 from rolecall.errors import CommandError
 from rolecall.operation import Operation
+from rolecall.organization_units import Unit
 from rolecall.stage import DEAD_LETTER_QUEUES, WORK_QUEUES, QueueCounts
 from tests.unit.builders import settings
 from tests.unit.ledger_rows import NOW, records
@@ -45,6 +46,9 @@ class OperatedStage:
             Account(id=each, name=f"Account {each}", state="ACTIVE", joined_at=NOW, ou_ids=("ou-all",))
             for each in self.listed
         ]
+
+    def units(self) -> dict[str, Unit]:
+        return {each: Unit(id=each, name=each, parent=None) for each in ("ou-all", "ou-empty")}
 
     def account(self, account_id: AccountId) -> Account | None:
         return next((each for each in self.accounts() if each.id == account_id), None)

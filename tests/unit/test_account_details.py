@@ -79,10 +79,16 @@ def page_lines(details: AccountDetails) -> list[str]:
             ["unknown: invoking rolecall-dev-backfill is denied", "none in two days"],
         ),
         (
-            {"account": None, "path": (), "row": row(A, Outcome.RETIRED, name="old", reason=Reason.DEPARTED)},
+            {
+                "account": None,
+                "path": (),
+                "row": row(A, Outcome.RETIRED, name="old", reason=Reason.DEPARTED),
+                "ineligible": Reason.DEPARTED,
+            },
             0,
-            [f"{A}  old", "organization  not a member"],
+            [f"{A}  old", "organization  not a member", "outcome       retired"],
         ),
+        ({"row": None, "ineligible": Reason.EXCLUDED}, 0, ["outcome     skipped"]),
         ({"row": None}, 1, ["outcome  waiting: not handled yet"]),
         (
             {"row": row(A, trigger="event", access_role="OrganizationAccountAccessRole"), "shard": "Access"},
@@ -98,7 +104,7 @@ def page_lines(details: AccountDetails) -> list[str]:
             ["outcome     pending", "access      granted, not in force", f"reason      quota: {MEANING[Reason.QUOTA]}"],
         ),
     ],
-    ids=["failing", "without a plan", "departed", "new", "enrolled", "pending"],
+    ids=["failing", "without a plan", "departed", "excluded", "new", "enrolled", "pending"],
 )
 def test_page_shows_the_account(changes: dict[str, Any], status: int, expected: list[str]) -> None:
     details = replace(FAILING, **changes)

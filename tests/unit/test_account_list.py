@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Iterable
 
 import pytest
 from rich.console import Console
@@ -10,10 +11,13 @@ from rich.console import Console
 from chalicelib.accounts import LedgerRow, Outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
+from chalicelib.source_policy.records import Problem
 from rolecall.accounts import COLUMNS, Entry, Filter, parse_account_id, parse_filter, select
 from rolecall.accounts_page import entry_lines, entry_table, print_entries, write_csv
+from rolecall.console import printable
 from rolecall.errors import CommandError
-from tests.unit.ledger_rows import account, row
+from tests.unit.builders import settings
+from tests.unit.ledger_rows import account, records, row
 
 A, B, C, D = (AccountId(str(digit) * 12) for digit in range(1, 5))
 OUTER, INNER = "ou-ab12-11111111", "ou-ab12-22222222"
@@ -33,12 +37,31 @@ HOSTILE = [
 ]
 
 
+HOSTILE_CELLS = [
+    "=1+1",
+    "+1",
+    "-1",
+    "@SUM(1)",
+    " =1+1",
+    "\u200d=1",
+    "\uff1d1+1",
+    "\uff0b1",
+    "\uff0d1",
+    "\uff20SUM(1)",
+    "\ufe661",
+]
+
+
+def found_by(wanted: Filter, rows: Iterable[LedgerRow] = ROWS, blocked: Reason | None = None) -> list[Entry]:
+    return select(rows, LISTED, wanted, records(blocked=blocked and Problem(blocked, "full")), settings())
+
+
 def entry(name: str) -> Entry:
     return Entry(account_id=A, name=name, row=row(A, name=name))
 
 
 def test_departed_and_new_accounts_are_listed() -> None:
-    found = select(ROWS, LISTED, Filter())
+    found = found_by(Filter())
     assert [(each.account_id, each.name, each.row and each.row.outcome) for each in found] == [
         (A, "prod-one", Outcome.ENROLLED),
         (B, "Prod-Two", Outcome.FAILED),
@@ -51,7 +74,7 @@ def test_departed_and_new_accounts_are_listed() -> None:
 def test_account_without_access_in_force_is_pending(blocked: Reason | None) -> None:
     reason = blocked or Reason.SOURCE_POLICY_PENDING
     wanted = Filter(outcomes=frozenset({Outcome.PENDING}), reasons=frozenset({reason}))
-    (pending,) = select([row(A, in_force_since=None), row(B)], LISTED, wanted, blocked)
+    (pending,) = found_by(wanted, [row(A, in_force_since=None), row(B)], blocked)
     assert (pending.as_json()["outcome"], pending.as_json()["reason"]) == ("pending", reason)
     assert pending.values[2:4] == ("pending", reason)
 
@@ -72,7 +95,7 @@ def test_account_without_access_in_force_is_pending(blocked: Reason | None) -> N
     ],
 )
 def test_filter_selects_accounts(wanted: Filter, found: list[str]) -> None:
-    assert [each.account_id for each in select(ROWS, LISTED, wanted)] == found
+    assert [each.account_id for each in found_by(wanted)] == found
 
 
 @pytest.mark.parametrize("ou_id", ["", "ou", "r-ab12", "ou-ab12-1", "OU-AB12-11111111"])
@@ -85,6 +108,28 @@ def test_invalid_ou_id_is_rejected(ou_id: str) -> None:
 def test_invalid_account_id_is_rejected(text: str) -> None:
     with pytest.raises(CommandError, match="expected twelve digits"):
         parse_account_id(text)
+
+
+@pytest.mark.parametrize("name", HOSTILE_CELLS)
+def test_csv_has_no_formula(name: str) -> None:
+    out = io.StringIO()
+    write_csv([entry(name)], out)
+    _, values = csv.reader(io.StringIO(out.getvalue()))
+    assert values[1] == f"'{name}"
+
+
+@pytest.mark.parametrize("name", ["\t=1+1", "\r=1+1", "\x1b]0;owned\x07", "\u202e=1+1", "\x9b31m"])
+def test_csv_has_no_control_characters(name: str) -> None:
+    out = io.StringIO()
+    write_csv([entry(name)], out)
+    assert out.getvalue().replace("\n", "").isprintable()
+    assert f",{printable(name)}," in out.getvalue()
+
+
+def test_unreadable_time_is_shown_as_it_is() -> None:
+    edited = Entry(account_id=A, name="a", row=row(A, updated_at="yes\x1bterday"))
+    _, line = entry_lines([edited])
+    assert line.endswith("  yes\\x1bterday")
 
 
 def test_json_and_csv_are_mutually_exclusive() -> None:
@@ -125,7 +170,7 @@ def test_hostile_name_stays_in_its_cell(name: str, capsys: pytest.CaptureFixture
     write_csv([entry(name)], out)
     header, values = csv.reader(io.StringIO(out.getvalue()))
     assert tuple(header) == COLUMNS
-    assert values[:3] == [A, f"'{name}" if name.startswith("=") else name, "enrolled"]
+    assert values[:3] == [A, f"'{name}" if name.startswith("=") else printable(name), "enrolled"]
 
     print_entries([entry(name), NEW], as_json=True, as_csv=False)
     known, new = json.loads(capsys.readouterr().out)

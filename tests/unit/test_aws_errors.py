@@ -5,7 +5,7 @@ from botocore import exceptions as aws
 from botocore.exceptions import ClientError
 
 from chalicelib.errors import Reason, SettingsError, TerminalError
-from rolecall.aws_errors import translate_errors
+from rolecall.aws_errors import error_message, translate_errors
 from rolecall.errors import CommandError
 
 
@@ -46,6 +46,13 @@ def test_error_becomes_one_sentence(error: Exception, sentence: str) -> None:
         raise error
     assert sentence in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_page_of_html_is_shortened() -> None:
+    page = f"<html>\n<body>{'x' * 5000}"
+    message = error_message(ClientError({"Error": {"Code": "503", "Message": page}}, "Scan"), "reading the ledger")
+    assert message.startswith("reading the ledger: 503: <html> <body>xxx")
+    assert len(message) < 600
 
 
 def test_other_errors_are_not_translated() -> None:

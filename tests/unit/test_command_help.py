@@ -76,4 +76,4 @@ def test_wheel_contains_every_package_and_the_page_template() -> None:
     }
     assert set(project["tool"]["setuptools"]["packages"]) == packages
     assert project["tool"]["setuptools"]["package-data"] == {"rolecall": ["*.html", "*.css", "*.js"]}
-    assert project["project"]["scripts"] == {"rolecall": "rolecall.cli:main"}
+    assert project["project"]["scripts"] == {"rolecall": "rolecall.__main__:main"}

@@ -1,8 +1,9 @@
 """backfill, resync, enroll and rerun: what they send, what they wait for, and how they end."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -11,6 +12,8 @@ from chalicelib.errors import Reason
 from chalicelib.source_policy.records import Control, Problem, Records, ShardRecord
 from rolecall.enrollment import Canary, backfill, enroll, rerun, resync
 from rolecall.errors import CommandError
+from rolecall.offboarding import retire
+from rolecall.plan import fetch_plan
 from tests.unit.ledger_rows import NOW, SHARD, failed, numbered, records, row, shard
 from tests.unit.operated import OperatedStage, Prompt, dry_run, run, sent
 
@@ -67,10 +70,19 @@ def test_deferred_retirements_fail_the_command() -> None:
     assert ran.lines[-1].startswith("3 accounts would lose access, more than MaxRetiredPercent allows")
 
 
-def test_organizational_unit_without_accounts_is_rejected() -> None:
+@pytest.mark.parametrize(
+    ("ous", "error"),
+    [
+        (["ou-empty"], "no accounts in ou-empty: name organizational units that contain accounts"),
+        (["ou-all", "ou-none"], "--ou is ou-none: the organization has no organizational unit with this id"),
+    ],
+)
+def test_organizational_unit_without_accounts_is_rejected(ous: list[str], error: str) -> None:
     stage = OperatedStage(listed=[ONE])
-    with pytest.raises(CommandError, match="no accounts in ou-none"):
-        run(backfill, stage, ous=["ou-none"])
+    with pytest.raises(CommandError, match=error):
+        run(backfill, stage, ous=ous)
+    with pytest.raises(CommandError, match=error):
+        fetch_plan(cast("Any", stage), "backfill", {"accounts": "all", "ous": ous})
     assert stage.requests == []
 
 
@@ -98,7 +110,7 @@ def test_too_many_failures_of_the_first_accounts_stop_a_backfill(
     stage = OperatedStage(
         responses=[sent(2), sent(4)],
         listed=ALL,
-        ledger=[row(ONE), row(TWO, Outcome.FAILED)],
+        ledger=[row(ONE)],
         steps=[
             [written(2, Outcome.FAILED, Reason.QUOTA), written(3)],
             [written(1), written(2, updated_at=LATEST), written(3, updated_at=LATEST), written(4)],
@@ -110,6 +122,13 @@ def test_too_many_failures_of_the_first_accounts_stop_a_backfill(
     assert ran.status == int(not requests)
     assert stage.requests == [("backfill", {"accounts": [TWO, THREE]}), *requests]  # ONE is already enrolled
     assert result in ran.lines
+
+
+def test_first_accounts_are_untried_ones() -> None:
+    ledger = [row(ONE, Outcome.FAILED, reason=Reason.QUOTA), row(TWO, in_force_since=None)]
+    stage = OperatedStage(responses=[sent(3)], listed=ALL, ledger=ledger, steps=[KeyboardInterrupt()])
+    run(backfill, stage, canary=Canary(3, 0))
+    assert stage.requests == [("backfill", {"accounts": [THREE, FOUR, ONE]})]
 
 
 def test_first_accounts_are_awaited_despite_no_wait() -> None:
@@ -196,6 +215,14 @@ def test_resync_may_end_before_the_check(wait: bool, steps: list[KeyboardInterru
     ran = run(resync, stage, wait=wait)
     assert ran.status == status
     assert stage.seconds <= 0.5
+
+
+@pytest.mark.parametrize("command", [enroll, rerun, retire])
+def test_unknown_account_is_rejected(command: Callable[..., int]) -> None:
+    stage = OperatedStage(listed=[ONE], ledger=[row(TWO)])
+    with pytest.raises(CommandError, match=f"{FOUR}: not in this organization, nor in the ledger of stage dev"):
+        run(command, stage, [ONE, TWO, FOUR])
+    assert stage.requests == []
 
 
 def test_enroll_rejects_ids_outside_the_organization() -> None:

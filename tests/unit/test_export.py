@@ -4,6 +4,7 @@ import configparser
 import io
 import re
 import shlex
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from chalicelib.accounts import LedgerRow, Outcome
 from chalicelib.arns import AccountId
 from chalicelib.settings import Settings
+from rolecall.errors import CommandError
 from rolecall.export import Options, Tool, export
 from rolecall.profile_names import profile_names
 from tests.unit.builders import account_ids, settings
@@ -27,6 +29,21 @@ ENVIRONMENT = Options(region="us-east-1")
 PROFILE = Options(region="us-east-1", source_profile="the reader's")
 PAYMENTS = row("444455556666", name="Payments")
 ROLE = "arn:aws:iam::444455556666:role/CrossAccountReadOnlyRole"
+CHECKS_OF_DATA = (
+    "awslambda_function_no_secrets_in_code",
+    "cloudwatch_log_group_no_secrets_in_logs",
+    "ssm_document_secrets",
+)
+DENIED = {
+    "ignore_error_codes": [
+        "AccessDenied",
+        "AccessDeniedException",
+        "NotAuthorized",
+        "UnauthorizedOperation",
+        "UnrecognizedClientException",
+        "AuthorizationError",
+    ]
+}
 HOSTILE = (
     'Payments, "Ltd"',
     "payments ltd",
@@ -62,7 +79,7 @@ def parsed(
             return [each for each in connections(text) if "type" not in each]
         case Tool.PROWLER:
             lines = [shlex.split(line, comments=True) for line in text.splitlines()]
-            return [{"command": line} for line in lines if line and line[0] != "export"]
+            return [{"command": line} for line in lines if line and line[0] == "prowler"]
 
 
 def connections(text: str) -> list[dict[str, Any]]:
@@ -119,7 +136,12 @@ def unquoted(value: Any) -> Any:
         (
             Tool.PROWLER,
             PROFILE,
-            {"command": ["prowler", "aws", "--role", ROLE, "--external-id", "a:b", "--profile", "the reader's"]},
+            {
+                "command": [
+                    *("prowler", "aws", "--role", ROLE, "--excluded-checks", *CHECKS_OF_DATA),
+                    *("--external-id", "a:b", "--profile", "the reader's", "$@", "||", "ended", "$?"),
+                ]
+            },
         ),
     ],
 )
@@ -137,9 +159,16 @@ def test_steampipe_has_an_aggregator_and_a_connection_for_each_account() -> None
     rows = [row("444455556666", name="Pay-ments"), row("000000000001", name="b")]
     assert connections(export(Tool.STEAMPIPE, settings(), rows, ENVIRONMENT)) == [
         {"name": "aws", "plugin": "aws", "type": "aggregator", "connections": ["aws_b", "aws_pay_ments"]},
-        {"name": "aws_b", "plugin": "aws", "profile": "b", "regions": ["*"]},
-        {"name": "aws_pay_ments", "plugin": "aws", "profile": "pay-ments", "regions": ["*"]},
+        {"name": "aws_b", "plugin": "aws", "profile": "b", "regions": ["*"], **DENIED},
+        {"name": "aws_pay_ments", "plugin": "aws", "profile": "pay-ments", "regions": ["*"], **DENIED},
     ]
+
+
+@pytest.mark.parametrize("tool", [Tool.STEAMPIPE, Tool.PROWLER])
+def test_denied_data_reads_are_left_out_only_where_they_are_denied(tool: Tool) -> None:
+    text = export(tool, settings(DENY_DATA_READS="false"), [PAYMENTS], ENVIRONMENT)
+    assert "ignore_error_codes" not in text
+    assert "--excluded-checks" not in text
 
 
 @pytest.mark.parametrize("tool", list(Tool))
@@ -156,7 +185,40 @@ def test_accounts_are_those_with_access_in_force(tool: Tool) -> None:
     assert len(parsed(tool, settings(), rows)) == 3
     included = {each.name: (each.name or "") in text for each in rows}
     assert [name for name, is_in in included.items() if is_in] == ["verification-failed", "enrolled", "management"]
-    assert parsed(tool, settings(), []) == []
+
+
+@pytest.mark.parametrize("tool", list(Tool))
+def test_export_of_no_account_is_rejected(tool: Tool) -> None:
+    with pytest.raises(CommandError, match="no account's access is in force in stage dev"):
+        export(tool, settings(), [row("000000000005", in_force_since=None)], ENVIRONMENT)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [((0, 0, 0), 0), ((0, 3, 0), 3), ((3, 1, 3), 1), ((1, 0, 0), 1), ((127, 3, 0), 127), ((3, 0, 2), 2)],
+)
+def test_prowler_script_scans_every_account_and_fails_if_one_failed(
+    statuses: tuple[int, ...], expected: int, tmp_path: Path
+) -> None:
+    rows = [row(numbered(number)) for number in (1, 2, 3)]
+    scanner, log = tmp_path / "prowler", tmp_path / "log"
+    scanner.write_text(f"""#!/bin/sh
+for each in "$@"; do printf '<%s>' "$each" >> {log}; done; echo >> {log}
+case "$*" in *:000000000001:*) exit {statuses[0]} ;; *:000000000002:*) exit {statuses[1]} ;; *) exit {statuses[2]} ;; esac
+""")
+    scanner.chmod(0o700)
+    script = export(Tool.PROWLER, settings(), rows, ENVIRONMENT)
+    ran = subprocess.run(
+        ["/bin/sh", "-s", "--", "--severity", "very high"],
+        input=script,
+        text=True,
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        check=False,
+    )
+    assert ran.returncode == expected
+    calls = log.read_text().splitlines()
+    assert [numbered(number) in call for number, call in zip((1, 2, 3), calls, strict=True)] == [True] * 3
+    assert all(call.endswith("<--severity><very high>") for call in calls)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +226,7 @@ def test_accounts_are_those_with_access_in_force(tool: Tool) -> None:
     [
         (Tool.AWS_CONFIG, {"name", "role_arn", "credential_source", "region"}),
         (Tool.CLOUDQUERY, {"id", "role_arn", "default_region"}),
-        (Tool.STEAMPIPE, {"name", "plugin", "profile", "regions"}),
+        (Tool.STEAMPIPE, {"name", "plugin", "profile", "regions", "ignore_error_codes"}),
         (Tool.PROWLER, {"command"}),
     ],
 )
@@ -173,7 +235,7 @@ def test_hostile_names_inject_nothing(tool: Tool, keys: set[str]) -> None:
     assert len(accounts) == len(ROWS)
     assert {key for each in accounts for key in each} == keys
     commands = [each["command"] for each in accounts if "command" in each]
-    assert all(command[:3] == ["prowler", "aws", "--role"] and len(command) == 4 for command in commands)
+    assert all(command[:3] == ["prowler", "aws", "--role"] and len(command) == 12 for command in commands)
 
 
 def test_steampipe_uses_the_profiles_of_the_aws_config() -> None:
@@ -198,6 +260,22 @@ def test_equal_names_end_in_the_account_id() -> None:
         "000000000011",
         "000000000012",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("S\u00f8ren", "soren"),
+        ("\u00dcn\u00efc\u00f8d\u00e9", "unicode"),
+        ("Stra\u00dfe \u0141\u00f3d\u017a", "strasse-lodz"),
+        ("\u00c6r\u00f8 \u00deing", "aero-thing"),
+        ("Diyarbak\u0131r", "diyarbakir"),
+        ("\uff30\uff32\uff2f\uff24", "prod"),
+        ("prod\u65e5\u672c", "prod"),
+    ],
+)
+def test_letters_are_transliterated(name: str, expected: str) -> None:
+    assert profile_names([row(numbered(1), name=name)]) == {numbered(1): expected}
 
 
 @given(st.dictionaries(account_ids, st.text(max_size=60), max_size=8), st.randoms())

@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-import typer
 
 from chalicelib.accounts import ROLE_KEPT, Access, Change, LedgerRow, Outcome
 from chalicelib.errors import Reason
@@ -36,7 +35,7 @@ def retired_by_request(**more: Any) -> LedgerRow:
 def test_nothing_is_revoked_without_confirmation() -> None:
     stage = OperatedStage(responses=[dry_run(ONE)] * 2 + [sent(1)], ledger=[row(ONE)])
     prompt = Prompt(answer=False)
-    with pytest.raises(typer.Abort):
+    with pytest.raises(CommandError, match="not confirmed: nothing was changed"):
         run(retire, stage, [ONE], prompt=prompt)
     with pytest.raises(CommandError, match="not a terminal; pass --yes"):
         run(retire, stage, [ONE])

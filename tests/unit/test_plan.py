@@ -260,20 +260,21 @@ def test_pages_revoke_ineligible_accounts_but_not_failed_ones() -> None:
         error="denied",
     )
     recorded = records(shard(*map(numbered, (FULL + 1, FULL + 2, FULL + 3))))
-    first, *_ = fetch(OperatedStage(responses=pages, recorded=recorded), [ONE]).source_policy
+    first, *_ = fetch(OperatedStage(responses=pages, listed=[ONE], recorded=recorded), [ONE]).source_policy
     assert first.revoked == (numbered(FULL + 1), numbered(FULL + 2))
     assert (first.accounts, len(first.granted), first.error) == (FULL, FULL - 1, "denied")
 
 
 def test_accounts_of_several_pages_without_room_are_counted() -> None:
     recorded = records(shard(), room=1, looked_at=datetime.now(UTC))
-    plan = fetch(OperatedStage(responses=two_pages(account(FULL + 1)), recorded=recorded), [ONE])
+    plan = fetch(OperatedStage(responses=two_pages(account(FULL + 1)), listed=[ONE], recorded=recorded), [ONE])
     assert (plan.source_policy[0].error, plan.exit_status) == ("no room for 1 account", 1)
 
 
 def test_scope_organization_grants_no_account_by_id() -> None:
     stage = OperatedStage(
         responses=two_pages(account(FULL + 1)),
+        listed=[ONE],
         recorded=records(shard(scope=Scope.ORGANIZATION)),
         settings=settings(SOURCE_POLICY_SCOPE="organization"),
     )
@@ -292,7 +293,7 @@ def test_names_of_few_accounts_are_read_one_by_one() -> None:
     stage = OperatedStage(
         responses=[page(account(1), account(2), account(3))],
         listed=[ONE, TWO],
-        ledger=[row(TWO, name="from the ledger")],
+        ledger=[row(TWO, name="from the ledger"), row(THREE)],
     )
     names = [each.name for each in fetch(stage, [ONE, TWO, THREE]).accounts]
     assert names == [f"Account {ONE}", "from the ledger", None]

@@ -3,11 +3,12 @@
 from datetime import UTC, datetime
 
 import pytest
+from rich.console import Console
 
 from chalicelib.accounts import LedgerRow, Outcome
 from chalicelib.arns import AccountId, parse_principal
 from chalicelib.errors import Reason
-from rolecall.console import unwrapped_console
+from rolecall.console import output_console
 from rolecall.errors import CommandError
 from rolecall.prove.account_claims import OUTSIDE_ACCOUNT, select_accounts
 from rolecall.prove.evidence import (
@@ -35,9 +36,34 @@ def call(expected: Answer, answer: Answer, message: str | None = None) -> Call:
     return Call(action="a:B", resource="*", expected=expected, answer=answer, message=message, at=AT)
 
 
-def evidence_of(*calls: tuple[Claim, Call], name: str = "one", claims: tuple[Claim, ...] = CLAIMS) -> AccountEvidence:
-    claimed = AccountClaims(account_id=ONE, name=name, role_arn="arn", status="enrolled", claims=claims)
+def evidence_of(
+    *calls: tuple[Claim, Call],
+    account_id: AccountId = ONE,
+    name: str = "one",
+    status: str = "enrolled",
+    claims: tuple[Claim, ...] = CLAIMS,
+) -> AccountEvidence:
+    claimed = AccountClaims(account_id=account_id, name=name, role_arn="arn", status=status, claims=claims)
     return AccountEvidence(account=claimed, calls=dict(calls))
+
+
+def page_of(accounts: list[AccountEvidence], width: int, *, frozen: bool = False) -> list[str]:
+    """Return the lines of the page on a console of some width, without what precedes the table."""
+    evidence = Evidence(
+        settings=settings(),
+        region="us-east-1",
+        principal_arn=f"arn:aws:sts::{SOURCE}:assumed-role/Reader/me",
+        principal_id="AROA:me",
+        started=AT,
+        ended=AT,
+        frozen=frozen,
+        accounts=accounts,
+    )
+    console = Console(width=width, highlight=False, color_system=None)
+    with console.capture() as captured:
+        print_evidence(evidence, console)
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    return lines[lines.index("") + 1 :]
 
 
 ASSUMED = (Claim.ASSUMED, call(Answer.ALLOWED, Answer.ALLOWED))
@@ -48,6 +74,7 @@ EXPLICIT = (
     Claim.DATA_DENIED,
     call(Answer.DENIED, Answer.DENIED, "… with an explicit deny in an identity-based policy"),
 )
+NOT_ASSUMABLE = (Claim.NOT_ASSUMABLE, call(Answer.DENIED, Answer.DENIED))
 IMPLICIT = (Claim.DATA_DENIED, call(Answer.DENIED, Answer.DENIED, "… because no identity-based policy allows it"))
 DATA_READ = (Claim.DATA_DENIED, call(Answer.DENIED, Answer.ALLOWED))
 
@@ -169,6 +196,48 @@ def test_stage_without_enrolled_accounts_is_rejected() -> None:
         select_accounts(settings(), [EXCLUDED], [account(THREE)])
 
 
+EXTERNAL_ID = (Claim.EXTERNAL_ID_REQUIRED, call(Answer.DENIED, Answer.DENIED))
+
+
+def test_table_fits_on_a_terminal_of_80_columns() -> None:
+    accounts = [
+        evidence_of(ASSUMED, READ, EXPLICIT, EXTERNAL_ID, name="payments-production", claims=(*CLAIMS, EXTERNAL_ID[0])),
+        evidence_of(NOT_ASSUMABLE, status="failed: no_access_role", claims=(Claim.NOT_ASSUMABLE,)),
+    ]
+    lines = page_of(accounts, 80)
+    table = lines[: lines.index("")]
+    assert max(map(len, table)) <= 80
+    assert [line.split()[0] for line in table if line.startswith("0")] == [ONE, ONE]
+
+
+def test_only_accounts_that_are_not_enrolled_have_an_answer() -> None:
+    lines = page_of([evidence_of(NOT_ASSUMABLE, status="skipped: excluded", claims=(Claim.NOT_ASSUMABLE,))], 200)
+    assert lines == [
+        "account       name  status             assumed",
+        f"{ONE}  one   skipped: excluded  ✔ denied",
+        "",
+        "✔ 1 of 1 accounts that are not enrolled deny the source principal (sts:AssumeRole)",
+        "passed: access is exactly as configured",
+    ]
+
+
+def test_equal_answers_are_shown_once() -> None:
+    denied = [
+        evidence_of(
+            (Claim.ASSUMED, call(Answer.ALLOWED, Answer.DENIED, f"not authorized on {numbered(number)}: frozen")),
+            account_id=numbered(number),
+            claims=(Claim.ASSUMED,),
+        )
+        for number in range(1, 401)
+    ]
+    other = evidence_of(NOT_ASSUMED, account_id=numbered(401), claims=(Claim.ASSUMED,))
+    lines = page_of([*denied, other], 200, frozen=True)
+    assert [line for line in lines if " was " in line] == [
+        f"✘ {ONE} and 399 more assumed: a:B * was denied",
+        f"✘ {numbered(401)} assumed: a:B * was denied",
+    ]
+
+
 def test_hostile_name_stays_in_its_cell(capsys: pytest.CaptureFixture[str]) -> None:
     hostile = evidence_of(NOT_ASSUMED, name='a, "b" [red]c[/] <b>\n\x1b[31m✔ 🚀', claims=(Claim.ASSUMED,))
     evidence = Evidence(
@@ -181,7 +250,7 @@ def test_hostile_name_stays_in_its_cell(capsys: pytest.CaptureFixture[str]) -> N
         frozen=True,
         accounts=[hostile],
     )
-    print_evidence(evidence, unwrapped_console())
+    print_evidence(evidence, output_console())
     assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
         "stage dev in us-east-1 of account 999999999999",
         f"as arn:aws:sts::{SOURCE}:assumed-role/Reader/me, 2026-11-25 00:00:00 UTC",

@@ -15,7 +15,7 @@ from chalicelib.source_policy.documents import capacity, exclusion_capacity
 from chalicelib.source_policy.records import Control, Problem, Records, ShardRecord
 from rolecall.reasons import MEANING, REMEDY
 from rolecall.source_policy_state import RESTORE, SourcePolicyState, read_source_policy
-from rolecall.stage import Alarm, QueueCounts
+from rolecall.stage import Alarm, QueueCounts, parse_log_line
 from rolecall.status import Coverage, Resync, StageStatus, count_coverage, parse_resyncs
 from rolecall.status_page import build_status_page
 from tests.unit.builders import settings
@@ -106,6 +106,7 @@ def test_each_listed_account_counts_once() -> None:
         pending_reason=None,
         waiting=1,
         skipped={Reason.EXCLUDED: 1, Reason.SUSPENDED: 1},
+        retired={},
         failing={Reason.QUOTA: 1},
         still_granted=(),
     )
@@ -137,8 +138,8 @@ def test_ineligible_account_in_a_record_or_row_is_still_granted() -> None:
 @pytest.mark.parametrize("control", [Control(uninstalling=True), Control(uninstalled=True)])
 def test_no_account_is_eligible_during_an_uninstall(control: Control) -> None:
     counted = count_coverage([account(A)], [row(A)], records(shard(A), control=control), settings())
-    assert (counted.eligible, dict(counted.skipped), counted.still_granted) == (0, {Reason.UNINSTALLED: 1}, (A,))
-    assert counted.percent == 100
+    assert (counted.eligible, counted.pending, counted.still_granted) == (0, 1, (A,))
+    assert counted.percent is None
 
 
 def test_percent_is_rounded_down() -> None:
@@ -246,16 +247,19 @@ def test_queued_messages_and_disabled_alarms_are_no_problem(changes: dict[str, A
 
 
 def test_resyncs_are_parsed_from_the_log_in_order() -> None:
-    lines: list[dict[str, Any]] = [
-        {"message": "resync", "timestamp": "2026-03-01 11:00:00,250+0000", "selection": "new"},
-        {"_aws": {}, "service": "rolecall-dev"},
-        {"message": "retirements deferred", "timestamp": "2026-03-01 09:59:59,000+0000"},
-        {"message": "resync", "timestamp": "2026-03-01 10:00:00,000+0000", "selection": "all", "pending": 0},
+    earlier, later = NOW - timedelta(hours=1), NOW
+    lines: list[tuple[datetime, dict[str, Any]]] = [
+        (later, {"message": "resync", "timestamp": "unreadable", "selection": "new"}),
+        (earlier, {"_aws": {}, "service": "rolecall-dev"}),
+        (earlier, {"message": "retirements deferred"}),
+        (earlier, {"message": "resync", "selection": "all", "pending": 0}),
     ]
-    assert parse_resyncs(lines) == (
-        Resync(at=datetime(2026, 3, 1, 10, tzinfo=UTC), selection="all"),
-        Resync(at=datetime(2026, 3, 1, 11, 0, 0, 250_000, tzinfo=UTC), selection="new"),
-    )
+    assert parse_resyncs(lines) == (Resync(at=earlier, selection="all"), Resync(at=later, selection="new"))
+
+
+@pytest.mark.parametrize("message", ["START RequestId: 1", "", '{"message": "res', "[1]", "null"])
+def test_other_log_lines_are_ignored(message: str) -> None:
+    assert parse_log_line(message) is None
 
 
 def test_json_has_the_status_and_what_follows_from_it() -> None:
@@ -278,6 +282,7 @@ def test_page_of_a_healthy_stage() -> None:
         f"enrolled       2 of 2  {'█' * 30}  100%",
         "failing        none",
         "skipped        none",
+        "retired        none",
         f"source policy  {SHARD}: 2 of {capacity(settings())} accounts, attached to role/Reader",
         "publishing     not blocked",
         "               10 shards fit; source principals read 1 hour ago",
@@ -325,6 +330,7 @@ def test_page_shows_what_needs_attention() -> None:
         f"pending        2, the oldest for 7 minutes: quota: {MEANING[Reason.QUOTA]}",
         f"failing        1  quota  {MEANING[Reason.QUOTA]}",
         "skipped        none",
+        "retired        none",
         f"still granted  {A}, {B}, {C}, {D}, {E} and 1 more",
         f"source policy  {SHARD}: 1 of {capacity(settings())} accounts, not attached by Rolecall, frozen",
         r"                 failed: foreign_source_policy: not ours\x1b[31m",

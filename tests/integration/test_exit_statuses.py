@@ -1,0 +1,88 @@
+"""No command ends with a traceback, or with the status of another result, whatever its output, credentials and network are."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.command_line import (
+    COMMANDS,
+    CommandLine,
+    Ran,
+    Terminal,
+    WebPages,
+    arguments_of,
+    functions_of,
+    pipe,
+    web_server,
+)
+from tests.integration.organization import Organization
+from tests.integration.stage import Stage
+
+NAME = "S\u00f8ren \u2714 \U0001f680 =1+1"
+
+
+@pytest.fixture
+def rolecall(organization: Organization, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
+    organization.operator.sqs.create_queue(QueueName="rolecall-test-events-dlq")
+    with functions_of(stage) as url:
+        command_line = CommandLine(monkeypatch)
+        command_line.environment["AWS_ENDPOINT_URL_LAMBDA"] = url
+        yield command_line
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_ends_with_its_own_status(
+    command: str, organization: Organization, stage: Stage, rolecall: CommandLine, tmp_path: Path
+) -> None:
+    account_id = organization.member(NAME)
+    stage.enroll(account_id)
+    arguments = arguments_of(command, account_id, tmp_path)
+
+    def unanswered(*more: str, **environment: str) -> Ran:
+        return CommandLine(rolecall.patch, rolecall.environment | environment)(*more, *arguments, stdout=pipe())
+
+    plain = rolecall(*arguments, stdout=pipe())
+    assert (plain.errors, bool(plain.output)) == ("", True)
+    assert plain.status in {0, 1, 2}
+    ran = rolecall(*arguments, stdout=pipe("ascii"))
+    assert (ran.status, ran.errors) == (plain.status, "")
+    with rolecall.patch.context() as patch:
+        patch.setenv("COLUMNS", "60")
+        ran = rolecall(*arguments, stdout=Terminal(io.BytesIO(), encoding="latin-1"))
+    assert (ran.status, ran.errors) == (plain.status, "")
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        ran = rolecall(*arguments, stdout=full)
+    assert ran.status == 2
+    assert ran.errors.startswith("rolecall: writing the output: No space left on device")
+    assert ran.is_one_sentence
+    ran = rolecall(*arguments, stdout=None)
+    assert (ran.status, ran.errors.startswith("rolecall: standard output is closed")) == (2, True)
+    with web_server(WebPages) as url:
+        ran = unanswered("--endpoint-url", url)
+    assert (ran.status, ran.is_one_sentence, "not AWS but a page of HTML answered" in ran.errors) == (2, True, True)
+    ran = unanswered(AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
+    assert (ran.status, ran.errors.startswith("rolecall: no AWS credentials found")) == (2, True)
+    ran = unanswered(ROLECALL_STAGE="other")
+    assert ran.status in {1, 2}
+    assert ran.is_one_sentence or command == "doctor"
+
+
+@pytest.mark.parametrize("command", ["status", "accounts", "show", "report"])
+def test_unreadable_row_is_shown_and_named(
+    command: str, organization: Organization, stage: Stage, rolecall: CommandLine, tmp_path: Path
+) -> None:
+    account_id = organization.member(NAME)
+    stage.enroll(account_id)
+    stage.ledger.update_item(
+        Key={"account_id": account_id},
+        UpdateExpression="SET updated_at = :time, in_force_since = :time",
+        ExpressionAttributeValues={":time": "yesterday\x1b"},
+    )
+
+    ran = rolecall(*arguments_of(command, account_id, tmp_path), stdout=pipe())
+
+    assert (ran.status, ran.is_one_sentence, "\x1b" not in ran.output + ran.errors) == (2, True, True)
+    assert f"such as that of {account_id}, whose updated_at is 'yesterday\\x1b'" in ran.errors
+    assert ran.output
