@@ -29,6 +29,7 @@ _STATUS_BY_STATE = {
     "PENDING_CLOSURE": "PENDING_CLOSURE",
     "CLOSED": "SUSPENDED",
 }
+_ACCESSIBLE_STATES = {"ACTIVE", "PENDING_CLOSURE"}
 
 _caller = contextvars.ContextVar("caller", default=MANAGEMENT)
 _ready_at: dict[str, float] = {}
@@ -43,9 +44,12 @@ def organization_id_of(account_id: str) -> str | None:
 
 
 def is_accessible(account_id: str) -> bool:
-    """Whether the roles of an account can be assumed; not while it is being set up, suspended or closed."""
+    """Whether the roles of an account can be assumed; not while it is being set up, suspended or closed.
+
+    An account whose closure is pending remains functional ("Account states" in the "AWS Organizations User Guide").
+    """
     account = ministack._accounts.get_scoped(MANAGEMENT, None, account_id, {})
-    return time.time() >= _ready_at.get(account_id, 0) and account.get("State", "ACTIVE") == "ACTIVE"
+    return time.time() >= _ready_at.get(account_id, 0) and account.get("State", "ACTIVE") in _ACCESSIBLE_STATES
 
 
 def shorten_ready_delays() -> None:
