@@ -25,6 +25,7 @@ from rolecall.errors import CommandError, FunctionError, NotDeployedError
 from rolecall.organization_units import Unit, read_units
 
 if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch.type_defs import MetricAlarmTypeDef
     from mypy_boto3_dynamodb import DynamoDBClient
 
 _MAX_FUNCTION_SECONDS = 900  # the longest timeout of a function ("Lambda quotas")
@@ -32,6 +33,11 @@ _LOG_WINDOW = timedelta(days=14)
 _TIMES = ("in_force_since", "failed_at", "joined_at", "enrolled_at", "retirement_requested_at", "updated_at")
 DEAD_LETTER_QUEUES = ("accounts-dlq", "publish-dlq.fifo", "events-dlq")
 WORK_QUEUES = ("accounts", "publish.fifo")
+ALARMS = (
+    *("dead-letters", "accounts-need-attention", "queue-age", "function-errors", "invocations-throttled"),
+    *("rules-failed", "source-policy-full", "resync-missing", "publishing-blocked", "access-slow"),
+)
+"""Each has a section in docs/runbook.md."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -195,9 +201,6 @@ class Stage:
 
     def alarms(self) -> list[Alarm]:
         """Return the stage's alarms."""
-        pages = (
-            self.client("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNamePrefix=self.resource_name(""))
-        )
         with translate_errors("reading the alarms"):
             return [
                 Alarm(
@@ -207,9 +210,15 @@ class Stage:
                     since=alarm.get("StateUpdatedTimestamp") or datetime.now(UTC),
                     notifies=alarm.get("ActionsEnabled", True),
                 )
-                for page in pages
-                for alarm in page.get("MetricAlarms", [])
+                for alarm in self.described_alarms().values()
             ]
+
+    def described_alarms(self) -> "dict[str, MetricAlarmTypeDef]":
+        """Return what CloudWatch returns of the stage's alarms, by name without the stage; missing ones are omitted."""
+        # By their full names: the prefix of one stage may begin the name of another.
+        names = {self.resource_name(name): name for name in ALARMS}
+        found = self.client("cloudwatch").describe_alarms(AlarmNames=list(names))["MetricAlarms"]
+        return {names[alarm["AlarmName"]]: alarm for alarm in found}
 
     def log_lines(
         self, function: str, pattern: str, *, since: timedelta = _LOG_WINDOW

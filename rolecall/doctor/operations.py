@@ -8,17 +8,11 @@ from chalicelib.source_policy.records import Records
 from rolecall.doctor.context import Context
 from rolecall.doctor.result import Check, CheckResult, failed, ok, unknown
 from rolecall.source_policy_state import NEVER_PUBLISHED, RESTORE, read_source_policy
-from rolecall.stage import QueueCounts
+from rolecall.stage import ALARMS, QueueCounts
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.type_defs import MetricAlarmTypeDef
     from mypy_boto3_sns.type_defs import SubscriptionTypeDef
-
-ALARMS = (
-    *("dead-letters", "accounts-need-attention", "queue-age", "function-errors", "invocations-throttled"),
-    *("rules-failed", "source-policy-full", "resync-missing", "publishing-blocked", "access-slow"),
-)
-"""Each has a section in docs/runbook.md."""
 
 _DEAD_LETTERS = {
     "accounts-dlq": (
@@ -134,10 +128,7 @@ def _topic_arn(context: Context) -> str:
 
 
 def _check_alarms(context: Context) -> CheckResult:
-    prefix = context.stage.resource_name("")
-    pages = context.stage.client("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNamePrefix=prefix)
-    found = {each["AlarmName"].removeprefix(prefix): each for page in pages for each in page["MetricAlarms"]}
-    return check_alarms(found, _topic_arn(context), context.deploy())
+    return check_alarms(context.stage.described_alarms(), _topic_arn(context), context.deploy())
 
 
 def _check_topic(context: Context) -> CheckResult:

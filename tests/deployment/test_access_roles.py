@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from itertools import chain
 from typing import Any
 
@@ -13,7 +14,7 @@ from chalicelib import session_policies
 from chalicelib.settings import Settings
 from deploy.intrinsics import resolve
 from tests.conftest import ROOT
-from tests.deployment.deployed import Deployment
+from tests.deployment.deployed import Deployment, deployed
 
 _ACCOUNT = "444455556666"
 _PARAMETERS: dict[str, Any] = {
@@ -117,21 +118,43 @@ def test_narrow_role_attaches_only_the_configured_policies() -> None:
     assert create["Condition"] == {"ArnEquals": {"iam:PermissionsBoundary": _BOUNDARY}}
 
 
-def test_narrow_role_trusts_only_the_functions_of_its_stage(deployment: Deployment) -> None:
-    template = yaml_parse((ROOT / "docs/access-role-narrow.yaml").read_text())
-    trust = resolve(template["Resources"]["AccessRole"]["Properties"]["AssumeRolePolicyDocument"], _PARAMETERS)
-    assert trust["Statement"] == [
-        {
-            "Effect": "Allow",
-            "Principal": {"AWS": "arn:aws:iam::111122223333:root"},
-            "Action": "sts:AssumeRole",
-            "Condition": {"ArnLike": {"aws:PrincipalArn": "arn:aws:iam::111122223333:role/rolecall-dev-*"}},
-        }
-    ]
-    # Without RoleName, CloudFormation prefixes the names of roles with the stack's name.
-    assert not [
-        name for name, role in deployment.of_type("AWS::IAM::Role").items() if {"RoleName", "Path"} & role.keys()
-    ]
+def _assuming_roles(deployment: Deployment) -> dict[str, bool]:
+    """Map the logical ids of the functions' roles that assume access roles to whether they do so only in the source account."""
+    statements = {
+        name: each
+        for name, role in deployment.of_type("AWS::IAM::Role").items()
+        for policy in role["Policies"]
+        for each in policy["PolicyDocument"]["Statement"]
+        if each["Action"] == "sts:AssumeRole"
+    }
+    return {name: "aws:ResourceAccount" in each["Condition"]["StringEquals"] for name, each in statements.items()}
+
+
+@pytest.mark.parametrize("is_source_account", [False, True])
+def test_narrow_role_trusts_only_the_functions_of_its_stage(
+    is_source_account: bool,  # noqa: FBT001 - a parameter
+    template: dict[str, Any],
+) -> None:
+    narrow = yaml_parse((ROOT / "docs/access-role-narrow.yaml").read_text())["Resources"]["AccessRole"]["Properties"]
+    values = _PARAMETERS | {"IsSourceAccount": is_source_account}
+    (statement,) = resolve(narrow["AssumeRolePolicyDocument"], values)["Statement"]
+    condition = statement.pop("Condition")
+    principal = {"AWS": "arn:aws:iam::111122223333:root"}
+    assert statement == {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}
+    patterns = condition["ArnLike"]["aws:PrincipalArn"]
+
+    elsewhere = deployed(template, "aws", SourcePrincipalArns=f"arn:aws:iam::{_ACCOUNT}:role/Reader")
+    roles = elsewhere.of_type("AWS::IAM::Role")
+    # CloudFormation names a role without RoleName after its stack and logical id.
+    assert not [name for name, role in roles.items() if {"RoleName", "Path"} & role.keys()]
+    trusted = {
+        (stage, name)
+        for stage in ("dev", "dev-eu", "dev-enrollrole")
+        for name in roles
+        if any(fnmatchcase(f"arn:aws:iam::111122223333:role/rolecall-{stage}-{name}-1A2B3C", each) for each in patterns)
+    }
+    assuming = _assuming_roles(elsewhere)
+    assert trusted == {("dev", name) for name, only_source in assuming.items() if is_source_account or not only_source}
 
 
 @pytest.mark.parametrize("name", ["access-role-full.yaml", "access-role-narrow.yaml"])

@@ -194,6 +194,12 @@ def test_cloudwatch_may_publish_to_the_encrypted_topic(deployment: Deployment) -
     ]
 
 
+def test_topic_accepts_only_the_alarms_of_its_stage(deployment: Deployment) -> None:
+    allow, _ = deployment["AlarmTopicPolicy"]["PolicyDocument"]["Statement"]
+    alarms = {deployment.values[f"{name}.Arn"] for name in deployment.of_type("AWS::CloudWatch::Alarm")}
+    assert set(allow["Condition"]["ArnEquals"]["aws:SourceArn"]) == alarms
+
+
 def test_mail_address_is_subscribed_if_set(deployment: Deployment) -> None:
     resource = deployment.expanded["Resources"]["AlarmMail"]
     assert resource["Condition"] == "AlarmsAreMailed"

@@ -1,8 +1,12 @@
 """Several stages in one organization."""
 
+import json
+
 import pytest
 
 from local.organization import LocalOrganization
+from rolecall.stage import ALARMS
+from tests.end_to_end.command_line import CommandLine
 from tests.end_to_end.deployed_stage import ROLE, Deploy, DeployedStage
 from tests.end_to_end.expected_errors import denied
 from tests.end_to_end.iam_roles import read_role
@@ -31,6 +35,16 @@ def test_stages_with_different_names_are_independent(
     for stage, principal in ((first, other), (second, reader)):
         with denied("sts:AssumeRole"):
             stage.assume_member_role(account_id, principal)
+
+
+def test_status_has_only_the_alarms_of_its_own_stage(
+    deploy: Deploy, organization: LocalOrganization, first: DeployedStage, reader: str
+) -> None:
+    deploy("first-eu", SourcePrincipalArns=reader, MemberRoleName="Europe", SourcePolicyName="Europe")
+
+    status = json.loads(CommandLine(organization, first.name)("status", "--json").stdout)
+
+    assert {alarm["name"] for alarm in status["alarms"]} == {f"rolecall-first-{name}" for name in ALARMS}
 
 
 def test_stage_with_the_names_of_another_stage_changes_nothing(
