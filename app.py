@@ -4,11 +4,13 @@ import gc
 
 gc.disable()  # Imported objects stay: collecting garbage meanwhile takes a twentieth of the start.
 
+from collections.abc import Callable
 from typing import Any
 
 from chalice.app import Chalice, CloudWatchEvent, ConvertToMiddleware, SQSEvent
 
 from chalicelib.bootstrap import application
+from chalicelib.errors import RequestError
 from chalicelib.events import PATTERN
 from chalicelib.telemetry import logger, metrics
 
@@ -17,6 +19,16 @@ gc.enable()
 app = Chalice(app_name="rolecall")
 app.register_middleware(ConvertToMiddleware(logger.inject_lambda_context(clear_state=True)))
 app.register_middleware(ConvertToMiddleware(metrics.log_metrics))
+
+
+@app.middleware("pure_lambda")
+def return_rejections(event: Any, get_response: Callable[[Any], Any]) -> Any:
+    """Return why a request is rejected, in the form of Lambda's errors; raised, it would count as an error of the function."""
+    try:
+        return get_response(event)
+    except RequestError as error:
+        logger.warning("request rejected", error=str(error))
+        return {"errorType": type(error).__name__, "errorMessage": str(error)}
 
 
 class AnyEvent(CloudWatchEvent):

@@ -2,7 +2,7 @@
 
 RolecallError
 ├── SettingsError         a setting is wrong: the functions do nothing until it is corrected
-├── RequestError          an operator's request is malformed or not allowed: nothing is done
+├── RequestError          an operator's request is malformed or not allowed: nothing is done, and the response is the error
 ├── MessageError          a queue message can't be parsed: it returns to the queue, and moves to the dead-letter queue in the end
 └── AccountError          an account, or the source policy, can't be brought to its desired state
     ├── RetryableError    a retry may succeed: recorded as failed, and the message returns to the queue with a growing delay

@@ -27,7 +27,7 @@ _LAMBDA_CONFIG = _CONFIG.merge(Config(read_timeout=_MAX_INVOCATION_SECONDS, retr
 
 
 class InvocationError(Exception):
-    """A function ended with an error; the message is the error's."""
+    """A function failed or rejected its payload; the message is the error's."""
 
 
 class LocalOrganization(Controls):
@@ -162,11 +162,11 @@ class LocalOrganization(Controls):
         return self.invoke(f"rolecall-{stage}-publish", {"Records": []})
 
     def invoke(self, function: str, payload: object, credentials: Credentials | None = None) -> Any:
-        """Invoke a function, and return its response. Raise InvocationError if it ends with an error."""
+        """Invoke a function, and return its response. Raise InvocationError if it fails or rejects the payload."""
         client = self.client("lambda", credentials=credentials)
         response = client.invoke(FunctionName=function, Payload=json.dumps(payload).encode())
         result = json.loads(response["Payload"].read())
-        if "FunctionError" in response:
+        if "FunctionError" in response or (isinstance(result, dict) and "errorMessage" in result):
             raise InvocationError(result["errorMessage"])
         return result
 

@@ -167,7 +167,7 @@ class Stage:
             return Organization(self.settings, self.client("organizations")).describe(account_id)
 
     def invoke(self, function: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Invoke a function once and return its response. Raise FunctionError if the function fails."""
+        """Invoke a function once and return its response. Raise FunctionError if it fails or rejects the request."""
         config = Config(read_timeout=_MAX_FUNCTION_SECONDS + 20, retries={"total_max_attempts": 1})
         functions, name = self.client("lambda", config), self.resource_name(function)
         with translate_errors(f"invoking {name}"):
@@ -179,6 +179,8 @@ class Stage:
             payload: dict[str, Any] | None = json.loads(response["Payload"].read() or "null")
         if "FunctionError" in response:
             raise FunctionError(f"{name} failed: {(payload or {}).get('errorMessage', 'no message')}")
+        if payload and "errorMessage" in payload:
+            raise FunctionError(f"{name} rejected the request: {payload['errorMessage']}")
         return payload or {}
 
     def queues(self) -> list[QueueCounts]:

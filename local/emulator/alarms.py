@@ -1,4 +1,4 @@
-"""CloudWatch alarms: on a metric or metric math, evaluated per period, with TreatMissingData."""
+"""CloudWatch alarms: on a metric or metric math, evaluated per period, with TreatMissingData and the evaluation range."""
 
 import operator
 import threading
@@ -12,6 +12,9 @@ from ministack.services import cloudwatch
 from ministack.services.cloudformation import provisioners
 
 _LOCK = threading.RLock()
+# CloudWatch looks further back than the evaluated periods for existing data; in the examples of "Configuring how CloudWatch
+# alarms treat missing data" in the "Amazon CloudWatch User Guide" by two periods.
+_ADDITIONAL_PERIODS = 2
 _BREACHES: dict[str, Callable[[float, float], bool]] = {
     "GreaterThanThreshold": operator.gt,
     "GreaterThanOrEqualToThreshold": operator.ge,
@@ -58,23 +61,23 @@ def _evaluate(alarm: dict[str, Any]) -> None:
 
 
 def _state(alarm: dict[str, Any]) -> str:
-    """Return an alarm's state: missing data is breaching, not breaching, keeps the state, or is insufficient data."""
+    """Return an alarm's state. Missing data counts only if the evaluation range has too little existing data."""
     values = _values(alarm)
-    breaches = _BREACHES[alarm["ComparisonOperator"]]
-    breaching = sum(breaches(value, alarm["Threshold"]) for value in values if value is not None)
-    missing, treatment = values.count(None), alarm["TreatMissingData"]
-    required = alarm.get("DatapointsToAlarm", alarm["EvaluationPeriods"])
-    if treatment == "missing" and missing == len(values):
-        return "INSUFFICIENT_DATA"
-    if breaching + (missing if treatment == "breaching" else 0) >= required:
+    breaches, evaluated = _BREACHES[alarm["ComparisonOperator"]], alarm["EvaluationPeriods"]
+    existing = [breaches(value, alarm["Threshold"]) for value in values if value is not None][:evaluated]
+    missing, treatment = evaluated - len(existing), alarm["TreatMissingData"]
+    required = alarm.get("DatapointsToAlarm", evaluated)
+    if sum(existing) + (missing if treatment == "breaching" else 0) >= required:
         return "ALARM"
-    if treatment == "ignore" and breaching + missing >= required:
+    if not missing or not all(existing) or treatment in {"breaching", "notBreaching"}:
+        return "OK"
+    if treatment == "ignore":
         return str(alarm["StateValue"])
-    return "OK"
+    return "ALARM" if any(value is not None for value in values[required - 1 :]) else "INSUFFICIENT_DATA"
 
 
 def _values(alarm: dict[str, Any]) -> list[float | None]:
-    """Return an alarm's value in each of its periods, the latest of which ends now."""
+    """Return an alarm's value in each period of its evaluation range, the latest of which ends now."""
     now = time.time()
     queries = alarm.get("Metrics") or [{"Id": "single", "MetricStat": _single_metric(alarm), "ReturnData": True}]
     stats = {query["Id"]: query["MetricStat"] for query in queries if "MetricStat" in query}
@@ -85,7 +88,7 @@ def _values(alarm: dict[str, Any]) -> list[float | None]:
             _expressions(queries),
             {query_id: _statistic(stat, now - number * period) for query_id, stat in stats.items()},
         )
-        for number in range(alarm["EvaluationPeriods"])
+        for number in range(alarm["EvaluationPeriods"] + _ADDITIONAL_PERIODS)
     ]
 
 

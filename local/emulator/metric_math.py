@@ -1,4 +1,4 @@
-"""The part of CloudWatch's metric math that alarms use."""
+"""The part of CloudWatch's metric math that alarms use ("Using metric math" in the "Amazon CloudWatch User Guide")."""
 
 import ast
 import operator
@@ -6,6 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 Value = float | None
+
+
+def _average(values: list[float]) -> float:
+    return sum(values) / len(values)
+
 
 _OPERATORS: dict[type[ast.AST], Callable[[float, float], float]] = {
     ast.Add: operator.add,
@@ -23,7 +28,7 @@ _AGGREGATIONS: dict[str, Callable[[list[float]], float]] = {
     "SUM": sum,
     "MAX": max,
     "MIN": min,
-    "AVG": lambda values: sum(values) / len(values),
+    "AVG": _average,
 }
 
 
@@ -53,7 +58,11 @@ def evaluate(query_id: str, expressions: Mapping[str, str], values: Mapping[str,
                 ast.BinOp(left=left, op=operation, right=right)
                 | ast.Compare(left=left, ops=[operation], comparators=[right])
             ):
-                return _apply(_OPERATORS[type(operation)], evaluate_node(left), evaluate_node(right))
+                operands = {each: evaluate_node(each) for each in (left, right)}
+                series = [value for each, value in operands.items() if not isinstance(each, ast.Constant)]
+                if series and all(value is None for value in series):
+                    return None
+                return _apply(_OPERATORS[type(operation)], *operands.values())
         raise ValueError(f"the local AWS does not support this metric math: {ast.unparse(node)}")
 
     if query_id in values:
@@ -67,19 +76,22 @@ def _fill(value: Value, default: float) -> float:
 
 
 def _choose(condition: Value, then: Value, otherwise: Value) -> Value:
+    """Return no data if the condition has none, and 0 if it is true and the chosen value has none."""
     if condition is None:
         return None
-    return then if condition else otherwise
+    return (then or 0.0) if condition else otherwise
 
 
 def _aggregate(function: Callable[[list[float]], float], values: list[Value]) -> Value:
-    """Functions over several metrics ignore those without data."""
+    """Functions over several metrics ignore those without data, except for AVG, which counts them as 0."""
     present = [value for value in values if value is not None]
-    return function(present) if present else None
+    if not present:
+        return None
+    return function([value or 0.0 for value in values] if function is _average else present)
 
 
 def _apply(operation: Callable[[float, float], float], left: Value, right: Value) -> Value:
-    """Operators return no data if an operand has none, and for a division by zero."""
-    if left is None or right is None or (operation is operator.truediv and not right):
+    """Operators count an operand without data as 0, and return no data for a division by zero."""
+    if operation is operator.truediv and not right:
         return None
-    return float(operation(left, right))
+    return float(operation(left or 0.0, right or 0.0))

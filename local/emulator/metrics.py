@@ -1,24 +1,22 @@
-"""CloudWatch metrics: from logs in the embedded metric format, and those of Lambda and SQS."""
+"""CloudWatch metrics: from logs in the embedded metric format, and those of Lambda, SQS and EventBridge."""
 
 import json
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ministack.services import cloudwatch, cloudwatch_logs, lambda_svc, sqs
+from ministack.services import cloudwatch, cloudwatch_logs, eventbridge, lambda_svc, sqs
 
-_NO_DESTINATION = "none"
 _MAX_RECEIVES_OF_AGE = 3
 
 
 def patch() -> None:
-    """Wrap the ingestion of log events and the invocation of functions."""
+    """Wrap the ingestion of log events, and the invocation of functions and of rules' targets."""
     cloudwatch_logs._append_log_events = _extract_metrics(cloudwatch_logs._append_log_events)
     lambda_svc._emit_lambda_metrics = lambda *_, **__: None  # It counts an event twice, and no error of an event.
     lambda_svc._execute_function_dispatch = _count_invocations(lambda_svc._execute_function_dispatch)
     lambda_svc._acquire_execution_slot = _count_throttles(lambda_svc._acquire_execution_slot)
-    lambda_svc._route_async_failure = _count_dropped_events(lambda_svc._route_async_failure)
-    lambda_svc.invoke_async_with_retry = _with_destination(lambda_svc.invoke_async_with_retry)
+    eventbridge._invoke_target = _count_failed_invocations(eventbridge._invoke_target)
 
 
 def sample_queues() -> None:
@@ -113,26 +111,12 @@ def _count_throttles(acquire: Callable[..., Any]) -> Callable[..., Any]:
     return acquire_and_count
 
 
-def _count_dropped_events(route: Callable[..., None]) -> Callable[..., None]:
-    """Lambda counts each event that it drops, with and without a destination."""
+def _count_failed_invocations(invoke: Callable[..., None]) -> Callable[..., None]:
+    """EventBridge counts an invocation of a function that doesn't exist."""
 
-    def route_and_count(destination: str, function: str, event: Any, result: Any) -> None:
-        _count("AsyncEventsDropped", function)
-        if destination != _NO_DESTINATION:
-            route(destination, function, event, result)
+    def invoke_and_count(target: dict[str, Any], event: Any, rule: dict[str, Any], *view: Any) -> None:
+        if ":lambda:" in target["Arn"] and not lambda_svc._get_func_record_for_ref(target["Arn"])[0]:
+            cloudwatch.record_metric("AWS/Events", "FailedInvocations", 1, "Count", {"RuleName": rule["Name"]})
+        invoke(target, event, rule, *view)
 
-    return route_and_count
-
-
-def _with_destination(invoke: Callable[..., None]) -> Callable[..., None]:
-    """Give every function a failure destination: ministack routes dropped events only if there is one."""
-
-    def invoke_with_destination(func: dict[str, Any], event: Any) -> None:
-        config = func.get("config") or func
-        settings = func.get("event_invoke_config") or (func.get("event_invoke_configs") or {}).get("$LATEST") or {}
-        configured = ((settings.get("DestinationConfig") or {}).get("OnFailure") or {}).get("Destination")
-        destination = configured or (config.get("DeadLetterConfig") or {}).get("TargetArn") or _NO_DESTINATION
-        changed = settings | {"DestinationConfig": {"OnFailure": {"Destination": destination}}}
-        invoke(func | {"event_invoke_config": changed}, event)
-
-    return invoke_with_destination
+    return invoke_and_count

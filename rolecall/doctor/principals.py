@@ -112,9 +112,8 @@ def _check_attachments(context: Context) -> CheckResult:
 def _unattached(principal: Principal, missing: list[str], context: Context) -> CheckResult:
     summary = f"{', '.join(missing)} is not attached to {principal.name}, which has no access to its accounts"
     if context.settings.attach_source_policy:
-        return failed(
-            summary, context.aws(f"lambda invoke --function-name {context.stage.resource_name('resync')} /dev/stdout")
-        )
+        resync = context.stage.resource_name("resync")
+        return failed(summary, context.aws(f"lambda invoke --function-name {resync} --cli-read-timeout 0 /dev/stdout"))
     arn = f"arn:{context.partition}:iam::{context.account_id}:policy/{missing[0]}"
     return failed(
         summary, f"aws iam attach-{principal.kind}-policy --{principal.kind}-name {principal.name} --policy-arn {arn}"

@@ -132,7 +132,7 @@ def _assuming_roles(deployment: Deployment) -> dict[str, bool]:
 
 @pytest.mark.parametrize("is_source_account", [False, True])
 def test_narrow_role_trusts_only_the_functions_of_its_stage(
-    is_source_account: bool,  # noqa: FBT001 - a parameter
+    is_source_account: bool,
     template: dict[str, Any],
 ) -> None:
     narrow = yaml_parse((ROOT / "docs/access-role-narrow.yaml").read_text())["Resources"]["AccessRole"]["Properties"]

@@ -14,7 +14,7 @@ from tests.deployment.deployed import Deployment
 # The metrics of AWS services by dimension, with the page that documents them.
 _NATIVE = {
     # "Types of metrics for Lambda functions" in the AWS Lambda Developer Guide
-    ("AWS/Lambda", "FunctionName"): {"Errors", "Throttles", "Duration", "AsyncEventsDropped"},
+    ("AWS/Lambda", "FunctionName"): {"Errors", "Throttles", "Duration"},
     # "Available CloudWatch metrics for Amazon SQS" in the Amazon SQS Developer Guide
     ("AWS/SQS", "QueueName"): {
         "ApproximateAgeOfOldestMessage",
@@ -26,6 +26,9 @@ _NATIVE = {
 }
 _BY_REASON = {Metric.SKIPPED_FOR, Metric.FAILING_FOR}
 _GAUGES = ("AccountsNeedingAttention", "SourcePolicyFillPercent", "PublishingBlocked")
+_EXPRESSIONS = {"queue-age": "MAX(METRICS())", "access-slow": "MAX(METRICS())", "resync-missing": "FILL(resyncs, 0)"}
+"""The expressions that are no sum."""
+
 _DAY = 86400
 _RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
 _SECONDS = {"minute": 60, "hour": 3600, "day": _DAY}
@@ -111,10 +114,8 @@ def test_every_function_rule_and_queue_has_its_alarms(deployment: Deployment) ->
     }
     functions = {name.removeprefix("rolecall-dev-") for name in _known(deployment)["FunctionName"]}
     rules = {name.removeprefix("rolecall-dev-") for name in _known(deployment)["RuleName"]}
-    asynchronous = {"on_account_event", "rerun", "resync"}  # invoked by a rule
     assert watched == {
         *((name, function) for name in ("Errors", "Throttles") for function in functions),
-        *(("AsyncEventsDropped", function) for function in asynchronous),
         *(("FailedInvocations", rule) for rule in rules),
         *(("ApproximateNumberOfMessagesVisible", name) for name in ("accounts-dlq", "publish-dlq.fifo", "events-dlq")),
         *(("ApproximateAgeOfOldestMessage", name) for name in ("accounts", "publish.fifo")),
@@ -133,8 +134,7 @@ def test_alarms_are_within_cloudwatchs_limits(deployment: Deployment) -> None:
             assert period * alarm["EvaluationPeriods"] <= longest, name
         if "Metrics" in alarm:
             (watched,) = [each for each in alarm["Metrics"] if each.get("ReturnData", True)]
-            combined = "MAX" if name.endswith(("-queue-age", "-access-slow")) else "SUM"
-            assert watched["Expression"] == f"{combined}(METRICS())", name
+            assert watched["Expression"] == _EXPRESSIONS.get(name.removeprefix("rolecall-dev-"), "SUM(METRICS())"), name
             assert len({period for _, period in metrics}) == 1, name
             assert len({each["Id"] for each in alarm["Metrics"]}) == len(metrics) + 1, name
             assert all(re.fullmatch(r"[a-z]\w*", each["Id"]) for each in alarm["Metrics"]), name
@@ -142,8 +142,9 @@ def test_alarms_are_within_cloudwatchs_limits(deployment: Deployment) -> None:
 
 def test_resync_alarm_allows_the_longest_rate(template: dict[str, Any], deployment: Deployment) -> None:
     alarm = _alarms(deployment)["rolecall-dev-resync-missing"]
-    assert (alarm["MetricName"], alarm["TreatMissingData"]) == (Metric.RESYNCS, "breaching")
-    assert (alarm["Statistic"], alarm["ComparisonOperator"], alarm["Threshold"]) == ("Sum", "LessThanThreshold", 1)
+    ((metric, period),) = _watched(alarm)
+    assert (metric["MetricName"], alarm["TreatMissingData"]) == (Metric.RESYNCS, "breaching")
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("LessThanThreshold", 1)
     rate = template["Parameters"]["ResyncRate"]
     allowed = ["rate(1 day)", "rate(1 hour)", *(f"rate({hours} hours)" for hours in range(2, 100)), "rate(2 days)"]
     longest = max(
@@ -152,7 +153,8 @@ def test_resync_alarm_allows_the_longest_rate(template: dict[str, Any], deployme
         if re.fullmatch(rate["AllowedPattern"], each) and (found := _RATE.fullmatch(each))
     )
     # A run may start late and takes some minutes.
-    assert alarm["Period"] * (alarm["EvaluationPeriods"] - 1) >= longest
+    assert period * alarm["EvaluationPeriods"] >= longest + 3600
+    assert f"for {period * alarm['EvaluationPeriods'] // 3600} hours" in alarm["AlarmDescription"]
     assert deployment.expanded["Resources"]["ResyncMissingAlarm"]["Properties"]["ActionsEnabled"] == {
         "Fn::If": ["SchedulesAreEnabled", True, False]
     }
@@ -256,6 +258,13 @@ def test_dashboard_widgets_do_not_overlap(deployment: Deployment) -> None:
         assert not taken & cells, widget["properties"].get("title")
         assert max(x for x, _ in cells) < 24
         taken |= cells
+
+
+def test_dashboard_keeps_the_periods_of_its_widgets(deployment: Deployment) -> None:
+    """Its sums and gauges are of an hour or of five minutes, also when a week is shown."""
+    assert _dashboard(deployment)["periodOverride"] == "inherit"
+    metrics = [each["properties"] for each in _dashboard(deployment)["widgets"] if each["type"] == "metric"]
+    assert all("period" in each or "SEARCH" in str(each["metrics"]) for each in metrics)
 
 
 def test_dashboard_thresholds_are_numbers(deployment: Deployment) -> None:

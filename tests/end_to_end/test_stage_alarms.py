@@ -5,26 +5,16 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 
+import boto3
 import pytest
 
 from chalicelib.accounts import format_time
-from local.organization import InvocationError, LocalOrganization, allow_policy, trust_policy
-from local.waiting import wait_until
+from local.organization import REGION, LocalOrganization, allow_policy, trust_policy
+from rolecall.errors import FunctionError
+from rolecall.stage import ALARMS, Stage
 from tests.end_to_end.deployed_stage import ROLE, Deploy, DeployedStage, displayed_outcome, environment_changed
 from tests.end_to_end.organization_changes import create_without_events, events_dropped
 
-ALARMS = {
-    "accounts-need-attention",
-    "source-policy-full",
-    "resync-missing",
-    "publishing-blocked",
-    "access-slow",
-    "dead-letters",
-    "queue-age",
-    "function-errors",
-    "invocations-throttled",
-    "rules-failed",
-}
 TWO_DAYS = 2 * 86_400
 
 
@@ -48,7 +38,7 @@ def assert_recovery(stage: DeployedStage) -> None:
 def in_alarm(stage: DeployedStage) -> set[str]:
     prefix = f"rolecall-{stage.name}-"
     states = {name.removeprefix(prefix): state for name, state in stage.organization.alarm_states().items()}
-    assert states.keys() == ALARMS
+    assert states.keys() == set(ALARMS)
     assert set(states.values()) <= {"OK", "ALARM"}
     return {name for name, state in states.items() if state == "ALARM"}
 
@@ -86,20 +76,22 @@ def many_policies(stage: DeployedStage) -> Iterator[None]:
 
 
 @contextmanager
-def failed_invocation(stage: DeployedStage) -> Iterator[None]:
-    with pytest.raises(InvocationError):
-        stage.invoke("backfill", accounts=[])
+def failed_schedule(stage: DeployedStage) -> Iterator[None]:
+    """Fire the schedule of a function that has an invalid setting."""
+    with environment_changed(stage, "resync", SOURCE_PRINCIPAL_ARNS="nobody"):
+        stage.fire("discovery", "resync")
     yield
 
 
 @contextmanager
-def dropped_event(stage: DeployedStage) -> Iterator[None]:
-    """Invoke a function asynchronously, as its schedule does, with a request that it rejects."""
-    stage.organization.client("lambda").invoke(
-        FunctionName=stage.function("rerun"), InvocationType="Event", Payload=b'{"accounts": []}'
-    )
-    wait_until(lambda: "rules-failed" in in_alarm(stage), "the event is dropped")
+def rule_without_function(stage: DeployedStage) -> Iterator[None]:
+    """Fire a schedule whose function doesn't exist."""
+    events, rule = stage.organization.client("events"), stage.function("rerun")
+    targets = events.list_targets_by_rule(Rule=rule)["Targets"]
+    events.put_targets(Rule=rule, Targets=[each | {"Arn": f"{each['Arn']}-missing"} for each in targets])
+    stage.organization.fire(rule)
     yield
+    events.put_targets(Rule=rule, Targets=targets)
 
 
 @contextmanager
@@ -159,8 +151,8 @@ def no_resync(stage: DeployedStage) -> Iterator[None]:
     "causes",
     [
         [
-            (failed_invocation, "function-errors"),
-            (dropped_event, "rules-failed"),
+            (failed_schedule, "function-errors"),
+            (rule_without_function, "rules-failed"),
             (throttled_invocation, "invocations-throttled"),
             (foreign_role, "accounts-need-attention"),
             (many_policies, "source-policy-full"),
@@ -178,6 +170,23 @@ def test_alarms_fire_one_by_one_and_recover(
             fixes.enter_context(cause(stage))
             fired.add(alarm)
             assert in_alarm(stage) == fired
+    assert_recovery(stage)
+
+
+def test_rejected_request_raises_no_alarm(stage: DeployedStage) -> None:
+    organization = stage.organization
+    session = boto3.Session(organization.management_account_id, "test", region_name=REGION)
+    command_line = Stage(stage.name, session, organization.endpoint_url)
+    with pytest.raises(FunctionError, match="rolecall-watched-backfill rejected the request: ous holds 'foo'"):
+        command_line.invoke("backfill", {"ous": ["foo"], "dry_run": True})
+    assert in_alarm(stage) == set()
+
+
+def test_alarm_on_missing_resyncs_begins_after_thirty_hours(stage: DeployedStage) -> None:
+    stage.organization.age_metrics(29 * 3600)
+    assert in_alarm(stage) == set()
+    stage.organization.age_metrics(1.5 * 3600)
+    assert in_alarm(stage) == {"resync-missing"}
     assert_recovery(stage)
 
 

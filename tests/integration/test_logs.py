@@ -10,7 +10,7 @@ import pytest
 import app
 from chalicelib.bootstrap import application
 from chalicelib.telemetry import logger, metrics
-from tests.integration.boundary import FUNCTION_KEYS, Boundary
+from tests.integration.boundary import FUNCTION_KEYS, Boundary, writes
 from tests.integration.organization import ACCESS_ROLE, MANAGEMENT, MEMBER_ROLE, REGION, Organization
 from tests.integration.queues import Delivery
 from tests.integration.stage import Context, Stage, event
@@ -202,6 +202,25 @@ def test_event_without_an_account_is_ignored(
 
     assert stage.queued() == []
     assert _emitted(capsys) == {"EventsIgnored": [1.0]}
+
+
+@pytest.mark.filterwarnings("ignore:No application metrics")  # as telemetry does in a function
+@pytest.mark.parametrize("function", ["backfill", "rerun", "resync", "retire", "freeze"])
+def test_rejected_request_is_returned_and_logged(
+    organization: Organization, boundary: Boundary, invoke: Invoke, log: io.StringIO, function: str
+) -> None:
+    """Raised, it would count as an error of the function."""
+    stage = Stage(organization)
+
+    with boundary.recording() as calls:
+        response = invoke(stage, function, {"account": ["111122223333"]})
+
+    assert writes(calls) == []
+    assert response["errorType"] == "RequestError"
+    assert response["errorMessage"].startswith("the request ")
+    (line,) = _lines(log, "request rejected")
+    assert (line["level"], line["error"]) == ("WARNING", response["errorMessage"])
+    assert line["function_request_id"] == Context().aws_request_id
 
 
 def test_no_log_contains_a_credential_an_address_or_an_event(

@@ -44,29 +44,40 @@ def create_alarm(organization: LocalOrganization, name: str, periods: int = 1, *
     organization.client("cloudwatch").put_metric_alarm(AlarmName=name, **common | settings)
 
 
+KEPT = "INSUFFICIENT_DATA"  # the state of a new alarm
+ALL = ("ALARM", "ALARM", "ALARM", "ALARM")
+NONE = ("OK", "OK", "OK", "OK")
+
+
 @pytest.mark.parametrize(
-    ("values", "treatment", "state"),
+    ("values", "required", "states"),
     [
-        ("XXX", "missing", "ALARM"),
-        ("0XX", "missing", "OK"),
-        ("---", "missing", "INSUFFICIENT_DATA"),
-        ("---", "breaching", "ALARM"),
-        ("---", "notBreaching", "OK"),
-        ("---", "ignore", "INSUFFICIENT_DATA"),
-        ("X-X", "breaching", "ALARM"),
-        ("X-X", "notBreaching", "OK"),
-        ("X-X", "ignore", "INSUFFICIENT_DATA"),
-        ("--0", "breaching", "OK"),
-        ("--0", "ignore", "OK"),
+        ("0-X-X", 3, NONE),
+        ("0----", 3, NONE),
+        ("-----", 3, ("INSUFFICIENT_DATA", KEPT, "ALARM", "OK")),
+        ("0XX-X", 3, ALL),
+        ("--X--", 3, ("ALARM", KEPT, "ALARM", "OK")),
+        ("----X", 3, ("INSUFFICIENT_DATA", KEPT, "ALARM", "OK")),
+        ("0XX0X", 3, NONE),
+        ("0-X-X", 2, ALL),
+        ("00X0X", 2, ALL),
+        ("0-X--", 2, ("OK", "OK", "ALARM", "OK")),
+        ("----0", 2, ("OK", "OK", "ALARM", "OK")),
+        ("---X-", 2, ("ALARM", KEPT, "ALARM", "OK")),
     ],
 )
-def test_missing_data_is_treated_as_configured(
-    organization: LocalOrganization, values: str, treatment: str, state: str
+def test_missing_data_counts_only_without_earlier_data(
+    organization: LocalOrganization, values: str, required: int, states: tuple[str, ...]
 ) -> None:
-    name = f"{values} {treatment}"
-    put_metric(organization, name, values)
-    create_alarm(organization, name, periods=3, TreatMissingData=treatment)
-    assert organization.alarm_states()[name] == state
+    """The tables of "Configuring how CloudWatch alarms treat missing data" in the Amazon CloudWatch User Guide."""
+    metric = f"{values} {required}"
+    put_metric(organization, metric, values)
+    treatments = ("missing", "ignore", "breaching", "notBreaching")
+    for treatment in treatments:
+        settings = {"TreatMissingData": treatment, "MetricName": metric, "DatapointsToAlarm": required}
+        create_alarm(organization, f"{metric} {treatment}", periods=3, **settings)
+    observed = organization.alarm_states()
+    assert tuple(observed[f"{metric} {treatment}"] for treatment in treatments) == states
 
 
 def test_alarm_uses_the_metric_with_exactly_its_dimensions(organization: LocalOrganization) -> None:
@@ -111,8 +122,23 @@ def deploy_alarms(organization: LocalOrganization, directory: Path, **expression
 
 
 def test_alarm_on_metric_math_follows_its_expression(organization: LocalOrganization, tmp_path: Path) -> None:
-    firing = {"Sum": "SUM(METRICS())", "Some": "MAX([m1, m2])", "Filled": "m1 + FILL(m2, 0)", "If": "IF(m1 > 9, m1, 0)"}
-    quiet = {"Plus": "m1 + m2", "Least": "MIN(FILL(METRICS(), 0))", "Divided": "m1 / (m1 - m1)", "Low": "m1 * 0.5"}
+    firing = {
+        "Sum": "SUM(METRICS())",
+        "Some": "MAX([m1, m2])",
+        "Filled": "m1 + FILL(m2, 0)",
+        "If": "IF(m1 > 9, m1, 0)",
+        "Plus": "m1 + m2",
+        "More": "IF(m1 > m2, m1, 0)",
+    }
+    quiet = {
+        "Least": "MIN(FILL(METRICS(), 0))",
+        "Divided": "m1 / (m1 - m1)",
+        "Low": "m1 * 0.5",
+        "None": "m2 + 99",
+        "Average": "AVG(METRICS()) - 1",
+        "Then": "IF(m1 > 9, m2, 99)",
+        "Unknown": "IF(m2 > 9, 0, 99)",
+    }
     deploy_alarms(organization, tmp_path, **firing, **quiet)
     assert {organization.alarm_states()[name] for name in (*firing, *quiet)} == {"OK"}
 
