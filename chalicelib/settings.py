@@ -102,7 +102,7 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
         """Read and validate every setting; raise SettingsError for the first that is wrong."""
         read = _Variables(environ)
-        partition = read.matching("PARTITION", _PARTITION, "a partition, such as aws, aws-us-gov or aws-cn")
+        partition = read.matching("PARTITION", _PARTITION, "a partition, such as aws, aws-us-gov, aws-cn or aws-eusc")
         principals = _principals(read, partition)
         access_roles = read.each("ACCESS_ROLE_NAMES", _role_name)
         member_role = read.one("MEMBER_ROLE_NAME", _role_name)

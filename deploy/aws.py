@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import botocore.session
 from boto3.dynamodb.types import TypeDeserializer
 
-from rolecall.regions import EVENT_REGIONS
+from rolecall.partitions import EVENT_REGIONS
 
 Aws: TypeAlias = Callable[..., Any]
 """Runs one AWS CLI command and returns its parsed JSON output. Raises AwsCommandError if it fails."""

@@ -27,6 +27,7 @@ from deploy.aws import (
 )
 from deploy.intrinsics import resolve
 from deploy.parameters import check_environment, known_values, merge_parameters, parse_parameters
+from rolecall.partitions import add_account_arguments
 
 _PUBLISH_SECONDS = 150
 """How long to wait for publish; longer than its timeout (.chalice/config.json)."""
@@ -173,8 +174,9 @@ Stage {stage} is deployed: stack rolecall-{stage} in {location.region} of accoun
      {aws} cloudtrail describe-trails --query 'trailList[].[Name, HomeRegion, IsMultiRegionTrail]' --output table
 2. Run the first resync; until then, an alarm reports that none has run. For a preview, add "dry_run": true.
      echo '{{"accounts": "all"}}' | {aws} lambda invoke --function-name rolecall-{stage}-resync --cli-read-timeout 0 --payload fileb:///dev/stdin /dev/stdout
-3. Create a test account. It is retried until it is ready, which takes some minutes.
-     {aws} organizations create-account --account-name rolecall-test --email YOUR-ADDRESS
+3. Add a test account. It is retried until it is ready, which takes some minutes.
+     {aws} {add_account_arguments(location.partition, "rolecall-test", "YOUR-ADDRESS")}
+   An invited account needs an access role: docs/access-roles.md.
 4. List the status of each account. The log group /aws/lambda/rolecall-{stage}-enroll has a line for each pass:
      {aws} dynamodb scan --table-name {values["LedgerTable"]} --output table
 5. Subscribe to the topic rolecall-{stage}-alarms, or set AlarmEmail. docs/runbook.md describes each alarm.

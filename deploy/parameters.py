@@ -4,7 +4,10 @@ import difflib
 import re
 import shlex
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
+
+from botocore.loaders import create_loader
 
 from chalicelib.bootstrap import checked_settings
 from chalicelib.errors import SettingsError
@@ -79,10 +82,16 @@ def known_values(template: Mapping[str, Any], parameters: Mapping[str, str], loc
             values[name] = resolve(properties["TableName"], values)
         elif "QueueName" in properties:
             queue = resolve(properties["QueueName"], values)
-            suffix = "amazonaws.com.cn" if location.partition == "aws-cn" else "amazonaws.com"
-            values[name] = f"https://sqs.{location.region}.{suffix}/{location.account_id}/{queue}"
+            host = f"sqs.{location.region}.{_dns_suffix(location.partition)}"
+            values[name] = f"https://{host}/{location.account_id}/{queue}"
             values[f"{name}.Arn"] = f"arn:{location.partition}:sqs:{location.region}:{location.account_id}:{queue}"
     return values
+
+
+@cache
+def _dns_suffix(partition: str) -> str:
+    known = create_loader().load_data("partitions")["partitions"]
+    return next(str(each["outputs"]["dnsSuffix"]) for each in known if each["id"] == partition)
 
 
 def check_environment(template: Mapping[str, Any], values: Mapping[str, str]) -> None:

@@ -17,7 +17,7 @@ from chalicelib.settings import Settings
 from chalicelib.source_policy.assignment import assign
 from chalicelib.source_policy.documents import document
 from chalicelib.source_policy.records import MAX_SHARDS, ShardContent, shard_name
-from rolecall.regions import EVENT_REGIONS
+from rolecall.partitions import EVENT_REGIONS
 from tests.deployment.conftest import packaged, template
 from tests.deployment.deployed import MANAGEMENT_ACCOUNT, deployed
 from tests.end_to_end.expected_access import (

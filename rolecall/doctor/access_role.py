@@ -10,6 +10,7 @@ from chalicelib.settings import Settings
 from rolecall.doctor.context import Context
 from rolecall.doctor.result import Check, CheckResult, failed, ok, unknown
 from rolecall.errors import FunctionError
+from rolecall.partitions import add_account_arguments
 from rolecall.reasons import runbook_section
 
 _NO_ACCESS = {Reason.NO_ACCESS_ROLE, Reason.NOT_READY, Reason.ACCESS_DENIED, Reason.SCP_DENIED, Reason.RCP_DENIED}
@@ -57,7 +58,7 @@ def _check(context: Context) -> CheckResult:
         or choose_account(context.settings, (), context.stage.accounts())
     )
     if account_id is None:
-        return unknown("there is no account to check", "aws organizations create-account --account-name … --email …")
+        return unknown("there is no account to check", f"aws {add_account_arguments(context.partition)}")
     try:
         response = context.stage.invoke("backfill", {"accounts": [account_id], "dry_run": True})
     except FunctionError as error:

@@ -8,7 +8,7 @@ from chalicelib.arns import AccountId
 from chalicelib.settings import Settings
 from chalicelib.source_policy.records import Records
 from rolecall.aws_errors import translate_errors
-from rolecall.regions import EVENT_REGIONS
+from rolecall.partitions import EVENT_REGIONS
 from rolecall.stage import Stage
 
 if TYPE_CHECKING:

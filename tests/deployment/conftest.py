@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rolecall.regions import EVENT_REGIONS
+from rolecall.partitions import EVENT_REGIONS
 from tests.deployment.deployed import Deployment, deployed
 
 

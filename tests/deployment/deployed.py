@@ -11,7 +11,7 @@ from samtranslator.translator.transform import transform
 from deploy.aws import Location
 from deploy.intrinsics import resolve
 from deploy.parameters import known_values, merge_parameters
-from rolecall.regions import EVENT_REGIONS
+from rolecall.partitions import EVENT_REGIONS
 
 MANAGEMENT_ACCOUNT = "111122223333"
 

@@ -10,6 +10,7 @@ from boto3.dynamodb.types import TypeSerializer
 
 from deploy.aws import AwsCommandError, DeployError
 from deploy.deploy import deploy
+from rolecall.partitions import EVENT_REGIONS, add_account_arguments
 
 _READER = "SourcePrincipalArns=arn:aws:iam::111122223333:role/Reader"
 _NAMES = {
@@ -22,8 +23,9 @@ _NAMES = {
 class FakeAws:
     """The AWS CLI of a deployment; `status` is the item of publish in a table that an earlier stack left."""
 
-    def __init__(self, status: dict[str, Any] | None = None, *, tables: bool = True) -> None:
+    def __init__(self, status: dict[str, Any] | None = None, *, tables: bool = True, partition: str = "aws") -> None:
         self.status = status
+        self.partition = partition
         self.has_tables = tables
         self.response: dict[str, Any] | None = {"batchItemFailures": []}
         self.commands: list[str] = []
@@ -33,7 +35,8 @@ class FakeAws:
         self.commands.append(command)
         match command:
             case "sts get-caller-identity":
-                return {"Arn": "arn:aws:sts::111122223333:assumed-role/Admin/me", "Account": "111122223333"}
+                arn = f"arn:{self.partition}:sts::111122223333:assumed-role/Admin/me"
+                return {"Arn": arn, "Account": "111122223333"}
             case "organizations describe-organization":
                 return {"Organization": {"MasterAccountId": "111122223333"}}
             case "cloudformation describe-stacks":
@@ -64,7 +67,7 @@ def directory(packaged: Path, tmp_path: Path) -> Path:
 
 
 def _deploy(aws: FakeAws, directory: Path, params: str = _READER) -> str:
-    return deploy("dev", "artifacts", directory, params, aws=aws, region="us-east-1")
+    return deploy("dev", "artifacts", directory, params, aws=aws, region=EVENT_REGIONS[aws.partition])
 
 
 @pytest.mark.parametrize(
@@ -118,3 +121,11 @@ def test_failed_run_of_publish_is_reported(response: dict[str, Any] | None, erro
     message = _deploy(aws, directory)
     assert message.startswith("Stage dev is deployed")
     assert f"rolecall-dev-publish failed: {error}\n" in message
+
+
+@pytest.mark.parametrize("partition", EVENT_REGIONS)
+def test_next_steps_are_those_of_the_partition(partition: str, directory: Path) -> None:
+    reader = f"SourcePrincipalArns=arn:{partition}:iam::111122223333:role/Reader"
+    message = _deploy(FakeAws(partition=partition), directory, reader)
+    arguments = add_account_arguments(partition, "rolecall-test", "YOUR-ADDRESS")
+    assert f"     aws --region {EVENT_REGIONS[partition]} {arguments}\n" in message

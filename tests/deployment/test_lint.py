@@ -16,7 +16,7 @@ from chalicelib.settings import Scope, Settings
 from chalicelib.source_policy.documents import document
 from chalicelib.source_policy.records import ShardContent
 from deploy.intrinsics import resolve
-from rolecall.regions import EVENT_REGIONS
+from rolecall.partitions import EVENT_REGIONS
 from tests.deployment.deployed import Deployment
 
 with warnings.catch_warnings():
@@ -42,7 +42,9 @@ NEWER_THAN_PARLIAMENT = frozenset(
 
 
 def _policy_findings(document: dict[str, Any]) -> list[str]:
-    findings = parliament.analyze_policy_string(json.dumps(document)).findings
+    # Parliament is older than the partition aws-eusc, too.
+    text = json.dumps(document).replace("arn:aws-eusc:", "arn:aws:")
+    findings = parliament.analyze_policy_string(text).findings
     found = (each for each in findings if str(each.detail).rpartition(" ")[2] not in NEWER_THAN_PARLIAMENT)
     return [f"{each.issue} {each.detail}" for each in found]
 

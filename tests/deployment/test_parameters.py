@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import boto3
 import pytest
 
 from deploy.aws import DeployError, Location, check_location
 from deploy.parameters import check_environment, known_values, merge_parameters, parse_parameters
-from rolecall.regions import EVENT_REGIONS
+from rolecall.partitions import EVENT_REGIONS
 
 _HERE = Location("aws", "111122223333", "us-east-1")
 _READER = "arn:aws:iam::111122223333:role/Reader"
@@ -84,6 +85,16 @@ def _in_account(partition: str, account_id: str) -> Any:
         "describe-organization": {"Organization": {"MasterAccountId": "111122223333"}},
     }
     return lambda *arguments: responses[arguments[1]]
+
+
+@pytest.mark.parametrize("partition", EVENT_REGIONS)
+def test_urls_of_queues_have_the_partitions_endpoint(partition: str, template: dict[str, Any]) -> None:
+    region = EVENT_REGIONS[partition]
+    given = {"SourcePrincipalArns": f"arn:{partition}:iam::111122223333:role/Reader"}
+    parameters = merge_parameters(template["Parameters"], given, {})
+    values = known_values(template, parameters, Location(partition, "111122223333", region))
+    endpoint = boto3.Session("key", "secret", region_name=region).client("sqs").meta.endpoint_url
+    assert values["AccountsQueue"] == f"{endpoint}/111122223333/rolecall-dev-accounts"
 
 
 @pytest.mark.parametrize("partition", EVENT_REGIONS)

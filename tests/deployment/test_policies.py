@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from chalicelib.accounts import LedgerRow
+from rolecall.partitions import EVENT_REGIONS
 from tests.deployment.deployed import MANAGEMENT_ACCOUNT, Deployment, deployed
 
 _FUNCTIONS = {"OnAccountEvent", "Enroll", "Publish", "Backfill", "Rerun", "Resync", "Retire", "Freeze"}
@@ -169,7 +170,7 @@ def test_publish_enters_only_a_separate_source_account(template: dict[str, Any])
     assert not [each for each in _statements(separate, "Publish") if str(each["Action"]).count("iam:")]
 
 
-@pytest.mark.parametrize("partition", ["aws", "aws-cn"])
+@pytest.mark.parametrize("partition", EVENT_REGIONS)
 def test_only_configured_policies_may_be_attached(partition: str, template: dict[str, Any]) -> None:
     account = f"arn:{partition}:iam::{MANAGEMENT_ACCOUNT}"
     parameters = {

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from chalicelib.arns import AccountId
 from chalicelib.settings import Scope, Settings
 
-PARTITIONS = ("aws", "aws-us-gov", "aws-cn")
+PARTITIONS = ("aws", "aws-us-gov", "aws-cn", "aws-eusc")
 MANAGEMENT = AccountId("999999999999")
 SOURCE = AccountId("111122223333")
 MEMBER = AccountId("444455556666")

@@ -20,8 +20,8 @@ from rolecall.doctor.command import overall_status
 from rolecall.doctor.context import Context
 from rolecall.doctor.result import Check, CheckResult, CheckStatus, failed, ok, unknown
 from rolecall.doctor.trail import Trail, check_trails
+from rolecall.partitions import EVENT_REGIONS
 from rolecall.reasons import REMEDY
-from rolecall.regions import EVENT_REGIONS
 from rolecall.source_policy_state import RESTORE
 from rolecall.stage import DEAD_LETTER_QUEUES, WORK_QUEUES, QueueCounts, Stage
 from tests.unit.builders import MANAGEMENT, MEMBER, SOURCE, settings

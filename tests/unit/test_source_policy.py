@@ -147,7 +147,12 @@ def test_full_shard_has_room_for_the_freeze_only(
 
 def test_capacity_is_about_380_accounts() -> None:
     assert (capacity(settings()), exclusion_capacity(settings())) == (382, 380)
-    assert [capacity(settings(partition, MEMBER_ROLE_NAME="R" * 64)) for partition in PARTITIONS] == [376, 375, 376]
+    assert [capacity(settings(partition, MEMBER_ROLE_NAME="R" * 64)) for partition in PARTITIONS] == [
+        376,
+        375,
+        376,
+        375,
+    ]
 
 
 def test_more_excluded_accounts_than_fit_are_rejected() -> None:
