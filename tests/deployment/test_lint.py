@@ -43,7 +43,7 @@ NEWER_THAN_PARLIAMENT = frozenset(
 
 def _policy_findings(document: dict[str, Any]) -> list[str]:
     # Parliament is older than the partition aws-eusc, too.
-    text = json.dumps(document).replace("arn:aws-eusc:", "arn:aws:")
+    text = json.dumps(document).replace("arn:aws-eusc:", "arn:aws:").replace(":eusc-de-east-1:", ":eu-central-1:")
     findings = parliament.analyze_policy_string(text).findings
     found = (each for each in findings if str(each.detail).rpartition(" ")[2] not in NEWER_THAN_PARLIAMENT)
     return [f"{each.issue} {each.detail}" for each in found]
