@@ -151,7 +151,7 @@ def test_capacity_is_about_380_accounts() -> None:
         376,
         375,
         376,
-        375,
+        376,
     ]
 
 
