@@ -172,6 +172,8 @@ Stage {stage} is deployed: stack rolecall-{stage} in {location.region} of accoun
 
 {warning}1. Events are delivered through CloudTrail. Confirm that a trail logs the write management events of {location.region}:
      {aws} cloudtrail describe-trails --query 'trailList[].[Name, HomeRegion, IsMultiRegionTrail]' --output table
+   If there is none, create one:
+     {aws} cloudformation deploy --stack-name management-events --template-file docs/trail.yaml
 2. Run the first resync; until then, an alarm reports that none has run. For a preview, add "dry_run": true.
      echo '{{"accounts": "all"}}' | {aws} lambda invoke --function-name rolecall-{stage}-resync --cli-read-timeout 0 --payload fileb:///dev/stdin /dev/stdout
 3. Add a test account. It is retried until it is ready, which takes some minutes.

@@ -1,11 +1,11 @@
-"""CloudFormation: functions in conditions, the checks of event source mappings, and dashboard bodies."""
+"""CloudFormation: functions in conditions, the checks of event source mappings, dashboard bodies, and trails."""
 
 import json
 from typing import Any
 
 from ministack.core import iam_evaluator
 from ministack.core.responses import get_account_id, get_region
-from ministack.services import lambda_svc
+from ministack.services import cloudtrail, lambda_svc, s3
 from ministack.services.cloudformation import changesets, engine, handlers, provisioners, stacks
 
 _EVENT_SOURCE = "AWS::Lambda::EventSourceMapping"
@@ -15,7 +15,7 @@ _NUMBERS = ("BatchSize", "MaximumBatchingWindowInSeconds")
 
 
 def patch() -> None:
-    """Wrap the evaluation of conditions, the creation and update of event source mappings, and dashboard bodies."""
+    """Wrap the evaluation of conditions, event source mappings and dashboard bodies, and add trails."""
     evaluate = engine._evaluate_conditions
 
     def evaluate_resolved(template: dict[str, Any], params: dict[str, Any]) -> dict[str, bool]:
@@ -46,6 +46,7 @@ def patch() -> None:
         return body
 
     provisioners._cw_dashboard_body = parsed_body
+    provisioners._RESOURCE_HANDLERS["AWS::CloudTrail::Trail"] = {"create": _create_trail, "delete": _delete_trail}
 
 
 def _resolved(node: Any, params: dict[str, Any]) -> Any:
@@ -97,3 +98,21 @@ def _check_queue_permissions(props: dict[str, Any]) -> None:
         )
         if iam_evaluator.evaluate(context, policies).decision != "Allow":
             raise ValueError(f"The function execution role does not have permissions to call {name} on SQS")
+
+
+def _create_trail(_: str, props: dict[str, Any], __: str) -> tuple[str, dict[str, Any]]:
+    """CloudTrail rejects a bucket whose policy doesn't allow it to write."""
+    name, bucket = props["TrailName"], props["S3BucketName"]
+    statements = json.loads(s3._bucket_policies.get(bucket, "{}")).get("Statement", [])
+    allowed = {each["Action"] for each in statements if each["Principal"] == {"Service": "cloudtrail.amazonaws.com"}}
+    if allowed != {"s3:GetBucketAcl", "s3:PutObject"}:
+        raise ValueError(f"Incorrect S3 bucket policy is detected for bucket: {bucket}")
+    is_multi_region = str(props.get("IsMultiRegionTrail", False)).lower() == "true"
+    cloudtrail._create_trail({"Name": name, "S3BucketName": bucket, "IsMultiRegionTrail": is_multi_region})
+    if str(props["IsLogging"]).lower() == "true":
+        cloudtrail._start_logging({"Name": name})
+    return name, {}
+
+
+def _delete_trail(name: str, _: dict[str, Any]) -> None:
+    cloudtrail._delete_trail({"Name": name})

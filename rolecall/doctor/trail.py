@@ -73,8 +73,7 @@ def check_trails(trails: Sequence[Trail], region: str) -> CheckResult:
         )
     return failed(
         f"no trail in {region}: EventBridge receives no organization events",
-        "aws cloudtrail create-trail --name management-events --s3-bucket-name … --is-multi-region-trail "
-        f"--region {region}; {_start_logging('management-events', region)}",
+        f"aws cloudformation deploy --stack-name management-events --template-file docs/trail.yaml --region {region}",
     )
 
 

@@ -1,4 +1,4 @@
-"""The access roles and the service control policy in docs/."""
+"""The access roles, the trail and the service control policy in docs/."""
 
 import json
 from dataclasses import replace
@@ -157,8 +157,8 @@ def test_narrow_role_trusts_only_the_functions_of_its_stage(
     assert trusted == {("dev", name) for name, only_source in assuming.items() if is_source_account or not only_source}
 
 
-@pytest.mark.parametrize("name", ["access-role-full.yaml", "access-role-narrow.yaml"])
-def test_access_role_templates_are_clean_in_every_partition(name: str) -> None:
+@pytest.mark.parametrize("name", ["access-role-full.yaml", "access-role-narrow.yaml", "trail.yaml"])
+def test_templates_in_docs_are_clean_in_every_partition(name: str) -> None:
     text = (ROOT / "docs" / name).read_text()
     assert [str(match) for match in lint(text)] == []
     assert "arn:" + "aws:" not in text
@@ -182,3 +182,18 @@ def test_scp_denies_every_change_of_a_member_role_except_rolecalls() -> None:
     assert sessions["Condition"] == {"StringNotLike": {"aws:userid": "*:rolecall-STAGE"}}
     # A service control policy's size ("Quotas for AWS Organizations").
     assert len(text) <= 5120
+
+
+def test_trail_may_write_to_its_bucket() -> None:
+    resources = yaml_parse((ROOT / "docs/trail.yaml").read_text())["Resources"]
+    name = resources["Trail"]["Properties"]["TrailName"]
+    bucket = {"Bucket": "trails", "Bucket.Arn": "arn:aws-cn:s3:::trails"}
+    location = {"AWS::Partition": "aws-cn", "AWS::Region": "cn-northwest-1", "AWS::AccountId": _ACCOUNT}
+    policy = resolve(resources["BucketPolicy"]["Properties"], bucket | location)
+    check, write, _ = policy["PolicyDocument"]["Statement"]
+    trail = {"aws:SourceArn": f"arn:aws-cn:cloudtrail:cn-northwest-1:{_ACCOUNT}:trail/{name}"}
+    assert (check["Action"], check["Resource"]) == ("s3:GetBucketAcl", "arn:aws-cn:s3:::trails")
+    assert (write["Action"], write["Resource"]) == ("s3:PutObject", f"arn:aws-cn:s3:::trails/AWSLogs/{_ACCOUNT}/*")
+    assert check["Condition"] == {"StringEquals": trail}
+    assert write["Condition"] == {"StringEquals": trail | {"s3:x-amz-acl": "bucket-owner-full-control"}}
+    assert resources["Trail"]["DependsOn"] == "BucketPolicy"

@@ -1,6 +1,7 @@
 """`rolecall doctor` on a healthy stage and after several faults; tests/unit/test_doctor.py has those of each check."""
 
 import json
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,10 @@ from local.waiting import wait_until
 from rolecall.doctor.checks import CHECKS, run_checks
 from rolecall.doctor.context import Context
 from rolecall.doctor.result import CheckResult, CheckStatus
+from rolecall.doctor.trail import check_trails
 from rolecall.stage import Stage
+from tests.conftest import ROOT
+from tests.deployment.aws_cli import in_this_process
 from tests.end_to_end.calls import ADMINISTRATOR
 from tests.end_to_end.command_line import CommandLine
 from tests.end_to_end.deployed_stage import POLICY, Deploy, DeployedStage, environment_changed
@@ -43,9 +47,15 @@ def stage(organization: LocalOrganization, deploy: Deploy, reader: str, member: 
 
 
 def create_trail(organization: LocalOrganization) -> None:
-    cloudtrail = organization.client("cloudtrail")
-    cloudtrail.create_trail(Name=TRAIL, S3BucketName="trails", IsMultiRegionTrail=True)
-    cloudtrail.start_logging(Name=TRAIL)
+    """Create the trail as the check's remedy prints it."""
+    aws, *arguments = shlex.split(check_trails([], REGION).remedy or "")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", organization.endpoint_url)
+        environment.setenv("AWS_ACCESS_KEY_ID", organization.management_account_id)
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        environment.chdir(ROOT)
+        ran = in_this_process(arguments)
+    assert (aws, ran.returncode) == ("aws", 0), ran.stdout + ran.stderr
 
 
 def subscribe(stage: DeployedStage) -> str:
@@ -78,7 +88,9 @@ def policy_arn(stage: DeployedStage) -> str:
 
 
 def no_trail(stage: DeployedStage) -> Repair:
-    stage.organization.client("cloudtrail").delete_trail(Name=TRAIL)
+    cloudformation = stage.organization.client("cloudformation")
+    cloudformation.delete_stack(StackName=TRAIL)
+    cloudformation.get_waiter("stack_delete_complete").wait(StackName=TRAIL, WaiterConfig={"Delay": 1})
     return lambda: create_trail(stage.organization)
 
 

@@ -89,7 +89,7 @@ READING = trail("reading", basic(ReadWriteType="ReadOnly"))
             FAILED,
             PUT.format("neither") + "; aws cloudtrail start-logging --name neither --region us-east-1",
         ),
-        ([], FAILED, "aws cloudtrail create-trail --name management-events --s3-bucket-name …"),
+        ([], FAILED, "aws cloudformation deploy --stack-name management-events --template-file docs/trail.yaml"),
     ],
 )
 def test_one_trail_must_log_write_management_events(trails: list[Trail], status: CheckStatus, remedy: str) -> None:
