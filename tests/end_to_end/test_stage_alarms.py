@@ -78,7 +78,7 @@ def many_policies(stage: DeployedStage) -> Iterator[None]:
 @contextmanager
 def failed_schedule(stage: DeployedStage) -> Iterator[None]:
     """Fire the schedule of a function that has an invalid setting."""
-    with environment_changed(stage, "resync", SOURCE_PRINCIPAL_ARNS="nobody"):
+    with environment_changed(stage, "resync", SOURCE_PRINCIPAL_ARNS="invalid"):
         stage.fire("discovery", "resync")
     yield
 

@@ -23,7 +23,7 @@ from rolecall.doctor.trail import Trail, check_trails
 from rolecall.partitions import EVENT_REGIONS
 from rolecall.reasons import REMEDY
 from rolecall.source_policy_state import RESTORE
-from rolecall.stage import DEAD_LETTER_QUEUES, WORK_QUEUES, QueueCounts, Stage
+from rolecall.stage import ALARMS, DEAD_LETTER_QUEUES, WORK_QUEUES, QueueCounts, Stage
 from tests.unit.builders import MANAGEMENT, MEMBER, SOURCE, settings
 from tests.unit.ledger_rows import NOW, SHARD, records, row, shard
 
@@ -297,7 +297,7 @@ def test_queues_must_be_empty(counts: dict[str, int], status: CheckStatus, summa
 def alarms(name: str = "queue-age", **changed: Any) -> dict[str, Any]:
     """Describe all alarms, with one of them changed."""
     alarm = {"AlarmName": "rolecall-dev-any", "AlarmActions": [TOPIC], "ActionsEnabled": True, "StateValue": "OK"}
-    return dict.fromkeys(operations.ALARMS, alarm) | {name: alarm | changed}
+    return dict.fromkeys(ALARMS, alarm) | {name: alarm | changed}
 
 
 @pytest.mark.parametrize(
@@ -416,10 +416,10 @@ def test_checks_match_the_template_and_the_runbook() -> None:
     def names(key: str) -> set[str]:
         return set(re.findall(rf'\b{key}: !Sub "rolecall-\$\{{Stage\}}-([\w.-]+)"', template))
 
-    assert names("AlarmName") == set(operations.ALARMS)
+    assert names("AlarmName") == set(ALARMS)
     assert names("FunctionName") == set(deployed.FUNCTIONS)
     assert names("Name") == set(deployed.SCHEDULES)
     assert names("QueueName") == {*WORK_QUEUES, *DEAD_LETTER_QUEUES}
     assert names("RuleName") == {"account-events"}
-    assert set(operations.ALARMS) <= set(re.findall(r"^### (\S+)$", runbook, re.MULTILINE))
+    assert set(ALARMS) <= set(re.findall(r"^### (\S+)$", runbook, re.MULTILINE))
     assert len({check.name for check in CHECKS}) == len(CHECKS)
