@@ -138,6 +138,9 @@ RETRYABLE_REASONS = frozenset(
 )
 """Failures whose message returns to the queue, and in the end moves to the dead-letter queue."""
 
+CONTROL_POLICY_DENIALS = frozenset({Reason.SCP_DENIED, Reason.RCP_DENIED})
+"""Failures that a change of the organization's control policies may end."""
+
 _MAX_RETRY = timedelta(hours=6)  # All receives that the queue allows, at their longest delays, end before this.
 
 

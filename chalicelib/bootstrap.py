@@ -72,8 +72,8 @@ class Application:
         self._settings = checked_settings(environ)
 
     def enqueue(self, event: dict[str, Any]) -> None:
-        """Send an event's accounts to the queue."""
-        enqueue_accounts(event, self._accounts_queue)
+        """Send an event's accounts to the queue, and record changes of control policies."""
+        enqueue_accounts(event, self._accounts_queue, lambda: self._table, self._now)
 
     def enroll(self, records: list[dict[str, Any]], context: Any) -> dict[str, Any]:
         """Handle a batch off the accounts queue within the function's remaining time."""
@@ -116,6 +116,9 @@ class Application:
         function = PublishFunction(self._client("lambda", invoke_config()), self._environ["PUBLISH_FUNCTION"])
         freeze = Freeze(self._settings, self._table, self._publish_queue, function, self._clock, self._pause)
         return freeze(frozen=frozen, deadline=self._deadline(context))
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC)
 
     def _deadline(self, context: Any) -> float:
         return self._clock() + float(context.get_remaining_time_in_millis()) / 1000
@@ -194,7 +197,7 @@ class Application:
             self._organization,
             self._sessions,
             roles,
-            lambda: datetime.fromtimestamp(self._clock(), UTC),
+            self._now,
         )
 
     @cached_property

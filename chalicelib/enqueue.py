@@ -1,26 +1,38 @@
-"""Send the accounts of an event to the queue."""
+"""Send the accounts of an event to the queue, and record changes of control policies."""
 
+from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from chalicelib.events import account_ids, is_membership_event
+from chalicelib.events import account_ids, changes_control_policies, is_membership_event
 from chalicelib.messages import Message, Trigger
 from chalicelib.telemetry import Metric, logger, metrics
 
 if TYPE_CHECKING:
     from chalicelib.aws.queues import AccountsQueue
+    from chalicelib.aws.source_policy_table import SourcePolicyTable
 
 
-def enqueue_accounts(event: object, queue: "AccountsQueue") -> None:
-    """Send an event's accounts to the queue; an event without one is counted as ignored."""
+def enqueue_accounts(
+    event: object, queue: "AccountsQueue", table: Callable[[], "SourcePolicyTable"], clock: Callable[[], datetime]
+) -> None:
+    """Send an event's accounts to the queue, and record a change of control policies; any other event is counted as ignored.
+
+    The accounts that a changed policy denied are not looked up here: the next scheduled rerun sends them.
+    """
     found = account_ids(event)
+    changes_policies = changes_control_policies(event)
+    if changes_policies:
+        table().record_control_policy_change(clock())
     queue.send(Message(account_id=account_id, trigger=Trigger.EVENT) for account_id in found)
     detail = event.get("detail") if isinstance(event, dict) else None
     name = detail.get("eventName") if isinstance(detail, dict) else None
     # An event may be forged: only what can be a name is logged.
     known = name if isinstance(name, str) and name.isalnum() and len(name) <= 64 else None  # noqa: PLR2004
     logger.info("event", event_name=known, accounts=found)
-    metrics.add_metric(Metric.EVENTS_RECEIVED if found else Metric.EVENTS_IGNORED, MetricUnit.Count, 1)
+    is_used = found or changes_policies
+    metrics.add_metric(Metric.EVENTS_RECEIVED if is_used else Metric.EVENTS_IGNORED, MetricUnit.Count, 1)
     if not found and is_membership_event(event):
         metrics.add_metric(Metric.EVENTS_WITHOUT_ACCOUNT, MetricUnit.Count, 1)

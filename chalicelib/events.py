@@ -1,4 +1,4 @@
-"""The events about accounts, and where each contains the account's id.
+"""The events about accounts and about the policies that restrict them, and where each contains an account's id.
 
 Organizations and Control Tower deliver them through CloudTrail on a best-effort basis ("AWS Organizations events" in the
 EventBridge reference), so an event is only a hint: each account is described before anything is changed.
@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 
 from chalicelib.arns import AccountId, is_account_id
 
+_POLICY_EVENTS = frozenset({"AttachPolicy", "DetachPolicy", "UpdatePolicy", "EnablePolicyType", "DisablePolicyType"})
+_CONTROL_POLICIES = frozenset({"SERVICE_CONTROL_POLICY", "RESOURCE_CONTROL_POLICY"})
 _ID_KEYS = ("accountid", ".account", "account.id")
 _LARGEST_ID = 10**12
 # Accounts in "Actions, resources, and condition keys for AWS Organizations"
@@ -46,6 +48,17 @@ def is_membership_event(event: object) -> bool:
     return isinstance(name, str) and _PARSERS.get(name) is _anywhere and not detail.get("errorCode")
 
 
+def changes_control_policies(event: object) -> bool:
+    """Whether an event may be about a service or resource control policy; an attachment's doesn't contain the policy's type."""
+    detail = _mapping(_mapping(event).get("detail"))
+    name = detail.get("eventName")
+    if not isinstance(name, str) or name not in _POLICY_EVENTS or detail.get("errorCode"):
+        return False
+    policy = _at(detail, "responseElements", "policy", "policySummary")
+    types = (_at(detail, "requestParameters").get("policyType"), policy.get("type"))
+    return all(each is None or (isinstance(each, str) and each in _CONTROL_POLICIES) for each in types)
+
+
 def _created(detail: dict[str, Any]) -> Iterator[Any]:
     status = _at(detail, "serviceEventDetails", "createAccountStatus")
     if status.get("state") == "SUCCEEDED":
@@ -69,6 +82,10 @@ def _managed(status_key: str) -> Callable[[dict[str, Any]], Iterator[Any]]:
 
 def _requested(detail: dict[str, Any]) -> Iterator[Any]:
     yield _at(detail, "requestParameters").get("accountId")
+
+
+def _targeted(detail: dict[str, Any]) -> Iterator[Any]:
+    yield _at(detail, "requestParameters").get("targetId")  # an account, an organizational unit or the root
 
 
 def _accepted(detail: dict[str, Any]) -> Iterator[Any]:
@@ -118,12 +135,14 @@ _PARSERS: dict[str, _Parser] = {
     "AccountDepartedOrganization": _anywhere,
     "CreateManagedAccount": _managed("createManagedAccountStatus"),
     "UpdateManagedAccount": _managed("updateManagedAccountStatus"),
+    "AttachPolicy": _targeted,
+    "DetachPolicy": _targeted,
 }
 
 # The detail-type is left open: whether joined and departed come as API calls or service events is not documented.
 PATTERN: dict[str, Any] = {
     "source": ["aws.organizations", "aws.controltower"],
-    "detail": {"eventName": list(_PARSERS), "errorCode": [{"exists": False}]},
+    "detail": {"eventName": sorted(_PARSERS.keys() | _POLICY_EVENTS), "errorCode": [{"exists": False}]},
 }
 
 

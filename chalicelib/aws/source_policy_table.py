@@ -1,6 +1,6 @@
 """The source-policy table: what was asked for (`#control`), what publish found (`#status`), and a record of each shard.
 
-`#control` has one writer an attribute (freeze, retire, backfill, resync); all else is written by publish alone. An item that can't
+`#control` has one writer an attribute (freeze, retire, backfill, resync, on_account_event); all else is written by publish alone. An item that can't
 be read, since it was edited by hand, counts as lost: publish restores it from IAM.
 """
 
@@ -109,6 +109,10 @@ class SourcePolicyTable:
         requested_at = items.encode(now)
         asked = {"check_requested_at": requested_at, "scope_recorded": items.encode(scope_recorded)}
         self._update(_CONTROL, asked | ({"verify_requested_at": requested_at} if verify else {}))
+
+    def record_control_policy_change(self, now: datetime) -> None:
+        """Record that the organization's control policies changed: accounts that they denied are due."""
+        self._update(_CONTROL, {"control_policies_changed_at": items.encode(now)})
 
     def _write(self, key: str, value: Status | ShardRecord) -> None:
         encoded = items.encode(value)

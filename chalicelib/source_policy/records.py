@@ -134,7 +134,8 @@ class Control:
     """What operators and schedules requested; `frozen` is None for "as last applied".
 
     `check_requested_at` is when the latest resync requested a check of the shards, `verify_requested_at` when the latest full one
-    did. `scope_recorded` is the scope for which the latest resync found a row of every account.
+    did. `scope_recorded` is the scope for which the latest resync found a row of every account. `control_policies_changed_at` is
+    when an event about the organization's control policies was last received.
     """
 
     frozen: bool | None = None
@@ -143,6 +144,7 @@ class Control:
     verify_requested_at: datetime | None = None
     check_requested_at: datetime | None = None
     scope_recorded: Scope | None = None
+    control_policies_changed_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from chalicelib.accounts import (
+    CONTROL_POLICY_DENIALS,
     REMOVAL_REASONS,
     RETRYABLE_REASONS,
     Access,
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 _FIRST_SPACING = timedelta(hours=1)
 _MAX_SPACING = timedelta(days=7)
+# "Changes that I make are not always immediately visible" in the IAM User Guide: an account that was tried within this time
+# after a change of control policies is tried again.
+_POLICIES_EFFECTIVE_AFTER = timedelta(minutes=15)
 
 
 def covers_organization(request: Request) -> bool:
@@ -71,10 +75,11 @@ def orphaned_accounts(records: Records, listed: Collection[int], request: Reques
     return {account_id for account_id in records.maybe_named if int(account_id) not in listed}
 
 
-def is_due(row: LedgerRow, request: Request, now: datetime) -> bool:
+def is_due(row: LedgerRow, request: Request, now: datetime, policies_changed_at: datetime | None) -> bool:
     """Whether a rerun sends a failed account again: never while its message is still being retried.
 
-    Terminal failures are sent at growing intervals, of an hour to a week, unless an operator asks.
+    Terminal failures are sent at growing intervals, of an hour to a week, unless an operator asks, or the control policies that
+    denied the account have changed since.
     """
     if row.outcome is not Outcome.FAILED or (request.reasons and row.reason not in request.reasons):
         return False
@@ -82,5 +87,9 @@ def is_due(row: LedgerRow, request: Request, now: datetime) -> bool:
         return not is_retry_pending(row, now)
     if row.attempts == 0:
         return True  # The source policy was blocked: it is due as soon as that is over.
+    tried_at = parse_time(row.updated_at)
+    changed_at = policies_changed_at if row.reason in CONTROL_POLICY_DENIALS else None
+    if changed_at is not None and tried_at - changed_at < _POLICIES_EFFECTIVE_AFTER:
+        return True
     spacing = min(_FIRST_SPACING * 2 ** min(row.attempts - 1, 10), _MAX_SPACING)
-    return not request.scheduled or now - parse_time(row.updated_at) >= spacing
+    return not request.scheduled or now - tried_at >= spacing

@@ -105,8 +105,8 @@ class Sweep:
         rows: Iterable[LedgerRow] = self._ledger.rows()
         if isinstance(request.accounts, tuple):
             rows = self._ledger.read(request.accounts).values()
-        now = self._now()
-        return (row.account_id for row in rows if is_due(row, request, now))
+        now, changed_at = self._now(), self._table.load().control.control_policies_changed_at
+        return (row.account_id for row in rows if is_due(row, request, now, changed_at))
 
     def resync(self, request: Request, *, deadline: float) -> dict[str, Any]:
         """Send accounts, request a check of the source policy from publish, and measure the organization."""

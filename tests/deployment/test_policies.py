@@ -71,6 +71,7 @@ def test_each_ledger_attribute_has_one_writer(deployment: Deployment) -> None:
 
 def test_each_control_attribute_has_one_writer(deployment: Deployment) -> None:
     assert _written(deployment, "SourcePolicyTable") == {
+        "OnAccountEvent": ({"#control"}, {"policy_name", "control_policies_changed_at"}),
         "Publish": (set(), set()),
         "Backfill": ({"#control"}, _UNINSTALL),
         "Retire": ({"#control"}, _UNINSTALL),

@@ -146,6 +146,7 @@ DELETE_RECORD = call("dynamodb:DeleteItem", "delete_item", TableName=RECORDS, Ke
 SET_FROZEN = setting(RECORDS, CONTROL, "frozen")
 SET_UNINSTALLING = setting(RECORDS, CONTROL, "uninstalling", "uninstalled")
 REQUEST_CHECK = setting(RECORDS, CONTROL, "verify_requested_at", "check_requested_at")
+RECORD_POLICY_CHANGE = setting(RECORDS, CONTROL, "control_policies_changed_at")
 
 READ_MEMBER_ROLE = call("iam:GetRole", "get_role", RoleName=ROLE)
 WRITE_MEMBER_ROLE = [
@@ -191,6 +192,7 @@ ALLOWED: list[tuple[list[Call], set[str]]] = [
     ([SET_FROZEN], {"freeze"}),
     ([SET_UNINSTALLING], {"retire", "backfill"}),
     ([REQUEST_CHECK], {"resync"}),
+    ([RECORD_POLICY_CHANGE], {"on_account_event"}),
     ([READ_MEMBER_ROLE], {"enroll", "backfill", "rerun", "resync", "retire"}),
     (WRITE_MEMBER_ROLE, {"enroll"}),
     ([READ_SOURCE_POLICY, *WRITE_SOURCE_POLICY], {"publish"}),

@@ -128,7 +128,7 @@ class Stage(Queues, Tables):
         return {"StatusCode": 200}
 
     def send_event(self, name: str, account_id: str) -> None:
-        """Deliver an event that names an account."""
+        """Deliver an event that names an account, or another target of a policy."""
         self._application("on_account_event").enqueue(event(name, account_id))
 
     def enroll(self, *account_ids: str, seconds: float = 600.0) -> Delivery:
@@ -218,6 +218,7 @@ def event(name: str, account_id: str) -> dict[str, Any]:
         },
         "AccountDepartedOrganization": {"serviceEventDetails": {"accountId": account_id, "departureMethod": "LEFT"}},
         "MoveAccount": {"requestParameters": {"accountId": account_id}},
+        "DetachPolicy": {"requestParameters": {"policyId": "p-bvdv3rx3", "targetId": account_id}},
     }
     return {
         "version": "0",

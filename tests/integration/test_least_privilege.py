@@ -99,6 +99,7 @@ def _member_roles(organization: Organization) -> Iterator[Stage]:
     for parameters, drifts in DRIFTS:
         stage = Stage(organization, **parameters)
         stage.send_event("CreateAccountResult", accounts[0])
+        stage.send_event("DetachPolicy", accounts[0])
         stage.enroll(*accounts)
         for account_id in accounts:
             for drift in drifts.values():
@@ -372,6 +373,7 @@ MATRIX: list[tuple[Request, set[str]]] = [
     (_update(_RECORDS, "#control", "frozen"), {"freeze"}),
     (_update(_RECORDS, "#control", "uninstalling", "uninstalled"), {"backfill", "retire"}),
     (_update(_RECORDS, "#control", "verify_requested_at", "check_requested_at", "scope_recorded"), {"resync"}),
+    (_update(_RECORDS, "#control", "control_policies_changed_at"), {"on_account_event"}),
     (_update(_RECORDS, "#control", "frozen", "uninstalling"), set()),
     # Queues and functions.
     (Request("sqs:SendMessage", f"{_QUEUE}accounts"), {"on_account_event", *_SWEEPS}),

@@ -2,18 +2,21 @@ import io
 import json
 import logging
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from chalicelib.aws.queues import AccountsQueue
+from chalicelib.aws.source_policy_table import SourcePolicyTable
 from chalicelib.enqueue import enqueue_accounts
 from chalicelib.messages import Message, Trigger
 from chalicelib.telemetry import logger, metrics
 
 EVENTS = Path(__file__).parents[1] / "events"
 ACCOUNT = "444455556666"
+NOW = datetime(2026, 3, 15, 8, 30, tzinfo=UTC)
 
 
 class MemoryQueue(AccountsQueue):
@@ -22,6 +25,21 @@ class MemoryQueue(AccountsQueue):
 
     def send(self, messages: Iterable[Message]) -> None:
         self.messages += messages
+
+
+class MemoryTable(SourcePolicyTable):
+    def __init__(self) -> None:
+        self.policies_changed_at: datetime | None = None
+
+    def record_control_policy_change(self, now: datetime) -> None:
+        self.policies_changed_at = now
+
+
+def enqueue(event: object, queue: MemoryQueue) -> datetime | None:
+    """Enqueue an event's accounts, and return when it recorded a change of control policies, if it did."""
+    table = MemoryTable()
+    enqueue_accounts(event, queue, lambda: table, lambda: NOW)
+    return table.policies_changed_at
 
 
 @pytest.fixture
@@ -56,7 +74,7 @@ def counts() -> dict[str, float]:
 
 
 def test_accounts_of_an_event_are_sent_logged_and_counted(queue: MemoryQueue, log: io.StringIO) -> None:
-    enqueue_accounts(payload("create_account_result"), queue)
+    enqueue(payload("create_account_result"), queue)
 
     (line,) = log.getvalue().splitlines()
     record = json.loads(line)
@@ -72,7 +90,7 @@ def test_accounts_of_an_event_are_sent_logged_and_counted(queue: MemoryQueue, lo
 def test_event_without_an_account_is_logged_and_counted(queue: MemoryQueue, log: io.StringIO, name: str) -> None:
     event = payload(name)
 
-    enqueue_accounts(event, queue)
+    enqueue(event, queue)
 
     record = json.loads(log.getvalue())
     assert queue.messages == []
@@ -87,7 +105,7 @@ def test_only_the_name_and_accounts_of_an_event_are_logged(queue: MemoryQueue, l
     detail = event["detail"]
     detail |= {"requestParameters": (detail.get("requestParameters") or {}) | {"email": secret}, "eventID": secret}
 
-    enqueue_accounts(event, queue)
+    enqueue(event, queue)
 
     record = json.loads(log.getvalue())
     assert secret not in log.getvalue()
@@ -96,14 +114,14 @@ def test_only_the_name_and_accounts_of_an_event_are_logged(queue: MemoryQueue, l
 
 @pytest.mark.parametrize("name", ["jo@example.com", "x" * 65, "two words", "", {"email": "jo@example.com"}, 5, None])
 def test_malformed_event_name_is_not_logged(queue: MemoryQueue, log: io.StringIO, name: Any) -> None:
-    enqueue_accounts({"detail": {"eventName": name}}, queue)
+    enqueue({"detail": {"eventName": name}}, queue)
 
     assert "event_name" not in json.loads(log.getvalue())
 
 
 @pytest.mark.parametrize("event", [None, [], "event", {}, {"detail": None}, {"detail": ["eventName"]}])
 def test_malformed_event_is_counted_and_ignored(queue: MemoryQueue, log: io.StringIO, event: object) -> None:
-    enqueue_accounts(event, queue)
+    enqueue(event, queue)
 
     assert json.loads(log.getvalue())["accounts"] == []
     assert queue.messages == []
@@ -112,8 +130,28 @@ def test_malformed_event_is_counted_and_ignored(queue: MemoryQueue, log: io.Stri
 
 @pytest.mark.parametrize("name", ["AccountJoinedOrganization", "AccountDepartedOrganization"])
 def test_membership_event_without_an_account_is_counted(queue: MemoryQueue, log: io.StringIO, name: str) -> None:
-    enqueue_accounts({"detail": {"eventName": name}}, queue)
+    enqueue({"detail": {"eventName": name}}, queue)
 
     assert json.loads(log.getvalue())["event_name"] == name
     assert queue.messages == []
     assert counts() == {"EventsIgnored": 1, "EventsWithoutAccount": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "accounts"), [("detach_policy_from_account", [ACCOUNT]), ("update_service_control_policy", [])]
+)
+def test_change_of_control_policies_is_recorded(
+    queue: MemoryQueue, log: io.StringIO, name: str, accounts: list[str]
+) -> None:
+    assert enqueue(payload(name), queue) == NOW
+
+    assert [message.account_id for message in queue.messages] == json.loads(log.getvalue())["accounts"] == accounts
+    assert counts() == {"EventsReceived": 1}
+
+
+@pytest.mark.parametrize(
+    "name", ["update_backup_policy", "enable_tag_policies", "detach_policy_denied", "move_account"]
+)
+def test_other_event_records_no_change_of_control_policies(queue: MemoryQueue, log: io.StringIO, name: str) -> None:
+    assert enqueue(payload(name), queue) is None
+    assert json.loads(log.getvalue())["message"] == "event"

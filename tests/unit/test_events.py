@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.arns import is_account_id
-from chalicelib.events import PATTERN, account_ids, is_membership_event
+from chalicelib.events import PATTERN, account_ids, changes_control_policies, is_membership_event
 
 PAYLOADS = {path.name: json.loads(path.read_text()) for path in (Path(__file__).parents[1] / "events").glob("*.json")}
 CALLER = "111122223333"
@@ -19,6 +19,7 @@ ANY_DEPTH = ["AccountJoinedOrganization", "AccountDepartedOrganization"]
 # The events that the rule matches, and their accounts.
 MATCHED: dict[str, list[str]] = {
     "accept_handshake.json": [INVITED],
+    "attach_policy_to_unit.json": [],
     "account_departed_service_event.json": [ACCOUNT],
     "account_joined_service_event.json": [ACCOUNT],
     "close_account.json": [ACCOUNT],
@@ -26,11 +27,28 @@ MATCHED: dict[str, list[str]] = {
     "create_account_result.json": [ACCOUNT],
     "create_account_result_failed.json": [],
     "create_managed_account.json": [ACCOUNT],
+    "detach_policy_from_account.json": [ACCOUNT],
+    "disable_policy_type.json": [],
+    "enable_tag_policies.json": [],
     "move_account.json": [ACCOUNT],
     "remove_account.json": [ACCOUNT],
+    "update_backup_policy.json": [],
     "update_managed_account_failed.json": [],
+    "update_service_control_policy.json": [],
 }
-NOT_MATCHED = {"create_account_in_progress.json", "invite_account_sent.json", "remove_account_denied.json"}
+NOT_MATCHED = {
+    "create_account_in_progress.json",
+    "detach_policy_denied.json",
+    "invite_account_sent.json",
+    "remove_account_denied.json",
+    "tag_account.json",
+}
+CONTROL_POLICIES = {
+    "attach_policy_to_unit.json",
+    "detach_policy_from_account.json",
+    "disable_policy_type.json",
+    "update_service_control_policy.json",
+}
 
 
 def matches(pattern: dict[str, Any], event: dict[str, Any]) -> bool:
@@ -59,6 +77,30 @@ def test_accounts_are_found_in_the_event(name: str) -> None:
 def test_rule_matches_only_events_that_may_change_an_account(name: str) -> None:
     assert matches(PATTERN, PAYLOADS[name]) == (name in MATCHED)
     assert (name in NOT_MATCHED) != (name in MATCHED)
+
+
+@pytest.mark.parametrize("name", sorted(PAYLOADS))
+def test_change_of_control_policies_is_recognized(name: str) -> None:
+    """Policies of other types are ignored where the event contains the type; an attachment's doesn't."""
+    assert changes_control_policies(PAYLOADS[name]) == (name in CONTROL_POLICIES)
+
+
+@pytest.mark.parametrize("name", ["update_service_control_policy.json", "disable_policy_type.json"])
+@pytest.mark.parametrize("kind", ["RESOURCE_CONTROL_POLICY", "AISERVICES_OPT_OUT_POLICY", "DECLARATIVE_POLICY_EC2", 5])
+def test_only_control_policies_count(name: str, kind: Any) -> None:
+    event = json.loads(json.dumps(PAYLOADS[name]).replace('"SERVICE_CONTROL_POLICY"', json.dumps(kind)))
+
+    assert changes_control_policies(event) == (kind == "RESOURCE_CONTROL_POLICY")
+
+
+@pytest.mark.parametrize("target", [CALLER, "ou-ab12-11111111", "r-ab12", "44445555666", None, 444455556666])
+def test_only_an_accounts_id_is_a_target(target: Any) -> None:
+    """SCPs don't apply to the management account."""
+    event = json.loads(json.dumps(PAYLOADS["detach_policy_from_account.json"]))
+    event["detail"]["requestParameters"]["targetId"] = target
+
+    assert account_ids(event) == []
+    assert changes_control_policies(event)
 
 
 def test_rule_matches_any_detail_type_of_two_sources() -> None:
@@ -191,6 +233,7 @@ junk = st.recursive(
 @given(junk | st.fixed_dictionaries({"detail": junk}))
 def test_malformed_event_has_no_account(event: object) -> None:
     assert account_ids(event) == []
+    assert not changes_control_policies(event)
 
 
 @given(st.sampled_from(sorted(MATCHED)), st.data())

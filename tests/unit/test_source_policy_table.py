@@ -1,5 +1,6 @@
 """Items of the source-policy table: written, read back, and parsed after an operator edited them."""
 
+from dataclasses import fields
 from datetime import UTC
 from typing import Any
 
@@ -141,6 +142,7 @@ def test_control_is_read_as_written() -> None:
     table.set_frozen(frozen=True)
     table.set_uninstalling(uninstalling=True, uninstalled=True)
     table.request_check(NOW, verify=True, scope_recorded=Scope.ORGANIZATION)
+    table.record_control_policy_change(NOW)
 
     expected = Control(
         frozen=True,
@@ -149,6 +151,7 @@ def test_control_is_read_as_written() -> None:
         verify_requested_at=NOW,
         check_requested_at=NOW,
         scope_recorded=Scope.ORGANIZATION,
+        control_policies_changed_at=NOW,
     )
     assert table.control() == table.load().control == expected
 
@@ -280,7 +283,7 @@ def test_unreadable_status_is_lost_and_reported(edited: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("value", ["true", 1, "", [], {"a": "b"}, None])
 def test_unreadable_flag_is_absent(value: Any) -> None:
-    names = ("frozen", "uninstalling", "uninstalled", "verify_requested_at", "check_requested_at", "scope_recorded")
+    names = [field.name for field in fields(Control)]
     table = _table({"policy_name": "#control"} | dict.fromkeys(names, value))
 
     assert table.control() == table.load().control == Control()

@@ -29,7 +29,7 @@ FAILED = Request(accounts=Selection.FAILED)
 SCHEDULED = Request(accounts=Selection.FAILED, scheduled=True)
 
 RETRYABLE = (Reason.NOT_READY, Reason.THROTTLED, Reason.SOURCE_POLICY_PENDING, Reason.UNEXPECTED)
-TERMINAL = (Reason.NO_ACCESS_ROLE, Reason.SCP_DENIED, Reason.FOREIGN_ROLE, Reason.QUOTA)
+TERMINAL = (Reason.NO_ACCESS_ROLE, Reason.SCP_DENIED, Reason.RCP_DENIED, Reason.FOREIGN_ROLE, Reason.QUOTA)
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +113,21 @@ def test_only_a_scheduled_rerun_backs_off(reason: Reason, attempts: int, spacing
 
     assert by_schedule.sent == [due.account_id]
     assert by_hand.sent == [early.account_id, due.account_id]
+
+
+@pytest.mark.parametrize("reason", TERMINAL)
+def test_changed_control_policies_make_their_denials_due(reason: Reason) -> None:
+    """An account that was tried soon after the change is tried again: the change may not have been in effect yet."""
+    before, soon_after = (failed(number, reason, attempts=20, ago=timedelta(hours=number)) for number in (2, 1))
+    later = failed(3, reason, attempts=20, ago=timedelta(minutes=40))
+    aws = FakeAws(rows=[before, soon_after, later])
+    changed = Control(control_policies_changed_at=NOW - timedelta(minutes=65))
+    aws.records = replace(aws.records, control=changed)
+
+    sweep_of(aws).rerun(SCHEDULED, deadline=FAR)
+
+    is_denial = reason in {Reason.SCP_DENIED, Reason.RCP_DENIED}
+    assert sorted(aws.sent) == (sorted({before.account_id, soon_after.account_id}) if is_denial else [])
 
 
 @pytest.mark.parametrize("reason", RETRYABLE)
