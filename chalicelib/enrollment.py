@@ -152,6 +152,7 @@ class Enrollment:
                 # The row was read before the records, so they show a run of publish that read an older row.
                 removable=access in {Access.EXCLUDED, Access.NONE} and not records.may_grant(account_id),
                 uninstalling=records.control.uninstalling,
+                first_seen_at=job.message.first_seen_at,
             )
             if job.verdict.reason is Reason.DEPARTED and self._may_be_too_new(job, records):
                 error = "not ready yet: an event announced the account, and Organizations doesn't know it"
@@ -215,8 +216,10 @@ def _jobs(records: list[dict[str, Any]]) -> list[_Job]:
             logger.error("malformed message", message_id=record["messageId"], error=str(error))
             continue
         job = jobs.setdefault(message.account_id, _Job(message, []))
+        seen = [each.first_seen_at for each in (job.message, message) if each.first_seen_at is not None]
         # An account without a listing is described, which is newest.
-        job.message = max(job.message, message, key=lambda each: each.listed_at or _NEVER)
+        newest = max(job.message, message, key=lambda each: each.listed_at or _NEVER)
+        job.message = newest._replace(first_seen_at=max(seen, default=None))
         job.records.append(record)
     return list(jobs.values())
 

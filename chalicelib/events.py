@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from chalicelib.arns import AccountId, is_account_id
 
+_JOINING_EVENTS = ("CreateAccountResult", "AccountJoinedOrganization", "AcceptHandshake")
 _POLICY_EVENTS = frozenset({"AttachPolicy", "DetachPolicy", "UpdatePolicy", "EnablePolicyType", "DisablePolicyType"})
 _CONTROL_POLICIES = frozenset({"SERVICE_CONTROL_POLICY", "RESOURCE_CONTROL_POLICY"})
 _ID_KEYS = ("accountid", ".account", "account.id")
@@ -46,6 +47,11 @@ def is_membership_event(event: object) -> bool:
     detail = _mapping(_mapping(event).get("detail"))
     name = detail.get("eventName")
     return isinstance(name, str) and _PARSERS.get(name) is _anywhere and not detail.get("errorCode")
+
+
+def announces_member(event: object) -> bool:
+    """Whether an event with an account is about one that joined the organization."""
+    return _mapping(_mapping(event).get("detail")).get("eventName") in _JOINING_EVENTS
 
 
 def changes_control_policies(event: object) -> bool:

@@ -21,12 +21,16 @@ class Trigger(StrEnum):
 
 
 class Message(NamedTuple):
-    """One account to reconcile; a message of a sweep also contains the listed account, and when it was listed."""
+    """One account to reconcile; a message of a sweep also contains the listed account, and when it was listed.
+
+    `first_seen_at` is when an event announced that the account joined, or a resync first listed it.
+    """
 
     account_id: AccountId
     trigger: Trigger
     account: Account | None = None
     listed_at: datetime | None = None
+    first_seen_at: datetime | None = None
 
 
 def write_message(message: Message) -> str:
@@ -41,13 +45,15 @@ def write_message(message: Message) -> str:
             "ou_ids": account.ou_ids,
         }
         body["listed_at"] = message.listed_at.isoformat()
+    if message.first_seen_at is not None:
+        body["first_seen_at"] = message.first_seen_at.isoformat()
     return json.dumps(body, separators=(",", ":"))
 
 
 def read_message(body: str) -> Message:
     """Parse a message; raise MessageError if it is malformed.
 
-    Further keys are ignored, as is a malformed listing: then the account is described.
+    Further keys are ignored, as are a malformed listing (then the account is described) and a malformed time.
     """
     try:
         content = json.loads(body)
@@ -64,7 +70,16 @@ def read_message(body: str) -> Message:
         message = f"the message's trigger is not one of {', '.join(Trigger)}"
         raise MessageError(message) from None
     account, listed_at = _listing(account_id, content)
-    return Message(account_id=account_id, trigger=trigger, account=account, listed_at=listed_at)
+    first_seen_at = _time(content.get("first_seen_at"))
+    return Message(account_id, trigger, account, listed_at, first_seen_at)
+
+
+def _time(written: object) -> datetime | None:
+    try:
+        read = datetime.fromisoformat(written) if isinstance(written, str) else None
+    except ValueError:
+        return None
+    return read if read is not None and read.tzinfo else None
 
 
 def _listing(account_id: AccountId, content: dict[str, Any]) -> tuple[Account, datetime] | tuple[None, None]:

@@ -106,22 +106,25 @@ class Reconciler:
         blocking: AccountError | None = None,
         removable: bool = False,
         uninstalling: bool = False,
+        first_seen_at: datetime | None = None,
         dry_run: bool = False,
     ) -> Verdict:
         """Reconcile an account, or with `dry_run` plan the same and change nothing.
 
         `blocking` is why it can't be enrolled now, and `removable` is whether its role may be deleted if it is retired: only once the
-        source policy no longer grants it.
+        source policy no longer grants it. `first_seen_at` is when the account was found to be a member, if that is known.
         """
         work = _Work(role_arn=row.role_arn if row else None)
         account: Account | None = None
         reason: Reason | None = None
         access: Access | None = None
         failure: AccountError | None = None
+        is_new = False
         try:
             account = self._account(account_id, listed)
             reason = why_ineligible(account, row, self._settings, uninstalling=uninstalling)
-            if reason is Reason.PENDING_ACTIVATION and self._is_new(account):
+            is_new = self._is_new(account, first_seen_at)
+            if reason is Reason.PENDING_ACTIVATION and is_new:
                 raise RetryableError(Reason.NOT_READY, "not ready yet: its state is PENDING_ACTIVATION")
             if reason is None:
                 self._install(account_id, row, work, blocking, dry_run=dry_run)
@@ -129,7 +132,7 @@ class Reconciler:
             if reason in REMOVAL_REASONS:
                 self._remove(account_id, account, row, work, blocking, removable=removable, dry_run=dry_run)
         except AccountError as error:
-            failure = error if error is blocking else self._within_grace(error, account)
+            failure = error if error is blocking else _within_grace(error, is_new=is_new)
         blocked = failure is not None and failure is blocking
         return _verdict(account_id, account, row, reason, access, work, failure, blocked=blocked)
 
@@ -257,22 +260,26 @@ class Reconciler:
             and self._clock() - parse_time(row.updated_at) < _CONSISTENT_AFTER
         )
 
-    def _within_grace(self, error: AccountError, account: Account | None) -> AccountError:
-        """Return "not ready yet" for a denial while an account is new.
+    def _is_new(self, account: Account | None, first_seen_at: datetime | None) -> bool:
+        """Whether an account joined within the grace.
 
-        Its access role and IAM take minutes to be there, and landing zones attach an SCP that denies IAM meanwhile.
+        When Organizations lists an account as joined long ago, it may still have been transferred a moment ago.
         """
-        is_denied = error.reason in _DENIALS
-        return (
-            RetryableError(Reason.NOT_READY, f"not ready yet: {error}")
-            if is_denied and self._is_new(account)
-            else error
-        )
+        now, grace = self._clock(), timedelta(seconds=self._settings.ready_grace_seconds)
+        joined_at = account.joined_at if account else None
+        is_joined_lately = joined_at is not None and now - joined_at < grace
+        is_first_seen = account is not None and first_seen_at is not None and abs(now - first_seen_at) < grace
+        return is_joined_lately or is_first_seen
 
-    def _is_new(self, account: Account | None) -> bool:
-        if account is None or account.joined_at is None:
-            return False
-        return self._clock() - account.joined_at < timedelta(seconds=self._settings.ready_grace_seconds)
+
+def _within_grace(error: AccountError, *, is_new: bool) -> AccountError:
+    """Return "not ready yet" for a denial while an account is new.
+
+    Its access role, IAM and conditions on the organization's id take minutes, and landing zones attach an SCP that denies IAM.
+    """
+    if is_new and error.reason in _DENIALS:
+        return RetryableError(Reason.NOT_READY, f"not ready yet: {error}")
+    return error
 
 
 def _verdict(

@@ -69,8 +69,15 @@ class Preview:
         def reconcile(pair: tuple[AccountId, Account | None]) -> Verdict:
             row = self._row_then(pair[0], request, retiring=retiring)
             blocking = self._blocking(pair[0], row, records)
-            uninstall = {"removable": True, "uninstalling": uninstalling}
-            return self._reconciler(pair[0], row, listed=pair[1], blocking=blocking, dry_run=True, **uninstall)
+            return self._reconciler(
+                pair[0],
+                row,
+                listed=pair[1],
+                blocking=blocking,
+                removable=True,
+                uninstalling=uninstalling,
+                dry_run=True,
+            )
 
         verdicts, done = self._until_full(pending, reconcile, deadline)
         changes = {access: [each.account_id for each in verdicts if each.access is access] for access in Access}

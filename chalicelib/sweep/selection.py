@@ -54,6 +54,11 @@ def is_selected(account: Account, row: LedgerRow | None, ineligible: Reason | No
     return row.outcome in {Outcome.ENROLLED, Outcome.FAILED} or row.reason is not ineligible
 
 
+def is_first_seen(row: LedgerRow | None) -> bool:
+    """Whether a listed account has not been a member before, as far as the ledger shows."""
+    return row is None or row.reason is Reason.DEPARTED
+
+
 def loses_access(row: LedgerRow | None, ineligible: Reason | None) -> bool:
     """Whether an account would lose access although no operator asked for that."""
     return row is not None and row.has_access and ineligible is not None and ineligible not in REMOVAL_REASONS

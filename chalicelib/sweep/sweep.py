@@ -20,6 +20,7 @@ from chalicelib.sweep.preview import Preview
 from chalicelib.sweep.selection import (
     covers_organization,
     is_due,
+    is_first_seen,
     is_gone,
     is_selected,
     loses_access,
@@ -142,7 +143,9 @@ class Sweep:
                 listed.add(int(account.id))
                 tally.count(account, row, ineligible, now)
                 if is_selected(account, row, ineligible, request):
-                    message = Message(account_id=account.id, trigger=trigger, account=account, listed_at=now)
+                    # A backfill is waited for by an operator, who is to be shown at once what is missing.
+                    first_seen_at = now if trigger is Trigger.RESYNC and is_first_seen(row) else None
+                    message = Message(account.id, trigger, account, now, first_seen_at)
                     (losing if loses_access(row, ineligible) else messages).append(message)
             self._send(messages, tally)
         orphaned = orphaned_accounts(records, listed, request)

@@ -216,6 +216,7 @@ def event(name: str, account_id: str) -> dict[str, Any]:
         "CloseAccountResult": {
             "serviceEventDetails": {"closeAccountStatus": {"state": "SUCCEEDED", "accountId": account_id}}
         },
+        "AccountJoinedOrganization": {"serviceEventDetails": {"accountId": account_id, "joinedMethod": "INVITED"}},
         "AccountDepartedOrganization": {"serviceEventDetails": {"accountId": account_id, "departureMethod": "LEFT"}},
         "MoveAccount": {"requestParameters": {"accountId": account_id}},
         "DetachPolicy": {"requestParameters": {"policyId": "p-bvdv3rx3", "targetId": account_id}},

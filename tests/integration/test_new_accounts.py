@@ -83,6 +83,86 @@ def test_pending_activation_is_retried_until_the_grace_ends(organization: Organi
     assert stage.status(old) == ("skipped", "pending_activation")
 
 
+@pytest.fixture
+def transferred(organization: Organization) -> str:
+    """An account that Organizations shows as joined long ago, and that can't be entered yet."""
+    account_id = organization.member(access_role="NotYet")
+    organization.age_account(account_id)
+    return account_id
+
+
+def test_account_that_an_event_announces_is_new(organization: Organization, stage: Stage, transferred: str) -> None:
+    """Conditions on the organization's id take 10 to 20 minutes to hold in an account of another organization."""
+    stage.send_event("AccountJoinedOrganization", transferred)
+
+    assert stage.deliver().delays == {transferred: 30}
+    assert stage.status(transferred) == ("failed", "not_ready")
+
+    organization.clock.pause(1200)
+    organization.create_role(f"arn:aws:iam::{transferred}:role/{ACCESS_ROLE}")
+    stage.skip_delays()
+    assert stage.deliver().finished == [transferred]
+    assert stage.status(transferred) == ("enrolled", None)
+
+
+def test_merged_messages_keep_when_the_account_was_first_seen(stage: Stage, transferred: str) -> None:
+    stage.send_event("AccountJoinedOrganization", transferred)
+    stage.run("backfill")
+
+    assert stage.deliver().delays == {transferred: 30}
+    assert stage.status(transferred) == ("failed", "not_ready")
+
+
+def test_account_that_a_resync_finds_is_new(stage: Stage, transferred: str) -> None:
+    stage.run("resync", {"accounts": "new"})
+
+    assert stage.deliver().delays == {transferred: 30}
+    assert stage.status(transferred) == ("failed", "not_ready")
+
+
+def test_account_that_returned_unannounced_is_new(organization: Organization, stage: Stage, transferred: str) -> None:
+    stage.enroll(transferred)
+    readmit = organization.depart(transferred)
+    stage.run_and_drain("resync")
+    assert stage.status(transferred)[1] == "departed"
+    readmit()
+
+    stage.run("resync", {"accounts": "new"})
+
+    assert stage.deliver().delays == {transferred: 30}
+    assert stage.status(transferred) == ("failed", "not_ready")
+
+
+@pytest.mark.parametrize("found", ["event", "resync"])
+def test_grace_of_first_sight_ends(organization: Organization, stage: Stage, transferred: str, found: str) -> None:
+    if found == "event":
+        stage.send_event("AccountJoinedOrganization", transferred)
+    else:
+        stage.run("resync", {"accounts": "new"})
+    stage.deliver()
+    organization.clock.pause(1801)
+    stage.skip_delays()
+
+    assert transferred in stage.deliver().finished
+    assert stage.status(transferred) == ("failed", "no_access_role")
+
+    stage.run("resync", {"accounts": "all"})
+
+    assert transferred in stage.deliver().finished
+    assert stage.status(transferred) == ("failed", "no_access_role")
+
+
+def test_account_that_only_moves_or_is_asked_for_is_not_new(stage: Stage, transferred: str) -> None:
+    """An operator who waits for a backfill is shown at once what is missing."""
+    stage.run("backfill")
+    assert transferred in stage.deliver().finished
+    assert stage.status(transferred) == ("failed", "no_access_role")
+
+    stage.send_event("MoveAccount", transferred)
+    assert stage.deliver().finished == [transferred]
+    assert stage.status(transferred) == ("failed", "no_access_role")
+
+
 def test_announced_account_that_organizations_lacks_is_retried(organization: Organization, stage: Stage) -> None:
     account_id = organization.member()
     readmit = organization.depart(account_id)

@@ -274,7 +274,7 @@ def test_resync_emits_gauges_of_the_organization(
     organization.age_account(invited)
     for name, state in (("Suspended", "SUSPENDED"), ("Closed", "CLOSED")):
         organization.set_state(organization.member(name), state)
-    stage.run_and_drain("resync")
+    stage.run_and_drain("backfill")
     stage.age_row(invited, hours=5)
     missed, created = organization.member("Missed"), organization.member("Created")
     organization.age_account(missed, hours=1)

@@ -84,6 +84,15 @@ def test_accounts_of_an_event_are_sent_logged_and_counted(queue: MemoryQueue, lo
     assert counts() == {"EventsReceived": 1}
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in EVENTS.glob("*.json")))
+def test_message_of_a_joining_event_has_when_it_was_received(queue: MemoryQueue, log: io.StringIO, name: str) -> None:
+    enqueue(payload(name), queue)
+
+    joins = name in {"accept_handshake", "account_joined_service_event", "create_account_result"}
+    assert log.getvalue()
+    assert {message.first_seen_at for message in queue.messages} <= {NOW if joins else None}
+
+
 @pytest.mark.parametrize(
     "name", ["create_account_in_progress", "create_account_result_failed", "remove_account_denied"]
 )

@@ -18,8 +18,9 @@ times = st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-7
 def messages(draw: st.DrawFn) -> Message:
     account_id = draw(account_ids)
     trigger = draw(st.sampled_from(Trigger))
+    first_seen_at = draw(st.none() | times)
     if draw(st.booleans()):
-        return Message(account_id=account_id, trigger=trigger)
+        return Message(account_id, trigger, first_seen_at=first_seen_at)
     account = Account(
         id=account_id,
         name=draw(st.text()),
@@ -27,7 +28,7 @@ def messages(draw: st.DrawFn) -> Message:
         joined_at=draw(st.none() | times),
         ou_ids=draw(st.none() | st.lists(st.text(max_size=10), max_size=3).map(tuple)),
     )
-    return Message(account_id=account_id, trigger=trigger, account=account, listed_at=draw(times))
+    return Message(account_id, trigger, account, draw(times), first_seen_at)
 
 
 LISTED = Message(
@@ -53,6 +54,13 @@ BODY: dict[str, Any] = {
     },
     "listed_at": "2026-03-15T08:27:00+00:00",
 }
+
+
+@pytest.mark.parametrize("time", ["", "yesterday", "2026-03-15T08:27:00", 5, None, ["2026-03-15T08:27:00+00:00"]])
+def test_malformed_time_of_first_sight_is_ignored(time: Any) -> None:
+    body = {"account_id": MEMBER, "trigger": "event", "first_seen_at": time}
+
+    assert read_message(json.dumps(body)) == Message(MEMBER, Trigger.EVENT)
 
 
 @given(messages())
