@@ -159,12 +159,12 @@ def _differences(observed: MemberRole, desired: MemberRole) -> Iterator[Action]:
         yield SetBoundary(desired.boundary)
     if observed.trust != desired.trust:
         yield SetTrust(desired.trust)
+    if observed.max_session != desired.max_session:
+        yield SetMaxSession(desired.max_session)
     if desired.boundary is None and observed.boundary is not None:
         yield SetBoundary(None)
     for arn in sorted(desired.attached - observed.attached):
         yield AttachPolicy(arn)
-    if observed.max_session != desired.max_session:
-        yield SetMaxSession(desired.max_session)
     if is_owned and not is_tagged:
         yield TagRole(desired.tags)
 
@@ -172,11 +172,12 @@ def _differences(observed: MemberRole, desired: MemberRole) -> Iterator[Action]:
 def restricts(action: Action) -> bool:
     """Whether an action can only take permissions away: it is carried out even if another action of the plan was rejected.
 
-    A trust policy that differs from the desired one may be open to anyone, so replacing it counts as a restriction.
+    A trust policy that differs from the desired one may be open to anyone, and a session may be too long, so replacing either
+    counts as a restriction.
     """
     if isinstance(action, SetBoundary):
         return action.boundary is not None
-    return isinstance(action, DetachPolicy | DeleteInlinePolicy | PutInlinePolicy | SetTrust)
+    return isinstance(action, DetachPolicy | DeleteInlinePolicy | PutInlinePolicy | SetTrust | SetMaxSession)
 
 
 def removal(observed: MemberRole) -> tuple[Action, ...]:

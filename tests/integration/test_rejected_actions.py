@@ -17,6 +17,7 @@ def widened_by(role: Role, desired: Role) -> set[str]:
         *({"iam:DeleteRolePolicy"} if role.inline.keys() - desired.inline.keys() else ()),
         *({"iam:PutRolePolicy"} if any(role.inline.get(key) != desired.inline[key] for key in desired.inline) else ()),
         *({"iam:UpdateAssumeRolePolicy"} if role.trust != desired.trust else ()),
+        *({"iam:UpdateRole"} if role.max_session > desired.max_session else ()),
         *({"iam:PutRolePermissionsBoundary"} if desired.boundary not in {None, role.boundary} else ()),
     }
 

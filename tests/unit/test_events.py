@@ -93,6 +93,22 @@ def test_only_control_policies_count(name: str, kind: Any) -> None:
     assert changes_control_policies(event) == (kind == "RESOURCE_CONTROL_POLICY")
 
 
+@pytest.mark.parametrize("name", [name for name, accounts in MATCHED.items() if accounts])
+@pytest.mark.parametrize("other", ["ou-ab12-11111111", "r-ab12", "o-abcdefghij", "p-bvdv3rx3"])
+def test_id_of_anything_but_an_account_is_ignored(name: str, other: str) -> None:
+    event = json.loads(json.dumps(PAYLOADS[name]).replace(*MATCHED[name], other))
+
+    assert account_ids(event) == []
+
+
+def test_tags_of_an_account_are_no_change_of_it() -> None:
+    event = PAYLOADS["tag_account.json"]
+
+    assert account_ids(event) == []
+    assert not changes_control_policies(event)
+    assert not is_membership_event(event)
+
+
 @pytest.mark.parametrize("target", [CALLER, "ou-ab12-11111111", "r-ab12", "44445555666", None, 444455556666])
 def test_only_an_accounts_id_is_a_target(target: Any) -> None:
     """SCPs don't apply to the management account."""

@@ -269,6 +269,7 @@ def test_rejected_action_leaves_nothing_else_open(observed: MemberRole, desired:
         strays = role.inline.keys() - desired.inline.keys()
         assert strays <= ({rejected.name} if isinstance(rejected, DeleteInlinePolicy) else set())
         assert role.trust == desired.trust or isinstance(rejected, SetTrust)
+        assert role.max_session <= desired.max_session or isinstance(rejected, SetMaxSession)
         assert role.boundary == desired.boundary or desired.boundary is None or isinstance(rejected, SetBoundary)
         for name, document in desired.inline.items():
             assert role.inline.get(name) == document or rejected == PutInlinePolicy(name, document)

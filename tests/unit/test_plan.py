@@ -85,9 +85,9 @@ def test_updated_role_is_shown_as_a_diff() -> None:
         "                  }",
         "                }",
         "              },",
+        "    ~ SetMaxSession  7200 → 3600",
         "    - SetBoundary  arn:aws:iam::aws:policy/Narrow",
         f"    + AttachPolicy  {READ_ONLY}",
-        "    ~ SetMaxSession  7200 → 3600",
         "",
         "Plan: 0 to create, 1 to update, 0 to delete, 0 unchanged, 0 skipped, 0 failing.",
     ]
@@ -193,7 +193,7 @@ def test_json_has_the_actions_and_the_counts() -> None:
     data = json.loads(json.dumps(Plan(accounts=(UPDATED,), source_policy=()).as_json()))
     (account,) = data["accounts"]
     assert (account["plan"], account["name"]) == ("update", "Account 1")
-    assert account["actions"][-1] == {"action": "SetMaxSession", "before": 7200, "after": 3600}
+    assert {"action": "SetMaxSession", "before": 7200, "after": 3600} in account["actions"]
     assert data["summary"] == {**dict.fromkeys(Kind, 0), Kind.UPDATE: 1}
 
 

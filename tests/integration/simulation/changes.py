@@ -10,6 +10,7 @@ from tests.integration.simulation.cloud import LOSSES, SOURCE_POLICY
 from tests.integration.simulation.environment import environ, event, member_role_arn, settings_of, source_policy_arn
 from tests.integration.simulation.iam import EMPTY_DOCUMENT, Policy, Role
 from tests.integration.simulation.members import IDS, MANAGEMENT, ORGANIZATION_ID, UNITS, UNKNOWN_ACCOUNT
+from tests.integration.simulation.role_drifts import ROLE_DRIFTS
 
 if TYPE_CHECKING:
     from tests.integration.simulation.random_run import RandomRun
@@ -114,20 +115,7 @@ class Changes:
             iam.put(arn, Role(arn, tags=tags, attached=frozenset({"arn:aws:iam::aws:policy/SecurityAudit"})))
             self._log(account_id, f"has a member role created by hand, tags {dict(tags)}")
             return
-        edited = random.choice(
-            (
-                None,
-                replace(role, trust=EMPTY_DOCUMENT),
-                replace(role, max_session=3601),
-                replace(role, attached=frozenset()),
-                replace(role, attached=role.attached | {"arn:aws:iam::aws:policy/ViewOnlyAccess"}),
-                replace(role, inline=frozenset({("Theirs", "{}")})),
-                replace(role, inline=frozenset((name, "{}") for name, _ in role.inline)),
-                replace(role, boundary="arn:aws:iam::aws:policy/SecurityAudit"),
-                replace(role, tags=role.tags | {("cost", "center")}),
-                replace(role, tags=frozenset()),
-            )
-        )
+        edited = random.choice((None, *(drift(role) for drift in ROLE_DRIFTS.values())))
         iam.put(arn, edited)
         self._log(account_id, f"has its member role edited: {edited}")
 
