@@ -186,7 +186,8 @@ def test_event_is_counted_enqueued_and_logged(
 
     invoke(stage, "on_account_event", event("CreateAccountResult", account_id))
 
-    assert [json.loads(body) for body in stage.queued()] == [{"account_id": account_id, "trigger": "event"}]
+    (message,) = map(json.loads, stage.queued())
+    assert (message["account_id"], message["trigger"]) == (account_id, "event")
     assert _emitted(capsys) == {"EventsReceived": [1.0]}
     (line,) = _lines(log, "event")
     assert (line["event_name"], line["accounts"]) == ("CreateAccountResult", [account_id])

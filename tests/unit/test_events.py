@@ -96,7 +96,8 @@ def test_only_control_policies_count(name: str, kind: Any) -> None:
 @pytest.mark.parametrize("name", [name for name, accounts in MATCHED.items() if accounts])
 @pytest.mark.parametrize("other", ["ou-ab12-11111111", "r-ab12", "o-abcdefghij", "p-bvdv3rx3"])
 def test_id_of_anything_but_an_account_is_ignored(name: str, other: str) -> None:
-    event = json.loads(json.dumps(PAYLOADS[name]).replace(*MATCHED[name], other))
+    (account,) = MATCHED[name]
+    event = json.loads(json.dumps(PAYLOADS[name]).replace(account, other))
 
     assert account_ids(event) == []
 
