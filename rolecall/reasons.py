@@ -1,6 +1,38 @@
-"""What each reason means and what to do about it, in one short sentence each; docs/runbook.md has the details."""
+"""What each reason is called, what it means and what to do about it; docs/runbook.md has the details."""
 
 from chalicelib.errors import Reason
+
+TITLE = {
+    Reason.EXCLUDED: "excluded by the settings",
+    Reason.PENDING_ACTIVATION: "sign-up not complete",
+    Reason.SUSPENDED: "suspended by AWS",
+    Reason.PENDING_CLOSURE: "being closed",
+    Reason.CLOSED: "closed",
+    Reason.DEPARTED: "not in the organization",
+    Reason.RETIRED_BY_REQUEST: "retired by an operator",
+    Reason.UNINSTALLED: "stage being uninstalled",
+    Reason.NOT_READY: "new account, not set up yet",
+    Reason.NO_ACCESS_ROLE: "no access role",
+    Reason.ACCESS_DENIED: "call denied",
+    Reason.SCP_DENIED: "denied by a service control policy",
+    Reason.RCP_DENIED: "denied by a resource control policy",
+    Reason.FOREIGN_ROLE: "foreign role with the same name",
+    Reason.FOREIGN_SOURCE_POLICY: "foreign policy with the same name",
+    Reason.NO_SOURCE_PRINCIPAL: "missing source principal",
+    Reason.NO_SUCH_POLICY: "missing policy or boundary",
+    Reason.QUOTA: "quota reached",
+    Reason.INSTANCE_PROFILE: "role in an instance profile",
+    Reason.REJECTED: "call rejected by AWS",
+    Reason.THROTTLED: "throttled by AWS",
+    Reason.SERVICE_ERROR: "AWS error or timeout",
+    Reason.STALE_READ: "inconsistent results from IAM",
+    Reason.SOURCE_POLICY_PENDING: "source policy not updated yet",
+    Reason.NAMES_CHANGED: "names in the settings changed",
+    Reason.CONFLICT: "concurrent update",
+    Reason.OUT_OF_TIME: "function out of time",
+    Reason.UNEXPECTED: "unexpected error",
+}
+"""The reason in a few words, as part of a sentence."""
 
 MEANING = {
     Reason.EXCLUDED: "The account is excluded by the settings.",

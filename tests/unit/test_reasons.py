@@ -6,7 +6,7 @@ import pytest
 
 from chalicelib.accounts import INELIGIBLE_REASONS, RETRYABLE_REASONS
 from chalicelib.errors import Reason
-from rolecall.reasons import MEANING, REMEDY, runbook_section
+from rolecall.reasons import MEANING, REMEDY, TITLE, runbook_section
 
 ROOT = Path(__file__).parents[2]
 REASONS_OF_RUNBOOK = (ROOT / "docs" / "runbook.md").read_text().split("\n### Accounts that should ")[1:]
@@ -17,8 +17,17 @@ def headings(text: str) -> list[str]:
     return [line.removeprefix("#### ") for line in text.splitlines() if line.startswith("#### ")]
 
 
-def test_every_reason_has_a_meaning_and_a_remedy() -> None:
-    assert set(MEANING) == set(REMEDY) == set(Reason)
+def test_every_reason_has_a_title_a_meaning_and_a_remedy() -> None:
+    assert set(TITLE) == set(MEANING) == set(REMEDY) == set(Reason)
+
+
+def test_titles_are_distinct_short_phrases_without_codes() -> None:
+    assert len(set(TITLE.values())) == len(TITLE)
+    for title in TITLE.values():
+        assert len(title) <= 40
+        assert title[0].islower() or title.startswith("AWS")
+        assert title.isprintable()
+        assert not {"_", "."} & set(title)
 
 
 @pytest.mark.parametrize("sentence", [*MEANING.values(), *REMEDY.values()])
