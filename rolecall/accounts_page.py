@@ -42,10 +42,10 @@ def write_csv(entries: Iterable[Entry], out: TextIO) -> None:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     for entry in entries:
-        writer.writerow(map(_cell_of_spreadsheet, entry.values))
+        writer.writerow(map(cell_of_spreadsheet, entry.values))
 
 
-def _cell_of_spreadsheet(value: str) -> str:
+def cell_of_spreadsheet(value: str) -> str:
     """Return a printable value that no spreadsheet takes for a formula; full-width characters begin one, too."""
     text = printable(value)
     beginning = unicodedata.normalize("NFKC", text.lstrip(_IGNORED)[:1])

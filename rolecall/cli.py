@@ -586,6 +586,12 @@ def report(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The page to write, such as rolecall.html.")],
     *,
+    evidence: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The output of rolecall prove --json, to include.")
+    ] = None,
+    since: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="An earlier report of the stage: show what changed since.")
+    ] = None,
     force: ForceFile = False,
 ) -> None:
     """Write a page with the status of every account and who can assume what.
@@ -593,16 +599,18 @@ def report(
     It is for people who don't operate Rolecall, such as auditors: it needs only
     a browser, loads no external resources, works without scripts, and can be
     printed. It shows the current settings, ledger, source policy and
-    organization, without the external id. Replaces only a file that rolecall
-    wrote. Changes nothing in AWS.
+    organization, without the external id, and its data can be downloaded from
+    it as CSV and JSON. Replaces only a file that rolecall wrote. Changes
+    nothing in AWS.
 
     [bold]Examples[/]
 
         rolecall report rolecall.html
-        rolecall --stage audit report audit.html
+        rolecall prove --reader-profile auditor --json > prove.json
+        rolecall report november.html --evidence prove.json --since august.html
     """
     stage = context.obj.open()
-    page = render_report(read_report(stage, datetime.now(UTC)))
-    write_file(file, page, force=force)
+    content = read_report(stage, datetime.now(UTC), evidence=evidence, since=since)
+    write_file(file, render_report(content), force=force)
     print_text(f"wrote {file}\n")
     stage.require_readable_rows()

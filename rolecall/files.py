@@ -1,4 +1,4 @@
-"""Output files of commands, which replace only what a command wrote."""
+"""Input and output files of commands; what a command writes replaces only what a command wrote."""
 
 import os
 import stat
@@ -33,6 +33,16 @@ def write_file(path: Path, text: str, *, force: bool = False, private: bool = Fa
         _replace(path.resolve(), text, _PRIVATE if private else stat.S_IMODE(found.st_mode) if found else None)
     except OSError as error:
         raise CommandError(f"writing {path}: {error.strerror}: choose a file in a writable directory") from None
+
+
+def read_text(path: Path) -> str:
+    """Return the content of a text file. Raise CommandError if it can't be read or is no text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"reading {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise CommandError(f"reading {path}: it is not a text file in UTF-8") from None
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -64,6 +64,27 @@
   $("expand").addEventListener("click", () => openAll(true));
   $("collapse").addEventListener("click", () => openAll(false));
 
+  // Download the data that the page embeds.
+  const embedded = (id) => JSON.parse($(id).textContent);
+  function save(text, type, suffix) {
+    const { stage, generated_at: at } = embedded("data");
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type }));
+    link.download = `rolecall-${stage}-${at.slice(0, 10)}.${suffix}`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  }
+  const quoted = (cell) => (/[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
+  $("csv").addEventListener("click", () => {
+    const { columns, escaped } = embedded("cells");
+    const lines = embedded("data").accounts.map((account) => {
+      const cells = { ...account, ...escaped[account.account_id] };
+      return columns.map((column) => quoted(String(cells[column]))).join(",");
+    });
+    save([columns.join(","), ...lines, ""].join("\n"), "text/csv", "csv");
+  });
+  $("json").addEventListener("click", () => save(JSON.stringify(embedded("data"), null, 2) + "\n", "application/json", "json"));
+
   // Print everything expanded.
   let closed = [];
   addEventListener("beforeprint", () => {
@@ -72,7 +93,7 @@
   });
   addEventListener("afterprint", () => { for (const details of closed) details.open = false; });
 
-  tools.hidden = false;
+  tools.hidden = $("download").hidden = false;
   // A browser may restore the form's values after a reload.
   addEventListener("pageshow", apply);
 })();

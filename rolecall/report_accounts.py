@@ -19,8 +19,8 @@ WAITING = "waiting"
 class ReportedAccount:
     """One account with its outcome and reason as shown.
 
-    `since` is when it was enrolled, became pending or first failed, `checked` when it was last reconciled. `granted` is whether
-    its access is in force, and `still_granted` why it should no longer be.
+    `since` is when it was enrolled, became pending or first failed, `checked` when it was last reconciled. `role_arn` is empty if
+    it has no member role. `granted` is whether its access is in force, and `still_granted` why it should no longer be.
     """
 
     account_id: AccountId
@@ -29,6 +29,7 @@ class ReportedAccount:
     reason: Reason | None = None
     error: str | None = None
     attempts: int = 0
+    role_arn: str = ""
     since: str = ""
     checked: str = ""
     granted: bool = False
@@ -86,6 +87,7 @@ def _from_row(row: LedgerRow, ineligible: Reason | None, blocked: Reason | None 
         reason=reason,
         error=row.error,
         attempts=row.attempts,
+        role_arn=row.role_arn or "",
         since=(times.get(outcome) if outcome else None) or "",
         checked=row.updated_at,
         granted=granted,

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
 from chalicelib.accounts import Outcome
+from chalicelib.arns import role_arn
 from chalicelib.data_read_denies import DENIED_DATA_READS
+from chalicelib.errors import Reason
 from chalicelib.member_role import ASSUME_ACTIONS, trust_document
 from chalicelib.settings import Scope, Settings
 from chalicelib.source_policy.documents import document
@@ -22,9 +25,10 @@ from chalicelib.source_policy.records import ShardContent
 from rolecall import __version__
 from rolecall.console import printable
 from rolecall.files import MARK
-from rolecall.reasons import MEANING, REMEDY
+from rolecall.reasons import MEANING, REMEDY, TITLE
 from rolecall.report import Report
 from rolecall.report_accounts import WAITING, ReportedAccount
+from rolecall.report_data import COLUMNS, escaped_cells
 from rolecall.source_policy_state import RESTORE
 
 _OUTCOMES = (Outcome.ENROLLED, Outcome.FAILED, Outcome.PENDING, WAITING, Outcome.SKIPPED, Outcome.RETIRED)
@@ -33,12 +37,15 @@ _MIN_BAR_SHARE = 0.004
 # In a larger organization, units with many accounts are collapsed at first.
 _MAX_ACCOUNTS_OPEN = 500
 _MAX_UNIT_OPEN = 50
+_MAX_CALLS_OPEN = 20
 
 
 def render_report(report: Report) -> str:
     """Return the page: a single file without external resources, which its content security policy enforces."""
     settings, policy = report.settings, report.source_policy
     counts = Counter(account.outcome for account in report.accounts)
+    evidence = report.evidence
+    results = evidence.results if evidence else {}
     return _ENVIRONMENT.get_template("report.html").render(
         report=report,
         origin=report.origin,
@@ -53,20 +60,32 @@ def render_report(report: Report) -> str:
         large=len(report.accounts) > _MAX_ACCOUNTS_OPEN,
         max_unit_open=_MAX_UNIT_OPEN,
         outcomes=_OUTCOMES,
-        reasons=Counter(account.reason for account in report.accounts if account.reason),
+        reasons=_reasons(report.accounts),
         failures=_by_reason(report.accounts, {Outcome.FAILED}),
         pending=_by_reason(report.accounts, {Outcome.PENDING}),
         ineligible=_by_reason(report.accounts, {Outcome.SKIPPED, Outcome.RETIRED}),
         still_granted=[account for account in report.accounts if account.still_granted],
+        changes=report.changes,
+        evidence=evidence,
+        denials=[{"same": same, "count": len(same.calls)} for same in evidence.denials] if evidence else [],
+        results=results,
+        tested_enrolled=sum(
+            account.outcome == Outcome.ENROLLED and account.account_id in results for account in report.accounts
+        ),
+        max_calls_open=_MAX_CALLS_OPEN,
+        title=TITLE,
         meaning=MEANING,
         remedy=REMEDY,
         restore=RESTORE,
         granted=sum(shard.accounts for shard in policy.shards),
+        role_arn=role_arn(settings.partition, "{account_id}", settings.member_role_name),
         actions=ASSUME_ACTIONS,
         denied=DENIED_DATA_READS,
         policies=[arn.replace("{partition}", settings.partition) for arn in settings.member_role_policy_arns],
         trust=_pretty(_trust(settings)),
         statement=_pretty(_statement(report)),
+        data=_embedded(report.data.as_json() | {"evidence": evidence.as_json() if evidence else None}),
+        cells=_embedded({"columns": COLUMNS, "escaped": escaped_cells(report.data)}),
     )
 
 
@@ -80,6 +99,12 @@ def _bar(counts: Counter[str]) -> list[tuple[str, float, float]]:
         parts.append((str(outcome), start, width))
         start += width
     return parts
+
+
+def _reasons(accounts: Iterable[ReportedAccount]) -> list[tuple[Reason, int]]:
+    """Return the number of accounts for each reason, sorted by title."""
+    counts = Counter(account.reason for account in accounts if account.reason)
+    return sorted(counts.items(), key=lambda counted: TITLE[counted[0]].casefold())
 
 
 def _by_reason(accounts: Iterable[ReportedAccount], outcomes: set[Outcome]) -> list[tuple[str, list[ReportedAccount]]]:
@@ -105,6 +130,11 @@ def _statement(report: Report) -> dict[str, Any]:
     if scope is Scope.ACCOUNTS:
         content["Statement"][0]["Condition"]["StringEquals"]["aws:ResourceAccount"] = ["(the shard's accounts)"]
     return content
+
+
+def _embedded(content: dict[str, Any]) -> Markup:
+    """Return JSON without characters that mean something in HTML."""
+    return htmlsafe_json_dumps(content, separators=(",", ":"))
 
 
 def _pretty(content: dict[str, Any]) -> str:
@@ -135,6 +165,8 @@ _ENVIRONMENT.filters |= {
     "source_hash": _source_hash,
     "minute": lambda time: time.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     "printable": printable,
+    "second": lambda time: time[:19].replace("T", " "),
+    "sentence": lambda phrase: phrase[:1].upper() + phrase[1:],
     "number": lambda number: f"{number:,}",
     "share": _share,
 }

@@ -1,14 +1,21 @@
 """The report in Chromium: search, keyboard, accessibility, printing, speed, and the screenshots in docs/."""
 
+import csv
+import io
+import json
 import os
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chalicelib.accounts import Outcome
+from rolecall.accounts_page import cell_of_spreadsheet
+from rolecall.report_data import COLUMNS
 from rolecall.report_page import render_report
-from tests.unit.reported import organization
+from tests.unit.reported import account, audited_organization, report_of, row
 from verify.browser import Browser
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -45,15 +52,18 @@ requestAnimationFrame(() => setTimeout(() => done((performance.now() - start) / 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    page = tmp_path_factory.mktemp("small") / "rolecall.html"
-    page.write_text(render_report(organization(140)))
+    """The report of a small organization, with evidence and the changes since an earlier report."""
+    directory = tmp_path_factory.mktemp("small")
+    page = directory / "rolecall.html"
+    page.write_text(render_report(audited_organization(140, directory)))
     return page
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    page = tmp_path_factory.mktemp("large") / "rolecall.html"
-    page.write_text(render_report(organization(LARGE)))
+    directory = tmp_path_factory.mktemp("large")
+    page = directory / "rolecall.html"
+    page.write_text(render_report(audited_organization(LARGE, directory)))
     return page
 
 
@@ -135,24 +145,27 @@ def test_search_opens_collapsed_units(browser: Browser, small: Path) -> None:
 def test_keyboard_moves_through_the_page_in_order(browser: Browser, small: Path) -> None:
     browser.open(small)
     visited: list[tuple[str, str]] = []
-    for _ in range(40):
+    for _ in range(60):
         browser.press(TAB)
         tag, name, outlined = browser.run(_FOCUSED)
         assert outlined, f"the focus on {tag} {name} is not visible"
         visited.append((tag, name))
-    assert visited[:11] == [
+    assert visited[:13] == [
         ("a", "Skip to the"),
-        *(("a", name) for name in ("Failures", "Access", "Source policy", "Accounts")),
+        *(("a", name) for name in ("Failures", "Changes", "Access", "Evidence", "Source policy", "Accounts")),
         *(("a", name) for name in ("102 enrolled", "7 failed", "1 pending", "1 waiting", "28 skipped", "2 retired")),
     ]
     tools = visited.index(("input", "search"))
-    assert visited[tools : tools + 7] == [
+    assert visited[tools : tools + 10] == [
         ("input", "search"),
         ("select", "outcome"),
         ("select", "reason"),
         ("button", "Clear"),
         ("button", "expand"),
         ("button", "collapse"),
+        ("input", "arns"),
+        ("button", "csv"),
+        ("button", "json"),
         ("summary", "Root r-ab12 102"),
     ]
 
@@ -167,7 +180,10 @@ def test_accessibility_tree_has_landmarks_headings_and_names(browser: Browser, s
     for expected in (
         ("heading", "102 of 111 eligible accounts are enrolled"),
         ("region", "Failures"),
+        ("region", "Evidence"),
         ("region", "Accounts"),
+        ("checkbox", "role ARNs"),
+        ("button", "CSV"),
         ("searchbox", "Search"),
         ("combobox", "Outcome"),
         ("combobox", "Reason"),
@@ -239,10 +255,81 @@ def test_print_shows_everything_expanded(browser: Browser, small: Path) -> None:
     assert browser.run("return document.querySelector('.errors samp').checkVisibility()")
 
 
-def test_narrow_screen_scrolls_only_vertically(browser: Browser, small: Path) -> None:
-    browser.size(360, 740)
+def test_accounts_are_printed_before_policies_and_denials(browser: Browser, small: Path) -> None:
+    browser.size(703, 1020)  # A4 less its margins
+    browser.prefer("light", media="print")
     browser.open(small)
-    assert browser.run("return document.documentElement.scrollWidth") <= 360
+    top = "return document.querySelector(arguments[0]).getBoundingClientRect().top + scrollY"
+    accounts, denials, policies = (browser.run(top, each) for each in ("#accounts", "#denials", "#documents"))
+    assert accounts < denials < policies
+    assert browser.run("return document.documentElement.scrollWidth") <= 703
+
+
+@pytest.mark.parametrize("width", [360, 400, 800, 1280])
+@pytest.mark.parametrize("clicked", [(), ("#arns",)], ids=["", "with role ARNs"])
+def test_content_fits_the_width(browser: Browser, small: Path, width: int, clicked: tuple[str, ...]) -> None:
+    browser.size(width, 900)
+    browser.open(small)
+    for each in clicked:
+        browser.click(each)
+    browser.run("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    browser.wait_for_frame()
+    assert browser.run("return document.documentElement.scrollWidth") <= width
+    assert browser.run(_CUT_OFF) == []
+
+
+# Elements whose content is wider than they are, except what scrolls, a name that ends with an ellipsis, and the tools' margins.
+_CUT_OFF = """
+const cut = each => each.scrollWidth > each.clientWidth + 1 && getComputedStyle(each).display !== 'inline';
+return [...document.querySelectorAll('main *, header *, footer *')]
+  .filter(each => !each.matches('section') && !each.closest('pre, select, svg, bdi') && each.checkVisibility() && cut(each))
+  .map(each => `${each.tagName}.${each.className} ${each.textContent.trim().slice(0, 60)}`);
+"""
+
+
+def test_role_arns_are_shown_on_request(browser: Browser, small: Path) -> None:
+    browser.open(small)
+    visible = "return [...document.querySelectorAll('.arn')].filter(each => each.checkVisibility()).length"
+    assert browser.run(visible) == 0
+    browser.click("#arns")
+    assert browser.run(visible) == 103
+    browser.prefer("light", media="print")
+    assert browser.run(visible) == 103
+
+
+def test_downloads_have_every_account(browser: Browser, tmp_path: Path) -> None:
+    hostile, plain = account(1, '=1+1, "</script>\n'), account(2, "payments")
+    report = report_of([hostile, plain], [row(hostile, Outcome.ENROLLED), row(plain, Outcome.ENROLLED)])
+    page = tmp_path / "rolecall.html"
+    page.write_text(render_report(report))
+    browser.open(page)
+    browser.run(_RECORD_DOWNLOADS)
+    browser.click("#csv")
+    browser.click("#json")
+
+    (csv_name, csv_text), (json_name, json_text) = browser.run_async(_DOWNLOADS)
+
+    assert (csv_name, json_name) == ("rolecall-dev-2026-11-25.csv", "rolecall-dev-2026-11-25.json")
+    header, *rows = csv.reader(io.StringIO(csv_text, newline=""))
+    assert header == list(COLUMNS)
+    cells = [each.cells() for each in report.data.accounts]
+    assert rows == [[cell_of_spreadsheet(each[column]) for column in COLUMNS] for each in cells]
+    assert json.loads(json_text) == report.data.as_json() | {
+        "evidence": None,
+        "accounts": [asdict(each) for each in report.data.accounts],
+    }
+
+
+# Keep what is downloaded, and don't write it to a file.
+_RECORD_DOWNLOADS = """
+window.downloads = [];
+const create = URL.createObjectURL;
+URL.createObjectURL = blob => { window.downloads.push({blob}); return create(blob); };
+HTMLAnchorElement.prototype.click = function() { window.downloads.at(-1).name = this.download; };
+"""
+_DOWNLOADS = """
+Promise.all(window.downloads.map(async ({blob, name}) => [name, await blob.text()])).then(arguments[0]);
+"""
 
 
 def test_large_organization_is_rendered_and_searched_quickly(browser: Browser, large: Path) -> None:

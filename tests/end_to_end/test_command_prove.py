@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
@@ -102,6 +103,30 @@ def test_evidence_has_every_call_and_answer(
     message = calls[enrolled, "data denied"]["message"]
     assert f"assumed-role/{ROLE}/rolecall-prove is not authorized to perform: ssm:GetParameter" in message
     assert "with an explicit deny in an identity-based policy" in message
+
+
+def test_report_has_the_evidence_and_the_changes_since_another_report(
+    prove: Prove, organization: LocalOrganization, stage: DeployedStage, accounts: tuple[str, str], tmp_path: Path
+) -> None:
+    rolecall = CommandLine(organization, stage.name)
+    earlier, page, file = tmp_path / "earlier.html", tmp_path / "page.html", tmp_path / "prove.json"
+    file.write_text(prove("--json", "--account", accounts[1]).stdout)
+    assert rolecall("report", str(earlier)).returncode == 0
+
+    written = rolecall("report", str(page), "--evidence", str(file), "--since", str(earlier))
+
+    assert (written.returncode, written.stderr, written.stdout) == (0, "", f"wrote {page}\n")
+    words = " ".join(page.read_text().split())
+    assert "1 of 1 accounts that are not enrolled deny the source principal" in words
+    assert "AccessDenied: User: arn:aws:sts::" in words
+    assert "is not authorized to perform: sts:AssumeRole on resource: arn:aws:iam::{account_id}:role/" in words
+    assert "Changes since" in words
+    assert EXTERNAL_ID not in words
+
+    refused = rolecall("report", str(page), "--evidence", str(earlier))
+
+    assert refused.returncode == 2
+    assert refused.stderr == f"rolecall: {earlier} is not evidence: pass the output of rolecall prove --json\n"
 
 
 def test_deleted_role_fails_its_claims(

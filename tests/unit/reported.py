@@ -1,17 +1,27 @@
 """Made-up organizations, and their reports."""
 
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from chalicelib.accounts import Access, Account, LedgerRow, Outcome
-from chalicelib.arns import AccountId
+from chalicelib.arns import AccountId, role_arn
 from chalicelib.errors import Reason
 from chalicelib.settings import Settings
 from chalicelib.source_policy.assignment import assign
 from chalicelib.source_policy.records import AppliedShard, Control, Names, Records, ShardRecord, Status, shard_name
 from rolecall.organization_units import Unit
-from rolecall.report import Origin, Report, compose_report
+from rolecall.prove.evidence import AccountClaims, AccountEvidence, Answer, Call, Claim, Evidence
+from rolecall.prove.evidence_page import evidence_json
+from rolecall.report import Report, compose_report
+from rolecall.report_accounts import ReportedAccount
+from rolecall.report_changes import compare
+from rolecall.report_data import Origin, ReportData, read_report_file
+from rolecall.report_evidence import ReportedEvidence, read_evidence_file
+from rolecall.report_page import render_report
 from tests.unit.builders import MANAGEMENT, settings
 
 GENERATED_AT = datetime(2026, 11, 25, 9, 30, tzinfo=UTC)
@@ -47,6 +57,7 @@ def row(account: Account, outcome: Outcome, reason: Reason | None = None, **more
     if outcome is Outcome.ENROLLED:
         values |= {
             "access": Access.GRANTED,
+            "role_arn": role_arn("aws", account.id, "CrossAccountReadOnlyRole"),
             "enrolled_at": (joined + timedelta(minutes=2)).isoformat(),
             "in_force_since": (joined + timedelta(minutes=3)).isoformat(),
         }
@@ -65,7 +76,11 @@ def account(number: int, name: str, ou_ids: tuple[str, ...] = (), state: str = "
 
 
 def report_of(
-    accounts: Sequence[Account], rows: Sequence[LedgerRow], given: Settings | None = None, **status: Any
+    accounts: Sequence[Account],
+    rows: Sequence[LedgerRow],
+    given: Settings | None = None,
+    evidence: ReportedEvidence | None = None,
+    **status: Any,
 ) -> Report:
     """Compose the report of accounts and rows; the source policy grants the accounts whose access is in force."""
     used = given or settings()
@@ -76,7 +91,7 @@ def report_of(
         generated_by=f"arn:aws:sts::{MANAGEMENT}:assumed-role/Auditing/lea",
     )
     units = {unit.id: unit for unit in UNITS}
-    return compose_report(origin, used, units, accounts, rows, _published(rows, used, **status))
+    return compose_report(origin, used, units, accounts, rows, _published(rows, used, **status), evidence)
 
 
 def _published(rows: Sequence[LedgerRow], used: Settings, **status: Any) -> Records:
@@ -107,7 +122,88 @@ def _published(rows: Sequence[LedgerRow], used: Settings, **status: Any) -> Reco
     )
 
 
-def organization(size: int) -> Report:
+def audited_organization(size: int, directory: Path) -> Report:
+    """Compose the report of an organization with evidence and with the changes since an earlier report, in two files."""
+    report = organization(size)
+    prove, since = directory / "prove.json", directory / "earlier.html"
+    prove.write_text(json.dumps(evidence_json(evidence_of(report))))
+    since.write_text(render_report(replace(report, data=earlier_data(report.data))))
+    audited = organization(size, read_evidence_file(prove, report.settings, report.origin.region))
+    return replace(
+        audited, changes=compare(read_report_file(since, report.settings, report.origin.region), audited.data)
+    )
+
+
+def earlier_data(data: ReportData) -> ReportData:
+    """Return the data of an earlier report: without two accounts, with others failing, renamed, moved and excluded."""
+    last, moved, renamed, failed, excluded, *others = sorted(data.accounts, key=lambda each: each.outcome)[2:]
+    earlier = [
+        replace(last, outcome="retired", access=False, reason="retired_by_request"),
+        replace(moved, ou_id=SANDBOXES, ou="Root / Sandboxes"),
+        replace(renamed, name="before the rename"),
+        replace(failed, outcome="failed", reason="quota", access=True),
+        replace(excluded, outcome="skipped", reason="excluded", access=False),
+    ]
+    return replace(
+        data,
+        generated_at=GENERATED_AT - timedelta(days=90),
+        settings={**data.settings, "MemberRoleMaxSession": "7200", "Source policy shards": "2"},
+        accounts=(*earlier, *others),
+    )
+
+
+def evidence_of(report: Report) -> Evidence:
+    """Return evidence as the stage's settings imply it: enrolled accounts can be read and others can't be entered."""
+    used, at = report.settings, GENERATED_AT - timedelta(hours=2)
+    reader = used.source_principals[0]
+    session = f"arn:aws:sts::{reader.account_id}:assumed-role/{reader.name}/rolecall-prove"
+
+    def tested(each: ReportedAccount) -> AccountEvidence:
+        arn = role_arn("aws", each.account_id, used.member_role_name)
+        member = f"arn:aws:sts::{each.account_id}:assumed-role/{used.member_role_name}/rolecall-prove"
+        parameter = f"arn:aws:ssm:us-east-1:{each.account_id}:parameter/rolecall-prove"
+
+        def call(action: str, resource: str, answer: Answer, message: str | None = None) -> Call:
+            return Call(
+                action=action,
+                resource=resource,
+                expected=answer,
+                answer=answer,
+                code="AccessDenied" if message else None,
+                message=message,
+                request_id=f"6f1c{int(each.account_id) % 16**8:08x}",
+                at=at,
+            )
+
+        allowed, denied = Answer.ALLOWED, Answer.DENIED
+        no_session = f"User: {session} is not authorized to perform: sts:AssumeRole on resource: {arn}"
+        no_read = f"User: {member} is not authorized to perform: ssm:GetParameter on resource: {parameter} with an explicit deny in an identity-based policy"
+        enrolled = {
+            Claim.ASSUMED: call("sts:AssumeRole", arn, allowed),
+            Claim.READ: call("iam:GetAccountSummary", "*", allowed),
+            Claim.DATA_DENIED: call("ssm:GetParameter", parameter, denied, no_read),
+            Claim.EXTERNAL_ID_REQUIRED: call("sts:AssumeRole", arn, denied, no_session),
+        }
+        outside = {Claim.NOT_ASSUMABLE: call("sts:AssumeRole", arn, denied, no_session)}
+        calls = enrolled if each.outcome == Outcome.ENROLLED else outside
+        claims = AccountClaims(
+            account_id=each.account_id, name=each.name, role_arn=arn, status=each.outcome, claims=tuple(calls)
+        )
+        return AccountEvidence(account=claims, calls=calls)
+
+    return Evidence(
+        settings=used,
+        region=report.origin.region,
+        principal_arn=session,
+        principal_id="AROAEXAMPLE:rolecall-prove",
+        started=at,
+        ended=at + timedelta(minutes=1),
+        frozen=False,
+        accounts=[tested(each) for each in report.accounts if not each.granted or each.outcome == Outcome.ENROLLED],
+    )
+
+
+def organization(size: int, evidence: ReportedEvidence | None = None) -> Report:
     """Compose the report of an organization of so many accounts, most of them enrolled."""
     accounts = [
         Account(id=MANAGEMENT, name="management", state="ACTIVE", joined_at=GENERATED_AT - timedelta(days=2000))
@@ -132,7 +228,7 @@ def organization(size: int) -> Report:
         SOURCE_PRINCIPAL_ARNS="arn:aws:iam::111122223333:role/CloudInventory,arn:aws:iam::111122223333:role/SecurityAudit",
         EXCLUDE_OU_IDS=SANDBOXES,
     )
-    return report_of(accounts, rows, given)
+    return report_of(accounts, rows, given, evidence)
 
 
 def _row_of(member: Account, number: int) -> Iterator[LedgerRow]:

@@ -14,7 +14,8 @@ from chalicelib.settings import Settings
 from chalicelib.source_policy.records import Control, Problem, Records
 from chalicelib.sweep.gauges import Tally
 from rolecall.accounts import Filter, select
-from rolecall.report import Origin, compose_report
+from rolecall.report import compose_report
+from rolecall.report_data import Origin
 from rolecall.report_accounts import WAITING
 from rolecall.status import count_coverage
 from tests.unit.builders import settings

@@ -32,6 +32,7 @@ class Page(HTMLParser):
     def __init__(self, report: Report) -> None:
         super().__init__()
         self.open: list[str] = []
+        self.scripts: list[str] = []
         self.tags: list[str] = []
         self.ids: list[str] = []
         self.links: list[str] = []
@@ -48,6 +49,7 @@ class Page(HTMLParser):
         assert not [name for name in attributes if name.startswith("on") or name == "style"]
         self.tags.append(tag)
         self.ids += [attributes["id"]] if "id" in attributes else []
+        self.scripts += [attributes.get("type", "")] if tag == "script" else []
         self.links += [attributes[name] for name in ("href", "src") if name in attributes]
         if tag == "li" and attributes.get("class", "").startswith("a "):
             self.rows.append(attributes | {"text": ""})
@@ -96,7 +98,7 @@ def test_page_needs_no_external_resources(page: Page) -> None:
     assert {link for link in page.links if not link.startswith("#")} == {"data:,"}
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
-    assert page.tags.count("script") == 1
+    assert page.scripts == ["application/json", "application/json", ""]
 
 
 def test_content_security_policy_allows_only_the_inlined_script_and_style(page: Page) -> None:
@@ -111,7 +113,7 @@ def test_names_and_errors_are_escaped() -> None:
     hostile = account(1, _HOSTILE)
     failure = row(hostile, Outcome.FAILED, Reason.REJECTED, error=f"AWS: {_HOSTILE}", failed_at=SINCE)
     page = Page(report_of([hostile], [failure]))
-    assert (page.tags.count("script"), page.tags.count("img")) == (1, 0)
+    assert (len(page.scripts), page.tags.count("img")) == (3, 0)
     assert [each["text"] for each in page.rows] == [printable(_HOSTILE)]
     assert " ".join(f"AWS: {printable(_HOSTILE)}".split()) in page.words
 
@@ -124,6 +126,8 @@ def test_failure_has_its_meaning_and_remedy() -> None:
     assert MEANING[Reason.SCP_DENIED] in words
     assert f"What to do {REMEDY[Reason.SCP_DENIED]}" in words
     assert "2 attempts, still has access p-0a1b denies" in words
+    assert "1 Denied by a service control policy scp_denied show accounts" in words
+    assert "payments failed denied by a service control policy still has access" in words
 
 
 def test_external_id_is_not_shown() -> None:
@@ -149,6 +153,7 @@ def test_page_shows_who_can_assume_what() -> None:
         "External id not required",
         "at most 7,200 seconds",
         "arn:aws-cn:iam::aws:policy/ReadOnlyAccess",
+        "as arn:aws-cn:iam::{account_id}:role/CrossAccountReadOnlyRole , by sts:AssumeRole",
         "Reads of data and secrets not denied explicitly",
         "arn:aws-cn:iam::{account_id}:policy/Bound",
         "None yet: no account is granted access.",
@@ -168,10 +173,10 @@ def test_shards_show_their_fill_and_state(large: Report) -> None:
     words = with_records(records(first, second, third, ShardRecord(name="P-4")))
     for expected in (
         f"In account 111122223333 : 4 shards grant 77 accounts; the capacity of a shard is {capacity(settings())}.",
-        "P 77 20.2% not attached yet up to date, frozen never",
-        "P-2 0 0% arn:aws:iam::111122223333:role/Reader up to date 2026-11-25 09:30 UTC",
-        "P-3 0 0% not attached yet failed : denied <b> never",
-        "P-4 0 0% not attached yet not completely written never",
+        "P 77 accounts 20.2%, up to date in IAM, frozen , verified: never not attached yet",
+        "P-2 0 accounts 0%, up to date in IAM, verified: 2026-11-25 09:30 UTC attached to arn:aws:iam::111122223333:role/Reader",
+        "P-3 0 accounts 0%, writing it failed : denied <b>, verified: never not attached yet",
+        "P-4 0 accounts 0%, not completely written , verified: never not attached yet",
     ):
         assert expected in words
 
@@ -202,7 +207,7 @@ def test_page_shows_the_state_of_publishing(page: Page) -> None:
         (Records(control=Control(uninstalled=True)), "Uninstalling. The stage is uninstalled."),
         (
             records(blocked=Problem(Reason.QUOTA, "the source policy is full")),
-            f"New accounts get no access. quota: the source policy is full. {REMEDY[Reason.QUOTA]}",
+            f"New accounts get no access: quota reached. the source policy is full. {REMEDY[Reason.QUOTA]}",
         ),
         (records(shards=1), f"Records are lost: CrossAccountReadOnlyAccess. To restore them, {RESTORE}"),
     ],
@@ -224,7 +229,7 @@ def test_pending_account_has_the_reason_that_publishing_is_blocked() -> None:
     ]
     assert blocked.ids.count("reason-quota") == 1
     pending = Page(report_of([waiting], rows[:1]))
-    assert f"source_policy_pending 1 {MEANING[Reason.SOURCE_POLICY_PENDING]}" in pending.words
+    assert f"Source policy not updated yet 1 account {MEANING[Reason.SOURCE_POLICY_PENDING]}" in pending.words
 
 
 def test_tree_counts_the_accounts_in_and_below_each_unit(large: Report) -> None:
@@ -267,5 +272,22 @@ def test_access_of_ineligible_accounts_is_shown() -> None:
     words = Page(report_of([closing, member], rows)).words
     assert "1 of 1 eligible account is enrolled" in words
     assert "still grants 2 accounts that should have no access" in words
-    assert f"{closing.id} (pending_closure), {departed.id} (departed)" in words
-    assert "closing pending source_policy_pending should not have access: pending_closure" in words
+    assert f"{closing.id} (being closed), {departed.id} (not in the organization)" in words
+    assert "closing pending source policy not updated yet should not have access: being closed" in words
+
+
+def test_accounts_come_before_policies_in_full(page: Page) -> None:
+    order = [each for each in page.ids if each in {"failures", "access", "policy", "accounts", "documents", "denied"}]
+    assert order == ["failures", "access", "policy", "accounts", "documents", "denied"]
+
+
+def test_role_arn_is_shown_for_accounts_that_have_the_role() -> None:
+    enrolled, waiting = account(1, "enrolled"), account(2, "waiting")
+    words = Page(report_of([enrolled, waiting], [row(enrolled, Outcome.ENROLLED)])).words
+    assert f"arn:aws:iam::{enrolled.id}:role/CrossAccountReadOnlyRole" in words
+    assert f"arn:aws:iam::{waiting.id}:role/CrossAccountReadOnlyRole" not in words
+
+
+def test_sections_without_files_are_absent(page: Page) -> None:
+    assert {"evidence", "denials", "changes"}.isdisjoint(page.ids)
+    assert "It contains no evidence: rolecall prove tests it" in page.words
