@@ -1,4 +1,4 @@
-"""Write the generated sections of settings.md, permissions.md and failures.md: python -m docs.generate [--check].
+"""Write the generated sections of settings.md, permissions.md, failures.md and cost.md: python -m docs.generate [--check].
 
 With --check, nothing is written, and the exit status is 1 if a section is out of date.
 """
@@ -16,6 +16,8 @@ from samtranslator.yaml_helper import yaml_parse
 
 from chalicelib.accounts import INELIGIBLE_REASONS, RETRYABLE_REASONS
 from chalicelib.errors import Reason
+from rolecall import prices
+from rolecall.cost import UNKNOWN, estimate
 from rolecall.reasons import MEANING, REMEDY, runbook_section
 
 _HERE = Path(__file__).parent
@@ -57,6 +59,9 @@ _ONLY_IF = {  # the template's condition
     "ReadersAreInThisAccount": "if the source account is the management account",
     "ReadersAreElsewhere": "if the source account is not the management account",
 }
+_ESTIMATED = ((100, 1), (1_000, 5), (10_000, 20), (50_000, 50))
+"""Accounts, and how many of them are new every day."""
+
 _OPERATORS = {
     "StringEquals": "{} is {}",
     "StringEqualsIfExists": "{} is absent or {}",
@@ -205,6 +210,40 @@ def failures() -> str:
     )
 
 
+def cost() -> str:
+    """Return a table of the dollars a month, the prices, and what is not included."""
+    estimates = [estimate(accounts, per_day) for accounts, per_day in _ESTIMATED]
+    heads = [f"{each.accounts:,} accounts, {each.per_day:g} new a day" for each in estimates]
+    totals = [
+        (
+            service,
+            *(f"{sum(line.dollars for line in each.lines if line.price.service is service):.2f}" for each in estimates),
+        )
+        for service in prices.Service
+    ]
+    table = _table(
+        ("dollars a month", *heads), [*totals, ("**total**", *(f"**{each.dollars:.2f}**" for each in estimates))]
+    )
+    known = [
+        (f"[{each.service}]({prices.PAGES[each.service]})", each.what, f"${_decimal(each.dollars)} for {_amount(each)}")
+        for each in prices.ALL
+    ]
+    return (
+        f"{table}\n## Prices\n\nIn {prices.REGION}, as of {prices.DATE}; AWS's pages, which are linked, have the current ones.\n\n"
+        f"{_table(('service', 'what', 'price'), known)}\n"
+        f"Free: {', '.join(prices.FREE)}.\n\n## What it does not include\n\n"
+        + "".join(f"- {each[0].upper()}{each[1:]}\n" for each in UNKNOWN)
+    )
+
+
+def _decimal(number: float) -> str:
+    return f"{number:.10f}".rstrip("0").rstrip(".")
+
+
+def _amount(price: prices.Price) -> str:
+    return f"{price.per:,} {price.unit}" if price.per > 1 else f"1 {price.unit.removesuffix('s')}"
+
+
 def _linked(text: str) -> str:
     """Return a text of the template or the code as Markdown: settings and commands as code, documents as links."""
     names = "|".join(_template()["Parameters"])
@@ -227,6 +266,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "settings.md": settings,
     "permissions.md": permissions,
     "failures.md": failures,
+    "cost.md": cost,
 }
 
 

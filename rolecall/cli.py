@@ -16,6 +16,8 @@ from rolecall.account_details_page import build_details_page
 from rolecall.accounts import parse_account_id, parse_filter, read_entries
 from rolecall.accounts_page import print_entries
 from rolecall.console import output_console, print_json, print_page, print_text
+from rolecall.cost import estimate
+from rolecall.cost_page import build_cost_page
 from rolecall.doctor import command as doctor_command
 from rolecall.enrollment import Canary
 from rolecall.export import Options, Tool, export
@@ -614,3 +616,26 @@ def report(
     write_file(file, render_report(content), force=force)
     print_text(f"wrote {file}\n")
     stage.require_readable_rows()
+
+
+@app.command()
+def cost(
+    *,
+    accounts: Annotated[int, typer.Option(min=1, metavar="N", help="The number of accounts.")],
+    per_day: Annotated[float, typer.Option(min=0, metavar="M", help="The number of new accounts a day.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Estimate the dollars a month, by service.
+
+    Multiplies the calls for each account, which tests count, by AWS's prices
+    in us-east-1 as of the date that is shown. Names what is not included. Calls
+    nothing: it needs no credentials and no stage.
+
+    [bold]Examples[/]
+
+        rolecall cost --accounts 300
+        rolecall cost --accounts 5000 --per-day 20
+        rolecall cost --accounts 300 --json | jq .dollars_per_month
+    """
+    found = estimate(accounts, per_day)
+    print_json(found.as_json()) if as_json else print_page(build_cost_page(found))

@@ -1,5 +1,6 @@
 """An organization in moto for each test, and a check of every call against the functions' policies."""
 
+import io
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -14,10 +15,13 @@ from botocore.client import ClientCreator
 from botocore.endpoint import Endpoint
 from botocore.loaders import JSONFileLoader, Loader
 
+import app
+from chalicelib.bootstrap import application
+from chalicelib.telemetry import logger, metrics
 from tests.integration.boundary import FUNCTION_KEYS, Boundary, intercepting_clients
 from tests.integration.organization import REGION, Operator, Organization, organization_in_moto
 from tests.integration.permissions import denied
-from tests.integration.stage import ReusingSession, Stage
+from tests.integration.stage import Context, Invoke, ReusingSession, Stage
 
 _MANAGED_POLICIES = ("ReadOnlyAccess", "SecurityAudit", "ViewOnlyAccess")
 
@@ -117,3 +121,34 @@ def organization(
 def stage(organization: Organization) -> Stage:
     """A deployed stage with the default parameters."""
     return Stage(organization)
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch) -> Invoke:
+    """Runs a function's entry point as Lambda does: with the template's environment and its role's credentials."""
+
+    def run(stage: Stage, function: str, payload: Any) -> Any:
+        stage.activate()
+        credentials = {
+            "AWS_ACCESS_KEY_ID": FUNCTION_KEYS[function],
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": REGION,
+        }
+        for name, value in {**stage.environ, **credentials}.items():
+            monkeypatch.setenv(name, value)
+        # Powertools reads it at import.
+        metrics.service = stage.environ["POWERTOOLS_SERVICE_NAME"]
+        application.cache_clear()
+        return getattr(app, function)(payload, Context())
+
+    return run
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """The text that the logger writes."""
+    written = io.StringIO()
+    handler: Any = logger.registered_handler
+    before = handler.setStream(written)
+    yield written
+    handler.setStream(before)

@@ -202,6 +202,10 @@ class Stage(Queues, Tables):
         self.show_messages(100_000)
 
 
+Invoke = Callable[[Stage, str, Any], Any]
+"""Runs a function's entry point: of a stage, by its name, with a payload."""
+
+
 def planned(response: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     """Map each account in the response of a dry run to its outcome, reason and change."""
     return {each["account_id"]: (each["outcome"], each["reason"], each["change"]) for each in response["accounts"]}

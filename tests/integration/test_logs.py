@@ -2,51 +2,15 @@
 
 import io
 import json
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-import app
-from chalicelib.bootstrap import application
-from chalicelib.telemetry import logger, metrics
+from chalicelib.telemetry import metrics
 from tests.integration.boundary import FUNCTION_KEYS, Boundary, writes
-from tests.integration.organization import ACCESS_ROLE, MANAGEMENT, MEMBER_ROLE, REGION, Organization
+from tests.integration.organization import ACCESS_ROLE, MANAGEMENT, MEMBER_ROLE, Organization
 from tests.integration.queues import Delivery
-from tests.integration.stage import Context, Stage, event
-
-Invoke = Callable[[Stage, str, Any], Any]
-
-
-@pytest.fixture
-def invoke(monkeypatch: pytest.MonkeyPatch) -> Invoke:
-    """Runs a function's entry point as Lambda does: with the template's environment and its role's credentials."""
-
-    def run(stage: Stage, function: str, payload: Any) -> Any:
-        stage.activate()
-        credentials = {
-            "AWS_ACCESS_KEY_ID": FUNCTION_KEYS[function],
-            "AWS_SECRET_ACCESS_KEY": "secret",
-            "AWS_DEFAULT_REGION": REGION,
-        }
-        for name, value in {**stage.environ, **credentials}.items():
-            monkeypatch.setenv(name, value)
-        # Powertools reads it at import.
-        metrics.service = stage.environ["POWERTOOLS_SERVICE_NAME"]
-        application.cache_clear()
-        return getattr(app, function)(payload, Context())
-
-    return run
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    """The text that the logger writes."""
-    written = io.StringIO()
-    handler: Any = logger.registered_handler
-    before = handler.setStream(written)
-    yield written
-    handler.setStream(before)
+from tests.integration.stage import Context, Invoke, Stage, event
 
 
 def _lines(log: io.StringIO, message: str) -> list[dict[str, Any]]:

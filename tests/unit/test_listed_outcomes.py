@@ -15,8 +15,8 @@ from chalicelib.source_policy.records import Control, Problem, Records
 from chalicelib.sweep.gauges import Tally
 from rolecall.accounts import Filter, select
 from rolecall.report import compose_report
-from rolecall.report_data import Origin
 from rolecall.report_accounts import WAITING
+from rolecall.report_data import Origin
 from rolecall.status import count_coverage
 from tests.unit.builders import settings
 from tests.unit.ledger_rows import NOW, WORKED, account, numbered, records, row
