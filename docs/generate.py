@@ -213,7 +213,7 @@ def failures() -> str:
 def cost() -> str:
     """Return a table of the dollars a month, the prices, and what is not included."""
     estimates = [estimate(accounts, per_day) for accounts, per_day in _ESTIMATED]
-    heads = [f"{each.accounts:,} accounts, {each.per_day:g} new a day" for each in estimates]
+    heads = [f"{each.accounts:,} accounts, {each.per_day} new a day" for each in estimates]
     totals = [
         (
             service,

@@ -622,7 +622,7 @@ def report(
 def cost(
     *,
     accounts: Annotated[int, typer.Option(min=1, metavar="N", help="The number of accounts.")],
-    per_day: Annotated[float, typer.Option(min=0, metavar="M", help="The number of new accounts a day.")] = 0,
+    per_day: Annotated[int, typer.Option(min=0, metavar="M", help="The number of new accounts a day.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Estimate the dollars a month, by service.

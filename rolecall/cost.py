@@ -17,7 +17,7 @@ BATCH_SIZE = 50
 THREADS = 10
 LOG_RETENTION_MONTHS = 3
 MEMORY_GB: Mapping[str, float] = {"on_account_event": 0.25, "enroll": 0.5, "publish": 0.5, "rerun": 0.5, "resync": 0.5}
-ALARM_METRICS = 34
+ALARM_METRICS = 31
 DASHBOARDS = 1
 KEYS = 1
 
@@ -82,7 +82,7 @@ class Estimate:
     """The charges of a month for a number of accounts, of which `per_day` are new every day."""
 
     accounts: int
-    per_day: float
+    per_day: int
     lines: tuple[Line, ...]
 
     @property
@@ -114,7 +114,7 @@ class Estimate:
         }
 
 
-def estimate(accounts: int, per_day: float) -> Estimate:
+def estimate(accounts: int, per_day: int) -> Estimate:
     """Return what enrolled accounts cost in a month in which so many are new every day."""
     month = _Month(accounts, per_day)
     lines = (*month.lambda_(), *month.dynamodb(), *month.sqs(), *month.cloudwatch(), *month.kms())
@@ -126,7 +126,7 @@ class _Month:
     """The work of a month: an hourly resync of what is new, an hourly rerun, a daily resync, and new accounts."""
 
     accounts: int
-    per_day: float
+    per_day: int
 
     @property
     def new(self) -> float:
@@ -215,9 +215,9 @@ class _Month:
         polls = HOURS * POLLS_PER_HOUR
         return (
             Line(what="accounts queue", units=3 * sent + redrives, price=prices.STANDARD_QUEUE),
-            Line(what="accounts queue, polled by Lambda", units=polls, price=prices.STANDARD_QUEUE),
+            Line(what="accounts queue, idle polling", units=polls, price=prices.STANDARD_QUEUE),
             Line(what="publish queue", units=3 * self.runs, price=prices.FIFO_QUEUE),
-            Line(what="publish queue, polled by Lambda", units=polls, price=prices.FIFO_QUEUE),
+            Line(what="publish queue, idle polling", units=polls, price=prices.FIFO_QUEUE),
         )
 
     def cloudwatch(self) -> tuple[Line, ...]:

@@ -19,7 +19,7 @@ def build_cost_page(estimate: Estimate) -> Group:
 
 
 def _heading(estimate: Estimate) -> str:
-    new = f", {estimate.per_day:,g} new a day" if estimate.per_day else ""
+    new = f", {estimate.per_day:,} new a day" if estimate.per_day else ""
     return f"{counted(estimate.accounts, 'account')}{new}: about ${estimate.dollars:,.2f} a month"
 
 
