@@ -28,9 +28,9 @@ SHARD: Calls = {"dynamodb:UpdateItem": 2, "iam:CreatePolicyVersion": 1}
 RESYNC: Calls = {"dynamodb:Scan": 2, "dynamodb:UpdateItem": 1, "sqs:SendMessage": 2}
 """A resync, besides the listing, which reads the rows of a hundred accounts at once, and the messages that it sends."""
 RERUN: Calls = {
-    "dynamodb:Scan": 1,
+    "dynamodb:Scan": 2,
     "sqs:SendMessage": 1,
     "sqs:ListMessageMoveTasks": 2,
     "sqs:StartMessageMoveTask": 2,
 }
-"""A rerun that finds nothing to send."""
+"""A rerun that finds nothing to send. It scans the rows and the records once each, as a resync and a run of publish do."""

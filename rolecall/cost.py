@@ -190,12 +190,9 @@ class _Month:
         ledger = self.accounts * ROW_BYTES
         records = shards * RECORD_BYTES + recorded * RECORDED_ACCOUNT_BYTES + STATUS_BYTES
         shard = RECORD_BYTES + min(recorded, SHARD_ACCOUNTS) * RECORDED_ACCOUNT_BYTES
-        scans_of_ledger = self.runs + HOURS * RERUN["dynamodb:Scan"] + self.resyncs
-        scans_of_records = self.runs + self.batches + self.resyncs
+        scans = self.runs + HOURS + self.resyncs  # of each table, by publish, reruns and resyncs
         rows_read = self.resyncs * self.accounts + DAYS * self.accounts + self.new
-        reads = (
-            scans_of_ledger * ceil(ledger / _READ_BYTES) + scans_of_records * ceil(records / _READ_BYTES) + rows_read
-        )
+        reads = scans * ceil(ledger / _READ_BYTES) + (scans + self.batches) * ceil(records / _READ_BYTES) + rows_read
         rows_written = DAYS * self.accounts + 2 * self.new  # by enroll, and as granted by publish
         of_status = self.runs * RUN["dynamodb:UpdateItem"] * ceil(STATUS_BYTES / _WRITE_BYTES)
         of_shards = self.new * SHARD["dynamodb:UpdateItem"] * ceil(shard / _WRITE_BYTES)
