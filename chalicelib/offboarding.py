@@ -158,7 +158,7 @@ class Freeze:
         The mark is stored whatever happens, and every later run of publish applies it: also where publish can't be invoked, since a
         message asks for a run.
         """
-        self._table.set_frozen(frozen=frozen)
+        self._table.set_frozen(datetime.fromtimestamp(self._clock(), UTC), frozen=frozen)
         self._queue.send()
         logger.warning("freeze", frozen=frozen)
         not_invoked = self._invoke()
@@ -195,13 +195,13 @@ def why_not_in_force(records: Records, settings: Settings, *, frozen: bool) -> s
         if not any(each.content.frozen for record in records.shards for each in record.versions):
             return None
         return "; ".join(["a shard still denies everything", *problems])
-    if not any(record.versions for record in records.shards):
+    if not any(record.versions or record.error for record in records.shards):
         return "there is no source policy to freeze yet: the mark is stored, and each shard is frozen as it is created"
     if records.freeze_in_force(settings):
         return None
-    if not records.denied_principals and all(record.denied_principals is not None for record in records.shards):
-        return "; ".join(["IAM shows the source policy attached to no principal", *problems])
-    return "; ".join(["a read of IAM has not shown yet that every principal is denied", *problems])
+    if left := sorted(records.not_denied(settings)):
+        return "; ".join([f"a read of IAM has not shown yet that everything is denied: {', '.join(left)}", *problems])
+    return "; ".join(["IAM shows the source policy attached to no principal", *problems])
 
 
 def _was_tried(row: LedgerRow) -> bool:

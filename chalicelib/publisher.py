@@ -101,7 +101,7 @@ class _Run:
         self._started = publisher.now()
         self._records = publisher.table.load()
         self._control = self._records.control
-        lease.frozen = self._control.frozen
+        lease.freeze_requested_at = self._control.freeze_requested_at
         for name, why in self._records.unreadable.items():
             logger.error("item can't be read and is restored from IAM", policy_name=name, error=why)
         names = Names.of(publisher.settings)
@@ -125,14 +125,12 @@ class _Run:
             return True
         if status.names.source_account_id != self._publisher.settings.source_account_id:
             return self._finish(written=False)  # The function has no permission in the former source account.
-        if control.frozen:
-            self._shards.freeze()
+        self._freeze()
         if self._records.are_lost or self._is_full_check:
             search = self._records.status is None or self._is_full_check
             self._shards.restore(min(status.shards, MAX_SHARDS), search=search)
             self._save(replace(status, shards=len(self._shards.records)))
-            if control.frozen:
-                self._shards.freeze()
+            self._freeze()
         self._rows = {row.account_id: row for row in self._publisher.ledger.accesses()}
         if control.uninstalling:
             self._delete_shards()
@@ -140,7 +138,12 @@ class _Run:
             self._look()
             self._write_shards()
             self._check()
+            self._freeze()  # reads again what was written, or repaired
         return self._finish(written=True)
+
+    def _freeze(self) -> None:
+        if self._control.frozen:
+            self._shards.freeze(self._control.freeze_requested_at)
 
     def _look(self) -> None:
         """Read whether the source principals exist and how many shards they have room for."""

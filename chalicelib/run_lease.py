@@ -5,6 +5,7 @@ timeouts are raised, and operators and freeze invoke the function directly.
 """
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from chalicelib.errors import RolecallError
@@ -37,7 +38,7 @@ class RunLease:
         self._clock = clock
         self._renewed_at = 0.0
         self._is_kept = False
-        self.frozen: bool | None = None
+        self.freeze_requested_at: datetime | None = None
 
     def acquire(self) -> bool:
         """Take the lease, or return False if another run holds it."""
@@ -67,6 +68,6 @@ class RunLease:
             if not self._table.renew_run(self._owner, until=now + LEASE_SECONDS):
                 raise RunEndedError("another run took the lease")
             self._renewed_at = now
-            if self._table.control().frozen != self.frozen:
+            if self._table.control().freeze_requested_at != self.freeze_requested_at:
                 raise RunEndedError("a freeze was asked for, or lifted")
             # These calls may have taken as long as the lease lasts: look at the clock again.

@@ -15,6 +15,7 @@ from chalicelib.errors import AccountError, Reason, RetryableError, TerminalErro
 from chalicelib.settings import Settings
 from chalicelib.source_policy.documents import digest, document, parse
 from chalicelib.source_policy.plan import (
+    AttachTo,
     CreatePolicy,
     DetachFrom,
     SourcePolicy,
@@ -87,12 +88,11 @@ class ShardWriter:
             desired = desired_shard(self._settings, content, self._organization_id, record)
             stays_denied = content.frozen and record.is_frozen and desired.attached == record.attached
             denied = record.denied_principals if stays_denied else None
-            begun = replace(record.begun(desired), denied_principals=denied, written_at=self._now())
-            self._save(index, begun)
+            self._save(index, replace(record.begun(desired), denied_principals=denied, written_at=self._now()))
             version_id = self._apply(index, record, desired)
             written = replace(desired, version_id=version_id)
-            finished = replace(begun, applied=written, unfinished=(), applying=None)
-            self._save(index, replace(finished, error=None))
+            begun = self.records[index]
+            self._save(index, replace(begun, applied=written, unfinished=(), applying=None, error=None))
 
     def _apply(self, index: int, record: ShardRecord, desired: AppliedShard) -> str:
         """Carry out the plan from what was last applied, and return the default version."""
@@ -112,7 +112,7 @@ class ShardWriter:
         observed = self._policies.observe(wanted.name)
         if observed is None:
             # Its attachments are gone with it, also for a run that finds this one stopped.
-            self._save(index, replace(self.records[index], applied=None, unfinished=()))
+            self._save(index, replace(self.records[index], applied=None, unfinished=(), denied_principals=None))
         return self._carry_out(wanted.name, plan(observed, wanted))
 
     def _carry_out(self, name: str, actions: "Iterable[Action]") -> str | None:
@@ -124,43 +124,57 @@ class ShardWriter:
                 self.versions_written += 1
         return written
 
-    def freeze(self) -> None:
-        """Deny everything in every shard that was ever written, whatever else is unfinished; then read IAM to confirm it."""
-        for index, record in self.records.items():
-            if record.versions and not record.is_frozen:
-                with self._collecting(index):
-                    self._freeze(index, record)
-        for index, record in self.records.items():
-            if record.is_frozen and not (record.denied_principals and record.attached <= record.denied_principals):
-                with self._collecting(index):
-                    self._confirm_freeze(index, record)
+    def freeze(self, requested_at: datetime | None) -> None:
+        """Deny everything in every shard that was ever written, then read IAM to confirm it.
 
-    def _freeze(self, index: int, record: ShardRecord) -> None:
+        A request is carried out once, whatever is recorded or unfinished; what IAM doesn't show yet is read again by each run.
+        """
+        principals = frozenset(principal.arn for principal in self._settings.attachable_principals)
+        for index, record in self.records.items():
+            is_written = record.applied and record.is_frozen and record.freeze_requested_at == requested_at
+            if record.versions and not is_written:
+                with self._collecting(index):
+                    self._deny(index, record, principals, requested_at)
+        for index, record in self.records.items():
+            denied = record.denied_principals or frozenset()
+            is_confirmed = denied and principals | record.attached <= denied
+            if record.is_frozen and index not in self.failed and not is_confirmed:
+                for arn in sorted(principals - denied):
+                    with self._collecting(index):
+                        self._carry_out(record.name, [AttachTo(arn)])
+                with self._collecting(index):
+                    self._confirm_denial(index)
+
+    def _deny(self, index: int, record: ShardRecord, principals: frozenset[str], requested_at: datetime | None) -> None:
         last = record.versions[-1]
-        frozen = _frozen(last)
-        begun = record.begun(frozen)
-        self._save(index, begun)
+        frozen = replace(_frozen(last), attached=last.attached | principals)
+        self._save(index, replace(record.begun(frozen), denied_principals=None))
+        wanted = desired_policy(self._settings, record.name, frozen, self._organization_id)
         text = document(self._settings, frozen.content, self._organization_id)
         try:
             version_id = self._carry_out(record.name, [WriteVersion(text) if record.applied else CreatePolicy(text)])
         except RetryableError as error:
-            wanted = desired_policy(self._settings, record.name, frozen, self._organization_id)
             version_id = self._write_deleted(index, wanted, error)
-        if record.applying is None:
+        begun = self.records[index]
+        if record.applying is None and frozen.attached == last.attached:
             digested = digest(self._settings, frozen.content, self._organization_id)
             written = replace(frozen, digest=digested, version_id=version_id or "")
             finished = replace(begun, applied=written, applying=None)
         else:
             # What was unfinished before, as an attachment, still is; but IAM denies everything in all versions now.
-            denied = _frozen(record.applied) if record.applied else None
-            finished = replace(begun, applied=denied, unfinished=tuple(map(_frozen, record.unfinished)))
-        self._save(index, replace(finished, written_at=self._now()))
+            denied = _frozen(begun.applied) if begun.applied else None
+            finished = replace(begun, applied=denied, unfinished=tuple(map(_frozen, begun.unfinished)))
+        self._save(index, replace(finished, written_at=self._now(), freeze_requested_at=requested_at))
 
-    def _confirm_freeze(self, index: int, record: ShardRecord) -> None:
+    def _confirm_denial(self, index: int) -> None:
+        record = self.records[index]
         observed = self._policies.observe(record.name)
+        self._save(index, replace(record, denied_principals=self._denied(observed)))
+
+    def _denied(self, observed: SourcePolicy | None) -> frozenset[str] | None:
+        """Return the principals that a shard denies everything, as IAM shows it; None if it shows no deny."""
         content = self._parse(observed) if observed else None
-        if observed is not None and content is not None and content.frozen:
-            self._save(index, replace(record, denied_principals=observed.attached))
+        return observed.attached if observed and content and content.frozen else None
 
     def restore(self, opened: int, *, search: bool) -> None:
         """Make records of what IAM holds and no record counts; `opened` shards were counted, and `search` looks for further ones.
@@ -247,7 +261,8 @@ class ShardWriter:
         applied = replace(desired, version_id=version_id)
         written_at = self._now() if actions else record.written_at
         verified = replace(record, applied=applied, error=None, verified_at=self._now(), written_at=written_at)
-        self._save(index, verified)
+        # After a repair, IAM has to show it first.
+        self._save(index, replace(verified, denied_principals=None if actions else self._denied(observed)))
 
     def delete(self, index: int) -> bool:
         """Delete a shard from IAM, and return whether it is gone; its record stays until then, with nothing surely granted."""

@@ -94,9 +94,9 @@ class SourcePolicyTable:
         """Delete the record of a shard whose policy was deleted."""
         self._client.delete_item(TableName=self._name, Key=_key(name))
 
-    def set_frozen(self, *, frozen: bool) -> None:
+    def set_frozen(self, now: datetime, *, frozen: bool) -> None:
         """Ask for the freeze, or for its end."""
-        self._update(_CONTROL, {"frozen": frozen})
+        self._update(_CONTROL, {"frozen": frozen, "freeze_requested_at": items.encode(now)})
 
     def set_uninstalling(self, *, uninstalling: bool, uninstalled: bool = False) -> None:
         """Ask for everything to be uninstalled (then `uninstalled`: no role is left), or lift it."""

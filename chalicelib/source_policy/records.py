@@ -57,7 +57,8 @@ class ShardRecord:
 
     `applied` is what IAM was last known to contain, `applying` what is being written (after a failure: either may be true), and
     `unfinished` what earlier writes that did not finish may have written since `applied`.
-    `denied_principals` are those that a read of IAM showed attached while the shard denied everything; None before such a read.
+    `freeze_requested_at` is the request for a freeze for which the deny was last written, and `denied_principals` are those that
+    a read of IAM has shown attached while the shard denied everything, since then; None before such a read.
     """
 
     name: str
@@ -67,6 +68,7 @@ class ShardRecord:
     error: Problem | None = None
     written_at: datetime | None = None
     verified_at: datetime | None = None
+    freeze_requested_at: datetime | None = None
     denied_principals: frozenset[str] | None = None
 
     @property
@@ -131,7 +133,7 @@ def _extremes(versions: Sequence[AppliedShard]) -> tuple[AppliedShard, ...]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Control:
-    """What operators and schedules requested; `frozen` is None for "as last applied".
+    """What operators and schedules requested; `frozen` is None for "as last applied", and each request has its own time.
 
     `check_requested_at` is when the latest resync requested a check of the shards, `verify_requested_at` when the latest full one
     did. `scope_recorded` is the scope for which the latest resync found a row of every account. `control_policies_changed_at` is
@@ -139,6 +141,7 @@ class Control:
     """
 
     frozen: bool | None = None
+    freeze_requested_at: datetime | None = None
     uninstalling: bool = False
     uninstalled: bool = False
     verify_requested_at: datetime | None = None
@@ -308,18 +311,27 @@ class Records:
         return TerminalError(blocked.reason, blocked.error)
 
     def freeze_in_force(self, settings: Settings) -> bool:
-        """Whether a read of IAM showed that every principal which a shard is attached to is denied everything."""
-        denied = self.denied_principals
-        unread = [record for record in self.by_index.values() if record.versions and record.denied_principals is None]
-        # Where the operator attaches, it is not known what an unread shard is attached to.
-        known = bool(settings.attachable_principals) or not unread
-        return bool(denied) and known and not self.are_lost and all(record.attached <= denied for record in unread)
+        """Whether reads of IAM since the freeze was requested have shown that every source principal is denied everything."""
+        return bool(self._denied_principals) and not self.are_lost and not self.not_denied(settings)
+
+    def not_denied(self, settings: Settings) -> frozenset[str]:
+        """Return the principals, or the shards that the operator attaches, which IAM has not shown to be denied, or to deny."""
+        unread = [record for record in self.by_index.values() if self._denied(record) is None]
+        if not settings.attachable_principals:
+            # It is not known what such a shard, or a foreign policy of its name, is attached to.
+            return frozenset(record.name for record in unread if record.versions or record.error)
+        principals = frozenset(principal.arn for principal in settings.attachable_principals)
+        return principals.union(*(record.attached for record in unread)) - self._denied_principals
 
     @property
-    def denied_principals(self) -> frozenset[str]:
-        """The principals that a read of IAM showed to be denied everything."""
-        read = (record.denied_principals or frozenset() for record in self.by_index.values())
-        return frozenset[str]().union(*read)
+    def _denied_principals(self) -> frozenset[str]:
+        return frozenset[str]().union(*(self._denied(record) or () for record in self.by_index.values()))
+
+    def _denied(self, record: ShardRecord) -> frozenset[str] | None:
+        """Return the principals that IAM has shown a shard to deny since the freeze was requested, or None before a read."""
+        # A request without its time was lost.
+        is_latest = self.control.freeze_requested_at in {None, record.freeze_requested_at}
+        return record.denied_principals if is_latest else None
 
 
 def shard_name(settings: Settings, index: int) -> str:

@@ -14,6 +14,7 @@ from moto import mock_aws
 from moto.backends import get_backend
 
 from tests.integration.boundary import Boundary
+from tests.integration.permissions import Request, is_allowed
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
@@ -81,12 +82,14 @@ class Clock:
     """The functions' clock: the real time plus what was waited."""
 
     waited: float = 0.0
+    meanwhile: Callable[[], object] = lambda: None  # what happens during a pause
 
     def __call__(self) -> float:
         return time.time() + self.waited
 
     def pause(self, seconds: float) -> None:
         self.waited += seconds
+        self.meanwhile()
 
 
 class Operator:
@@ -285,6 +288,31 @@ class Organization:
     def detach(self, arn: str = SOURCE_POLICY_ARN) -> None:
         """Detach a policy from the source principal, the source policy by default."""
         self.iam().detach_role_policy(RoleName="Reader", PolicyArn=arn)
+
+    def recreate_reader(self) -> None:
+        """Delete the source principal, and create a role of the same name, to which nothing is attached."""
+        self.delete_role(MANAGEMENT, "Reader")
+        self.create_role(SOURCE_PRINCIPAL)
+
+    def assumable(self, role: str = "Reader") -> set[str]:
+        """Return the accounts whose member role a role of the management account may assume, by its policies."""
+        if not self.has_role(MANAGEMENT, role):
+            return set()
+        names = [arn.rpartition("/")[2] for arn in self.role(MANAGEMENT, role).attached]
+        statements = [each for name in names for each in self.policy(name).document["Statement"]]
+        return {account_id for account_id in self._member_ids if is_allowed(self._assumption(account_id), statements)}
+
+    @property
+    def _member_ids(self) -> list[str]:
+        return [account.id for account in self._backend.accounts]
+
+    def _assumption(self, account_id: str) -> Request:
+        context: dict[str, str | list[str]] = {"aws:ResourceOrgID": self.id, "aws:ResourceAccount": account_id}
+        return Request("sts:AssumeRole", f"arn:aws:iam::{account_id}:role/{MEMBER_ROLE}", context)
+
+    def set_default_version(self, version_id: str, name: str = SOURCE_POLICY) -> None:
+        """Make a version of a policy its default one, by hand."""
+        self.iam().set_default_policy_version(PolicyArn=_policy_arn(name, MANAGEMENT), VersionId=version_id)
 
     def attach_others(self, count: int) -> list[str]:
         """Attach other policies to the source principal, which has room for ten, and return their ARNs."""

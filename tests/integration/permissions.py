@@ -99,8 +99,14 @@ def _regional(call: Call, service: str, rest: str) -> str:
     return f"arn:aws:{service}:us-east-1:{call.account_id}:{rest}"
 
 
-def allowing(request: Request, policy: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Yield the statements of a policy that allow a request; the functions' policies contain no Deny."""
+def is_allowed(request: Request, policy: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether statements together allow a request: an explicit deny overrides every allow."""
+    effects = {statement["Effect"] for statement in matching(request, policy)}
+    return effects == {"Allow"}
+
+
+def matching(request: Request, policy: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield the statements of a policy that match a request; the functions' policies contain no Deny."""
     for statement in policy:
         if (
             request.action in listed(statement["Action"])
@@ -127,6 +133,8 @@ def _matches(operator: str, actual: str | list[str] | None, values: list[str]) -
             return actual is None or actual in values
         case "StringEquals":
             return actual in values
+        case "StringNotEquals":
+            return actual not in values
         case "ArnLike" | "ArnEquals":
             return any(fnmatchcase(str(actual or ""), each) for each in values)
     message = f"the condition operator {operator} is not implemented"
@@ -135,7 +143,7 @@ def _matches(operator: str, actual: str | list[str] | None, values: list[str]) -
 
 def denied(call: Call) -> list[Request]:
     """Return the permissions that a call needs and its signer's policy does not allow."""
-    return [request for request in requests(call) if not any(allowing(request, call.signer.policy))]
+    return [request for request in requests(call) if not any(matching(request, call.signer.policy))]
 
 
 def listed(value: Any) -> list[str]:

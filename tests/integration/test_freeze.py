@@ -1,12 +1,13 @@
 """A freeze denies the source principals every new session until it is lifted; enrollments and retirements continue."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from chalicelib.telemetry import metrics
-from tests.integration.boundary import Boundary, writes
+from tests.integration.boundary import Boundary
 from tests.integration.organization import (
     MANAGEMENT,
     MEMBER_ROLE,
@@ -15,6 +16,7 @@ from tests.integration.organization import (
     SOURCE_POLICY,
     SOURCE_POLICY_ARN,
     SOURCE_PRINCIPAL,
+    STAGE_TAGS,
     Organization,
 )
 from tests.integration.stage import Stage
@@ -37,18 +39,16 @@ def stage(organization: Organization) -> Stage:
     return stage
 
 
-def test_freeze_adds_one_statement_and_its_end_removes_it(
-    organization: Organization, boundary: Boundary, stage: Stage
-) -> None:
+def test_freeze_adds_one_statement_and_its_end_removes_it(organization: Organization, stage: Stage) -> None:
     before = organization.policy()
 
     assert stage.run("freeze", {"frozen": True}) == IN_FORCE
 
     assert organization.policy().denials == [FROZEN]
     assert metrics.metric_set["Frozen"]["Value"][-1] == 1
-    with boundary.recording() as calls:
-        stage.run("freeze", {"frozen": True})
-    assert writes(calls, "iam:") == []
+    frozen = organization.policy()
+    assert stage.run("freeze", {"frozen": True}) == IN_FORCE
+    assert organization.policy().document == frozen.document
 
     assert stage.run("freeze", {"frozen": False}) == LIFTED
 
@@ -75,9 +75,11 @@ def test_freeze_responds_if_publish_cannot_be_invoked(
     assert (response["frozen"], response["in_force"]) == (True, False)
     assert "invoking rolecall-test-publish" in response["why"]
     assert organization.policy().denials == []
-    stage.publish()
-    assert organization.policy().denials == [FROZEN]
+
+    organization.clock.meanwhile = stage.publish
+
     assert stage.run("freeze", {"frozen": True}, seconds=20) == IN_FORCE
+    assert organization.policy().denials == [FROZEN]
 
 
 def test_freeze_invokes_publish_again_after_a_failure(
@@ -239,3 +241,118 @@ def test_end_of_a_freeze_that_fails_is_not_in_force(boundary: Boundary, stage: S
     assert (response["frozen"], response["in_force"]) == (False, False)
     assert response["why"].startswith("a shard still denies everything")
     assert f"WriteVersion for {SOURCE_POLICY_ARN}: AccessDenied" in response["why"]
+
+
+# --- What others changed ----------------------------------------------------------------------------------------------
+
+SECOND_SHARD_ARN = f"{SOURCE_POLICY_ARN}-2"
+ASSUME_ANY_ROLE = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"}],
+}
+Change = Callable[[Organization, Boundary], object]
+IS_IN_FORCE = ""
+
+
+def _detach_all(organization: Organization, _: Boundary) -> None:
+    organization.detach()
+    organization.detach(SECOND_SHARD_ARN)
+
+
+def _detach_the_denying_shard(organization: Organization, boundary: Boundary) -> None:
+    """One shard can't be changed, and the other one, which denies everything once it is attached, can't be attached."""
+    boundary.fail("iam:AttachRolePolicy", "AccessDenied")
+    boundary.fail("iam:CreatePolicyVersion", "AccessDenied", policy_name=SECOND_SHARD)
+    organization.detach()
+
+
+def _set_oldest_version(organization: Organization, _: Boundary) -> None:
+    for name in (SOURCE_POLICY, SECOND_SHARD):
+        organization.set_default_version(organization.policy(name).versions[0], name)
+
+
+def _recreate(organization: Organization, _: Boundary) -> None:
+    organization.recreate_reader()
+    organization.attach(arn=organization.create_policy("Own", document=ASSUME_ANY_ROLE))
+
+
+def _recreate_without_room(organization: Organization, boundary: Boundary) -> None:
+    _recreate(organization, boundary)
+    organization.attach_others(9)
+    boundary.fail("iam:AttachRolePolicy", "LimitExceeded", "Cannot exceed quota for PoliciesPerRole: 10", status=409)
+
+
+def _replace(tags: dict[str, str]) -> Change:
+    def replace(organization: Organization, _: Boundary) -> None:
+        for name in (SOURCE_POLICY, SECOND_SHARD):
+            organization.delete_policy(name)
+            organization.attach(arn=organization.create_policy(name, document=ASSUME_ANY_ROLE, tags=tags))
+
+    return replace
+
+
+def _lose_records_of_edited_shards(organization: Organization, boundary: Boundary) -> None:
+    _replace(STAGE_TAGS)(organization, boundary)
+    Stage(organization, deployed="false").delete_items(SOURCE_POLICY, SECOND_SHARD)
+
+
+def _throttle(operation: str) -> Change:
+    def throttle(organization: Organization, boundary: Boundary) -> None:
+        _recreate(organization, boundary)
+        _set_oldest_version(organization, boundary)
+        boundary.fail(operation, "Throttling")
+
+    return throttle
+
+
+CHANGES: dict[str, tuple[Change, str]] = {
+    "nothing": (lambda *_: None, IS_IN_FORCE),
+    "first shard detached": (lambda organization, _: organization.detach(), IS_IN_FORCE),
+    "second shard detached": (lambda organization, _: organization.detach(SECOND_SHARD_ARN), IS_IN_FORCE),
+    "all shards detached": (_detach_all, IS_IN_FORCE),
+    "denying shard detached": (_detach_the_denying_shard, SOURCE_PRINCIPAL),
+    "default version set back": (_set_oldest_version, IS_IN_FORCE),
+    "policies deleted": (
+        lambda organization, _: [organization.delete_policy(n) for n in (SOURCE_POLICY, SECOND_SHARD)],
+        IS_IN_FORCE,
+    ),
+    "policies edited": (_replace(STAGE_TAGS), IS_IN_FORCE),
+    "policies of another stage": (_replace({**STAGE_TAGS, "rolecall-stage": "other"}), SOURCE_PRINCIPAL),
+    "records of edited policies lost": (_lose_records_of_edited_shards, IS_IN_FORCE),
+    "reader recreated": (_recreate, IS_IN_FORCE),
+    "reader recreated without room": (_recreate_without_room, SOURCE_PRINCIPAL),
+    "reader deleted": (lambda organization, _: organization.delete_role(MANAGEMENT, "Reader"), SOURCE_PRINCIPAL),
+    **{
+        f"throttled {operation}": (_throttle(f"iam:{operation}"), SOURCE_PRINCIPAL)
+        for operation in (
+            "CreatePolicyVersion",
+            "AttachRolePolicy",
+            "GetPolicy",
+            "GetPolicyVersion",
+            "ListEntitiesForPolicy",
+        )
+    },
+}
+"""What others change, and what the freeze's response then names, if it isn't in force."""
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["not frozen", "frozen"])
+@pytest.mark.parametrize("situation", CHANGES)
+def test_freeze_in_force_leaves_no_member_role_assumable(
+    organization: Organization, boundary: Boundary, situation: str, frozen: bool
+) -> None:
+    stage = Stage(organization)
+    accounts = set(stage.open_second_shard())
+    assert organization.assumable() == accounts
+    if frozen:
+        assert stage.run("freeze", {"frozen": True}) == IN_FORCE
+        assert organization.assumable() == set()
+    change, named = CHANGES[situation]
+    change(organization, boundary)
+
+    response = stage.run("freeze", {"frozen": True}, seconds=7)
+
+    in_force = named == IS_IN_FORCE
+    assert response["in_force"] is in_force, response
+    assert named in str(response["why"])
+    assert not in_force or organization.assumable() == set()

@@ -24,7 +24,7 @@ from tests.integration.organization import (
     Organization,
     organization_in_moto,
 )
-from tests.integration.permissions import Request, allowing, denied, listed, requests
+from tests.integration.permissions import Request, denied, listed, matching, requests
 from tests.integration.stage import ReusingSession, Stage
 
 Permission = tuple[str, str]
@@ -244,7 +244,7 @@ def _used(calls: list[Call]) -> set[Permission]:
         (statement["Sid"], request.action)
         for call in calls
         for request in requests(call)
-        for statement in allowing(request, call.signer.policy)
+        for statement in matching(request, call.signer.policy)
     }
 
 
@@ -388,7 +388,7 @@ MATRIX: list[tuple[Request, set[str]]] = [
 
 
 def _may(stage: Stage, request: Request) -> set[str]:
-    return {function for function in FUNCTION_KEYS if any(allowing(request, stage.policy_of(function)))}
+    return {function for function in FUNCTION_KEYS if any(matching(request, stage.policy_of(function)))}
 
 
 def test_no_function_has_another_ones_permissions(organization: Organization) -> None:

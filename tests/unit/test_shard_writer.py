@@ -1,7 +1,8 @@
 """A shard's record covers the policy in IAM, wherever a write stops."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from chalicelib.errors import Reason, RetryableError, TerminalError
 from chalicelib.settings import Settings
 from chalicelib.shard_writer import ShardWriter
-from chalicelib.source_policy.documents import parse
+from chalicelib.source_policy.documents import document, parse
 from chalicelib.source_policy.plan import Action, CreatePolicy, SourcePolicy, WriteVersion
 from chalicelib.source_policy.records import ShardContent, ShardRecord
 from tests.unit.applied_plans import policy_after
@@ -50,6 +51,8 @@ class FakeAws:
             raise TerminalError(Reason.REJECTED, "rejected")
         if outcome == THROTTLED:
             raise RetryableError(Reason.THROTTLED, "throttled")
+        if self.policy is None and not isinstance(action, CreatePolicy):
+            raise RetryableError(Reason.STALE_READ, "no such policy")
         version_id = None
         if isinstance(action, CreatePolicy | WriteVersion):
             self.written += 1
@@ -109,11 +112,11 @@ class FakeAws:
 
 contents = shard_contents(st.frozensets(st.sampled_from(ACCOUNTS)))
 outcomes = st.lists(st.sampled_from([DONE, REJECTED, THROTTLED, TIMEOUT, KILLED]), max_size=3)
-FREEZE = None  # instead of a content to write
-runs = st.tuples(st.sampled_from(SETTINGS), contents | st.just(FREEZE), outcomes)
+FREEZES = (NOW, NOW + timedelta(hours=1))  # requests, instead of a content to write
+runs = st.tuples(st.sampled_from(SETTINGS), contents | st.sampled_from(FREEZES), outcomes)
 
 
-Run: TypeAlias = tuple[Settings, ShardContent | None, list[str]]
+Run: TypeAlias = tuple[Settings, ShardContent | datetime, list[str]]
 
 
 def aws_after(earlier: list[Run]) -> FakeAws:
@@ -145,28 +148,43 @@ def test_record_covers_iam_wherever_a_write_stops(earlier: list[Run], config: Se
     assert not aws.writer(config).differs(0, content, rewrite=True)
 
 
-def run(writer: ShardWriter, content: ShardContent | None) -> None:
+def run(writer: ShardWriter, content: ShardContent | datetime) -> None:
     try:
-        if content is None:
-            writer.freeze()
+        if isinstance(content, datetime):
+            writer.freeze(content)
         else:
             writer.write(0, content)
     except KilledError:
         pass
 
 
+def detached(policy: SourcePolicy) -> SourcePolicy:
+    return replace(policy, attached=frozenset())
+
+
+def edited(policy: SourcePolicy) -> SourcePolicy:
+    return replace(policy, document=document(settings(), ShardContent(), ORGANIZATION_ID))
+
+
+@pytest.mark.parametrize("change", [lambda policy: policy, detached, edited, lambda _: None])
 @given(st.lists(runs, max_size=4))
-def test_freeze_denies_unfinished_versions(earlier: list[Run]) -> None:
+def test_freeze_denies_whatever_is_recorded(
+    change: Callable[[SourcePolicy], SourcePolicy | None], earlier: list[Run]
+) -> None:
     aws = aws_after(earlier)
-
-    aws.writer(SETTINGS[0]).freeze()
-
-    aws.check()
-    assert aws.record.is_frozen is bool(aws.record.versions)
     if aws.policy is not None:
+        aws.policy = change(aws.policy)
+    was_written = aws.policy is not None or bool(aws.record.versions)
+
+    aws.writer(SETTINGS[0]).freeze(FREEZES[-1] + timedelta(hours=1))
+
+    assert aws.record.is_frozen is was_written
+    if was_written:
+        assert aws.policy is not None
         assert aws.content is not None
         assert aws.content.frozen
         assert aws.record.denied_principals == aws.policy.attached
+        assert aws.policy.attached >= {principal.arn for principal in SETTINGS[0].attachable_principals}
 
 
 @pytest.mark.parametrize(

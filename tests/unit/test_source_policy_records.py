@@ -241,7 +241,9 @@ def test_changed_name_is_described_with_the_fix(changes: dict[str, str], expecte
 # --- Freeze -----------------------------------------------------------------------------------------------------------
 
 ATTACHED = frozenset({READER})
-FROZEN = shard(of(A, frozen=True), attached=ATTACHED, denied_principals=ATTACHED)
+FROZEN = shard(of(A, frozen=True), attached=ATTACHED, denied_principals=ATTACHED, freeze_requested_at=NOW)
+EARLIER = NOW - timedelta(seconds=1)
+FOREIGN = ShardRecord(name=f"{SHARD}-2", error=Problem(Reason.FOREIGN_SOURCE_POLICY, "not ours"))
 UNREAD = replace(FROZEN, denied_principals=None)
 DETACHED = replace(FROZEN, denied_principals=frozenset[str]())
 UNFROZEN = shard(of(A), attached=ATTACHED)
@@ -261,17 +263,24 @@ BY_OPERATOR = settings(ATTACH_SOURCE_POLICY="false")
         ([FROZEN, shard(of(B), attached=frozenset({FORMER}))], settings(), "a read of IAM has not shown yet"),
         ([FROZEN, UNFROZEN], BY_OPERATOR, "a read of IAM has not shown yet"),
         ([FROZEN, DETACHED], BY_OPERATOR, None),
-        # A principal that an operator detached needs no deny.
-        ([replace(FROZEN, denied_principals=frozenset({FORMER}))], settings(), None),
-        ([DETACHED], settings(), "attached to no principal"),
+        # Another policy may allow a source principal whatever a shard that was detached from it denies.
+        ([replace(FROZEN, denied_principals=frozenset({FORMER}))], settings(), f"everything is denied: {READER}"),
+        ([DETACHED], settings(), f"everything is denied: {READER}"),
+        ([DETACHED], BY_OPERATOR, "attached to no principal"),
+        ([FROZEN, FOREIGN], settings(), None),
+        ([FROZEN, FOREIGN], BY_OPERATOR, f"everything is denied: {SHARD}-2"),
+        ([FOREIGN], settings(), f"everything is denied: {READER}"),
+        ([replace(FROZEN, freeze_requested_at=EARLIER)], settings(), f"everything is denied: {READER}"),
     ],
 )
 def test_freeze_is_in_force_once_iam_denies_every_principal(
     shards: list[ShardRecord], config: Settings, why: str | None
 ) -> None:
-    reason = why_not_in_force(records(*shards), config, frozen=True)
+    found = records(*shards, control=Control(freeze_requested_at=NOW))
 
-    assert records(*shards).freeze_in_force(config) is (why is None)
+    reason = why_not_in_force(found, config, frozen=True)
+
+    assert found.freeze_in_force(config) is (why is None)
     assert reason is None if why is None else reason is not None and why in reason
 
 
