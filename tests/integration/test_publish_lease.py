@@ -83,11 +83,11 @@ def test_run_ends_early_when_a_freeze_is_requested(
     organization: Organization, boundary: Boundary, stage: Stage, account_id: str, frozen: bool
 ) -> None:
     """The next run writes the freeze first."""
-    stage.edit("#control", frozen=not frozen)
+    stage.edit("#control", frozen=not frozen, freeze_requested_at="2026-01-01T00:00:00+00:00")
 
     def request_freeze(_: dict[str, Any]) -> None:
         organization.clock.pause(5)
-        stage.edit("#control", frozen=frozen)
+        stage.edit("#control", frozen=frozen, freeze_requested_at="2026-01-01T00:00:01+00:00")
 
     boundary.edit_response("iam:CreatePolicy", request_freeze)
     assert set(stage.publish().delays.values()) == {5}

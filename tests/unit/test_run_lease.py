@@ -1,22 +1,24 @@
 """The run lease: when a run of publish may still write."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from chalicelib.run_lease import LEASE_SECONDS, RunEndedError, RunLease
 from chalicelib.source_policy.records import Control
+from tests.unit.ledger_rows import NOW
 
 DEADLINE = 1000.0
 
 
 class _Table:
-    """The run lease and the freeze flag of the source-policy table, in memory."""
+    """The run lease and the latest request for a freeze, of the source-policy table, in memory."""
 
     def __init__(self) -> None:
         self.owner: str | None = None
         self.until = 0.0
-        self.frozen: bool | None = None
+        self.freeze_requested_at: datetime | None = None
 
     def acquire_run(self, owner: str, *, now: float, until: float) -> bool:
         if self.owner not in {None, owner} and self.until >= now:
@@ -35,7 +37,7 @@ class _Table:
             self.owner = None
 
     def control(self) -> Control:
-        return Control(frozen=self.frozen)
+        return Control(freeze_requested_at=self.freeze_requested_at)
 
 
 class _Run:
@@ -95,15 +97,14 @@ def test_run_begins_no_write_in_its_last_thirty_seconds(run: _Run) -> None:
         run.lease.hold()
 
 
-@pytest.mark.parametrize(("before", "after"), [(None, True), (None, False), (True, False), (False, True)])
-def test_run_ends_when_a_freeze_is_requested_or_lifted(
-    table: _Table, run: _Run, before: bool | None, after: bool
-) -> None:
-    run.lease.frozen = table.frozen = before
+@pytest.mark.parametrize("before", [None, NOW - timedelta(seconds=1)])
+def test_run_ends_when_a_freeze_is_requested_or_lifted(table: _Table, run: _Run, before: datetime | None) -> None:
+    """Each request has another time."""
+    run.lease.freeze_requested_at = table.freeze_requested_at = before
 
     run.now = 4.0
     run.lease.hold()
-    table.frozen = after
+    table.freeze_requested_at = NOW
     run.now = 8.0
     with pytest.raises(RunEndedError, match="freeze"):
         run.lease.hold()

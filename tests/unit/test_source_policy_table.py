@@ -96,6 +96,7 @@ shard_records = st.builds(
     error=problems,
     written_at=moments,
     verified_at=moments,
+    freeze_requested_at=moments,
     denied_principals=principals,
 )
 statuses = st.builds(
@@ -139,13 +140,14 @@ def test_control_is_read_as_written() -> None:
     table = _table()
     assert table.control() == Control()
 
-    table.set_frozen(frozen=True)
+    table.set_frozen(NOW, frozen=True)
     table.set_uninstalling(uninstalling=True, uninstalled=True)
     table.request_check(NOW, verify=True, scope_recorded=Scope.ORGANIZATION)
     table.record_control_policy_change(NOW)
 
     expected = Control(
         frozen=True,
+        freeze_requested_at=NOW,
         uninstalling=True,
         uninstalled=True,
         verify_requested_at=NOW,

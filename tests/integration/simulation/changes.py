@@ -152,6 +152,7 @@ class Changes:
         if policy is None:
             return
         edit = self._random.choice(("edited", "deleted", "detached", "untagged", "given a version"))
+        self._cloud.edited_at = self._cloud.now
         self._log(SOURCE_POLICY, f"is {edit} by hand")
         if edit in {"deleted", "detached"}:
             self._detach(policy)
@@ -161,6 +162,8 @@ class Changes:
             iam.put(policy.arn, replace(policy, tags=frozenset()))
         elif len(policy.versions) < 5:
             iam.put(policy.arn, policy.with_version(EMPTY_DOCUMENT, default=edit == "edited"))
+        else:
+            iam.put(policy.arn, replace(policy, default=min(dict(policy.versions))))
 
     def _lose(self, _: str) -> None:
         """Lose a table, or restore an older ledger; not while publish runs, or before IAM shows its last write."""

@@ -32,6 +32,7 @@ class Cloud:
         self.unwritable: set[str] = set()  # policies whose writes IAM denies
         self.orphaned: frozenset[str] = frozenset()  # accounts that only the source policy grants
         self.other_policies: frozenset[str] = frozenset()  # attached to the source principal by others
+        self.edited_at = 0.0  # when others last changed the source policy
         self.staleness = 0.0  # seconds by which IAM's reads of policies are late
         self.violated: str | None = None
         self.checks = CallChecks(self)
@@ -222,6 +223,17 @@ class Cloud:
     def granted(self) -> frozenset[str]:
         """Return the accounts that the source policy grants."""
         return frozenset[str]().union(*(grant.granted(self.members.members) for grant in self.all_grants()))
+
+    def check_freeze(self, response: dict[str, Any]) -> None:
+        """Require that a freeze that is in force leaves the source principals no member role to assume."""
+        if not (response["frozen"] and response["in_force"]):
+            return
+        policies = self.source_policies().values()
+        for principal in self.source_principals:
+            attached = [policy for policy in policies if principal in policy.attached]
+            granted = any(grant_of(policy.document).granted(self.members.members) for policy in attached)
+            denied = any(policy.is_frozen for policy in attached)
+            self.require(f"a freeze in force leaves {principal} no role to assume", denied or not granted)
 
     def all_grants(self) -> list[Grant]:
         """Return what each shard in IAM grants."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from chalicelib.accounts import Access
@@ -23,6 +24,7 @@ from tests.integration.simulation.faults import LATE, OVERLAP
 from tests.integration.simulation.mutants import mutates
 
 LEASE = "only the run that holds the lease"
+FREEZE = "a freeze in force leaves"
 
 # Runs.
 
@@ -111,6 +113,28 @@ def applied_is_recorded_before_the_write(original: Any, self: ShardWriter, index
 @mutates(ShardWriter, "freeze", "a freeze is written first", "freeze while a shard is to be opened")
 def freeze_is_written_last(*_: object) -> None:
     """Leave the freeze to the writes of the shards."""
+
+
+@mutates(ShardWriter, "freeze", FREEZE, "freeze after edits")
+def earlier_freeze_counts(original: Any, self: ShardWriter, requested_at: datetime | None) -> None:
+    for index, record in self.records.items():
+        if record.is_frozen:
+            self._save(index, replace(record, freeze_requested_at=requested_at))
+    original(self, requested_at)
+
+
+@mutates(ShardWriter, "_confirm_denial", FREEZE, "freeze while edited")
+def freeze_is_not_read_back(_: Any, self: ShardWriter, index: int) -> None:
+    record = self.records[index]
+    self._save(index, replace(record, denied_principals=record.attached))
+
+
+@mutates(ShardWriter, "_confirm_denial", FREEZE, "freeze while edited")
+def only_the_first_shard_is_read_back(original: Any, self: ShardWriter, index: int) -> None:
+    if index == 0:
+        original(self, index)
+    else:
+        freeze_is_not_read_back(original, self, index)
 
 
 @mutates(ShardWriter, "_fail", "are finished", "freeze with the only shard unwritable")

@@ -127,6 +127,9 @@ class RandomRun:
 
     def finish(self, invocation: Invocation, response: Any) -> None:
         self._response = response
+        unchanged = self.cloud.edited_at < invocation.since and self.cloud.control().get("frozen") is True
+        if invocation.function == "freeze" and unchanged:
+            self.cloud.check_freeze(response)
         self.operators.continue_uninstall(invocation, response)
 
     def retry(self, invocation: Invocation) -> None:

@@ -160,7 +160,10 @@ class SimulatedStage:
         try:
             if function == "on_account_event":
                 return application.enqueue(payload)
-            return getattr(application, function)(payload, context)
+            response = getattr(application, function)(payload, context)
+            if function == "freeze":
+                self.cloud.check_freeze(response)
+            return response
         finally:
             self._stack.pop()
             publishing.pop(name, None)
