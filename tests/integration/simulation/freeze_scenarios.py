@@ -50,14 +50,12 @@ def _set_back(stage: SimulatedStage, policy_arn: str) -> None:
     stage.cloud.iam.change(policy_arn, default=policy.default - 1)
 
 
-def _edited_during_a_freeze(stage: SimulatedStage) -> None:
-    """Set the default version back, and delete the source principal and create it again."""
+def _undone_freeze(stage: SimulatedStage) -> None:
     steps.frozen(stage)
     _set_back(stage, SHARD)
-    stage.cloud.iam.detach(stage.cloud.source_principal, SHARD)
 
 
-def _freeze_while_edited(stage: SimulatedStage) -> None:
+def _freeze_while_undone(stage: SimulatedStage) -> None:
     """Freeze two shards, of which one can't be written, and the other one is set back as soon as it is."""
     stage.interleave = (lambda call: call.name == "AttachRolePolicy", lambda each: _set_back(each, SECOND_SHARD))
     stage.request("freeze", {"frozen": True})
@@ -101,8 +99,8 @@ FREEZE_SCENARIOS: Mapping[str, Scenario] = {
         _freeze_one_of_two_shards, _unwritable(SECOND_SHARD, overflowed)
     ),
     "freeze with the only shard unwritable": Scenario(_freeze_in_vain, _unwritable(SHARD, steps.enrolled)),
-    "freeze after edits": Scenario(steps.freeze, _edited_during_a_freeze),
-    "freeze while edited": Scenario(_freeze_while_edited, _unwritable(SHARD, overflowed)),
+    "freeze that was undone by hand": Scenario(steps.freeze, _undone_freeze),
+    "freeze that is undone meanwhile": Scenario(_freeze_while_undone, _unwritable(SHARD, overflowed)),
     "freeze of a deleted source policy": Scenario(steps.freeze, _deleted_source_policy),
     "freeze while a shard is to be opened": Scenario(_freeze_first, _shard_to_be_opened),
     "freeze after a kill before IAM": Scenario(steps.freeze, killed_at(is_mark)),

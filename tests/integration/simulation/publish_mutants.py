@@ -115,7 +115,7 @@ def freeze_is_written_last(*_: object) -> None:
     """Leave the freeze to the writes of the shards."""
 
 
-@mutates(ShardWriter, "freeze", FREEZE, "freeze after edits")
+@mutates(ShardWriter, "freeze", FREEZE, "freeze that was undone by hand")
 def earlier_freeze_counts(original: Any, self: ShardWriter, requested_at: datetime | None) -> None:
     for index, record in self.records.items():
         if record.is_frozen:
@@ -123,13 +123,13 @@ def earlier_freeze_counts(original: Any, self: ShardWriter, requested_at: dateti
     original(self, requested_at)
 
 
-@mutates(ShardWriter, "_confirm_denial", FREEZE, "freeze while edited")
+@mutates(ShardWriter, "_confirm_denial", FREEZE, "freeze that is undone meanwhile")
 def freeze_is_not_read_back(_: Any, self: ShardWriter, index: int) -> None:
     record = self.records[index]
     self._save(index, replace(record, denied_principals=record.attached))
 
 
-@mutates(ShardWriter, "_confirm_denial", FREEZE, "freeze while edited")
+@mutates(ShardWriter, "_confirm_denial", FREEZE, "freeze that is undone meanwhile")
 def only_the_first_shard_is_read_back(original: Any, self: ShardWriter, index: int) -> None:
     if index == 0:
         original(self, index)
