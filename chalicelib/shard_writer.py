@@ -7,7 +7,7 @@ anywhere leaves a record from which the next one goes on.
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from chalicelib.run_lease import RunLease
     from chalicelib.source_policy.plan import Action
 
-_CONSISTENT_AFTER = timedelta(
-    minutes=2
-)  # IAM shows by then what it was given ("Changes that I make are not always immediately visible")
 _MAX_GAP = 3  # names without a policy after which no further shard is looked for
 
 
@@ -238,13 +235,11 @@ class ShardWriter:
         """
         complete = True
         for index, record in self.records.items():
-            if record.applied is None or record.applying is not None:
+            if record.is_consistent(self._now()):
+                with self._collecting(index):
+                    self._verify(index, record)
+            elif record.applied is None or record.applying is not None:
                 complete = False
-                continue
-            if record.written_at is not None and self._now() - record.written_at < _CONSISTENT_AFTER:
-                continue
-            with self._collecting(index):
-                self._verify(index, record)
         return complete and not self.failed
 
     def _verify(self, index: int, record: ShardRecord) -> None:

@@ -1,5 +1,6 @@
-"""The state of the source policy, computed from its records, as status, report and doctor show it."""
+"""The state of the source policy, computed from its records and its drift, as status, report and doctor show it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -22,7 +23,8 @@ NEVER_PUBLISHED = "publish has not run yet"
 class ShardState:
     """One shard: the accounts that it grants (or excludes, in scope organization), and its capacity.
 
-    `unfinished` is whether a write to IAM began and is not recorded as complete, `error` why the latest write failed.
+    `unfinished` is whether a write to IAM began and is not recorded as complete, `error` why the latest write failed, and `drift`
+    what others changed in IAM since.
     """
 
     policy_name: str
@@ -34,6 +36,7 @@ class ShardState:
     frozen: bool
     unfinished: bool
     error: Problem | None
+    drift: str | None
     written_at: datetime | None
     verified_at: datetime | None
 
@@ -43,11 +46,12 @@ class SourcePolicyState:
     """The source policy as a whole.
 
     `known` is False before the first run of publish; then `room`, `blocked` and the times are None. `frozen` is the latest
-    request, and `freeze_in_force` whether IAM matches it. `room` is the number of shards that fit on each source principal, and
+    request, and `freeze_in_force` whether IAM matches it. `compared` is whether IAM was read, beside the records. `room` is the number of shards that fit on each source principal, and
     `lost` names the records that are missing or unreadable.
     """
 
     known: bool
+    compared: bool
     scope: Scope
     scope_asked_for: Scope
     scope_problem: Problem | None
@@ -83,6 +87,10 @@ class SourcePolicyState:
                 (each.unfinished and not each.error, f"{each.policy_name} is not completely written")
                 for each in self.shards
             ),
+            *(
+                (each.drift, f"{each.policy_name} was changed by others: {each.drift}: run rolecall resync")
+                for each in self.shards
+            ),
             (self.lost, f"records are lost: {', '.join(self.lost)}"),
             (self.scope_problem, self.scope_problem and self.scope_problem.error),
             (
@@ -93,23 +101,26 @@ class SourcePolicyState:
         return tuple(str(sentence) for applies, sentence in found if applies)
 
 
-def read_source_policy(records: Records, settings: Settings) -> SourcePolicyState:
-    """Compute the state of the source policy."""
+def read_source_policy(
+    records: Records, settings: Settings, drift: Mapping[str, str] | None = None
+) -> SourcePolicyState:
+    """Compute the state of the source policy; `drift` is how shards differ in IAM, or None if they were not compared."""
     control, status = records.control, records.status
     blocked = status.blocked if status else None
     frozen, in_force = freeze_state(records, settings)
     return SourcePolicyState(
         known=status is not None,
+        compared=drift is not None,
         scope=records.scope,
         scope_asked_for=settings.source_policy_scope,
         scope_problem=status.scope if status else None,
-        shards=tuple(_shard(record, settings) for record in records.shards),
+        shards=tuple(_shard(record, settings, (drift or {}).get(record.name)) for record in records.shards),
         lost=_lost(records, settings),
         room=status.room if status and status.looked_at else None,
         blocked=blocked,
         remedy=REMEDY[blocked.reason] if blocked else None,
         frozen=frozen,
-        freeze_in_force=in_force,
+        freeze_in_force=in_force and not (frozen and drift),
         uninstalling=control.uninstalling or control.uninstalled,
         uninstalled=control.uninstalled,
         looked_at=status.looked_at if status else None,
@@ -133,7 +144,7 @@ def blocked_reason(records: Records) -> Reason | None:
     return records.status.blocked.reason if records.status and records.status.blocked else None
 
 
-def _shard(record: ShardRecord, settings: Settings) -> ShardState:
+def _shard(record: ShardRecord, settings: Settings, drift: str | None) -> ShardState:
     content = record.content
     whole = content.scope is Scope.ORGANIZATION
     return ShardState(
@@ -146,6 +157,7 @@ def _shard(record: ShardRecord, settings: Settings) -> ShardState:
         frozen=record.is_frozen,
         unfinished=record.applied is None or record.applying is not None,
         error=record.error,
+        drift=drift,
         written_at=record.written_at,
         verified_at=record.verified_at,
     )

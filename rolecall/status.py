@@ -14,6 +14,7 @@ from chalicelib.settings import Settings
 from chalicelib.source_policy.records import Records
 from rolecall.console import counted
 from rolecall.exit_status import ExitStatus
+from rolecall.shard_drift import read_drift
 from rolecall.source_policy_state import SourcePolicyState, blocked_reason, read_source_policy
 from rolecall.stage import DEAD_LETTER_QUEUES, Alarm, QueueCounts, Stage
 
@@ -111,7 +112,7 @@ def read_status(stage: Stage, now: datetime) -> StageStatus:
         account_id=stage.account_id,
         at=now,
         coverage=count_coverage(accounts, rows, records, settings),
-        source_policy=read_source_policy(records, settings),
+        source_policy=read_source_policy(records, settings, read_drift(stage, records, now)),
         last_resync=resyncs[-1] if resyncs else None,
         last_full_resync=next((each for each in reversed(resyncs) if each.selection == Selection.ALL), None),
         queues=tuple(stage.queues()),

@@ -95,6 +95,8 @@ def _shard(shard: ShardState) -> Text:
     )
     if shard.error:
         line.append("\n  ").append_text(plain(f"failed: {shard.error.reason}: {shard.error.error}", "red"))
+    if shard.drift:
+        line.append(f"\n  changed by others: {shard.drift}", "red").append("\n  → rolecall resync")
     return line
 
 
@@ -110,6 +112,8 @@ def _publishing(policy: SourcePolicyState, now: datetime) -> Text:
     if policy.room is not None:
         state.append(f"\n{counted(policy.room, 'shard')} fit; source principals read {_ago(policy.looked_at, now)}")
     state.append(f"\nchecked against IAM {_ago(policy.checked_at, now)}, all verified {_ago(policy.verified_at, now)}")
+    if not policy.compared:
+        state.append("\nnot compared with IAM now: these credentials are not of the source account", "yellow")
     if policy.repairs:
         state.append(f"\nrepaired by the last check: {', '.join(policy.repairs)}", "yellow")
     return state

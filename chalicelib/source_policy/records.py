@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 
 from chalicelib.accounts import Access
@@ -12,6 +12,9 @@ from chalicelib.settings import Scope, Settings
 
 MAX_SHARDS = 25
 """No principal has more policies attached ("IAM and AWS STS quotas")."""
+
+
+_CONSISTENT_AFTER = timedelta(minutes=2)  # "Changes that I make are not always immediately visible"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,6 +98,12 @@ class ShardRecord:
     def is_frozen(self) -> bool:
         """Whether every version that IAM may contain has the freeze's deny."""
         return bool(self.versions) and all(each.content.frozen for each in self.versions)
+
+    def is_consistent(self, now: datetime) -> bool:
+        """Whether IAM's reads show what was written: no write is unfinished, and the last one was not a moment ago."""
+        if self.applied is None or self.applying is not None:
+            return False
+        return self.written_at is None or now - self.written_at >= _CONSISTENT_AFTER
 
     def begun(self, applying: AppliedShard) -> "ShardRecord":
         """Return the record of a write that begins; what an unfinished write may have written stays in it."""

@@ -1,5 +1,6 @@
 """What the checks read: a stage and the account around it."""
 
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ from chalicelib.settings import Settings
 from chalicelib.source_policy.records import Records
 from rolecall.aws_errors import translate_errors
 from rolecall.partitions import EVENT_REGIONS
+from rolecall.shard_drift import read_drift
+from rolecall.source_policy_state import SourcePolicyState, read_source_policy
 from rolecall.stage import Stage
 
 if TYPE_CHECKING:
@@ -68,6 +71,12 @@ class Context:
     def records(self) -> Records:
         """The items of the source-policy table."""
         return self.stage.records()
+
+    @cached_property
+    def source_policy(self) -> SourcePolicyState:
+        """The state of the source policy, compared with IAM."""
+        drift = read_drift(self.stage, self.records, datetime.now(UTC))
+        return read_source_policy(self.records, self.settings, drift)
 
     @cached_property
     def account_summary(self) -> "dict[SummaryKeyTypeType, int]":

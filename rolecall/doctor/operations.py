@@ -3,11 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from chalicelib.settings import Settings
-from chalicelib.source_policy.records import Records
 from rolecall.doctor.context import Context
 from rolecall.doctor.result import Check, CheckResult, failed, ok, unknown
-from rolecall.source_policy_state import NEVER_PUBLISHED, RESTORE, read_source_policy
+from rolecall.source_policy_state import NEVER_PUBLISHED, RESTORE, SourcePolicyState
 from rolecall.stage import ALARMS, QueueCounts
 
 if TYPE_CHECKING:
@@ -81,9 +79,8 @@ def check_topic(subscriptions: "Sequence[SubscriptionTypeDef] | None", topic_arn
     )
 
 
-def check_source_policy(records: Records, settings: Settings) -> CheckResult:
-    """Check by its records that the source policy is published."""
-    state = read_source_policy(records, settings)
+def check_source_policy(state: SourcePolicyState) -> CheckResult:
+    """Check that the source policy is published, and as it was written."""
     if state.lost:
         return failed(f"records of the source-policy table are lost: {', '.join(state.lost)}", RESTORE)
     if state.uninstalled:
@@ -95,6 +92,8 @@ def check_source_policy(records: Records, settings: Settings) -> CheckResult:
     for shard in state.shards:
         if shard.error:
             return failed(f"{shard.policy_name}: {shard.error.error}", f"docs/runbook.md#{shard.error.reason}")
+        if shard.drift:
+            return failed(f"{shard.policy_name} was changed by others: {shard.drift}", "rolecall resync")
     if state.scope_problem:
         return failed(state.scope_problem.error, "docs/runbook.md#quota; then rolecall resync")
     unfinished = [shard.policy_name for shard in state.shards if shard.unfinished]
@@ -105,9 +104,8 @@ def check_source_policy(records: Records, settings: Settings) -> CheckResult:
     return ok(f"shards: {len(state.shards)}{room}; all verified: {verified}")
 
 
-def check_freeze(records: Records, settings: Settings) -> CheckResult:
+def check_freeze(state: SourcePolicyState) -> CheckResult:
     """Check that source principals can open sessions."""
-    state = read_source_policy(records, settings)
     if state.uninstalling:
         return failed(
             "no account is enrolled: an uninstall was started",
@@ -151,12 +149,12 @@ CHECKS = (
     Check(name="alarm topic", run=_check_topic, permissions=("sns:ListSubscriptionsByTopic",)),
     Check(
         name="source policy",
-        run=lambda context: check_source_policy(context.records, context.settings),
-        permissions=("dynamodb:Scan",),
+        run=lambda context: check_source_policy(context.source_policy),
+        permissions=("dynamodb:Scan", "iam:GetPolicy"),
     ),
     Check(
         name="freeze",
-        run=lambda context: check_freeze(context.records, context.settings),
-        permissions=("dynamodb:Scan",),
+        run=lambda context: check_freeze(context.source_policy),
+        permissions=("dynamodb:Scan", "iam:GetPolicy"),
     ),
 )

@@ -22,7 +22,7 @@ from rolecall.doctor.result import Check, CheckResult, CheckStatus, failed, ok, 
 from rolecall.doctor.trail import Trail, check_trails
 from rolecall.partitions import EVENT_REGIONS
 from rolecall.reasons import REMEDY
-from rolecall.source_policy_state import RESTORE
+from rolecall.source_policy_state import RESTORE, read_source_policy
 from rolecall.stage import ALARMS, DEAD_LETTER_QUEUES, WORK_QUEUES, QueueCounts, Stage
 from tests.unit.builders import MANAGEMENT, MEMBER, SOURCE, settings
 from tests.unit.ledger_rows import NOW, SHARD, records, row, shard
@@ -365,7 +365,13 @@ def test_topic_must_have_a_confirmed_subscription(subscriptions: Any, summary: s
     ],
 )
 def test_source_policy_must_be_published(found: Records, expected: CheckResult) -> None:
-    assert operations.check_source_policy(found, settings()) == expected
+    assert operations.check_source_policy(read_source_policy(found, settings())) == expected
+
+
+def test_shard_must_be_as_it_was_written() -> None:
+    state = read_source_policy(records(shard()), settings(), {SHARD: "it does not exist"})
+    expected = failed(f"{SHARD} was changed by others: it does not exist", "rolecall resync")
+    assert operations.check_source_policy(state) == expected
 
 
 DENYING = replace(shard(frozen=True, attached=frozenset({PRINCIPAL.arn})), denied_principals=frozenset({PRINCIPAL.arn}))
@@ -385,7 +391,7 @@ DENYING = replace(shard(frozen=True, attached=frozenset({PRINCIPAL.arn})), denie
     ],
 )
 def test_stage_must_not_be_frozen_or_uninstalling(found: Records, remedy: str | None) -> None:
-    assert operations.check_freeze(found, settings()).remedy == remedy
+    assert operations.check_freeze(read_source_policy(found, settings())).remedy == remedy
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """The status of a stage, and its page."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -39,6 +41,7 @@ FROZEN = records(
     replace(shard(A, frozen=True, attached=PRINCIPALS), denied_principals=PRINCIPALS), control=Control(frozen=True)
 )
 UNFREEZING = records(shard(A, frozen=True), control=Control(frozen=False))
+DRIFT = {SHARD: "its default version is v1, not v3"}
 WHOLE = shard(scope=Scope.ORGANIZATION, excluded=frozenset({A}), attached=PRINCIPALS)
 
 
@@ -53,8 +56,8 @@ def alarm(name: str, state: str = "OK", *, notifies: bool = True) -> Alarm:
     )
 
 
-def state_of(found: Records, **changes: str) -> SourcePolicyState:
-    return read_source_policy(found, settings(**changes))
+def state_of(found: Records, drift: Mapping[str, str] | None = MappingProxyType({})) -> SourcePolicyState:
+    return read_source_policy(found, settings(), drift)
 
 
 def published(**status: Any) -> Records:
@@ -190,6 +193,29 @@ def test_freeze_is_in_force_once_a_read_of_iam_confirms_it(
     assert (state.frozen, state.freeze_in_force) == (frozen, in_force)
 
 
+def test_freeze_that_others_may_have_undone_is_not_in_force() -> None:
+    state = state_of(FROZEN, DRIFT)
+
+    assert (state.frozen, state.freeze_in_force) == (True, False)
+    assert "a freeze was requested and is not in force" in state.problems
+    assert "freeze         frozen but not in force: rolecall freeze waits for it and shows why" in page_lines(
+        replace(HEALTHY, source_policy=state)
+    )
+
+
+def test_page_shows_what_others_changed_and_what_was_not_compared() -> None:
+    changed, uncompared = (
+        page_lines(replace(HEALTHY, source_policy=state_of(PUBLISHED, drift))) for drift in (DRIFT, None)
+    )
+
+    assert changed[7:9] == [
+        f"                 changed by others: {DRIFT[SHARD]}",
+        "                 → rolecall resync",
+    ]
+    line = "               not compared with IAM now: these credentials are not of the source account"
+    assert (line in uncompared, line in changed) == (True, False)
+
+
 def covering(**changes: Any) -> dict[str, Any]:
     return {"coverage": replace(HEALTHY.coverage, **changes)}
 
@@ -220,6 +246,10 @@ def with_records(found: Records) -> dict[str, Any]:
         (with_records(records(ShardRecord(name=SHARD))), f"{SHARD} is not completely written"),
         (with_records(published(shards=2)), f"records are lost: {SHARD}-2"),
         (with_records(published(scope=FULL)), "the source policy is full"),
+        (
+            {"source_policy": state_of(PUBLISHED, DRIFT)},
+            f"{SHARD} was changed by others: its default version is v1, not v3: run rolecall resync",
+        ),
         (
             with_records(records(WHOLE)),
             "the source policy has scope organization: the next resync changes it to accounts",
@@ -264,13 +294,14 @@ def test_other_log_lines_are_ignored(message: str) -> None:
 
 def test_json_has_the_status_and_what_follows_from_it() -> None:
     found = published(blocked=FULL, repairs=({"policy_name": SHARD, "action": "WriteVersion"},))
-    data = replace(HEALTHY, source_policy=state_of(found)).as_json()
+    data = replace(HEALTHY, source_policy=state_of(found, DRIFT)).as_json()
     policy = data["source_policy"]
     assert policy["blocked"] == {"reason": "quota", "error": "the source policy is full"}
     assert policy["remedy"] == REMEDY[Reason.QUOTA]
     assert policy["repairs"] == (f"WriteVersion {SHARD}",)
+    assert (policy["compared"], policy["shards"][0]["drift"]) == (True, DRIFT[SHARD])
     assert (data["coverage"]["enrolled"], data["coverage"]["percent"]) == (2, 100.0)
-    assert data["problems"] == ["publishing is blocked: quota: the source policy is full"]
+    assert data["problems"][0] == "publishing is blocked: quota: the source policy is full"
     assert data["exit_status"] == 1
 
 
