@@ -110,7 +110,8 @@ def source_policy_write(settings: Settings) -> Document:
 
 def source_policy_delete(settings: Settings) -> Document:
     """Build the session policy for uninstalling: only what deletes the shards from a separate source account."""
-    shards = _on_shards(settings, "ListPolicyVersions", "DeletePolicyVersion", "DeletePolicy")
+    verbs = ("ListPolicyVersions", "DeletePolicyVersion", "DeletePolicy", "ListEntitiesForPolicy")
+    shards = _on_shards(settings, *verbs)
     return _policy(shards, *_detach(settings))
 
 

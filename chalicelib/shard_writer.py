@@ -169,9 +169,9 @@ class ShardWriter:
         self._save(index, replace(record, denied_principals=self._denied(observed)))
 
     def _denied(self, observed: SourcePolicy | None) -> frozenset[str] | None:
-        """Return the principals that a shard denies everything, as IAM shows it; None if it shows no deny."""
+        """Return what a shard denies everything, as IAM shows it: principals and groups; None if it shows no deny."""
         content = self._parse(observed) if observed else None
-        return observed.attached if observed and content and content.frozen else None
+        return observed.attached | observed.groups if observed and content and content.frozen else None
 
     def restore(self, opened: int, *, search: bool) -> None:
         """Make records of what IAM holds and no record counts; `opened` shards were counted, and `search` looks for further ones.

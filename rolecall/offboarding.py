@@ -54,13 +54,13 @@ def freeze(operation: Operation) -> ExitStatus:
     if error is None:
         operation.print("Frozen and in force: every new session is denied. Undo with: rolecall unfreeze", "bold")
         return ExitStatus.OK
-    if _is_unattached(stage):
+    if _is_unwritten(stage):
         operation.print(f"The freeze is stored: {error}", "bold")
         return ExitStatus.OK
     operation.print(f"The freeze is stored and NOT in force: {error}", "bold red")
     operation.print(
-        "Every run of publish retries it; rolecall freeze waits again. rolecall doctor shows missing attachments, and "
-        "rolecall resync repairs them."
+        "Every run of publish retries it; rolecall freeze writes it again, and waits. Meanwhile, deny the principals "
+        "yourself: docs/runbook.md#a-freeze-isnt-in-force"
     )
     return ExitStatus.PROBLEM
 
@@ -95,7 +95,7 @@ def _request_freeze(operation: Operation, *, frozen: bool) -> str | None:
             if response["in_force"]:
                 return None
             reason = printable(str(response["why"]))
-            if is_last or (frozen and _is_unattached(stage)):
+            if is_last or (frozen and _is_unwritten(stage)):
                 return reason
         if reason != printed:
             operation.print(f"Not in force yet, retrying: {reason}", "yellow")
@@ -103,12 +103,10 @@ def _request_freeze(operation: Operation, *, frozen: bool) -> str | None:
         operation.pause(_PAUSE_SECONDS)
 
 
-def _is_unattached(stage: Stage) -> bool:
-    """Whether a freeze has nothing to deny: no shard is written, or all are frozen and Rolecall attached none of them."""
-    written = [record for record in stage.records().shards if record.versions]
-    if not stage.settings.attachable_principals:
-        return not written  # What the operator attached is known only from a read of IAM.
-    return all(record.is_frozen and not record.attached for record in written)
+def _is_unwritten(stage: Stage) -> bool:
+    """Whether a freeze has nothing to deny: no shard was written, and none is lost or foreign."""
+    records = stage.records()
+    return not records.are_lost and not any(record.versions or record.error for record in records.shards)
 
 
 @dataclass(slots=True)

@@ -1,8 +1,8 @@
 """The source policy's shards in IAM, in the source account, and the source principals that they are attached to."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from botocore.exceptions import ClientError
 
@@ -30,7 +30,7 @@ from chalicelib.source_policy.records import MAX_SHARDS
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
-    from mypy_boto3_iam.type_defs import ListEntitiesForPolicyResponseTypeDef, PolicyTypeDef
+    from mypy_boto3_iam.type_defs import PolicyTypeDef
 
 
 class IamPolicies:
@@ -84,13 +84,13 @@ class IamPolicies:
             # By now the default may be a later one than GetPolicy answered.
             newer = [each for each in self._versions(arn, default=False) if _number(each) > _number(default)]
             # A role or user may also have the policy as its permissions boundary: that is no attachment.
-            pages = self._client.get_paginator("list_entities_for_policy")
-            entities = list(pages.paginate(PolicyArn=arn, PolicyUsageFilter="PermissionsPolicy"))
+            attached = frozenset(self._users(arn, PolicyUsageFilter="PermissionsPolicy"))
+            groups = frozenset(user for user in attached if ":group/" in user)
             return SourcePolicy(
                 name=name,
                 document=iam_document(version["Document"]),
-                attached=frozenset(self._attached(entities)),
-                groups=frozenset(group["GroupName"] for page in entities for group in page["PolicyGroups"]),
+                attached=attached - groups,
+                groups=groups,
                 tagged=ownership.is_ours,
                 strays=tuple(sorted(newer, key=_number)),
                 version_id=default,
@@ -99,7 +99,7 @@ class IamPolicies:
     def delete(self, name: str) -> None:
         """Delete a shard: detach it, delete its versions, then the policy; repeating it is harmless.
 
-        Raise TerminalError where it is attached to a group, or attached and attaching is the operator's.
+        Raise TerminalError where a group has it, or a permissions boundary is it, or where attaching is the operator's.
         """
         arn = self._arn(name)
         observed = self.observe(name)
@@ -109,17 +109,19 @@ class IamPolicies:
         if observed.attached and not self._settings.attach_source_policy:
             message = f"{arn} is attached to {', '.join(sorted(observed.attached))}: detach it there, where AttachSourcePolicy=false leaves attaching to you, and ask again"
             raise TerminalError(Reason.REJECTED, message)
-        if observed.groups:
-            message = (
-                f"{arn} is attached to the groups {', '.join(sorted(observed.groups))}: detach it there, and ask again"
-            )
-            raise TerminalError(Reason.REJECTED, message)
         with self._entered(f"deleting {arn}", source_policy_delete):
             for principal_arn in sorted(observed.attached):
                 self._principals.detach(arn, parse_principal(principal_arn))
             for version_id in self._versions(arn, default=False):
                 self._writer.delete_policy_version(PolicyArn=arn, VersionId=version_id)
-            self._writer.delete_policy(PolicyArn=arn)
+            try:
+                self._writer.delete_policy(PolicyArn=arn)
+            except ClientError as error:
+                left = set(self._users(arn)) - observed.attached if error_code(error) == "DeleteConflict" else ()
+                if not left:
+                    raise
+                message = f"{arn} is attached to {', '.join(sorted(left))}, or is the permissions boundary: remove it there, and ask again"
+                raise TerminalError(Reason.REJECTED, message) from error
 
     def _delete_unseen(self, arn: str) -> None:
         """Delete a policy that was created a moment ago and that IAM doesn't show yet."""
@@ -138,15 +140,16 @@ class IamPolicies:
         versions = [version for page in pages for version in page["Versions"]]
         return [version["VersionId"] for version in versions if default or not version["IsDefaultVersion"]]
 
-    def _attached(self, entities: "Iterable[ListEntitiesForPolicyResponseTypeDef]") -> Iterator[str]:
-        """Yield the principals that a policy is attached to; IAM lists names, so only source principals have their path."""
+    def _users(self, arn: str, **usage: Any) -> Iterator[str]:  # noqa: ANN401 - IAM's filter
+        """Yield the ARNs of what uses a policy; IAM lists names, so only source principals have their path."""
         known = {(principal.kind, principal.name): principal.arn for principal in self._settings.source_principals}
         prefix = f"arn:{self._settings.partition}:iam::{self._settings.source_account_id}"
-        for page in entities:
+        for page in self._client.get_paginator("list_entities_for_policy").paginate(PolicyArn=arn, **usage):
             for role in page["PolicyRoles"]:
                 yield known.get(("role", role["RoleName"]), f"{prefix}:role/{role['RoleName']}")
             for user in page["PolicyUsers"]:
                 yield known.get(("user", user["UserName"]), f"{prefix}:user/{user['UserName']}")
+            yield from (f"{prefix}:group/{group['GroupName']}" for group in page["PolicyGroups"])
 
     def room(self, names: Collection[str]) -> int:
         """Return how many shards every source principal has room for, besides its other policies; `names` are the shards'.

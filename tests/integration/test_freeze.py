@@ -194,7 +194,8 @@ def test_freeze_of_nothing_is_stored_and_not_in_force(organization: Organization
     assert stage.run("freeze", {"frozen": True}) == IN_FORCE
 
 
-def test_policy_that_the_operator_attaches_is_frozen(organization: Organization) -> None:
+@pytest.mark.parametrize("kind", ["role", "group"])
+def test_policy_that_the_operator_attaches_is_frozen(organization: Organization, kind: str) -> None:
     stage = Stage(organization, AttachSourcePolicy="false")
     stage.enroll(organization.member())
 
@@ -202,9 +203,12 @@ def test_policy_that_the_operator_attaches_is_frozen(organization: Organization)
 
     assert organization.policy().denials == [FROZEN]
     assert (response["in_force"], "attached to no principal" in response["why"]) == (False, True)
-    organization.attach()
+    if kind == "role":
+        organization.attach()
+    else:
+        organization.iam().create_group(GroupName="analysts")
+        organization.iam().attach_group_policy(GroupName="analysts", PolicyArn=SOURCE_POLICY_ARN)
     assert stage.run("freeze", {"frozen": True}, seconds=7) == IN_FORCE
-    assert stage.item(SOURCE_POLICY)["denied_principals"] == [SOURCE_PRINCIPAL]
 
 
 def test_freeze_is_in_force_once_iam_was_read(organization: Organization, boundary: Boundary, stage: Stage) -> None:
@@ -356,3 +360,35 @@ def test_freeze_in_force_leaves_no_member_role_assumable(
     assert response["in_force"] is in_force, response
     assert named in str(response["why"])
     assert not in_force or organization.assumable() == set()
+
+
+@pytest.mark.parametrize("situation", ["default version set back", "all shards detached", "reader recreated"])
+def test_hourly_resync_restores_what_others_changed(
+    organization: Organization, boundary: Boundary, situation: str
+) -> None:
+    stage = Stage(organization)
+    stage.open_second_shard()
+    stage.run("freeze", {"frozen": True})
+    CHANGES[situation][0](organization, boundary)
+    stage.age_records(minutes=3)
+
+    stage.run_and_drain("resync", accounts="new")
+
+    assert organization.assumable() == set()
+    for name in (SOURCE_POLICY, SECOND_SHARD):
+        assert organization.policy(name).denials == [FROZEN]
+        assert stage.item(name)["denied_principals"] == [SOURCE_PRINCIPAL]
+
+
+@pytest.mark.parametrize("setting", ["MemberRoleName", "SourcePrincipalArns"])
+def test_freeze_under_changed_names_leaves_no_member_role_assumable(organization: Organization, setting: str) -> None:
+    """Another source account, where publish has no permission, is in `test_changed_settings.py`."""
+    stage = Stage(organization)
+    accounts = set(stage.open_second_shard())
+    organization.create_role(OTHER_PRINCIPAL)
+    changed = Stage(organization, **{setting: "Renamed" if setting == "MemberRoleName" else OTHER_PRINCIPAL})
+    assert organization.assumable() == accounts
+
+    assert changed.run("freeze", {"frozen": True}) == IN_FORCE
+
+    assert organization.assumable("Reader") == organization.assumable("Other") == set()

@@ -370,7 +370,7 @@ MATRIX: list[tuple[Request, set[str]]] = [
     # The source-policy table.
     (_update(_RECORDS, SOURCE_POLICY, "applied"), {"publish"}),
     (_update(_RECORDS, "#status", "run_owner"), {"publish"}),
-    (_update(_RECORDS, "#control", "frozen"), {"freeze"}),
+    (_update(_RECORDS, "#control", "frozen", "freeze_requested_at"), {"freeze"}),
     (_update(_RECORDS, "#control", "uninstalling", "uninstalled"), {"backfill", "retire"}),
     (_update(_RECORDS, "#control", "verify_requested_at", "check_requested_at", "scope_recorded"), {"resync"}),
     (_update(_RECORDS, "#control", "control_policies_changed_at"), {"on_account_event"}),

@@ -1,5 +1,7 @@
 """Uninstalling: the source policy is deleted first, then every role; nothing is enrolled until a backfill."""
 
+from typing import Any
+
 import pytest
 
 from tests.integration.boundary import Boundary, writes
@@ -243,17 +245,29 @@ def test_policy_that_the_operator_attached_must_be_detached_first(organization: 
     assert not organization.has_policy()
 
 
-def test_policy_that_is_attached_to_a_group_is_named(organization: Organization, stage: Stage) -> None:
+def test_what_still_uses_the_policy_is_named(organization: Organization, boundary: Boundary, stage: Stage) -> None:
+    """As a group that it is attached to, or a role whose permissions boundary it is; source principals lose it at once."""
     stage.enroll_members(1)
     iam = organization.iam()
     iam.create_group(GroupName="analysts")
     iam.attach_group_policy(GroupName="analysts", PolicyArn=SOURCE_POLICY_ARN)
+    # moto deletes policies that are in use, and knows no boundaries.
+    boundary.fail("iam:DeletePolicy", "DeleteConflict", "Cannot delete a policy attached to entities.", status=409)
+
+    def add_boundary(response: dict[str, Any]) -> None:
+        if "PolicyUsageFilter" not in boundary.calls[-1].params:
+            response["PolicyRoles"].append({"RoleName": "Bounded"})
+
+    boundary.edit_response("iam:ListEntitiesForPolicy", add_boundary)
 
     stage.run_and_drain("retire", **UNINSTALL)
 
     (shard,) = stage.run("retire", UNINSTALL)["source_policy"]
-    assert "attached to the groups analysts" in shard["error"]
+    users = f"arn:aws:iam::{MANAGEMENT}:group/analysts, arn:aws:iam::{MANAGEMENT}:role/Bounded"
+    assert f"is attached to {users}, or is the permissions boundary" in shard["error"]
+    assert organization.policy().attached == set()
     iam.detach_group_policy(GroupName="analysts", PolicyArn=SOURCE_POLICY_ARN)
+    boundary.stop_faults()
     assert stage.uninstall()[-1]["next"] is None
     assert not organization.has_policy()
 

@@ -111,6 +111,7 @@ POLICY_DRIFTS: dict[str, tuple[Callable[[Organization], object], list[str]]] = {
         ["TagPolicy"],
     ),
     "detached": (lambda organization: organization.detach(), ["AttachTo"]),
+    "source principal recreated": (lambda organization: organization.recreate_reader(), ["AttachTo"]),
     "attached to a role": (_attach_to_a_role, ["DetachFrom"]),
     "attached to a user": (_attach_to_a_user, ["DetachFrom"]),
     "versions added": (lambda organization: organization.add_versions(2), ["DeleteVersion", "DeleteVersion"]),
@@ -119,7 +120,11 @@ POLICY_DRIFTS: dict[str, tuple[Callable[[Organization], object], list[str]]] = {
 
 
 @pytest.mark.parametrize(
-    ("drift", "selection"), [*((drift, "all") for drift in POLICY_DRIFTS), ("edited", "new"), ("detached", "new")]
+    ("drift", "selection"),
+    [
+        *((drift, "all") for drift in POLICY_DRIFTS),
+        *((drift, "new") for drift in ("edited", "detached", "source principal recreated")),
+    ],
 )
 def test_resync_repairs_the_source_policy(organization: Organization, stage: Stage, drift: str, selection: str) -> None:
     (account_id,) = stage.enroll_members(1)

@@ -75,6 +75,7 @@ PRINCIPAL = settings().source_principals[0].arn
 OPEN = shard(ONE, attached=frozenset({PRINCIPAL}))
 DENYING = shard(ONE, frozen=True, attached=frozenset({PRINCIPAL}))
 CONFIRMED = replace(DENYING, denied_principals=frozenset({PRINCIPAL}))
+FOREIGN = ShardRecord(name=SHARD, error=Problem(Reason.FOREIGN_SOURCE_POLICY, "not ours"))
 TIMED_OUT = FunctionError("rolecall-dev-freeze failed: Task timed out")
 FROZEN = {"frozen": True, "in_force": True, "why": None}
 
@@ -112,18 +113,20 @@ def test_freeze_shows_that_it_is_already_in_force() -> None:
     assert run(freeze, stage, yes=True).lines[0] == "The source policy is already frozen."
 
 
-@pytest.mark.parametrize("shards", [(), (ShardRecord(name=SHARD),), (shard(ONE, frozen=True),)])
-def test_freeze_with_nothing_attached_is_stored(shards: tuple[ShardRecord, ...]) -> None:
-    stage = OperatedStage(responses=[not_in_force("nothing is attached")], recorded=requested(True, *shards))
+@pytest.mark.parametrize("shards", [(), (ShardRecord(name=SHARD),)])
+def test_freeze_with_nothing_written_is_stored(shards: tuple[ShardRecord, ...]) -> None:
+    stage = OperatedStage(responses=[not_in_force("nothing is written")], recorded=requested(True, *shards))
     ran = run(freeze, stage, yes=True)
-    assert (ran.status, ran.lines[-1]) == (0, "The freeze is stored: nothing is attached")
+    assert (ran.status, ran.lines[-1]) == (0, "The freeze is stored: nothing is written")
 
 
-def test_freeze_of_attachments_by_the_operator_waits_for_a_read_of_iam() -> None:
+@pytest.mark.parametrize("shards", [(shard(ONE, frozen=True),), (FOREIGN,)], ids=["unattached", "foreign"])
+@pytest.mark.parametrize("attaches", ["true", "false"])
+def test_freeze_of_existing_policies_waits_for_a_read_of_iam(shards: tuple[ShardRecord, ...], attaches: str) -> None:
     stage = OperatedStage(
         responses=[*[not_in_force("not read")] * 2, FROZEN],
-        recorded=requested(True, shard(ONE, frozen=True)),
-        settings=settings(ATTACH_SOURCE_POLICY="false"),
+        recorded=requested(True, *shards),
+        settings=settings(ATTACH_SOURCE_POLICY=attaches),
     )
     assert run(freeze, stage, yes=True).status == 0
     assert len(stage.requests) == 3

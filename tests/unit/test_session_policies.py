@@ -128,7 +128,7 @@ def test_session_in_the_source_account_may_only_write_the_shards(
         **detaching,
     }
     assert allowed(source_policy_delete(config)) == {
-        **on(*shards, actions="ListPolicyVersions DeletePolicyVersion DeletePolicy"),
+        **on(*shards, actions="ListPolicyVersions DeletePolicyVersion DeletePolicy ListEntitiesForPolicy"),
         **detaching,
     }
 

@@ -166,7 +166,8 @@ class Iam(_Entities):
         ]
         return {"Versions": versions[::-1], "IsTruncated": False}
 
-    def _ListEntitiesForPolicy(self, _: Any, policy: Policy) -> dict[str, Any]:  # noqa: N802
+    def _ListEntitiesForPolicy(self, params: Any, policy: Policy) -> dict[str, Any]:  # noqa: N802
+        assert params.get("PolicyUsageFilter") in {None, "PermissionsPolicy"}, params
         roles = [{"RoleName": each.rpartition("/")[2]} for each in sorted(policy.attached)]
         return {"PolicyRoles": roles, "PolicyUsers": [], "PolicyGroups": [], "IsTruncated": False}
 
