@@ -286,10 +286,15 @@ def _recreate_without_room(organization: Organization, boundary: Boundary) -> No
     boundary.fail("iam:AttachRolePolicy", "LimitExceeded", "Cannot exceed quota for PoliciesPerRole: 10", status=409)
 
 
+def _delete_policies(organization: Organization, _: Boundary) -> None:
+    for name in (SOURCE_POLICY, SECOND_SHARD):
+        organization.delete_policy(name)
+
+
 def _replace(tags: dict[str, str]) -> Change:
-    def replace(organization: Organization, _: Boundary) -> None:
+    def replace(organization: Organization, boundary: Boundary) -> None:
+        _delete_policies(organization, boundary)
         for name in (SOURCE_POLICY, SECOND_SHARD):
-            organization.delete_policy(name)
             organization.attach(arn=organization.create_policy(name, document=ASSUME_ANY_ROLE, tags=tags))
 
     return replace
@@ -316,10 +321,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "all shards detached": (_detach_all, IS_IN_FORCE),
     "denying shard detached": (_detach_the_denying_shard, SOURCE_PRINCIPAL),
     "default version set back": (_set_oldest_version, IS_IN_FORCE),
-    "policies deleted": (
-        lambda organization, _: [organization.delete_policy(n) for n in (SOURCE_POLICY, SECOND_SHARD)],
-        IS_IN_FORCE,
-    ),
+    "policies deleted": (_delete_policies, IS_IN_FORCE),
     "policies edited": (_replace(STAGE_TAGS), IS_IN_FORCE),
     "policies of another stage": (_replace({**STAGE_TAGS, "rolecall-stage": "other"}), SOURCE_PRINCIPAL),
     "records of edited policies lost": (_lose_records_of_edited_shards, IS_IN_FORCE),

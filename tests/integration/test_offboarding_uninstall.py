@@ -272,6 +272,18 @@ def test_what_still_uses_the_policy_is_named(organization: Organization, boundar
     assert not organization.has_policy()
 
 
+def test_conflict_of_a_deletion_is_retried_if_nothing_uses_the_policy(
+    organization: Organization, boundary: Boundary, stage: Stage
+) -> None:
+    """IAM may still count what was detached a moment ago."""
+    stage.enroll_members(1)
+    boundary.fail("iam:DeletePolicy", "DeleteConflict", status=409, times=1)
+
+    assert stage.uninstall()[-1]["next"] is None
+
+    assert not organization.has_policy()
+
+
 def test_another_stages_policy_is_not_deleted(organization: Organization, stage: Stage) -> None:
     stage.enroll_members(1)
     organization.iam().tag_policy(PolicyArn=SOURCE_POLICY_ARN, Tags=[{"Key": "rolecall-stage", "Value": "another"}])
