@@ -75,7 +75,7 @@ def test_each_control_attribute_has_one_writer(deployment: Deployment) -> None:
         "Publish": (set(), set()),
         "Backfill": ({"#control"}, _UNINSTALL),
         "Retire": ({"#control"}, _UNINSTALL),
-        "Freeze": ({"#control"}, {"policy_name", "frozen"}),
+        "Freeze": ({"#control"}, {"policy_name", "frozen", "freeze_requested_at"}),
         "Resync": ({"#control"}, {"policy_name", "verify_requested_at", "check_requested_at", "scope_recorded"}),
     }
     written = [each for each in _statements(deployment, "Publish") if "dynamodb:DeleteItem" in each["Action"]]

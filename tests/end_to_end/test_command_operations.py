@@ -169,12 +169,15 @@ def test_resync_shows_what_it_repaired(organization: LocalOrganization, operated
     arn = f"arn:aws:iam::{organization.management_account_id}:policy/{POLICY}"
     organization.client("iam").detach_role_policy(RoleName="Reader", PolicyArn=arn)
     operated.stage.age_records()
+    problem = f"{POLICY} was changed by others: it is attached to 0 of 1 source principals: run rolecall resync"
+    assert problem in json.loads(operated.rolecall("status", "--json").stdout)["problems"]
 
     ran = operated.rolecall("resync", "--new")
 
     assert (ran.returncode, ran.stderr) == (0, "")
     assert f"source policy: repaired: AttachTo {POLICY}" in ran.stdout.splitlines()
     assert POLICY in attached_policies(organization)
+    assert problem not in json.loads(operated.rolecall("status", "--json").stdout)["problems"]
 
 
 def test_retire_needs_confirmation_and_enroll_reverts_it(operated: Operated) -> None:

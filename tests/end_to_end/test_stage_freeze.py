@@ -72,6 +72,21 @@ def test_freeze_denies_all_accounts_until_it_is_lifted(
     assert stage.latest_metric("Frozen", "publish") == 0
 
 
+def test_freeze_that_others_undid_is_carried_out_again(
+    organization: LocalOrganization, stage: DeployedStage, enrolled: list[str]
+) -> None:
+    iam, arn = organization.client("iam"), f"arn:aws:iam::{organization.management_account_id}:policy/{POLICY}"
+    before = json.dumps(stage.source_policy())
+    freeze(stage, enrolled)
+    for version in iam.list_policy_versions(PolicyArn=arn)["Versions"]:
+        if not version["IsDefaultVersion"]:
+            iam.delete_policy_version(PolicyArn=arn, VersionId=version["VersionId"])
+    iam.create_policy_version(PolicyArn=arn, PolicyDocument=before, SetAsDefault=True)
+    assert stage.assume_member_role(enrolled[0])
+
+    freeze(stage, enrolled)
+
+
 def test_freeze_does_not_wait_for_queued_accounts(
     organization: LocalOrganization, stage: DeployedStage, enrolled: list[str]
 ) -> None:
