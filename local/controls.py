@@ -1,8 +1,18 @@
 """Controls of the local AWS that AWS itself does not have: states, time, delays and faults."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 from local.server import Server
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """A call of IAM or STS with an access key, its secret and the token of a session."""
+
+    service: str
+    credentials: tuple[str, str, str | None]
+    parameters: Mapping[str, str]
 
 
 class Controls:
@@ -10,9 +20,22 @@ class Controls:
 
     _server: Server
 
+    def call_all(self, calls: Sequence[Call]) -> list[tuple[int, str]]:
+        """Make calls one after another within the server, and return the status and the body of each response."""
+        responses = self._server.control("call_all", calls=[asdict(call) for call in calls])
+        return [(int(status), str(body)) for status, body in responses]
+
+    def reset_iam(self) -> None:
+        """Delete all roles, users, policies and sessions in all accounts."""
+        self._server.control("reset_iam")
+
     def set_account_state(self, account_id: str, state: str) -> None:
         """Set the state of an account, such as ACTIVE, SUSPENDED or CLOSED, without an event."""
         self._server.control("set_account_state", account_id=account_id, state=state)
+
+    def set_other_organization(self, account_ids: Iterable[str]) -> None:
+        """Put these accounts, and no others, in another organization, of which only their condition keys show anything."""
+        self._server.control("switch", other_organization=list(account_ids))
 
     def age_account(self, account_id: str, seconds: float) -> None:
         """Move the time at which an account joined into the past."""

@@ -112,9 +112,9 @@ class LocalOrganization(Controls):
 
         return wait_until(account_id, f"the account of {request_id} is created")
 
-    def invite_account(self) -> str:
+    def invite_account(self, account_id: str | None = None) -> str:
         """Invite an existing account and accept the invitation: the account has no access role. Return its id."""
-        account_id = "".join(secrets.choice("0123456789") for _ in range(12))
+        account_id = account_id or "".join(secrets.choice("0123456789") for _ in range(12))
         target = {"Type": "ACCOUNT", "Id": account_id}
         handshake = self.client("organizations").invite_account_to_organization(Target=target)["Handshake"]
         self.client("organizations", account_id).accept_handshake(HandshakeId=handshake["Id"])

@@ -2,10 +2,11 @@
 
 import json
 import subprocess
+import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 # Pinned with its dependencies. The license is AGPL-3.0, so no part of it is in this repository.
 _PACKAGES = (
@@ -28,6 +29,7 @@ class AccessRequest:
     account_id: str
     identity: tuple[str, ...]
     trust: str | None = None
+    boundary: str | None = None
     context: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -35,13 +37,27 @@ class AccessRequest:
 
 
 class Evaluator:
-    """The evaluator, installed in a directory of its own."""
+    """A context manager that runs the evaluator, installed in a directory of its own."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         (directory / "package.json").write_text("{}")
         options = ("--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock", "--silent")
         subprocess.run(["npm", "install", *options, *_PACKAGES], cwd=directory, check=True, stdout=subprocess.DEVNULL)
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            ["node", Path(__file__).with_name("evaluate.mjs"), self._directory],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        self._process.communicate()
 
     def evaluate(self, documents: Mapping[str, Any], requests: Iterable[AccessRequest]) -> list[str]:
         """Return for each request Allowed, ImplicitlyDenied, ExplicitlyDenied or an error."""
@@ -52,17 +68,15 @@ class Evaluator:
                 "resource": {"resource": each.resource, "accountId": each.account_id},
                 "contextVariables": dict(each.context),
                 "identity": list(each.identity),
+                "boundary": each.boundary,
                 "resource_policy": each.trust,
             }
             for each in requests
         ]
-        data = json.dumps({"documents": {**documents, "FullAWSAccess": _ANYTHING}, "requests": items})
-        process = subprocess.run(
-            ["node", Path(__file__).with_name("evaluate.mjs"), self._directory],
-            input=data,
-            stdout=subprocess.PIPE,
-            check=True,
-            text=True,
-        )
-        decisions: list[str] = json.loads(process.stdout)
+        assert self._process.stdin
+        assert self._process.stdout
+        json.dump({"documents": {**documents, "FullAWSAccess": _ANYTHING}, "requests": items}, self._process.stdin)
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        decisions: list[str] = json.loads(self._process.stdout.readline())
         return decisions

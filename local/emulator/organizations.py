@@ -21,6 +21,7 @@ Operation = Callable[[dict[str, Any]], Response]
 MANAGEMENT = os.environ["MINISTACK_ACCOUNT_ID"]
 _REGION = "us-east-1"
 _PAGE_SIZE = 20
+_OTHER_ORGANIZATION = "o-another000"
 _MEMBER_OPERATIONS = {"DescribeOrganization", "AcceptHandshake", "LeaveOrganization"}
 _STATUS_BY_STATE = {
     "PENDING_ACTIVATION": "SUSPENDED",
@@ -39,7 +40,7 @@ _handshakes: dict[str, dict[str, Any]] = {}
 def organization_id_of(account_id: str) -> str | None:
     """Return the organization of an account, or None if it is in none."""
     if not ministack._accounts.contains_scoped(MANAGEMENT, None, account_id):
-        return None
+        return _OTHER_ORGANIZATION if account_id in SWITCHES.other_organization else None
     return str(ministack._orgs.get_scoped(MANAGEMENT, None, "self")["Id"])
 
 

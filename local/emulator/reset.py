@@ -1,8 +1,10 @@
-"""A reset of the whole server, much faster than a restart."""
+"""Resets of the whole server, or of IAM alone, much faster than a restart."""
 
 from emulator import functions, iam, move_tasks, organizations
 from emulator.switches import SWITCHES, Switches
 from ministack import app
+from ministack.services import iam as ministack_iam
+from ministack.services import sts as ministack_sts
 
 
 def reset() -> None:
@@ -13,3 +15,10 @@ def reset() -> None:
     move_tasks.reset()
     iam.add_managed_policies()
     organizations.create_organization()
+
+
+def reset_iam() -> None:
+    """Delete all roles, users, policies and sessions in all accounts."""
+    ministack_iam.reset()
+    ministack_sts.reset()
+    iam.add_managed_policies()

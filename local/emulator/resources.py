@@ -25,6 +25,8 @@ def patch() -> None:
 
     def context(service: str, iam_action: str, body: bytes, params: Any) -> dict[str, Any]:
         keys: dict[str, Any] = request_tag_context(service, iam_action, body, params)
+        if iam_action == "sts:AssumeRole":
+            keys["sts:ExternalId"] = _first(params, "ExternalId") or None
         return keys | _iam_context(params) if service == "iam" else keys
 
     iam_actions.extract_resource_arn = resource

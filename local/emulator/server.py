@@ -2,12 +2,14 @@
 
 import asyncio
 import functools
+import inspect
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from emulator import (
     alarms,
+    calls,
     cloudformation,
     conditions,
     dynamodb,
@@ -25,7 +27,7 @@ from emulator import (
     sts,
     throttles,
 )
-from emulator.reset import reset
+from emulator.reset import reset, reset_iam
 from emulator.switches import SWITCHES
 from hypercorn.asyncio import serve as serve_asgi
 from hypercorn.config import Config
@@ -54,6 +56,8 @@ def _switch(**values: Any) -> None:
 
 _CONTROLS: dict[str, Callable[..., object]] = {
     "reset": reset,
+    "reset_iam": reset_iam,
+    "call_all": calls.call_all,
     "switch": _switch,
     "set_account_state": organizations.set_account_state,
     "age_account": organizations.age_account,
@@ -77,7 +81,8 @@ async def _application(scope: Message, receive: Receive, send: Send) -> None:
     status, response = 200, ""
     try:
         control = _CONTROLS[scope["path"].removeprefix(_CONTROL)]
-        result = await asyncio.to_thread(control, **json.loads(body))
+        is_coroutine, values = inspect.iscoroutinefunction(control), json.loads(body)
+        result = await (control(**values) if is_coroutine else asyncio.to_thread(control, **values))
         response = json.dumps(result)
     except (KeyError, ValueError) as error:
         status, response = 400, repr(error)

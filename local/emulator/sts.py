@@ -1,4 +1,4 @@
-"""AssumeRole: roles that can't be assumed, durations, session tags and source identities."""
+"""AssumeRole: roles that can't be assumed, trust policies, durations, session tags and source identities."""
 
 import re
 from http import HTTPStatus
@@ -18,6 +18,9 @@ _ROLE_ARN = re.compile(r"arn:[a-z-]+:iam::\d{12}:role/.+")
 
 def patch() -> None:
     """Reject what AWS rejects before ministack creates a session, and store what the session passes on."""
+    # In its own account, a trust policy that names a principal allows it without a policy of the principal.
+    iam_evaluator._RESOURCE_POLICY_LOOKUPS["sts"] = ("sts", _trust_policy_for_arn.__name__)
+    ministack._trust_policy_for_arn = _trust_policy_for_arn
     handle_request = ministack.handle_request
 
     async def handle(method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]) -> Any:
@@ -31,6 +34,17 @@ def patch() -> None:
         return response
 
     ministack.handle_request = handle
+
+
+def _role_for_arn(arn: str) -> dict[str, Any] | None:
+    role: dict[str, Any] | None = iam._roles.get_scoped(arn.split(":")[4], None, arn.rpartition("/")[2])
+    return role
+
+
+def _trust_policy_for_arn(arn: str) -> tuple[str, str] | None:
+    """Return a role's trust policy and account, or None if the ARN is not an existing role's."""
+    role = _role_for_arn(arn) if _ROLE_ARN.fullmatch(arn) else None
+    return (role["AssumeRolePolicyDocument"], arn.split(":")[4]) if role else None
 
 
 class _Assumption:
@@ -65,23 +79,18 @@ class _Assumption:
         session["SessionTags"] = self._tags
         session["TransitiveTags"] = [tag for tag in self._tags if tag["Key"] in transitive] + self._inherited_tags
 
-    def _role(self) -> dict[str, Any] | None:
-        account_id, name = self._role_arn.split(":")[4], self._role_arn.rpartition("/")[2]
-        role: dict[str, Any] | None = iam._roles.get_scoped(account_id, None, name)
-        return role
-
     def _check_role(self) -> Any:
         """Deny a role that doesn't exist, whose path is missing, or whose account isn't accessible, all alike."""
         if not _ROLE_ARN.fullmatch(self._role_arn):
             return None  # ministack rejects it.
-        role = self._role()
+        role = _role_for_arn(self._role_arn)
         if role and role["Arn"] == self._role_arn and is_accessible(self._role_arn.split(":")[4]):
             return None
         return self._denied("sts:AssumeRole")
 
     def _check_duration(self) -> Any:
         """Reject a session that is longer than the role allows, or than one hour with role chaining."""
-        seconds, role = int(ministack._p(self._params, "DurationSeconds") or 0), self._role()
+        seconds, role = int(ministack._p(self._params, "DurationSeconds") or 0), _role_for_arn(self._role_arn)
         if role and seconds > role.get("MaxSessionDuration", _MAX_CHAINED_SECONDS):
             return ministack._error(
                 400,
@@ -112,7 +121,6 @@ class _Assumption:
             "aws:TagKeys": [tag["Key"] for tag in self._tags],
             "sts:SourceIdentity": self._identity or None,
             "sts:RoleSessionName": ministack._p(self._params, "RoleSessionName"),
-            "sts:ExternalId": ministack._p(self._params, "ExternalId") or None,
         }
         if iam_evaluator.enforce(self._access_key, action, "sts", get_region(), self._role_arn, context):
             return False
@@ -129,7 +137,7 @@ class _Assumption:
             service_context={key.lower(): value for key, value in context.items()},
             principal_keys=caller.keys,
         )
-        role = self._role()
+        role = _role_for_arn(self._role_arn)
         return role is not None and iam_evaluator.evaluate_trust_policy(
             role["AssumeRolePolicyDocument"], caller.arn, trust
         )

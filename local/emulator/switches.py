@@ -11,6 +11,7 @@ class Switches:
     ready_delay: float = 0.0
     drop_events: bool = False
     hidden_accounts: list[str] = field(default_factory=list)
+    other_organization: list[str] = field(default_factory=list)
 
     throttle_every: int = 0
     iam_seconds: float = 0.0
