@@ -36,7 +36,7 @@ _EQUIVALENT: dict[str, tuple[str, ...]] = {
     "ArnEquals is ArnLike, and StringLike differs from it only in wildcards that match a colon": tuple(
         f"{trust}: Condition aws:PrincipalArn {operator}" for trust in _TRUSTS for operator in ("ArnLike", "StringLike")
     ),
-    "the caller's and the role's policy both have to allow a further action of STS": (
+    "the other of the two policies allows no further action of STS, and trust policies are about STS alone": (
         f"{_SHARD}: Action sts:*",
         *(f"{trust}: Action {action}" for trust in _TRUSTS for action in ("sts:*", "*")),
     ),

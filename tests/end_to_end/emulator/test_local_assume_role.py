@@ -75,6 +75,29 @@ def test_tags_and_source_identity_need_both_policies_also_in_a_chain(
         organization.assume(opened, organization.assume(plain), **request_)
 
 
+def test_principal_that_a_trust_policy_names_needs_no_policy_in_its_account(
+    organization: LocalOrganization, account: str
+) -> None:
+    management = organization.management_account_id
+    principal = organization.create_role(management, "Powerless", trust_policy(f"arn:aws:iam::{management}:root"))
+    session, named = organization.as_role(principal), trust_policy(principal)
+    assert organization.assume(organization.create_role(management, "Named", named), session)
+    delegating = create_target(organization, management, "Delegating")
+    for arn in (delegating, organization.create_role(account, "Named", named)):
+        with denied("sts:AssumeRole"):
+            organization.assume(arn, session)
+
+
+def test_external_id_is_no_condition_key_of_tags(
+    organization: LocalOrganization, account: str, session: Credentials
+) -> None:
+    condition = {"StringEquals": {"sts:ExternalId": "secret"}}
+    arn = create_target(organization, account, "External", actions=ALL_ACTIONS, condition=condition)
+    assert organization.assume(arn, session, ExternalId="secret")
+    with denied("sts:TagSession"):
+        organization.assume(arn, session, ExternalId="secret", **TAGS)
+
+
 def test_session_is_limited_by_its_role_and_by_chaining(
     organization: LocalOrganization, account: str, session: Credentials
 ) -> None:

@@ -47,6 +47,18 @@ def test_listed_accounts_are_granted_only_inside_the_organization(
         sts.assume_role(RoleArn=outside, RoleSessionName="reader")
 
 
+def test_account_of_another_organization_has_its_id(organization: LocalOrganization, client: MakeClient) -> None:
+    elsewhere = "666677778888"
+    organization.set_other_organization([elsewhere])
+    trust = trust_policy(f"arn:aws:iam::{organization.management_account_id}:root")
+    roles = [organization.create_role(each, "Elsewhere", trust) for each in (elsewhere, OUTSIDE)]
+    any_organization = {"StringLike": {"aws:ResourceOrgID": "o-*"}}
+    sts = client("sts", allow_policy("sts:AssumeRole", condition=any_organization))
+    assert sts.assume_role(RoleArn=roles[0], RoleSessionName="reader")
+    with denied("sts:AssumeRole"):
+        sts.assume_role(RoleArn=roles[1], RoleSessionName="reader")
+
+
 def test_trust_policy_can_require_the_organization(organization: LocalOrganization, account: str) -> None:
     condition = {"StringEquals": {"aws:PrincipalOrgID": organization.organization_id}}
     member = organization.create_account("member")
