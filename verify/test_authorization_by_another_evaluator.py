@@ -22,7 +22,7 @@ from verify.evaluator import ALLOWED, AccessRequest, Evaluator
 
 __all__ = ["packaged", "template"]
 
-QUESTIONS, MUTANT_QUESTIONS = 10_000, 4_000
+QUESTIONS, MUTANT_QUESTIONS = 10_000, 6_000
 ORGANIZATION = EvaluatedIam.organization_id
 SOURCE, MEMBER = "222233334444", "444455556666"
 PARTITIONS = tuple(EVENT_REGIONS)

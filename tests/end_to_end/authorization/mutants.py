@@ -6,7 +6,7 @@ A mutant is named by the kind of document, the statement, and the change.
 from collections.abc import Iterator
 from typing import Any
 
-from tests.end_to_end.authorization.world import MEMBER
+from tests.end_to_end.authorization.world import MANAGEMENT, MEMBER, SOURCE
 from tests.end_to_end.authorization.written import Document
 
 Statement = dict[str, Any]
@@ -126,7 +126,7 @@ def _resources(resource: str) -> Iterator[tuple[str, str]]:
 
 def _principals(principal: dict[str, str]) -> Iterator[tuple[str, Any]]:
     root = principal.get("AWS", "")
-    other = ":".join([*root.split(":")[:4], MEMBER, "root"])
+    other = root.replace(MANAGEMENT, SOURCE) if MANAGEMENT in root else root.replace(SOURCE, MANAGEMENT)
     yield "anyone", {"AWS": "*"}
     yield "other account", {"AWS": other}
     yield "another account too", {"AWS": [root, other]}

@@ -14,7 +14,7 @@ from tests.end_to_end.authorization.random_worlds import random_worlds
 from tests.end_to_end.authorization.written import FunctionPolicies
 
 QUESTIONS = int(os.environ.get("ROLECALL_QUESTIONS", "1000"))
-MUTANT_QUESTIONS = 4_000  # twice what any mutant takes
+MUTANT_QUESTIONS = 6_000  # three times what any mutant takes
 
 
 def test_local_aws_answers_every_question_as_the_model(local_iam: LocalIam, functions: FunctionPolicies) -> None:
