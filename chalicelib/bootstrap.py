@@ -30,7 +30,7 @@ from chalicelib.aws.sessions import (
 from chalicelib.aws.source_policy_table import SourcePolicyTable
 from chalicelib.enqueue import enqueue_accounts
 from chalicelib.enrollment import Enrollment
-from chalicelib.errors import RequestError
+from chalicelib.errors import RequestError, SettingsError
 from chalicelib.reconciler import Reconciler
 from chalicelib.requests import Selection, read_freeze, read_request
 from chalicelib.settings import Settings
@@ -43,11 +43,16 @@ if TYPE_CHECKING:
 
 
 def checked_settings(environ: Mapping[str, str]) -> Settings:
-    """Return the settings; raise SettingsError if one is wrong, or if a policy built from them would exceed AWS's limits."""
+    """Return the settings; raise SettingsError if some are wrong, or if policies built from them would exceed AWS's limits."""
     settings = Settings.from_env(environ)
-    member_role.check_sizes(settings)
-    session_policies.check_sizes(settings)
-    documents.check_sizes(settings)
+    problems: list[str] = []
+    for check in (member_role.check_sizes, session_policies.check_sizes, documents.check_sizes):
+        try:
+            check(settings)
+        except SettingsError as error:
+            problems += error.problems
+    if problems:
+        raise SettingsError(*problems)
     return settings
 
 

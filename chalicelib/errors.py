@@ -53,7 +53,12 @@ class RolecallError(Exception):
 
 
 class SettingsError(RolecallError):
-    """A setting is missing or malformed; the message names it, its value and the values allowed."""
+    """Settings are missing, malformed or contradictory; each problem names one, its value and the values allowed."""
+
+    def __init__(self, *problems: str) -> None:
+        """Take at least one problem."""
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 class RequestError(RolecallError):

@@ -147,7 +147,7 @@ class _Run:
 
     def _look(self) -> None:
         """Read whether the source principals exist and how many shards they have room for."""
-        names = [shard_name(self._settings, index) for index in range(MAX_SHARDS)]
+        names = [shard_name(self._settings.source_policy_name, index) for index in range(MAX_SHARDS)]
         room, problem = self._status.room, None
         try:
             room = self._policies.room(names)
@@ -259,7 +259,7 @@ class _Run:
             else:
                 self._save(replace(self._status, shards=max(self._status.shards, opened + 1)))
                 # If IAM holds a policy of its name, its record was lost: the write finds out.
-                self._shards.records[opened] = ShardRecord(name=shard_name(self._settings, opened))
+                self._shards.records[opened] = ShardRecord(name=shard_name(self._settings.source_policy_name, opened))
 
     def _assign(self, scope: Scope, max_shards: int) -> Assignment:
         records = self._shards.records

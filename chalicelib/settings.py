@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from typing import TypeAlias
 
 from chalicelib.arns import AccountId, Principal, is_account_id, is_ou_id, parse_principal
@@ -100,31 +101,28 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
-        """Read and validate every setting; raise SettingsError for the first that is wrong."""
+        """Read and validate every setting; raise SettingsError with everything that is wrong."""
         read = _Variables(environ)
         partition = read.matching("PARTITION", _PARTITION, "a partition, such as aws, aws-us-gov, aws-cn or aws-eusc")
         principals = _principals(read, partition)
         access_roles = read.each("ACCESS_ROLE_NAMES", _role_name)
-        member_role = read.one("MEMBER_ROLE_NAME", _role_name)
-        # IAM ignores the case of names.
-        if member_role.lower() in {name.lower() for name in access_roles}:
-            raise read.wrong("MEMBER_ROLE_NAME", "a role name that is not one of ACCESS_ROLE_NAMES")
-        attach = _attach(read, principals)
-        return cls(
+        settings = cls(
             stage=read.matching("STAGE", _STAGE, "1 to 20 lower-case letters, digits and hyphens, a letter first"),
             partition=partition,
             management_account_id=AccountId(read.one("MANAGEMENT_ACCOUNT_ID", _account_id)),
             source_principals=principals,
-            member_role_name=member_role,
+            member_role_name=_member_role_name(read, principals, access_roles),
             member_role_policy_arns=read.each("MEMBER_ROLE_POLICY_ARNS", _managed_policy(partition)),
             deny_data_reads=read.boolean("DENY_DATA_READS"),
             member_role_max_session=read.integer("MEMBER_ROLE_MAX_SESSION", 3600, 43200),
             permissions_boundary_arn=read.optional("PERMISSIONS_BOUNDARY_ARN", _managed_policy(partition)),
             external_id=read.optional("EXTERNAL_ID", _external_id),
             member_role_tags=_tags(read),
-            attach_source_policy=attach,
+            attach_source_policy=_attach(read, principals),
             source_policy_name=read.one("SOURCE_POLICY_NAME", _policy_name),
-            source_policy_scope=Scope(read.one("SOURCE_POLICY_SCOPE", _scope)),
+            source_policy_scope=Scope.ORGANIZATION
+            if read.one("SOURCE_POLICY_SCOPE", _scope) == Scope.ORGANIZATION
+            else Scope.ACCOUNTS,
             access_role_names=access_roles,
             include_ou_ids=frozenset(read.each("INCLUDE_OU_IDS", _ou_id)),
             exclude_ou_ids=frozenset(read.each("EXCLUDE_OU_IDS", _ou_id)),
@@ -136,6 +134,14 @@ class Settings:
             max_retired_percent=read.integer("MAX_RETIRED_PERCENT", 0, 100),
             threads=read.integer("THREADS", 1, 64),
         )
+        if read.problems:
+            raise SettingsError(*read.problems)
+        return settings
+
+
+def same_role(name: str, principal: Principal) -> bool:
+    """Whether a role of this name is, or may be, a source principal: IAM ignores the case of names, and their paths."""
+    return principal.kind == "role" and fnmatchcase(name.lower(), principal.name.lower())
 
 
 def check_environment_size(environ: Mapping[str, str]) -> None:
@@ -157,25 +163,25 @@ _Check: TypeAlias = Callable[[str], str | None]
 
 
 class _Variables:
-    """The environment's values, with defaults; an empty string means not set."""
+    """The environment's values, with defaults; an empty string means not set. What is wrong is added to `problems`."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
+        self.problems: list[str] = []
 
     def text(self, name: str) -> str:
         return self._environ.get(name, "").strip() or _DEFAULTS.get(name, "")
 
-    def wrong(self, name: str, expected: str) -> SettingsError:
+    def reject(self, name: str, expected: str) -> None:
         value = self.text(name)
-        return SettingsError(
-            f"{name} is {value!r}: it must be {expected}" if value else f"{name} is not set: it must be {expected}"
-        )
+        found = f"{name} is {value!r}" if value else f"{name} is not set"
+        self.problems.append(f"{found}: it must be {expected}")
 
     def one(self, name: str, check: _Check) -> str:
         value = self.text(name)
         expected = check(value)
         if expected is not None:
-            raise self.wrong(name, expected)
+            self.reject(name, expected)
         return value
 
     def optional(self, name: str, check: _Check) -> str | None:
@@ -185,56 +191,72 @@ class _Variables:
         return self.one(name, lambda value: None if pattern.fullmatch(value) else expected)
 
     def each(self, name: str, check: _Check) -> tuple[str, ...]:
-        values = [part.strip() for part in self.text(name).split(",")] if self.text(name) else []
-        for value in values:
+        """Return the valid parts of a list, each once."""
+        valid: dict[str, None] = {}
+        for value in [part.strip() for part in self.text(name).split(",")] if self.text(name) else []:
             expected = check(value)
-            if expected is not None:
-                message = f"{name} holds {value!r}: each of its comma-separated parts must be {expected}"
-                raise SettingsError(message)
-        return tuple(dict.fromkeys(values))
+            if expected is None:
+                valid[value] = None
+            else:
+                self.problems.append(f"{name} holds {value!r}: each of its comma-separated parts must be {expected}")
+        return tuple(valid)
 
     def boolean(self, name: str) -> bool:
         value = self.one(name, lambda text: None if text in {"true", "false"} else "true or false")
         return value == "true"
 
     def integer(self, name: str, least: int, most: int) -> int:
+        def fits(text: str) -> bool:
+            return re.fullmatch(r"[0-9]{1,9}", text) is not None and least <= int(text) <= most
+
         expected = f"a whole number from {least} to {most}"
-        value = self.one(name, lambda text: None if re.fullmatch(r"[0-9]{1,9}", text) else expected)
-        if not least <= int(value) <= most:
-            raise self.wrong(name, expected)
-        return int(value)
+        value = self.one(name, lambda text: None if fits(text) else expected)
+        return int(value) if fits(value) else least
 
 
 def _principals(read: _Variables, partition: str) -> tuple[Principal, ...]:
     name = "SOURCE_PRINCIPAL_ARNS"
     expected = f"ARNs of roles or users, comma-separated, all of one account, such as arn:{partition}:iam::111122223333:role/Reader"
     if not read.text(name):
-        raise read.wrong(name, expected)
+        read.reject(name, expected)
     principals = []
     for arn in read.each(name, lambda value: None if value else expected):
         try:
             principal = parse_principal(arn)
         except ValueError as error:
-            message = f"{name} holds {arn!r}, which {error}: it must be {expected}"
-            raise SettingsError(message) from None
+            read.problems.append(f"{name} holds {arn!r}, which {error}: it must be {expected}")
+            continue
         if principal.partition != partition:
-            message = f"{name} holds {arn!r}, which is not of this partition: it must be {expected}"
-            raise SettingsError(message)
+            read.problems.append(f"{name} holds {arn!r}, which is not of this partition: it must be {expected}")
         principals.append(principal)
     accounts = sorted({principal.account_id for principal in principals})
     if len(accounts) > 1:
-        message = f"{name} holds principals of {len(accounts)} accounts ({', '.join(accounts)}): it must be {expected}; deploy a second stage for the other account"
-        raise SettingsError(message)
+        read.problems.append(
+            f"{name} holds principals of {len(accounts)} accounts ({', '.join(accounts)}): it must be {expected}; deploy a second stage for the other account"
+        )
     if len(principals) > 1 and any(principal.kind == "root" for principal in principals):
-        message = f"{name} holds an account's root beside others: root already means any principal that the account delegates to, so it must be the only one"
-        raise SettingsError(message)
+        read.problems.append(
+            f"{name} holds an account's root beside others: root already means any principal that the account delegates to, so it must be the only one"
+        )
     return tuple(principals)
+
+
+def _member_role_name(read: _Variables, principals: tuple[Principal, ...], access_roles: tuple[str, ...]) -> str:
+    """Return the member role's name; adopting a role of its name must never change a source principal or an access role."""
+    name = "MEMBER_ROLE_NAME"
+    value = read.one(name, _role_name)
+    if value.lower() in map(str.lower, access_roles):
+        read.reject(name, "a role name that is not one of ACCESS_ROLE_NAMES, whatever the case")
+    for principal in principals:
+        if same_role(value, principal):
+            read.reject(name, f"another role name than that of the source principal {principal.arn}, whatever the case")
+    return value
 
 
 def _attach(read: _Variables, principals: tuple[Principal, ...]) -> bool:
     attach = read.boolean("ATTACH_SOURCE_POLICY")
     if attach and any(principal.is_reserved for principal in principals):
-        raise read.wrong(
+        read.reject(
             "ATTACH_SOURCE_POLICY",
             "false, since SOURCE_PRINCIPAL_ARNS names a role of IAM Identity Center (/aws-reserved/), which no policy "
             "can be attached to; add the source policy to its permission set as a customer-managed policy instead",
@@ -248,13 +270,11 @@ def _tags(read: _Variables) -> dict[str, str]:
     for pair in read.each(name, _tag):
         key, _, value = pair.partition("=")
         if key.lower() in map(str.lower, tags):
-            message = f"{name} holds {pair!r}: the key {key!r} is there twice"
-            raise SettingsError(message)
+            read.problems.append(f"{name} holds {pair!r}: the key {key!r} is there twice")
         tags[key] = value
     most = 48  # Of the 50 tags that a role may carry, two are the ownership tags.
     if len(tags) > most:
-        message = f"{name} holds {len(tags)} tags: it must be at most {most}"
-        raise SettingsError(message)
+        read.problems.append(f"{name} holds {len(tags)} tags: it must be at most {most}")
     return tags
 
 

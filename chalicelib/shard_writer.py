@@ -194,7 +194,7 @@ class ShardWriter:
                 self._save(index, record)
 
     def _restored(self, index: int) -> ShardRecord:
-        name = shard_name(self._settings, index)
+        name = shard_name(self._settings.source_policy_name, index)
         try:
             found = self.find(index) or ShardRecord(name=name)
         except TerminalError as error:
@@ -208,7 +208,7 @@ class ShardWriter:
 
         Raise TerminalError for a foreign policy.
         """
-        name = shard_name(self._settings, index)
+        name = shard_name(self._settings.source_policy_name, index)
         observed = self._policies.owned(name)
         if observed is None:
             return None

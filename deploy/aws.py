@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,14 +15,24 @@ from boto3.dynamodb.types import TypeDeserializer
 from rolecall.partitions import EVENT_REGIONS
 
 Aws: TypeAlias = Callable[..., Any]
-"""Runs one AWS CLI command and returns its parsed JSON output. Raises AwsCommandError if it fails."""
+"""Runs one AWS CLI command and returns its parsed JSON output. Raises AwsCommandError if it fails.
 
-Run: TypeAlias = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
-"""Runs the AWS CLI with some arguments."""
+With `session`, the credentials that AssumeRole returned, it acts in another account.
+"""
+
+Run: TypeAlias = Callable[[Sequence[str], Mapping[str, str]], "subprocess.CompletedProcess[str]"]
+"""Runs the AWS CLI with some arguments, and some variables in addition to its environment."""
+
+
+_CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "AccessKeyId",
+    "AWS_SECRET_ACCESS_KEY": "SecretAccessKey",
+    "AWS_SESSION_TOKEN": "SessionToken",
+}
 
 
 class DeployError(Exception):
-    """The stage can't be deployed or undeployed; the message has the reason and what to do."""
+    """The stage can't be deployed or undeployed; the message has the reasons and what to do."""
 
 
 class AwsCommandError(DeployError):
@@ -42,8 +52,9 @@ def aws_cli(region: str, run: Run | None = None) -> Aws:
     """Return the AWS CLI for a region, by default the one of this virtual environment."""
     run_command = run or _run_installed
 
-    def aws(*arguments: str) -> Any:  # noqa: ANN401 - depends on the command
-        result = run_command([*arguments, "--region", region, "--output", "json"])
+    def aws(*arguments: str, session: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401 - depends on the command
+        keys = {variable: session[name] for variable, name in _CREDENTIALS.items()} if session else {}
+        result = run_command([*arguments, "--region", region, "--output", "json"], keys)
         if result.returncode:
             lines = [line for line in result.stderr.splitlines() if line and not line.startswith("Uploading to ")]
             output = "\n".join(lines) or result.stdout.strip()
@@ -53,9 +64,9 @@ def aws_cli(region: str, run: Run | None = None) -> Aws:
     return aws
 
 
-def _run_installed(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    program = Path(sys.executable).with_name("aws")
-    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+def _run_installed(arguments: Sequence[str], variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    program, environment = Path(sys.executable).with_name("aws"), {**os.environ, **variables}
+    return subprocess.run([program, *arguments], env=environment, capture_output=True, text=True, check=False)
 
 
 def configured_region() -> str:

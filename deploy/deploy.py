@@ -6,12 +6,13 @@ Usage: python -m deploy.deploy STAGE BUCKET DIRECTORY, with PARAMS in the enviro
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from chalicelib.arns import root_arn
 from deploy.aws import (
     Aws,
     AwsCommandError,
@@ -26,58 +27,79 @@ from deploy.aws import (
     table_exists,
 )
 from deploy.intrinsics import resolve
-from deploy.parameters import check_environment, known_values, merge_parameters, parse_parameters
+from deploy.parameters import (
+    contradictions,
+    known_values,
+    merge_parameters,
+    parse_parameters,
+    set_elsewhere,
+    wrong_values,
+)
+from deploy.preconditions import UNINSTALLED, find_problems
 from rolecall.partitions import add_account_arguments
 
 _PUBLISH_SECONDS = 150
 """How long to wait for publish; longer than its timeout (.chalice/config.json)."""
 
 
-def deploy(stage: str, bucket: str, directory: Path, params: str, *, aws: Aws, region: str) -> str:
-    """Check the parameters and the location, deploy, run publish once, and return the next steps."""
+def deploy(stage: str, bucket: str, directory: Path, variables: Mapping[str, str], *, aws: Aws, region: str) -> str:
+    """Check the parameters and the location, deploy, run publish once, and return the next steps.
+
+    `variables` are the environment's, with PARAMS among them. Raise DeployError with everything that can't work.
+    """
     template = yaml.safe_load((directory / "template.yaml").read_text())
-    given = parse_parameters(params, template["Parameters"])
-    location = check_location(aws, region)
+    declared = template["Parameters"]
+    given, problems = parse_parameters(variables.get("PARAMS", ""), declared)
+    problems += set_elsewhere(variables, declared)
+    try:
+        location = check_location(aws, region)
+    except DeployError as error:
+        raise _refused(
+            [*problems, *wrong_values({name: declared[name] for name in given}, given).values(), str(error)]
+        ) from error
     name = f"rolecall-{stage}"
     stack = describe_stack(aws, name)
-    if stack and stack["StackStatus"] in {"ROLLBACK_COMPLETE", "REVIEW_IN_PROGRESS"}:
-        # The empty stack of a failed first deployment, which can only be deleted.
+    is_empty = stack is not None and stack["StackStatus"] in UNINSTALLED
+    kept = {
+        each["ParameterKey"]: each["ParameterValue"] for each in (stack or {}).get("Parameters", []) if not is_empty
+    }
+    values, wrong = _known_values(template, given, kept, location)
+    found, unchecked = find_problems(values, location, aws, wrong=wrong)
+    problems += [*wrong.values(), *contradictions(template, values), *found]
+    if problems:
+        raise _refused(problems, unchecked)
+    if is_empty:
         delete_stack(aws, name)
-        stack = None
-    kept = {each["ParameterKey"]: each["ParameterValue"] for each in (stack or {}).get("Parameters", [])}
-    values = known_values(template, merge_parameters(template["Parameters"], given, kept), location)
-    check_environment(template, values)
-    _check_names(values, aws)
-    if stack is None:
+    if stack is None or is_empty:
         _import_tables(name, template, values, directory, aws)
     _update(name, bucket, directory, given, {"managed-by": "rolecall", "rolecall-stage": stage}, aws)
-    return _next_steps(stage, location, values, _run_publish(stage, values, directory, aws))
+    warnings = [*map(_not_checked, unchecked), *_run_publish(stage, values, directory, aws)]
+    return _next_steps(stage, location, values, warnings)
 
 
-def _check_names(values: Mapping[str, str], aws: Aws) -> None:
-    """Raise DeployError if the stage has published with other names, whose roles and policies would be orphaned."""
-    table = values["SourcePolicyTable"]
-    if not table_exists(aws, table):
-        return
-    recorded = get_item(aws, table, policy_name="#status").get("names", {})
-    given = {
-        "member_role_name": ("MemberRoleName", values["MemberRoleName"]),
-        "source_policy_name": ("SourcePolicyName", values["SourcePolicyName"]),
-        "source_account_id": ("the account of SourcePrincipalArns", values["SourcePrincipalArns"].split(":")[4]),
-    }
-    changed = [
-        f"{parameter} is {value} and was {recorded[name]}"
-        for name, (parameter, value) in given.items()
-        if recorded.get(name, value) != value
-    ]
-    if changed:
-        raise DeployError(
-            f"the names of a stage can't be changed: {'; '.join(changed)}. Restore these values, deploy another STAGE, or "
-            "uninstall this one and delete its tables (docs/offboarding.md)"
-        )
+def _known_values(
+    template: Mapping[str, Any], given: Mapping[str, str], kept: Mapping[str, str], location: Location
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the values that are known before the deployment, and the parameters that are wrong, with a substitute among them."""
+    declared = template["Parameters"]
+    values = merge_parameters(declared, given, kept)
+    wrong = wrong_values(declared, values)
+    # In place of what is missing or invalid, so that everything else is checked, too.
+    valid = {"SourcePrincipalArns": root_arn(location.partition, location.account_id)}
+    valid |= merge_parameters(declared, {}, {})
+    values |= {name: valid[name] for name in wrong}
+    return known_values(template, values, location), wrong
 
 
-def _run_publish(stage: str, values: Mapping[str, str], directory: Path, aws: Aws) -> str:
+def _refused(problems: Sequence[str], unchecked: Sequence[str] = ()) -> DeployError:
+    return DeployError("\n  ".join(["nothing was changed:", *problems, *map(_not_checked, unchecked)]))
+
+
+def _not_checked(what: str) -> str:
+    return f"not checked: {what}"
+
+
+def _run_publish(stage: str, values: Mapping[str, str], directory: Path, aws: Aws) -> list[str]:
     """Run publish once, which checks names, principals and room. Return a warning if new accounts can't be enrolled, or nothing."""
     function, payload, response = f"rolecall-{stage}-publish", directory / "publish.json", directory / "published.json"
     payload.write_text('{"Records": []}')
@@ -88,12 +110,12 @@ def _run_publish(stage: str, values: Mapping[str, str], directory: Path, aws: Aw
     except AwsCommandError as failure:
         error = str(failure)
     if error is not None:
-        return f"{function} failed: {error}\nSee the log group /aws/lambda/{function}.\n\n"
+        return [f"{function} failed: {error}\nSee the log group /aws/lambda/{function}."]
     blocked = get_item(aws, values["SourcePolicyTable"], policy_name="#status").get("blocked")
     if not blocked:
-        return ""
+        return []
     reason = " ".join(str(blocked[key]) for key in ("reason", "error") if blocked.get(key))
-    return f"New accounts are not enrolled: {reason}\nSee docs/runbook.md#publishing-blocked.\n\n"
+    return [f"New accounts are not enrolled: {reason}\nSee docs/runbook.md#publishing-blocked."]
 
 
 def _import_tables(
@@ -165,8 +187,8 @@ def _failed_resources(name: str, aws: Aws) -> list[str]:
     return failures[::-1]
 
 
-def _next_steps(stage: str, location: Location, values: Mapping[str, str], warning: str) -> str:
-    aws = f"aws --region {location.region}"
+def _next_steps(stage: str, location: Location, values: Mapping[str, str], warnings: Sequence[str]) -> str:
+    aws, warning = f"aws --region {location.region}", "".join(f"{each}\n\n" for each in warnings)
     return f"""\
 Stage {stage} is deployed: stack rolecall-{stage} in {location.region} of account {location.account_id}.
 
@@ -193,7 +215,7 @@ def main() -> None:
     try:
         print(
             deploy(
-                *(stage, bucket, Path(directory).resolve(), os.environ.get("PARAMS", "")),
+                *(stage, bucket, Path(directory).resolve(), os.environ),
                 aws=aws_cli(region),
                 region=region,
             )

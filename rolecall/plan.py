@@ -208,7 +208,7 @@ def assign_together(
     shards = []
     for index, content in enumerate(assignment.contents):
         before = contents[index].accounts if index < len(contents) else frozenset[AccountId]()
-        name = shard_name(settings, index)
+        name = shard_name(settings.source_policy_name, index)
         shards.append(
             PlannedShard(
                 policy_name=name,

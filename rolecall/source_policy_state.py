@@ -1,7 +1,7 @@
 """The state of the source policy, computed from its records and its drift, as status, report and doctor show it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from chalicelib.errors import Reason
@@ -115,7 +115,7 @@ def read_source_policy(
         scope_asked_for=settings.source_policy_scope,
         scope_problem=status.scope if status else None,
         shards=tuple(_shard(record, settings, (drift or {}).get(record.name)) for record in records.shards),
-        lost=_lost(records, settings),
+        lost=_lost(records),
         room=status.room if status and status.looked_at else None,
         blocked=blocked,
         remedy=REMEDY[blocked.reason] if blocked else None,
@@ -163,14 +163,15 @@ def _shard(record: ShardRecord, settings: Settings, drift: str | None) -> ShardS
     )
 
 
-def _lost(records: Records, settings: Settings) -> tuple[str, ...]:
+def _lost(records: Records) -> tuple[str, ...]:
     lost = set(records.unreadable)
     status = records.status
     if status is None:
         # Shards are only written after the status.
         lost |= {"#status"} if records.by_index and not records.control.uninstalled else set()
     else:
-        named = replace(settings, source_policy_name=status.names.source_policy_name)
         expected = range(max([status.shards, *(index + 1 for index in records.by_index)]))
-        lost |= {shard_name(named, index) for index in expected if index not in records.by_index}
+        lost |= {
+            shard_name(status.names.source_policy_name, index) for index in expected if index not in records.by_index
+        }
     return tuple(sorted(lost))

@@ -343,6 +343,6 @@ class Records:
         return record.denied_principals if is_latest else None
 
 
-def shard_name(settings: Settings, index: int) -> str:
+def shard_name(source_policy_name: str, index: int) -> str:
     """Return a shard's policy name: the source policy's own for the first, then -2, -3, …."""
-    return settings.source_policy_name if index == 0 else f"{settings.source_policy_name}-{index + 1}"
+    return source_policy_name if index == 0 else f"{source_policy_name}-{index + 1}"

@@ -166,7 +166,7 @@ def planned_shards(
         problem = held[index].error if index < len(held) else blocked
         planned.append(
             {
-                "policy_name": shard_name(settings, index),
+                "policy_name": shard_name(settings.source_policy_name, index),
                 "accounts": len(content.accounts),
                 "capacity": capacity(settings),
                 "granted": sorted(content.accounts - old),

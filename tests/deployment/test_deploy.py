@@ -1,5 +1,7 @@
 """deploy and undeploy with the AWS CLI, in the local AWS organization."""
 
+import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ _REGION = "us-east-1"
 def organization(unpacked: Path) -> Iterator[LocalOrganization]:
     with LocalOrganization(unpacked=unpacked) as running:
         running.client("s3").create_bucket(Bucket="artifacts")
+        running.create_source_principal()
         yield running
 
 
@@ -32,8 +35,16 @@ def aws(organization: LocalOrganization, monkeypatch: pytest.MonkeyPatch) -> Any
     return aws_cli(_REGION, in_this_process)
 
 
-def _reader(organization: LocalOrganization) -> str:
-    return f"SourcePrincipalArns=arn:aws:iam::{organization.management_account_id}:role/Reader"
+def _names(organization: LocalOrganization, name: str) -> str:
+    """Return parameters of a stage that has names of its own."""
+    reader = f"arn:aws:iam::{organization.management_account_id}:role/Reader"
+    return f"SourcePrincipalArns={reader} MemberRoleName={name} SourcePolicyName={name}"
+
+
+def _deploy(directory: Path, params: str, aws: Any, **variables: str) -> str:
+    """Deploy the stage that the directory has the name of."""
+    given = {"PARAMS": params, **variables}
+    return deploy(directory.name, "artifacts", directory, given, aws=aws, region=_REGION)
 
 
 def _directory(packaged: Path, tmp_path: Path, stage: str) -> Path:
@@ -50,19 +61,33 @@ def _variables(organization: LocalOrganization, stage: str) -> dict[str, str]:
     return variables
 
 
+def _create_stack(organization: LocalOrganization, params: str) -> None:
+    """Create a stack that has the parameters of a stage, and one topic."""
+    values = dict(pair.split("=", 1) for pair in params.split())
+    template = {
+        "Parameters": {name: {"Type": "String"} for name in values},
+        "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}},
+    }
+    organization.client("cloudformation").create_stack(
+        StackName=f"rolecall-{values['Stage']}",
+        TemplateBody=json.dumps(template),
+        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()],
+    )
+
+
 def test_deploying_again_changes_only_the_given_settings(
     organization: LocalOrganization, aws: Any, packaged: Path, tmp_path: Path
 ) -> None:
     directory = _directory(packaged, tmp_path, "again")
-    message = deploy("again", "artifacts", directory, _reader(organization) + " BatchSize=9", aws=aws, region=_REGION)
+    message = _deploy(directory, _names(organization, "again") + " BatchSize=9", aws)
     assert f"stack rolecall-again in us-east-1 of account {organization.management_account_id}" in message
     assert "CloudTrail" in message
     first = _variables(organization, "again")
 
-    deploy("again", "artifacts", directory, "", aws=aws, region=_REGION)
+    _deploy(directory, "", aws)
     assert _variables(organization, "again") == first
 
-    deploy("again", "artifacts", directory, "Threads=3", aws=aws, region=_REGION)
+    _deploy(directory, "Threads=3", aws)
     assert _variables(organization, "again") == first | {"THREADS": "3"}
     stack = organization.client("cloudformation").describe_stacks(StackName="rolecall-again")["Stacks"][0]
     kept = {each["ParameterKey"]: each["ParameterValue"] for each in stack["Parameters"]}
@@ -73,11 +98,40 @@ def test_deploying_again_changes_only_the_given_settings(
     }
 
 
+def test_settings_that_cannot_work_are_rejected_at_once(
+    organization: LocalOrganization, aws: Any, packaged: Path, tmp_path: Path
+) -> None:
+    _create_stack(organization, f"Stage=first AccessRoleNames=Admin {_names(organization, 'first')}")
+    source = organization.create_account("source")
+    organization.create_source_principal("Reader", source)
+    principals = ",".join(f"arn:aws:iam::{source}:role/{name}" for name in ("Reader", "Gone"))
+    policies = ",".join(f"arn:aws:iam::aws:policy/P{number}" for number in range(11))
+
+    with pytest.raises(DeployError) as caught:
+        _deploy(
+            _directory(packaged, tmp_path, "second"),
+            f"SourcePrincipalArns={principals} MemberRoleName=FIRST IncludeOuIds=ou-ab12-11111111 "
+            f"MemberRolePolicyArns={policies} ReservedConcurrency=1",
+            aws,
+            Schedules="DISABLED",
+        )
+
+    expected = (
+        r"Schedules is set outside PARAMS.*\n.*ReservedConcurrency is 1, less than .*\n.*role/Gone, which does not exist: "
+        r".*\n.*ou-ab12-11111111, which does not exist .*\n.* 11 policies, .*\n.*MemberRoleName is FIRST, .* stage first"
+    )
+    first_line, *problems = str(caught.value).splitlines()
+    assert (first_line, len(problems)) == ("nothing was changed:", 6)
+    assert re.search(expected, "\n".join(problems))
+    stacks = organization.client("cloudformation").describe_stacks()["Stacks"]
+    assert "rolecall-second" not in [stack["StackName"] for stack in stacks]
+
+
 def test_undeployed_tables_are_imported_by_the_next_deployment(
     organization: LocalOrganization, aws: Any, packaged: Path, tmp_path: Path
 ) -> None:
     directory = _directory(packaged, tmp_path, "twice")
-    deploy("twice", "artifacts", directory, _reader(organization), aws=aws, region=_REGION)
+    _deploy(directory, _names(organization, "twice"), aws)
     table, dynamodb = "rolecall-twice-ledger", organization.client("dynamodb")
     role_arn = {"S": "arn:aws:iam::444455556666:role/R"}
     enrolled = {"account_id": {"S": "444455556666"}, "outcome": {"S": "enrolled"}, "role_arn": role_arn}
@@ -96,7 +150,7 @@ def test_undeployed_tables_are_imported_by_the_next_deployment(
     with pytest.raises(DeployError, match="stack rolecall-twice does not exist"):
         undeploy("twice", aws=aws, region=_REGION)
 
-    deploy("twice", "artifacts", directory, _reader(organization), aws=aws, region=_REGION)
+    _deploy(directory, _names(organization, "twice"), aws)
     assert dynamodb.scan(TableName=table)["Items"] == [failed]
     stack = organization.client("cloudformation").describe_stack_resources(StackName="rolecall-twice")
     ids = {resource["LogicalResourceId"] for resource in stack["StackResources"]}
@@ -126,9 +180,9 @@ def test_failed_first_deployment_names_the_resource_and_can_be_repeated(
     }
     (directory / "template.yaml").write_text(yaml.safe_dump(broken))
     with pytest.raises(DeployError, match=r"\n  Broken: "):
-        deploy("failed", "artifacts", directory, _reader(organization), aws=aws, region=_REGION)
+        _deploy(directory, _names(organization, "failed"), aws)
 
     (directory / "template.yaml").write_text(good)
-    deploy("failed", "artifacts", directory, _reader(organization), aws=aws, region=_REGION)
+    _deploy(directory, _names(organization, "failed"), aws)
     stack = organization.client("cloudformation").describe_stacks(StackName="rolecall-failed")["Stacks"][0]
     assert stack["StackStatus"] == "CREATE_COMPLETE"

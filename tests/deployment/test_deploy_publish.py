@@ -1,4 +1,4 @@
-"""deploy rejects changed names, and runs publish once after the stack is complete."""
+"""deploy rejects everything that can't work at once, and runs publish once after the stack is complete."""
 
 import json
 import shutil
@@ -39,6 +39,16 @@ class FakeAws:
                 return {"Arn": arn, "Account": "111122223333"}
             case "organizations describe-organization":
                 return {"Organization": {"MasterAccountId": "111122223333"}}
+            case "organizations describe-organizational-unit":
+                raise AwsCommandError("An error occurred (OrganizationalUnitNotFoundException)")
+            case "iam get-role" if arguments[-1] == "Reader":
+                return {"Role": {"Arn": f"arn:{self.partition}:iam::111122223333:role/Reader"}}
+            case "iam get-role":
+                raise AwsCommandError("An error occurred (NoSuchEntity)")
+            case "iam get-account-summary":
+                return {"SummaryMap": {"AttachedPoliciesPerRoleQuota": 10}}
+            case "sts assume-role":
+                raise AwsCommandError("An error occurred (AccessDenied)")
             case "cloudformation describe-stacks":
                 return {"Stacks": [{"StackStatus": "UPDATE_COMPLETE", "Parameters": []}]}
             case "dynamodb describe-table" if not self.has_tables:
@@ -66,8 +76,74 @@ def directory(packaged: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _deploy(aws: FakeAws, directory: Path, params: str = _READER) -> str:
-    return deploy("dev", "artifacts", directory, params, aws=aws, region=EVENT_REGIONS[aws.partition])
+def _deploy(aws: FakeAws, directory: Path, params: str = _READER, *, region: str = "", **variables: str) -> str:
+    region = region or EVENT_REGIONS[aws.partition]
+    return deploy("dev", "artifacts", directory, {"PARAMS": params, **variables}, aws=aws, region=region)
+
+
+def _rejection(aws: FakeAws, directory: Path, params: str, **variables: str) -> list[str]:
+    """Return the lines of the error, after asserting that nothing was changed."""
+    with pytest.raises(DeployError) as caught:
+        _deploy(aws, directory, params, **variables)
+    assert not {command for command in aws.commands if command.split()[0] in {"cloudformation", "lambda"}} - {
+        "cloudformation describe-stacks"
+    }
+    first, *problems = str(caught.value).split("\n  ")
+    assert first == "nothing was changed:"
+    return problems
+
+
+def test_everything_that_cannot_work_is_reported_at_once(directory: Path) -> None:
+    policies = ",".join(f"arn:aws:iam::aws:policy/P{number}" for number in range(11))
+    aws = FakeAws({"policy_name": "#status", "names": _NAMES})
+
+    problems = _rejection(
+        aws,
+        directory,
+        f"{_READER},arn:aws:iam::111122223333:role/Gone MemberRoleName=reader Threads=0 Colour=red "
+        f"ExcludeOuIds=ou-ab12-11111111 MemberRolePolicyArns={policies} ReservedConcurrency=2",
+        Schedules="DISABLED",
+    )
+
+    assert [problem.split(":")[0] for problem in problems] == [
+        "unknown parameter Colour",
+        "Schedules is set outside PARAMS, where it has no effect",
+        "Threads is '0'",
+        "MEMBER_ROLE_NAME is 'reader'",
+        "ReservedConcurrency is 2, less than MaximumConcurrency, 5",
+        "MemberRoleName is reader and was CrossAccountReadOnlyRole, which can't be changed while anything is installed",
+        "SourcePrincipalArns contains arn",
+        "ExcludeOuIds contains ou-ab12-11111111, which does not exist in this organization",
+        "MemberRolePolicyArns contains 11 policies, and the quota of account 111122223333 allows 10 per role",
+    ]
+
+
+def test_wrong_region_is_reported_with_wrong_parameters(directory: Path) -> None:
+    problems = _rejection(FakeAws(), directory, "Colour=red Threads=0", region="eu-west-1", BatchSize="5")
+
+    assert [problem.split(",")[0].split(":")[0] for problem in problems] == [
+        "unknown parameter Colour",
+        "BatchSize is set outside PARAMS",
+        "Threads is '0'",
+        "the region is eu-west-1",
+    ]
+
+
+def test_missing_source_principals_leave_the_rest_checked(directory: Path) -> None:
+    aws = FakeAws({"policy_name": "#status", "names": {**_NAMES, "source_account_id": "444455556666"}})
+
+    problems = _rejection(aws, directory, "IncludeOuIds=ou-ab12-11111111")
+
+    assert [problem.split(":")[0] for problem in problems] == [
+        "SourcePrincipalArns is not set",
+        "IncludeOuIds contains ou-ab12-11111111, which does not exist in this organization",
+    ]
+
+
+def test_unreadable_source_account_does_not_stop_the_deployment(directory: Path) -> None:
+    message = _deploy(FakeAws(), directory, "SourcePrincipalArns=arn:aws:iam::444455556666:role/Reader")
+
+    assert "\n\nnot checked: whether the source principals exist: An error occurred (AccessDenied)" in message
 
 
 @pytest.mark.parametrize(
@@ -77,16 +153,17 @@ def _deploy(aws: FakeAws, directory: Path, params: str = _READER) -> str:
         ("SourcePolicyName=ReadAll", "SourcePolicyName is ReadAll and was CrossAccountReadOnlyAccess"),
         (
             "SourcePrincipalArns=arn:aws:iam::444455556666:role/Reader",
-            "the account of SourcePrincipalArns is 444455556666 and was 111122223333",
+            "SourcePrincipalArns is of account 444455556666 and was of account 111122223333",
         ),
     ],
 )
 def test_changed_names_are_rejected_before_the_deployment(params: str, changed: str, directory: Path) -> None:
     aws = FakeAws({"policy_name": "#status", "names": _NAMES})
     given = params if "SourcePrincipalArns" in params else f"{_READER} {params}"
-    with pytest.raises(DeployError, match=f"names of a stage can't be changed: {changed}. Restore these values"):
-        _deploy(aws, directory, given)
-    assert not {"cloudformation package", "cloudformation deploy", "lambda invoke"} & set(aws.commands)
+
+    problem, *_ = _rejection(aws, directory, given)
+
+    assert problem.startswith(f"{changed}, which can't be changed while anything is installed: restore it")
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_redeployed_stack_keeps_rows_and_access(
     assert all(organization.assume(arn, organization.as_role(reader)) for arn in arns.values())
 
     params = " ".join(f"{name}={value}" for name, value in parameters.items())
-    deploy(STAGE, "artifacts", package, params, aws=aws, region=REGION)
+    deploy(STAGE, "artifacts", package, {"PARAMS": params}, aws=aws, region=REGION)
     assert stage.rows() == rows
     created += create_without_events(organization)
     stage.invoke_and_wait("resync", accounts="new")

@@ -101,7 +101,7 @@ def _published(rows: Sequence[LedgerRow], used: Settings, **status: Any) -> Reco
     contents = assign((), {Access.GRANTED: granted}, used, scope=scope, max_shards=10).contents
     by_index = {
         index: ShardRecord(
-            name=shard_name(used, index),
+            name=shard_name(used.source_policy_name, index),
             applied=AppliedShard(content=content, attached=attached),
             verified_at=verified_at,
         )

@@ -371,7 +371,7 @@ class Steps(RuleBasedStateMachine):
                 assert self.is_granted(account_id), f"{account_id} lost its access"
 
     def record(self, index: int, applied: AppliedShard | None = None) -> ShardRecord:
-        return ShardRecord(name=shard_name(self.settings, index), applied=applied)
+        return ShardRecord(name=shard_name(self.settings.source_policy_name, index), applied=applied)
 
     def is_granted(self, account_id: AccountId) -> bool:
         return any(content.grants(account_id) for content in self.in_iam.values())

@@ -136,6 +136,44 @@ def test_root_must_be_the_only_principal() -> None:
     assert "must be the only one" in error_of(SOURCE_PRINCIPAL_ARNS=f"{READER},{root}")
 
 
+@pytest.mark.parametrize(
+    ("arn", "name"),
+    [
+        (READER, "Reader"),
+        (READER, "rEADER"),
+        (f"arn:aws:iam::{SOURCE}:role/team/Reader", "Reader"),
+        (SSO, "AWSReservedSSO_Reader_0123456789abcdef"),
+    ],
+)
+def test_member_role_must_not_be_a_source_principal(arn: str, name: str) -> None:
+    message = error_of(SOURCE_PRINCIPAL_ARNS=arn, MEMBER_ROLE_NAME=name, ATTACH_SOURCE_POLICY="false")
+
+    assert message.startswith(f"MEMBER_ROLE_NAME is {name!r}: it must be another role name")
+    assert arn in message
+
+
+def test_member_role_may_have_the_name_of_a_user() -> None:
+    assert settings(SOURCE_PRINCIPAL_ARNS=USER, MEMBER_ROLE_NAME="jo").member_role_name == "jo"
+
+
+def test_all_invalid_settings_are_reported_at_once() -> None:
+    wrong = {
+        "STAGE": "Dev",
+        "SOURCE_PRINCIPAL_ARNS": f"{READER},Reader",
+        "MEMBER_ROLE_NAME": "Reader",
+        "MEMBER_ROLE_TAGS": "team,team=a,Team=b",
+        "SOURCE_POLICY_SCOPE": "everyone",
+        "THREADS": "x",
+    }
+
+    with pytest.raises(SettingsError) as caught:
+        settings(**wrong)
+
+    named = [problem.split()[0] for problem in caught.value.problems]
+    assert sorted(named) == sorted([*wrong, "MEMBER_ROLE_TAGS"])
+    assert str(caught.value) == "; ".join(caught.value.problems)
+
+
 def test_identity_center_role_requires_attach_false() -> None:
     message = error_of(SOURCE_PRINCIPAL_ARNS=SSO)
 
@@ -173,7 +211,7 @@ def test_any_value_is_read_or_rejected_by_name(name: str, value: str) -> None:
     except SettingsError as error:
         message = str(error)
 
-    # With another PARTITION, the first setting that is wrong is SOURCE_PRINCIPAL_ARNS.
+    # With another PARTITION, SOURCE_PRINCIPAL_ARNS is wrong, too.
     assert not message or message.startswith((name, "SOURCE_PRINCIPAL_ARNS"))
 
 

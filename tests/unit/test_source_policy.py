@@ -167,7 +167,7 @@ def test_more_excluded_accounts_than_fit_are_rejected() -> None:
 
 
 def test_further_shards_have_a_number() -> None:
-    assert [shard_name(settings(SOURCE_POLICY_NAME="Access"), index) for index in range(3)] == [
+    assert [shard_name("Access", index) for index in range(3)] == [
         "Access",
         "Access-2",
         "Access-3",

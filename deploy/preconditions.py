@@ -1,0 +1,207 @@
+"""What AWS has to show before a stage is deployed: settings that can't work there are found before anything is changed."""
+
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, TypeAlias
+
+from chalicelib.arns import Principal, parse_principal, role_arn
+from chalicelib.aws.source_principals import DEFAULT_ATTACHMENTS
+from chalicelib.settings import same_role
+from chalicelib.source_policy.records import MAX_SHARDS, shard_name
+from deploy.aws import Aws, AwsCommandError, Location, get_item, table_exists
+
+UNINSTALLED = {"ROLLBACK_COMPLETE", "REVIEW_IN_PROGRESS"}
+"""The states of a stack whose first deployment failed."""
+
+_RESERVED_PATH = "/aws-reserved/sso.amazonaws.com/"
+_READS = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Action": ["iam:GetRole", "iam:GetUser", "iam:ListRoles"], "Resource": "*"}],
+}
+"""The session policy in the source account."""
+
+_RESTORE = "restore it, deploy another STAGE, or uninstall this one first (docs/offboarding.md)"
+
+_Problem: TypeAlias = tuple[str, str]
+"""A parameter, and why it can't work and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """The names of a stage in IAM, as its parameters set them."""
+
+    stage: str
+    member_role: str
+    source_policy: str
+    principals: tuple[Principal, ...]
+    access_roles: tuple[str, ...]
+
+    @classmethod
+    def of(cls, values: Mapping[str, str]) -> "_Names":
+        return cls(
+            stage=values["Stage"],
+            member_role=values["MemberRoleName"],
+            source_policy=values["SourcePolicyName"],
+            principals=tuple(_principals(values)),
+            access_roles=tuple(values["AccessRoleNames"].split(",")),
+        )
+
+    @property
+    def shards(self) -> set[str]:
+        """The names of the policies that the source policy may consist of, without their case."""
+        return {shard_name(self.source_policy, index).lower() for index in range(MAX_SHARDS)}
+
+    @property
+    def source_account_id(self) -> str:
+        return self.principals[0].account_id if self.principals else ""
+
+    def parameters_with(self, role: str) -> Iterator[str]:
+        """Yield the parameters that contain a role of this name; IAM ignores the case."""
+        if any(same_role(role, principal) for principal in self.principals):
+            yield "SourcePrincipalArns"
+        if role.lower() in map(str.lower, self.access_roles):
+            yield "AccessRoleNames"
+
+    def uses(self, role: str) -> bool:
+        """Whether a role of this name is one of the stage's source principals or access roles."""
+        return any(self.parameters_with(role))
+
+
+def find_problems(
+    values: Mapping[str, str], location: Location, aws: Aws, *, wrong: Collection[str] = ()
+) -> tuple[list[str], list[str]]:
+    """Return which parameters can't work, and what could not be checked since AWS refused to show it.
+
+    `wrong` are parameters whose value is a substitute, so that nothing is reported about them.
+    """
+    checks: dict[str, Callable[[], Iterable[_Problem]]] = {
+        "whether the source principals exist": lambda: _missing_principals(values, location, aws),
+        "whether the organizational units exist": lambda: _missing_units(values, aws),
+        "the quota of policies attached to a role": lambda: _too_many_policies(values, location, aws),
+        "the names of other stages": lambda: _names_in_use(values, aws),
+    }
+    # Always checked: under other names, the installed roles and policies would be orphaned.
+    problems, unchecked = list(_changed_names(values, aws)), []
+    for what, check in checks.items():
+        try:
+            problems += check()
+        except AwsCommandError as error:
+            unchecked.append(f"{what}: {error}")
+    return [f"{parameter} {why}" for parameter, why in problems if parameter not in wrong], unchecked
+
+
+def _changed_names(values: Mapping[str, str], aws: Aws) -> Iterator[_Problem]:
+    """Yield the names that differ from those that the stage has published with."""
+    table = values["SourcePolicyTable"]
+    recorded = get_item(aws, table, policy_name="#status").get("names", {}) if table_exists(aws, table) else {}
+    for name, parameter, value in (
+        ("member_role_name", "MemberRoleName", values["MemberRoleName"]),
+        ("source_policy_name", "SourcePolicyName", values["SourcePolicyName"]),
+        ("source_account_id", "SourcePrincipalArns", values["SourcePrincipalArns"].split(":")[4]),
+    ):
+        if recorded.get(name, value) != value:
+            of = "of account " if parameter == "SourcePrincipalArns" else ""
+            why = f"is {of}{value} and was {of}{recorded[name]}, which can't be changed while anything is installed"
+            yield parameter, f"{why}: {_RESTORE}"
+
+
+def _principals(values: Mapping[str, str]) -> Iterator[Principal]:
+    for arn in values["SourcePrincipalArns"].split(","):
+        try:
+            yield parse_principal(arn)
+        except ValueError:
+            continue  # reported with the settings
+
+
+def _missing_principals(values: Mapping[str, str], location: Location, aws: Aws) -> Iterator[_Problem]:
+    principals = [principal for principal in _principals(values) if principal.kind != "root"]
+    in_account: dict[str, Any] = {}
+    for principal in principals:
+        account_id = principal.account_id
+        if account_id not in in_account:
+            is_here = account_id == location.account_id
+            in_account[account_id] = None if is_here else _enter(account_id, values, location, aws)
+        found = list(_arns(principal, in_account[account_id], aws))
+        if not any(fnmatchcase(arn, principal.arn) for arn in found):
+            like = f" ({', '.join(found)} does)" if found and "*" not in principal.name else ""
+            yield (
+                "SourcePrincipalArns",
+                f"contains {principal.arn}, which does not exist{like}: create the {principal.kind}, or correct the ARN",
+            )
+
+
+def _enter(account_id: str, values: Mapping[str, str], location: Location, aws: Aws) -> Any:  # noqa: ANN401 - JSON
+    """Return the credentials of the first access role that can be assumed in another account."""
+    errors = []
+    for name in values["AccessRoleNames"].split(","):
+        arn = role_arn(location.partition, account_id, name)
+        session = ("--role-arn", arn, "--role-session-name", "rolecall-deploy", "--policy", json.dumps(_READS))
+        try:
+            return aws("sts", "assume-role", *session)["Credentials"]
+        except AwsCommandError as error:
+            errors.append(str(error))
+    raise AwsCommandError("; ".join(errors))
+
+
+def _arns(principal: Principal, session: Any, aws: Aws) -> Iterator[str]:  # noqa: ANN401 - JSON
+    """Yield the ARN of the principal of this name; for a name with a wildcard, those of all roles of IAM Identity Center."""
+    given = {} if session is None else {"session": session}
+    if "*" in principal.name:
+        yield from (role["Arn"] for role in aws("iam", "list-roles", "--path-prefix", _RESERVED_PATH, **given)["Roles"])
+        return
+    try:
+        found = aws("iam", f"get-{principal.kind}", f"--{principal.kind}-name", principal.name, **given)
+    except AwsCommandError as error:
+        if "NoSuchEntity" not in str(error):
+            raise
+        return
+    yield found[principal.kind.title()]["Arn"]
+
+
+def _missing_units(values: Mapping[str, str], aws: Aws) -> Iterator[_Problem]:
+    for parameter in ("IncludeOuIds", "ExcludeOuIds"):
+        for unit in filter(None, values[parameter].split(",")):
+            try:
+                aws("organizations", "describe-organizational-unit", "--organizational-unit-id", unit)
+            except AwsCommandError as error:
+                if "OrganizationalUnitNotFoundException" not in str(error):
+                    raise
+                yield parameter, f"contains {unit}, which does not exist in this organization: correct or remove it"
+
+
+def _too_many_policies(values: Mapping[str, str], location: Location, aws: Aws) -> Iterator[_Problem]:
+    filled = values["MemberRolePolicyArns"].replace("{partition}", location.partition)
+    count = len(set(filled.replace("{account_id}", location.account_id).split(",")))
+    if count <= DEFAULT_ATTACHMENTS:
+        return  # No account has a lower quota.
+    quotas = aws("iam", "get-account-summary")["SummaryMap"]
+    quota = quotas.get("AttachedPoliciesPerRoleQuota", DEFAULT_ATTACHMENTS)
+    if count > quota:
+        why = f"contains {count} policies, and the quota of account {location.account_id} allows {quota} per role"
+        yield "MemberRolePolicyArns", f"{why}: name fewer, or have the quota raised there and in every account"
+
+
+def _names_in_use(values: Mapping[str, str], aws: Aws) -> Iterator[_Problem]:
+    """Yield the names that other stages in this account and region use; they are recognized by their parameters."""
+    ours = _Names.of(values)
+    for stack in aws("cloudformation", "describe-stacks")["Stacks"]:
+        parameters = {each["ParameterKey"]: each.get("ParameterValue", "") for each in stack.get("Parameters", [])}
+        is_stage = {"Stage", "MemberRoleName", "SourcePolicyName", "SourcePrincipalArns"} <= parameters.keys()
+        if is_stage and parameters["Stage"] != ours.stage and stack["StackStatus"] not in UNINSTALLED:
+            yield from _collisions(ours, _Names.of({"AccessRoleNames": "", **parameters}))
+
+
+def _collisions(ours: _Names, theirs: _Names) -> Iterator[_Problem]:
+    other = f"stage {theirs.stage}"
+    role, another = ours.member_role, "set another name"
+    if role.lower() == theirs.member_role.lower():
+        yield "MemberRoleName", f"is {role}, which is also the member role of {other}: {another}"
+    if theirs.uses(role):
+        yield "MemberRoleName", f"is {role}, which is a source principal or access role of {other}: {another}"
+    for parameter in ours.parameters_with(theirs.member_role):
+        yield parameter, f"contains {theirs.member_role}, which is the member role of {other}: name another role"
+    if ours.source_account_id == theirs.source_account_id and ours.shards & theirs.shards:
+        why = f"is {ours.source_policy}, and {theirs.source_policy} is the source policy of {other} in the same account"
+        yield "SourcePolicyName", f"{why} (their shards end in -2, -3, …): {another}"
