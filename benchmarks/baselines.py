@@ -37,7 +37,7 @@ def rolecall(role_state: RoleState, threads: int) -> Runner:  # noqa: ARG001 - i
         settings,
         Organization(settings, session.client("organizations", config=config)),
         Sessions(settings, session.client("sts", config=config)),
-        IamRoles(account_client(session, "iam", config), settings.member_role_name),
+        IamRoles(account_client(session, "iam", config)),
         lambda: datetime.now(UTC),
     )
 

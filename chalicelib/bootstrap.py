@@ -196,7 +196,7 @@ class Application:
 
     @cached_property
     def _reconciler(self) -> Reconciler:
-        roles = IamRoles(self._iam, self._settings.member_role_name)
+        roles = IamRoles(self._iam)
         return Reconciler(
             self._settings,
             self._organization,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from chalicelib.accounts import Access, Account, Change, LedgerRow, Outcome, format_time
+from chalicelib.accounts import Account, Change, LedgerRow, Outcome, format_time
 from chalicelib.arns import AccountId
 from chalicelib.chunks import chunked
 from chalicelib.errors import MessageError, Reason
@@ -150,7 +150,8 @@ class Enrollment:
                 listed=self._valid_listing(job),
                 blocking=records.blocking_error(account_id, access, self._settings, requested_at=job.requested_at),
                 # The row was read before the records, so they show a run of publish that read an older row.
-                removable=access in {Access.EXCLUDED, Access.NONE} and not records.may_grant(account_id),
+                keeping=records.keeping_error(account_id, access, self._settings),
+                installed=records.installed(self._settings),
                 uninstalling=records.control.uninstalling,
                 first_seen_at=job.message.first_seen_at,
             )

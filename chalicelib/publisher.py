@@ -108,9 +108,11 @@ class _Run:
         self._status = self._records.status or Status(names=names, organization_id=publisher.organization_id())
         names = self._status.names
         # Under other settings, what exists is kept under the names that it has.
-        self._settings = replace(
-            publisher.settings, member_role_name=names.member_role_name, source_policy_name=names.source_policy_name
-        )
+        self._settings = names.installed(publisher.settings)
+        is_renamed = self._settings.source_policy_name != publisher.settings.source_policy_name
+        if is_renamed and self._settings.source_account_id == self._settings.management_account_id:
+            # There, the function's policy allows attaching and detaching only under the name in the settings.
+            self._settings = replace(self._settings, attach_source_policy=False)
         self._policies = publisher.policies(self._settings, lease.hold)
         self._shards = ShardWriter(
             self._settings, self._status.organization_id, publisher.table, self._policies, lease, publisher.now

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from chalicelib.accounts import (
     REMOVAL_REASONS,
-    ROLE_KEPT,
     Access,
     Account,
     Change,
@@ -104,15 +103,17 @@ class Reconciler:
         *,
         listed: Account | None = None,
         blocking: AccountError | None = None,
-        removable: bool = False,
+        keeping: AccountError | None = None,
+        installed: Settings | None = None,
         uninstalling: bool = False,
         first_seen_at: datetime | None = None,
         dry_run: bool = False,
     ) -> Verdict:
         """Reconcile an account, or with `dry_run` plan the same and change nothing.
 
-        `blocking` is why it can't be enrolled now, and `removable` is whether its role may be deleted if it is retired: only once the
-        source policy no longer grants it. `first_seen_at` is when the account was found to be a member, if that is known.
+        `blocking` is why it can't be enrolled now, and `keeping` why its role can't be deleted yet if it is retired. `installed` are the
+        settings with the names under which its role is installed, if they were changed since. `first_seen_at` is when the account was found to be a
+        member, if that is known.
         """
         work = _Work(role_arn=row.role_arn if row else None)
         account: Account | None = None
@@ -130,7 +131,7 @@ class Reconciler:
                 self._install(account_id, row, work, blocking, dry_run=dry_run)
             access = access_for(account, reason)
             if reason in REMOVAL_REASONS:
-                self._remove(account_id, account, row, work, blocking, removable=removable, dry_run=dry_run)
+                self._remove(account_id, account, row, work, keeping, installed or self._settings, dry_run=dry_run)
         except AccountError as error:
             failure = error if error is blocking else _within_grace(error, is_new=is_new)
         blocked = failure is not None and failure is blocking
@@ -166,9 +167,9 @@ class Reconciler:
         account: Account | None,
         row: LedgerRow | None,
         work: _Work,
-        blocking: AccountError | None,
+        keeping: AccountError | None,
+        settings: Settings,
         *,
-        removable: bool,
         dry_run: bool,
     ) -> None:
         """Delete the member role of a retired account, if it is this stage's."""
@@ -180,12 +181,10 @@ class Reconciler:
                 # It stays in the row, so that a resync tries again if the account can be reached one day.
                 raise TerminalError(out_of_reach, left)
             return
-        if blocking is not None and blocking.reason is Reason.NAMES_CHANGED:
-            raise blocking
-        if not removable:
-            raise RetryableError(Reason.SOURCE_POLICY_PENDING, ROLE_KEPT)
-        desired = desired_role(self._settings, account_id)
-        session_policy = (member_role_read if dry_run else member_role_delete)(self._settings, account_id)
+        if keeping is not None:
+            raise keeping
+        desired = desired_role(settings, account_id)
+        session_policy = (member_role_read if dry_run else member_role_delete)(settings, account_id)
 
         def remove() -> None:
             observed = self._roles.observe(desired)

@@ -107,7 +107,10 @@ class IamPolicies:
             self._delete_unseen(arn)
             return
         if observed.attached and not self._settings.attach_source_policy:
-            message = f"{arn} is attached to {', '.join(sorted(observed.attached))}: detach it there, where AttachSourcePolicy=false leaves attaching to you, and ask again"
+            message = (
+                f"{arn} is attached to {', '.join(sorted(observed.attached))}: detach it there, since publish doesn't with "
+                "AttachSourcePolicy=false or another SourcePolicyName, and ask again"
+            )
             raise TerminalError(Reason.REJECTED, message)
         with self._entered(f"deleting {arn}", source_policy_delete):
             for principal_arn in sorted(observed.attached):

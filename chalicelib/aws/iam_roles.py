@@ -30,17 +30,16 @@ _UNREAD = Document("{}")
 class IamRoles:
     """Reads the member role and carries out the actions of its plan."""
 
-    def __init__(self, client: "IAMClient", name: str) -> None:
-        """Take the client that signs for the entered account, and the member role's name."""
+    def __init__(self, client: "IAMClient") -> None:
+        """Take the client that signs for the entered account."""
         self._client = client
-        self._name = name
 
     def observe(self, desired: MemberRole) -> MemberRole | None:
         """Return the role, or None if there is none; inline policies that are not desired are read by name only."""
-        doing = f"reading {desired.arn}"
+        doing, name = f"reading {desired.arn}", _name(desired.arn)
         with translated(doing):
             try:
-                role = self._client.get_role(RoleName=self._name)["Role"]
+                role = self._client.get_role(RoleName=name)["Role"]
             except ClientError as error:
                 if error_code(error) == "NoSuchEntity":
                     return None
@@ -58,8 +57,9 @@ class IamRoles:
             return seen if seen.arn != desired.arn else self._with_policies(seen, desired)
 
     def _with_policies(self, seen: MemberRole, desired: MemberRole) -> MemberRole:
-        attached = self._client.get_paginator("list_attached_role_policies").paginate(RoleName=self._name)
-        inline = self._client.get_paginator("list_role_policies").paginate(RoleName=self._name)
+        role = _name(seen.arn)
+        attached = self._client.get_paginator("list_attached_role_policies").paginate(RoleName=role)
+        inline = self._client.get_paginator("list_role_policies").paginate(RoleName=role)
         names = [name for page in inline for name in page["PolicyNames"]]
         return MemberRole(
             arn=seen.arn,
@@ -68,23 +68,23 @@ class IamRoles:
             boundary=seen.boundary,
             tags=seen.tags,
             attached=frozenset(policy["PolicyArn"] for page in attached for policy in page["AttachedPolicies"]),
-            inline={name: self._inline(name) if name in desired.inline else _UNREAD for name in names},
+            inline={name: self._inline(role, name) if name in desired.inline else _UNREAD for name in names},
         )
 
-    def _inline(self, policy_name: str) -> Document:
-        return iam_document(self._client.get_role_policy(RoleName=self._name, PolicyName=policy_name)["PolicyDocument"])
+    def _inline(self, role: str, policy_name: str) -> Document:
+        return iam_document(self._client.get_role_policy(RoleName=role, PolicyName=policy_name)["PolicyDocument"])
 
     def carry_out(self, action: Action, arn: str) -> None:
-        """Carry out one action on the role; `arn` is for the error message."""
+        """Carry out one action on a role."""
         with translated(f"{type(action).__name__} on {arn}"):
-            self._carry_out(action)
+            self._carry_out(action, _name(arn))
 
-    def _carry_out(self, action: Action) -> None:
+    def _carry_out(self, action: Action, role_name: str) -> None:
         match action:
             case CreateRole(role):
                 boundary: Any = {"PermissionsBoundary": role.boundary} if role.boundary else {}
                 self._client.create_role(
-                    RoleName=self._name,
+                    RoleName=role_name,
                     AssumeRolePolicyDocument=role.trust.text,
                     Description="Read-only role that Rolecall keeps in every account of the organization",
                     MaxSessionDuration=role.max_session,
@@ -93,32 +93,36 @@ class IamRoles:
                 )
             case TagRole(tags):
                 self._client.tag_role(
-                    RoleName=self._name, Tags=[{"Key": key, "Value": value} for key, value in sorted(tags.items())]
+                    RoleName=role_name, Tags=[{"Key": key, "Value": value} for key, value in sorted(tags.items())]
                 )
             case SetTrust(trust):
-                self._client.update_assume_role_policy(RoleName=self._name, PolicyDocument=trust.text)
+                self._client.update_assume_role_policy(RoleName=role_name, PolicyDocument=trust.text)
             case SetMaxSession(seconds):
-                self._client.update_role(RoleName=self._name, MaxSessionDuration=seconds)
+                self._client.update_role(RoleName=role_name, MaxSessionDuration=seconds)
             case SetBoundary(boundary_arn):
-                self._set_boundary(boundary_arn)
+                self._set_boundary(role_name, boundary_arn)
             case PutInlinePolicy(name, document):
-                self._client.put_role_policy(RoleName=self._name, PolicyName=name, PolicyDocument=document.text)
+                self._client.put_role_policy(RoleName=role_name, PolicyName=name, PolicyDocument=document.text)
             case DeleteInlinePolicy(name):
-                self._client.delete_role_policy(RoleName=self._name, PolicyName=name)
+                self._client.delete_role_policy(RoleName=role_name, PolicyName=name)
             case AttachPolicy(policy_arn):
-                self._client.attach_role_policy(RoleName=self._name, PolicyArn=policy_arn)
+                self._client.attach_role_policy(RoleName=role_name, PolicyArn=policy_arn)
             case DetachPolicy(policy_arn):
-                self._client.detach_role_policy(RoleName=self._name, PolicyArn=policy_arn)
+                self._client.detach_role_policy(RoleName=role_name, PolicyArn=policy_arn)
             case DeleteRole():
-                self._client.delete_role(RoleName=self._name)
+                self._client.delete_role(RoleName=role_name)
             case _:
                 assert_never(action)
 
-    def _set_boundary(self, boundary_arn: str | None) -> None:
+    def _set_boundary(self, role_name: str, boundary_arn: str | None) -> None:
         if boundary_arn is None:
-            self._client.delete_role_permissions_boundary(RoleName=self._name)
+            self._client.delete_role_permissions_boundary(RoleName=role_name)
         else:
-            self._client.put_role_permissions_boundary(RoleName=self._name, PermissionsBoundary=boundary_arn)
+            self._client.put_role_permissions_boundary(RoleName=role_name, PermissionsBoundary=boundary_arn)
+
+
+def _name(arn: str) -> str:
+    return arn.rpartition("/")[2]
 
 
 def iam_document(answered: Any) -> Document:  # noqa: ANN401 - botocore's stubs and botocore differ

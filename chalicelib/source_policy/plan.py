@@ -91,17 +91,19 @@ def last_applied_policy(
     """Return what IAM was last known to contain of a shard, without reading IAM, whose reads are eventually consistent.
 
     Return None if the shard was never written completely. The document is None where it is not known: while a write is
-    unfinished, and after a change of settings. An attachment that is not known counts as there only if it isn't desired.
+    unfinished, and after a change of settings. An attachment that is not known counts as there only if it isn't desired, or if
+    attaching is the operator's.
     """
     applied = record.applied
     if applied is None:
         return None
     is_current = record.applying is None and applied.digest == digest(settings, applied.content, organization_id)
     surely = frozenset.intersection(*(each.attached for each in record.versions))
+    known = surely if settings.attach_source_policy else record.attached
     return SourcePolicy(
         name=record.name,
         document=document(settings, applied.content, organization_id) if is_current else None,
-        attached=surely | (record.attached - desired.attached),
+        attached=known | (record.attached - desired.attached),
     )
 
 

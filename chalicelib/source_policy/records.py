@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 
-from chalicelib.accounts import Access
+from chalicelib.accounts import ROLE_KEPT, Access
 from chalicelib.arns import AccountId
 from chalicelib.errors import AccountError, Reason, RetryableError, TerminalError
 from chalicelib.settings import Scope, Settings
@@ -181,6 +181,10 @@ class Names:
                 )
         return None
 
+    def installed(self, settings: Settings) -> Settings:
+        """Return the settings with the recorded names, under which everything is installed."""
+        return replace(settings, member_role_name=self.member_role_name, source_policy_name=self.source_policy_name)
+
     @classmethod
     def of(cls, settings: Settings) -> "Names":
         """Return the names in the settings."""
@@ -293,6 +297,23 @@ class Records:
         if access is Access.EXCLUDED:
             return self.may_grant(account_id)
         return access is Access.NONE and (self.are_lost or account_id in self.maybe_named)
+
+    def installed(self, settings: Settings) -> Settings:
+        """Return the settings with the names under which everything is installed; before the first run, those in the settings."""
+        return self.status.names.installed(settings) if self.status else settings
+
+    def keeping_error(self, account_id: AccountId, access: Access | None, settings: Settings) -> AccountError | None:
+        """Return why the role of a retired account can't be deleted yet, or None if it can: IAM may still grant the account."""
+        if access in {Access.EXCLUDED, Access.NONE} and not self.may_grant(account_id):
+            return None
+        return self.stuck_error(settings) or RetryableError(Reason.SOURCE_POLICY_PENDING, ROLE_KEPT)
+
+    def stuck_error(self, settings: Settings) -> AccountError | None:
+        """Return why publish can't revoke anything, or None if it can: it has no permission in a former source account."""
+        names = self.status.names if self.status else Names.of(settings)
+        if names.source_account_id == settings.source_account_id:
+            return None
+        return TerminalError(Reason.NAMES_CHANGED, str(names.why_changed(settings)))
 
     def blocking_error(
         self, account_id: AccountId, access: Access | None, settings: Settings, *, requested_at: datetime | None

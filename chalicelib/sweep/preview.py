@@ -65,6 +65,7 @@ class Preview:
         chosen = sorted(selected, key=lambda pair: pair[0])
         pending = [pair for pair in chosen if pair[0] > request.after]
         records = self._table.load()
+        installed = records.installed(self._settings)
 
         def reconcile(pair: tuple[AccountId, Account | None]) -> Verdict:
             row = self._row_then(pair[0], request, retiring=retiring)
@@ -74,7 +75,8 @@ class Preview:
                 row,
                 listed=pair[1],
                 blocking=blocking,
-                removable=True,
+                keeping=records.stuck_error(self._settings),
+                installed=installed,
                 uninstalling=uninstalling,
                 dry_run=True,
             )
@@ -86,7 +88,7 @@ class Preview:
         return {
             "counts": {"selected": len(chosen), **counts},
             "accounts": [_shown(verdict) for verdict in verdicts],
-            "source_policy": planned_shards(records, changes, self._settings),
+            "source_policy": planned_shards(records, changes, installed),
             "next": write_request(following) if following else None,
         }
 
@@ -115,10 +117,11 @@ class Preview:
         reachable = (row.account_id for row in listed_once if row.reason not in UNREACHABLE)
         left_out = () if self._settings.include_management_account else (self._settings.management_account_id,)
         pending = sorted(each for each in reachable if each > after and each not in left_out)
+        installed = self._table.load().installed(self._settings)
 
         def check(account_id: AccountId) -> Verdict:
             # Without a listing: an account is entered only if Organizations describes it as a member.
-            return self._reconciler(account_id, None, uninstalling=True, removable=True, dry_run=True)
+            return self._reconciler(account_id, None, installed=installed, uninstalling=True, dry_run=True)
 
         verdicts, done = self._until_full(
             pending, check, deadline, lambda verdict: bool(verdict.actions or verdict.error)

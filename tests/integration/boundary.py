@@ -44,6 +44,7 @@ class Call:
     operation: str
     params: Mapping[str, Any]
     role_arn: str | None
+    tags: Mapping[str, str] = field(default_factory=dict)  # of the role or policy
 
     @property
     def account_id(self) -> str:
@@ -94,6 +95,10 @@ def _no_role(account_id: str, name: str) -> str | None:  # noqa: ARG001
     return None
 
 
+def _no_tags(account_id: str, params: Mapping[str, Any]) -> Mapping[str, str]:  # noqa: ARG001
+    return {}
+
+
 @dataclass
 class Boundary:
     """The calls that were made, their signers, and the faults and responses that replace moto's."""
@@ -102,6 +107,7 @@ class Boundary:
     clients: list[str] = field(default_factory=list)
     signers: dict[str, Signer] = field(default_factory=dict)
     find_role: Callable[[str, str], str | None] = _no_role
+    find_tags: Callable[[str, Mapping[str, Any]], Mapping[str, str]] = _no_tags
     _sessions: dict[str, Signer] = field(default_factory=dict)
     _faults: list[_Fault] = field(default_factory=list)
     _edits: dict[str, Callable[[dict[str, Any]], object]] = field(default_factory=dict)
@@ -208,7 +214,8 @@ class Boundary:
             return
         role_name = self._params.get("RoleName")
         role_arn = self.find_role(signer.account_id, role_name) if role_name else None
-        call = self._current = Call(signer, f"{service}:{operation}", self._params, role_arn)
+        tags = self.find_tags(signer.account_id, self._params)
+        call = self._current = Call(signer, f"{service}:{operation}", self._params, role_arn, tags)
         self._record(call)
         if call.operation == "sts:AssumeRole":
             self._require_role(call.params["RoleArn"])

@@ -116,6 +116,7 @@ class Organization:
         self.id = self.organizations.create_organization(FeatureSet="ALL")["Organization"]["Id"]
         self.create_role(SOURCE_PRINCIPAL)
         boundary.find_role = self.find_role
+        boundary.find_tags = self.find_tags
 
     # Accounts.
 
@@ -184,6 +185,16 @@ class Organization:
             if role.name == name:
                 return f"arn:aws:iam::{account_id}:role{role.path}{name}"
         return None
+
+    def find_tags(self, account_id: str, params: Mapping[str, Any]) -> dict[str, str]:
+        """Return the tags of the role, or else the policy, that the parameters of a call name; none if it doesn't exist."""
+        iam = get_backend("iam")[account_id]["aws"]
+        if "RoleName" in params:
+            found = [tag for role in iam.roles.values() if role.name == params["RoleName"] for tag in role.tags]
+        else:
+            policy = iam.managed_policies.get(params.get("PolicyArn"))
+            found = policy.get_tags() if policy else []
+        return {tag["Key"]: tag["Value"] for tag in found}
 
     def has_role(self, account_id: str, name: str = MEMBER_ROLE) -> bool:
         return self.find_role(account_id, name) is not None

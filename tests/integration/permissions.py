@@ -44,6 +44,7 @@ def requests(call: Call) -> Iterator[Request]:
         context["aws:ResourceAccount"] = params["RoleArn"].split(":")[4]
     if call.operation in {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"}:
         context |= _item_context(params)
+    context |= {f"aws:ResourceTag/{key}": value for key, value in call.tags.items()}
     if "PolicyArn" in params:
         context["iam:PolicyARN"] = params["PolicyArn"]
     if "PermissionsBoundary" in params:

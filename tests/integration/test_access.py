@@ -124,7 +124,7 @@ def test_unknown_action_is_an_error(organization: Organization) -> None:
     client: Any = object()
 
     with pytest.raises(AssertionError):
-        IamRoles(client, "Role").carry_out(client, "arn")
+        IamRoles(client).carry_out(client, "arn")
     with pytest.raises(AssertionError):
         IamPolicies(settings, Sessions(settings, client), client, lambda: None).carry_out("Name", client)
 

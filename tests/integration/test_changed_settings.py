@@ -6,6 +6,7 @@ from tests.integration.boundary import Boundary, writes
 from tests.integration.organization import (
     MANAGEMENT,
     OTHER_PRINCIPAL,
+    SOURCE_PRINCIPAL,
     STAGE_TAGS,
     Organization,
 )
@@ -138,8 +139,8 @@ def test_freeze_under_another_source_account_is_not_in_force(organization: Organ
     assert Stage(organization).run("freeze", {"frozen": True})["in_force"] is True
 
 
-def test_changed_names_block_neither_freeze_nor_revocation(organization: Organization) -> None:
-    """The recorded names stay in use, and no role is changed."""
+def test_changed_role_name_blocks_neither_freeze_nor_retirement(organization: Organization) -> None:
+    """The recorded names stay in use for what is installed."""
     kept, retired = organization.member("Kept"), organization.member("Retired")
     Stage(organization).enroll(kept, retired)
     renamed = Stage(organization, MemberRoleName="Renamed")
@@ -154,9 +155,89 @@ def test_changed_names_block_neither_freeze_nor_revocation(organization: Organiz
     policy = organization.policy()
     assert (policy.accounts, policy.attached) == ({kept}, {"Reader"})
     assert "CrossAccountReadOnlyRole" in policy.document["Statement"][0]["Resource"]
-    assert organization.has_role(retired)
-    assert renamed.row(retired)["error"].startswith("MEMBER_ROLE_NAME is Renamed")
+    assert not organization.has_role(retired)
+    assert renamed.status(retired) == ("retired", "retired_by_request")
+    assert organization.has_role(kept)
     assert renamed.item("#status")["names"]["member_role_name"] == "CrossAccountReadOnlyRole"
 
-    Stage(organization).run_and_drain("resync")
+
+def test_changed_policy_name_blocks_neither_freeze_nor_retirement(organization: Organization) -> None:
+    kept, retired = organization.member("Kept"), organization.member("Retired")
+    Stage(organization).enroll(kept, retired)
+    renamed = Stage(organization, SourcePolicyName="Renamed")
+
+    response = renamed.run("freeze", {"frozen": True}, seconds=7)
+    renamed.run_and_drain("resync")
+    renamed.run_and_drain("retire", accounts=[retired])
+
+    assert response == {"frozen": True, "in_force": True, "why": None}
+    policy = organization.policy()
+    assert (policy.accounts, len(policy.denials)) == ({kept}, 1)
     assert not organization.has_role(retired)
+    assert not organization.has_policy("Renamed")
+
+
+@pytest.mark.parametrize("source", ["management", "separate"])
+def test_uninstall_deletes_what_is_installed_under_former_names(organization: Organization, source: str) -> None:
+    former = {}
+    if source == "separate":
+        former["SourcePrincipalArns"] = f"arn:aws:iam::{organization.member('Source')}:role/Reader"
+        organization.create_role(former["SourcePrincipalArns"])
+    source_account_id = former.get("SourcePrincipalArns", SOURCE_PRINCIPAL).split(":")[4]
+    accounts = [MANAGEMENT, *Stage(organization, **former).enroll_members(2)]
+    names = {"MemberRoleName": "Renamed"} | ({"SourcePolicyName": "Renamed"} if source == "separate" else {})
+    renamed = Stage(organization, **former, **names)
+
+    response = renamed.uninstall()[-1]
+
+    assert (response["counts"], response["next"]) == ({"left": 0, "shards_left": 0}, None)
+    assert [account_id for account_id in accounts if organization.has_role(account_id)] == []
+    assert not organization.has_policy(account_id=source_account_id)
+    assert set(renamed.items()) == {"#control"}
+    renamed.run_and_drain("backfill")
+    assert all(organization.has_role(account_id, "Renamed") for account_id in accounts)
+
+
+def test_policy_of_a_former_name_grants_nothing_until_it_is_detached(organization: Organization) -> None:
+    """In the management account, publish may not detach a policy of another name."""
+    accounts = [MANAGEMENT, *Stage(organization).enroll_members(1)]
+    renamed = Stage(organization, SourcePolicyName="Renamed")
+
+    renamed.run_and_drain("retire", accounts="all", force=True)
+
+    assert organization.granted() == set()
+    error = renamed.item("CrossAccountReadOnlyAccess")["error"]
+    assert error["error"].endswith(
+        "role/Reader: detach it there, since publish doesn't with AttachSourcePolicy=false or another SourcePolicyName, and ask again"
+    )
+    organization.detach()
+    renamed.uninstall()
+    assert not organization.has_policy()
+    assert [account_id for account_id in accounts if organization.has_role(account_id)] == []
+
+
+def test_another_source_account_delays_retirement(organization: Organization) -> None:
+    """Publish can't revoke there, so the role stays."""
+    (account_id,) = Stage(organization).enroll_members(1)
+    changed = _stage_in_another_source_account(organization)
+
+    planned = changed.run("retire", {"accounts": [account_id], "dry_run": True})["accounts"][0]
+    changed.run_and_drain("retire", accounts=[account_id])
+
+    assert organization.has_role(account_id)
+    for error in (planned["error"], changed.row(account_id)["error"]):
+        assert error.startswith("SOURCE_PRINCIPAL_ARNS' account is ")
+    assert changed.row(account_id)["reason"] == "retired_by_request"
+
+
+def test_dry_runs_show_what_is_installed_under_former_names(organization: Organization) -> None:
+    kept, retired = organization.member("Kept"), organization.member("Retired")
+    Stage(organization).enroll(kept, retired)
+    renamed = Stage(organization, MemberRoleName="Renamed", SourcePolicyName="RenamedToo")
+
+    planned = renamed.run("retire", {"accounts": [retired], "dry_run": True})
+
+    (account,) = planned["accounts"]
+    assert account["actions"][-1]["before"] == f"arn:aws:iam::{retired}:role/CrossAccountReadOnlyRole"
+    (shard,) = planned["source_policy"]
+    assert (shard["policy_name"], shard["revoked"]) == ("CrossAccountReadOnlyAccess", [retired])

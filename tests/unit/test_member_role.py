@@ -131,7 +131,7 @@ def test_each_drift_is_repaired_by_its_own_action() -> None:
 def test_desired_role_follows_from_the_settings_and_the_account(partition: str) -> None:
     config = settings(
         partition,
-        MEMBER_ROLE_NAME="Reader",
+        MEMBER_ROLE_NAME="Audit",
         MEMBER_ROLE_POLICY_ARNS="arn:{partition}:iam::aws:policy/A,arn:{partition}:iam::{account_id}:policy/B",
         PERMISSIONS_BOUNDARY_ARN="arn:{partition}:iam::{account_id}:policy/Boundary",
         MEMBER_ROLE_TAGS="team=platform",
@@ -140,7 +140,7 @@ def test_desired_role_follows_from_the_settings_and_the_account(partition: str) 
     )
 
     assert desired_role(config, MEMBER) == MemberRole(
-        arn=f"arn:{partition}:iam::{MEMBER}:role/Reader",
+        arn=f"arn:{partition}:iam::{MEMBER}:role/Audit",
         trust=trust_document(config),
         max_session=7200,
         boundary=f"arn:{partition}:iam::{MEMBER}:policy/Boundary",

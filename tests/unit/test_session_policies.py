@@ -156,7 +156,7 @@ def test_session_policy_with_the_longest_names_is_within_the_limit(
     policies = ",".join(f"arn:{{partition}}:iam::aws:policy/job-function/Policy{number}" for number in range(4))
     config = settings(
         partition,
-        MEMBER_ROLE_NAME="R" * 64,
+        MEMBER_ROLE_NAME="M" * 64,
         MEMBER_ROLE_POLICY_ARNS=policies,
         PERMISSIONS_BOUNDARY_ARN=f"arn:{partition}:iam::{{account_id}}:policy/{'b' * 64}",
         SOURCE_POLICY_NAME="p" * 120,

@@ -153,7 +153,7 @@ def _shards(world: World, stage: Stage, settings: Settings, organization_id: str
         contents = assign(contents, each, settings, scope=scope, max_shards=MAX_SHARDS).contents
     for index, content in enumerate(contents):
         shard = replace(content, frozen=stage.frozen)
-        yield shard_name(settings, index), document(settings, shard, organization_id).content
+        yield shard_name(settings.source_policy_name, index), document(settings, shard, organization_id).content
 
 
 def _access(settings: Settings, account: Account, record: Record) -> Access:

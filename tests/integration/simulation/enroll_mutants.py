@@ -47,7 +47,7 @@ def session_length_is_repaired_endlessly(original: Any, self: IamRoles, desired:
 
 @mutates(Reconciler, "__call__", "a role is deleted only while", "retired by request")
 def role_is_deleted_while_granted(original: Any, *args: Any, **options: Any) -> Any:
-    return original(*args, **{**options, "removable": True})
+    return original(*args, **{**options, "keeping": None})
 
 
 @mutates(Reconciler, "_remove", "has no role", "retired by request")
