@@ -9,10 +9,16 @@ from chalicelib.data_read_denies import DENY_POLICY_NAME, deny_document
 from chalicelib.documents import Document
 from chalicelib.errors import SettingsError
 from chalicelib.ownership import OWNERSHIP_TAGS
-from chalicelib.settings import Settings
+from chalicelib.settings import Settings, parameters_with_role
 
 ASSUME_ACTIONS = ("sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity")
 """What source principals need: some pass session tags or a source identity to every role that they assume."""
+
+DIFFERS_BY_CASE = (
+    "differs from MemberRoleName by case, which IAM ignores in names of roles and compares in policies: delete it, or set "
+    "another MemberRoleName"
+)
+"""Why such a role can neither be used nor created beside ("CreateRole", API reference)."""
 
 TRUST_LIMIT = 2048
 """Characters of a trust policy, unless an account's quota was raised ("IAM and AWS STS quotas")."""
@@ -229,8 +235,17 @@ def describe(action: Action, observed: MemberRole | None) -> dict[str, Any]:
     return {"action": type(action).__name__, "before": before, "after": after}
 
 
+def why_name_taken(settings: Settings) -> str | None:
+    """Return why no role of the member role's name may be changed, or None: one is a source principal or an access role."""
+    name = settings.member_role_name
+    taken = list(parameters_with_role(name, settings.source_principals, settings.access_role_names))
+    return f"MemberRoleName is {name}, which {taken[0]} contains, too: set another name" if taken else None
+
+
 def why_foreign(observed: MemberRole, desired: MemberRole, settings: Settings) -> str | None:
     """Return why a role of the member role's name must not be changed, or None if it may be."""
+    if observed.arn != desired.arn and observed.arn.lower() == desired.arn.lower():
+        return f"{observed.arn} {DIFFERS_BY_CASE}"
     if observed.arn != desired.arn:
         return f"{observed.arn} has a path, so the source policy doesn't match it: delete or rename it, or set another MemberRoleName"
     ownership = settings.ownership(observed.arn, observed.tags)

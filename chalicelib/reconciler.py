@@ -21,6 +21,7 @@ from chalicelib.arns import AccountId
 from chalicelib.documents import Document
 from chalicelib.errors import AccountError, Reason, RetryableError, TerminalError
 from chalicelib.member_role import (
+    DIFFERS_BY_CASE,
     Action,
     CreateRole,
     DeleteRole,
@@ -31,6 +32,7 @@ from chalicelib.member_role import (
     removal,
     restricts,
     why_foreign,
+    why_name_taken,
 )
 from chalicelib.session_policies import member_role_delete, member_role_read, member_role_write
 from chalicelib.settings import Settings
@@ -148,6 +150,9 @@ class Reconciler:
     ) -> None:
         if blocking is not None:
             raise blocking
+        taken = why_name_taken(self._settings)
+        if taken is not None:
+            raise TerminalError(Reason.FOREIGN_ROLE, taken)
         desired = desired_role(self._settings, account_id)
         session_policy = (member_role_read if dry_run else member_role_write)(self._settings, account_id)
 
@@ -156,7 +161,14 @@ class Reconciler:
             foreign = why_foreign(observed, desired, self._settings) if observed else None
             if foreign is not None:
                 raise TerminalError(Reason.FOREIGN_ROLE, foreign)
-            self._carry_out(plan(observed, desired), observed, desired, work, dry_run=dry_run)
+            try:
+                self._carry_out(plan(observed, desired), observed, desired, work, dry_run=dry_run)
+            except RetryableError as error:
+                is_stale = error.reason is Reason.STALE_READ and work.change is Change.NONE
+                if observed is None and is_stale and self._was_stale(row):
+                    # IAM refuses to create what it doesn't show, which its eventual consistency doesn't explain any more.
+                    raise TerminalError(Reason.FOREIGN_ROLE, f"{error}: a role {DIFFERS_BY_CASE}") from error
+                raise
 
         self._do_in(account_id, session_policy, self._access_roles(row), work, install)
         work.role_arn = desired.arn
@@ -258,6 +270,12 @@ class Reconciler:
             and row.role_arn is not None
             and self._clock() - parse_time(row.updated_at) < _CONSISTENT_AFTER
         )
+
+    def _was_stale(self, row: LedgerRow | None) -> bool:
+        """Whether the account's last pass failed in the same way, longer ago than IAM takes to become consistent."""
+        if row is None or row.reason not in {Reason.STALE_READ, Reason.FOREIGN_ROLE}:
+            return False
+        return self._clock() - parse_time(row.updated_at) > _CONSISTENT_AFTER
 
     def _is_new(self, account: Account | None, first_seen_at: datetime | None) -> bool:
         """Whether an account joined within the grace.

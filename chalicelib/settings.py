@@ -1,7 +1,7 @@
 """The deployment's settings, read from the environment and validated."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -105,13 +105,12 @@ class Settings:
         read = _Variables(environ)
         partition = read.matching("PARTITION", _PARTITION, "a partition, such as aws, aws-us-gov, aws-cn or aws-eusc")
         principals = _principals(read, partition)
-        access_roles = read.each("ACCESS_ROLE_NAMES", _role_name)
         settings = cls(
             stage=read.matching("STAGE", _STAGE, "1 to 20 lower-case letters, digits and hyphens, a letter first"),
             partition=partition,
             management_account_id=AccountId(read.one("MANAGEMENT_ACCOUNT_ID", _account_id)),
             source_principals=principals,
-            member_role_name=_member_role_name(read, principals, access_roles),
+            member_role_name=read.one("MEMBER_ROLE_NAME", _role_name),
             member_role_policy_arns=read.each("MEMBER_ROLE_POLICY_ARNS", _managed_policy(partition)),
             deny_data_reads=read.boolean("DENY_DATA_READS"),
             member_role_max_session=read.integer("MEMBER_ROLE_MAX_SESSION", 3600, 43200),
@@ -123,7 +122,7 @@ class Settings:
             source_policy_scope=Scope.ORGANIZATION
             if read.one("SOURCE_POLICY_SCOPE", _scope) == Scope.ORGANIZATION
             else Scope.ACCOUNTS,
-            access_role_names=access_roles,
+            access_role_names=read.each("ACCESS_ROLE_NAMES", _role_name),
             include_ou_ids=frozenset(read.each("INCLUDE_OU_IDS", _ou_id)),
             exclude_ou_ids=frozenset(read.each("EXCLUDE_OU_IDS", _ou_id)),
             exclude_account_ids=frozenset(read.each("EXCLUDE_ACCOUNT_IDS", _account_id)),
@@ -139,9 +138,14 @@ class Settings:
         return settings
 
 
-def same_role(name: str, principal: Principal) -> bool:
-    """Whether a role of this name is, or may be, a source principal: IAM ignores the case of names, and their paths."""
-    return principal.kind == "role" and fnmatchcase(name.lower(), principal.name.lower())
+def parameters_with_role(
+    name: str, source_principals: Iterable[Principal], access_role_names: Iterable[str]
+) -> Iterator[str]:
+    """Yield the parameters that contain a role of this name, which then can't be the member role; IAM ignores the case of names."""
+    if any(each.kind == "role" and fnmatchcase(name.lower(), each.name.lower()) for each in source_principals):
+        yield "SourcePrincipalArns"
+    if name.lower() in map(str.lower, access_role_names):
+        yield "AccessRoleNames"
 
 
 def check_environment_size(environ: Mapping[str, str]) -> None:
@@ -239,18 +243,6 @@ def _principals(read: _Variables, partition: str) -> tuple[Principal, ...]:
             f"{name} holds an account's root beside others: root already means any principal that the account delegates to, so it must be the only one"
         )
     return tuple(principals)
-
-
-def _member_role_name(read: _Variables, principals: tuple[Principal, ...], access_roles: tuple[str, ...]) -> str:
-    """Return the member role's name; adopting a role of its name must never change a source principal or an access role."""
-    name = "MEMBER_ROLE_NAME"
-    value = read.one(name, _role_name)
-    if value.lower() in map(str.lower, access_roles):
-        read.reject(name, "a role name that is not one of ACCESS_ROLE_NAMES, whatever the case")
-    for principal in principals:
-        if same_role(value, principal):
-            read.reject(name, f"another role name than that of the source principal {principal.arn}, whatever the case")
-    return value
 
 
 def _attach(read: _Variables, principals: tuple[Principal, ...]) -> bool:

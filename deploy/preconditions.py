@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from chalicelib.arns import Principal, parse_principal, role_arn
 from chalicelib.aws.source_principals import DEFAULT_ATTACHMENTS
-from chalicelib.settings import same_role
+from chalicelib.settings import parameters_with_role
 from chalicelib.source_policy.records import MAX_SHARDS, shard_name
 from deploy.aws import Aws, AwsCommandError, Location, get_item, table_exists
 
@@ -57,16 +57,9 @@ class _Names:
     def source_account_id(self) -> str:
         return self.principals[0].account_id if self.principals else ""
 
-    def parameters_with(self, role: str) -> Iterator[str]:
-        """Yield the parameters that contain a role of this name; IAM ignores the case."""
-        if any(same_role(role, principal) for principal in self.principals):
-            yield "SourcePrincipalArns"
-        if role.lower() in map(str.lower, self.access_roles):
-            yield "AccessRoleNames"
-
-    def uses(self, role: str) -> bool:
-        """Whether a role of this name is one of the stage's source principals or access roles."""
-        return any(self.parameters_with(role))
+    def parameters_with(self, role: str) -> list[str]:
+        """Return the parameters that contain a role of this name."""
+        return list(parameters_with_role(role, self.principals, self.access_roles))
 
 
 def find_problems(
@@ -83,13 +76,20 @@ def find_problems(
         "the names of other stages": lambda: _names_in_use(values, aws),
     }
     # Always checked: under other names, the installed roles and policies would be orphaned.
-    problems, unchecked = list(_changed_names(values, aws)), []
+    problems, unchecked = [*_taken_name(values), *_changed_names(values, aws)], []
     for what, check in checks.items():
         try:
             problems += check()
         except AwsCommandError as error:
             unchecked.append(f"{what}: {error}")
     return [f"{parameter} {why}" for parameter, why in problems if parameter not in wrong], unchecked
+
+
+def _taken_name(values: Mapping[str, str]) -> Iterator[_Problem]:
+    """Yield where the member role's name is also a source principal or an access role, which must never be changed."""
+    ours = _Names.of(values)
+    for parameter in ours.parameters_with(ours.member_role):
+        yield "MemberRoleName", f"is {ours.member_role}, which {parameter} contains, too: set another name"
 
 
 def _changed_names(values: Mapping[str, str], aws: Aws) -> Iterator[_Problem]:
@@ -198,7 +198,7 @@ def _collisions(ours: _Names, theirs: _Names) -> Iterator[_Problem]:
     role, another = ours.member_role, "set another name"
     if role.lower() == theirs.member_role.lower():
         yield "MemberRoleName", f"is {role}, which is also the member role of {other}: {another}"
-    if theirs.uses(role):
+    if theirs.parameters_with(role):
         yield "MemberRoleName", f"is {role}, which is a source principal or access role of {other}: {another}"
     for parameter in ours.parameters_with(theirs.member_role):
         yield parameter, f"contains {theirs.member_role}, which is the member role of {other}: name another role"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from chalicelib.member_role import why_name_taken
 from rolecall.doctor.context import Context
 from rolecall.doctor.result import Check, CheckResult, failed, ok, unknown
 from rolecall.errors import InvalidSettingsError, NotDeployedError
@@ -22,7 +23,7 @@ SCHEDULES = {"resync": "resync", "discovery": "resync", "rerun": "rerun"}
 def _check_stage(context: Context) -> CheckResult:
     stage = context.stage
     try:
-        _ = stage.settings
+        taken = why_name_taken(stage.settings)
     except InvalidSettingsError as error:
         return failed(f"stage {stage.name} is deployed with an invalid setting: {error}", context.deploy("…"))
     except NotDeployedError:
@@ -30,6 +31,8 @@ def _check_stage(context: Context) -> CheckResult:
             f"stage {stage.name} is not deployed in {stage.region} of account {context.account_id}",
             context.deploy("SourcePrincipalArns=…"),
         )
+    if taken is not None:
+        return failed(taken, context.deploy("MemberRoleName=…"))
     return ok(f"{stage.name} is deployed in {stage.region} with valid settings")
 
 

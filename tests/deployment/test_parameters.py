@@ -111,7 +111,6 @@ def test_missing_required_parameter_is_an_error(template: dict[str, Any]) -> Non
             {"MemberRolePolicyArns": ",".join(f"arn:{{partition}}:iam::aws:policy/{each:0>99}" for each in range(19))},
             "2048",
         ),
-        ({"MemberRoleName": "READER"}, "MEMBER_ROLE_NAME is 'READER': .* another role name than .*role/Reader"),
         ({"ReservedConcurrency": "4", "MaximumConcurrency": "5"}, "ReservedConcurrency is 4, less than .* 5: "),
     ],
 )

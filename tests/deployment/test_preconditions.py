@@ -190,6 +190,15 @@ def test_policy_named_twice_counts_once() -> None:
     assert _problems(Account(), MemberRolePolicyArns=f"{_policies(9)},{twice}") == []
 
 
+@pytest.mark.parametrize(
+    ("name", "parameter"),
+    [("READER", "SourcePrincipalArns"), ("organizationAccountAccessRole", "AccessRoleNames")],
+)
+def test_member_role_must_be_neither_reader_nor_access_role(name: str, parameter: str) -> None:
+    (problem,) = _problems(Account(), MemberRoleName=name)
+    assert problem == f"MemberRoleName is {name}, which {parameter} contains, too: set another name"
+
+
 _OTHER = {**_VALUES, "Stage": "prod", "MemberRoleName": "Audit", "SourcePolicyName": "AuditAccess"}
 
 

@@ -49,7 +49,7 @@ def test_cloudformation_rejects_values_outside_a_pattern(
     [
         ("SOURCE_PRINCIPAL_ARNS", f"{READER},{OTHER}", "all of one account"),
         ("SOURCE_PRINCIPAL_ARNS", "arn:aws:iam::111122223333:role/R*", "wildcard"),
-        ("MEMBER_ROLE_NAME", "AWSControlTowerExecution", "not one of ACCESS_ROLE_NAMES"),
+        ("MEMBER_ROLE_NAME", "team/Audit", "no path"),
     ],
 )
 def test_functions_stop_before_they_do_anything(stage: DeployedStage, variable: str, value: str, expected: str) -> None:

@@ -192,7 +192,7 @@ class Organization:
         if "RoleName" in params:
             found = [tag for role in iam.roles.values() if role.name == params["RoleName"] for tag in role.tags]
         else:
-            policy = iam.managed_policies.get(params.get("PolicyArn"))
+            policy = iam.managed_policies.get(params.get("PolicyArn", ""))
             found = policy.get_tags() if policy else []
         return {tag["Key"]: tag["Value"] for tag in found}
 

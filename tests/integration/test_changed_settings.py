@@ -139,11 +139,12 @@ def test_freeze_under_another_source_account_is_not_in_force(organization: Organ
     assert Stage(organization).run("freeze", {"frozen": True})["in_force"] is True
 
 
-def test_changed_role_name_blocks_neither_freeze_nor_retirement(organization: Organization) -> None:
+@pytest.mark.parametrize("name", ["Renamed", "Reader"], ids=["another", "the source principal's"])
+def test_changed_role_name_blocks_neither_freeze_nor_retirement(organization: Organization, name: str) -> None:
     """The recorded names stay in use for what is installed."""
     kept, retired = organization.member("Kept"), organization.member("Retired")
     Stage(organization).enroll(kept, retired)
-    renamed = Stage(organization, MemberRoleName="Renamed")
+    renamed = Stage(organization, MemberRoleName=name)
 
     response = renamed.run("freeze", {"frozen": True}, seconds=7)
     renamed.run_and_drain("retire", accounts=[retired])

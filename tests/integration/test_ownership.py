@@ -3,7 +3,7 @@
 import pytest
 
 from tests.integration.boundary import Boundary, writes
-from tests.integration.organization import MANAGEMENT, MEMBER_ROLE, READ_ONLY, STAGE_TAGS, Organization
+from tests.integration.organization import ACCESS_ROLE, MANAGEMENT, MEMBER_ROLE, READ_ONLY, STAGE_TAGS, Organization
 from tests.integration.stage import Stage
 
 
@@ -37,6 +37,61 @@ def test_foreign_role_is_refused_and_not_changed(
         assert "MemberRoleName" in stage.row(account_id)["error"]
     assert organization.granted() == {other}
     assert writes(call for call in calls if call.account_id == accounts[0]) == []
+
+
+@pytest.mark.parametrize("name", ["Reader", "READER", ACCESS_ROLE])
+def test_source_principal_and_access_role_are_never_adopted(organization: Organization, name: str) -> None:
+    member = organization.member()
+    before = organization.role(MANAGEMENT, "Reader"), organization.role(member, ACCESS_ROLE)
+    stage = Stage(organization, MemberRoleName=name, AdoptExistingRoles="true")
+
+    planned = stage.run("backfill", {"dry_run": True})["accounts"]
+    stage.enroll(MANAGEMENT, member)
+
+    for account_id in (MANAGEMENT, member):
+        assert stage.status(account_id) == ("failed", "foreign_role")
+        assert f"MemberRoleName is {name}, which " in stage.row(account_id)["error"]
+    assert {each["reason"] for each in planned} == {"foreign_role"}
+    assert (organization.role(MANAGEMENT, "Reader"), organization.role(member, ACCESS_ROLE)) == before
+    assert name == ACCESS_ROLE or not organization.has_role(member, name)
+
+
+def test_role_that_iam_shows_with_another_case_is_foreign(organization: Organization, boundary: Boundary) -> None:
+    account_id = organization.member()
+    stage = Stage(organization, AdoptExistingRoles="true")
+    stage.enroll(account_id)
+    before = organization.role(account_id)
+    arn = f"arn:aws:iam::{account_id}:role/{MEMBER_ROLE.lower()}"
+    boundary.edit_response("iam:GetRole", lambda response: response["Role"].update(Arn=arn))
+
+    stage.enroll(account_id)
+
+    assert stage.status(account_id) == ("failed", "foreign_role")
+    assert stage.row(account_id)["error"].startswith(f"{arn} differs from MemberRoleName by case")
+    assert organization.role(account_id) == before
+
+
+def test_role_that_iam_hides_and_does_not_create_differs_by_case(
+    organization: Organization, boundary: Boundary, stage: Stage
+) -> None:
+    """It may as well be one that IAM doesn't show yet, so it is retried at first."""
+    account_id = organization.member()
+    boundary.fail("iam:CreateRole", "EntityAlreadyExists", "Role with name X already exists.", status=409)
+    delivery = stage.enroll(account_id)
+    assert (stage.status(account_id), delivery.delays) == (("failed", "stale_read"), {account_id: 30})
+
+    for _ in ("first", "again"):
+        organization.clock.pause(180)
+        stage.skip_delays()
+        delivery = stage.enroll(account_id)
+
+        assert stage.status(account_id) == ("failed", "foreign_role")
+        assert "EntityAlreadyExists: Role with name X already exists.: a role differs" in stage.row(account_id)["error"]
+        assert account_id in delivery.finished
+
+    boundary.stop_faults()
+    stage.enroll(account_id)
+    assert stage.status(account_id) == ("enrolled", None)
 
 
 def test_untagged_role_is_adopted_if_adopting_is_enabled(organization: Organization) -> None:

@@ -232,6 +232,8 @@ OURS = {"managed-by": "rolecall", "rolecall-stage": "dev"}
         (ARN, OURS | {"rolecall-stage": "prod"}, "true", "belongs to another owner"),
         (ARN.replace("role/", "role/path/"), OURS, "true", "has a path"),
         (ARN.replace("role/", "role/path/"), {}, "true", "has a path"),
+        (ARN.replace("Cross", "cross"), {}, "true", "differs from MemberRoleName by case"),
+        (ARN.replace("Cross", "cross"), OURS, "true", "differs from MemberRoleName by case"),
     ],
 )
 def test_foreign_role_is_rejected_with_the_reason(arn: str, tags: dict[str, str], adopt: str, why: str | None) -> None:

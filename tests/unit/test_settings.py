@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from chalicelib import bootstrap
 from chalicelib.arns import parse_principal
 from chalicelib.errors import SettingsError
-from chalicelib.settings import ENVIRONMENT_LIMIT, Settings, check_environment_size
+from chalicelib.settings import ENVIRONMENT_LIMIT, Settings, check_environment_size, parameters_with_role
 from tests.unit.builders import EXAMPLES, MANAGEMENT, MEMBER, PARTITIONS, READER, SOURCE, environ, settings
 
 SSO = f"arn:aws:iam::{SOURCE}:role/aws-reserved/sso.amazonaws.com/AWSReservedSSO_Reader_*"
@@ -69,7 +69,6 @@ def test_missing_required_setting_is_an_error(name: str, value: str | None) -> N
         ("SOURCE_PRINCIPAL_ARNS", "arn:aws-cn:iam::111122223333:role/Reader", "partition"),
         ("MEMBER_ROLE_NAME", "path/Reader", "with no path"),
         ("MEMBER_ROLE_NAME", "R" * 65, "1 to 64"),
-        ("MEMBER_ROLE_NAME", "awscontroltowerexecution", "not one of ACCESS_ROLE_NAMES"),
         ("MEMBER_ROLE_POLICY_ARNS", "arn:aws-cn:iam::aws:policy/ReadOnlyAccess", "a managed policy's ARN"),
         ("MEMBER_ROLE_POLICY_ARNS", "arn:aws:iam::aws:policy/*", "a managed policy's ARN"),
         ("DENY_DATA_READS", "True", "true or false"),
@@ -137,30 +136,31 @@ def test_root_must_be_the_only_principal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arn", "name"),
+    ("arn", "name", "parameters"),
     [
-        (READER, "Reader"),
-        (READER, "rEADER"),
-        (f"arn:aws:iam::{SOURCE}:role/team/Reader", "Reader"),
-        (SSO, "AWSReservedSSO_Reader_0123456789abcdef"),
+        (READER, "Reader", ["SourcePrincipalArns"]),
+        (READER, "rEADER", ["SourcePrincipalArns"]),
+        (f"arn:aws:iam::{SOURCE}:role/team/Reader", "Reader", ["SourcePrincipalArns"]),
+        (SSO, "AWSReservedSSO_Reader_0123456789abcdef", ["SourcePrincipalArns"]),
+        (READER, "organizationaccountaccessrole", ["AccessRoleNames"]),
+        (f"{READER},arn:aws:iam::{SOURCE}:role/AWSControlTowerExecution", "AWSControlTowerExecution", None),
+        (READER, "Readers", []),
+        (USER, "jo", []),
     ],
 )
-def test_member_role_must_not_be_a_source_principal(arn: str, name: str) -> None:
-    message = error_of(SOURCE_PRINCIPAL_ARNS=arn, MEMBER_ROLE_NAME=name, ATTACH_SOURCE_POLICY="false")
+def test_role_is_found_in_parameters_whatever_its_case(arn: str, name: str, parameters: list[str] | None) -> None:
+    config = settings(SOURCE_PRINCIPAL_ARNS=arn, ATTACH_SOURCE_POLICY="false")
 
-    assert message.startswith(f"MEMBER_ROLE_NAME is {name!r}: it must be another role name")
-    assert arn in message
+    found = list(parameters_with_role(name, config.source_principals, config.access_role_names))
 
-
-def test_member_role_may_have_the_name_of_a_user() -> None:
-    assert settings(SOURCE_PRINCIPAL_ARNS=USER, MEMBER_ROLE_NAME="jo").member_role_name == "jo"
+    assert found == (["SourcePrincipalArns", "AccessRoleNames"] if parameters is None else parameters)
 
 
 def test_all_invalid_settings_are_reported_at_once() -> None:
     wrong = {
         "STAGE": "Dev",
         "SOURCE_PRINCIPAL_ARNS": f"{READER},Reader",
-        "MEMBER_ROLE_NAME": "Reader",
+        "MEMBER_ROLE_NAME": "R" * 65,
         "MEMBER_ROLE_TAGS": "team,team=a,Team=b",
         "SOURCE_POLICY_SCOPE": "everyone",
         "THREADS": "x",
