@@ -186,7 +186,7 @@ class Freeze:
 
 def why_not_in_force(records: Records, settings: Settings, *, frozen: bool) -> str | None:
     """Return why a freeze, or its end, is not in force, or None if it is."""
-    changed = records.status.names.why_changed(settings) if records.status else None
+    changed = records.why_renamed(settings)
     problems = [changed] if changed else []
     problems += [f"{record.name}: {record.error.error}" for record in records.shards if record.error]
     if records.are_lost:

@@ -575,7 +575,8 @@ def export_command(
         rolecall export prowler | sh -s -- --severity critical
     """
     stage = context.obj.open()
-    text = export(tool, stage.settings, stage.rows(), Options(region=stage.region, source_profile=source_profile))
+    settings = stage.records().installed(stage.settings)
+    text = export(tool, settings, stage.rows(), Options(region=stage.region, source_profile=source_profile))
     if output is None:
         print_text(text)
     else:

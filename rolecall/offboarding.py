@@ -19,6 +19,8 @@ _FREEZE_SECONDS = 120.0  # until the last request, which itself may take a minut
 _PAUSE_SECONDS = 3.0
 _PUBLISH_SECONDS = 300.0  # a run of publish takes at most two minutes
 
+_ADOPTED = "A role that was adopted (AdoptExistingRoles) is deleted like any other, and not restored."
+
 _MANUAL_DELETION = (
     "Fix these errors and run rolecall uninstall again, or delete the roles by hand as docs/offboarding.md describes."
 )
@@ -29,6 +31,7 @@ def retire(operation: Operation, account_ids: Iterable[AccountId]) -> ExitStatus
     stage, named = operation.stage, list(dict.fromkeys(account_ids))
     for line in plan_lines(fetch_plan(stage, "retire", {"accounts": named}), verbose=True):
         operation.print(line)
+    operation.print(_ADOPTED)
     operation.confirm(f"Retire {counted(len(named), 'account')}?")
     before = operation.update_times(named)
     counts = stage.invoke("retire", {"accounts": named})["counts"]
@@ -173,6 +176,7 @@ def _report_shards(operation: Operation) -> ExitStatus:
     operation.print("The source policy is not deleted yet:", "bold red")
     for record in operation.stage.records().shards:
         operation.print(f"  {record.name}: {printable(record.error.error) if record.error else 'waiting for publish'}")
+    _print_renamed(operation)
     operation.print("Fix these errors and run rolecall uninstall again; rolecall status shows the publish queue.")
     return ExitStatus.PROBLEM
 
@@ -204,6 +208,15 @@ def _print_preview(operation: Operation) -> None:
         operation.print(f"  - source policy {shard['policy_name']}, which grants access to {accounts}", "red")
     if not preview["accounts"] and not preview["source_policy"]:
         operation.print("  nothing that is recorded; every account is searched for a role nevertheless")
+    operation.print(_ADOPTED)
+    _print_renamed(operation)
+
+
+def _print_renamed(operation: Operation) -> None:
+    """Print which names were changed, since roles and policies are deleted under those that they were installed with."""
+    renamed = operation.stage.records().why_renamed(operation.stage.settings)
+    if renamed:
+        operation.print(f"What is installed under the former names is deleted: {printable(renamed)}", "yellow")
 
 
 def _report_remaining(

@@ -195,7 +195,8 @@ def assign_together(
     stage: Stage, accounts: Iterable[Mapping[str, Any]], errors: Mapping[str, str | None]
 ) -> list[PlannedShard]:
     """Assign the accounts of several responses to shards as publish would; `errors` has each shard's error."""
-    settings, records = stage.settings, stage.records()
+    records = stage.records()
+    settings = records.installed(stage.settings)
     changes: dict[Access, set[AccountId]] = {access: set() for access in Access}
     for account in accounts:
         access = _access(account)

@@ -105,7 +105,7 @@ def read_source_policy(
     records: Records, settings: Settings, drift: Mapping[str, str] | None = None
 ) -> SourcePolicyState:
     """Compute the state of the source policy; `drift` is how shards differ in IAM, or None if they were not compared."""
-    control, status = records.control, records.status
+    control, status, settings = records.control, records.status, records.installed(settings)
     blocked = status.blocked if status else None
     frozen, in_force = freeze_state(records, settings)
     return SourcePolicyState(

@@ -308,12 +308,15 @@ class Records:
             return None
         return self.stuck_error(settings) or RetryableError(Reason.SOURCE_POLICY_PENDING, ROLE_KEPT)
 
+    def why_renamed(self, settings: Settings) -> str | None:
+        """Return which setting differs from the names under which everything is installed and what to do, or None."""
+        return self.status.names.why_changed(settings) if self.status else None
+
     def stuck_error(self, settings: Settings) -> AccountError | None:
         """Return why publish can't revoke anything, or None if it can: it has no permission in a former source account."""
-        names = self.status.names if self.status else Names.of(settings)
-        if names.source_account_id == settings.source_account_id:
+        if self.status is None or self.status.names.source_account_id == settings.source_account_id:
             return None
-        return TerminalError(Reason.NAMES_CHANGED, str(names.why_changed(settings)))
+        return TerminalError(Reason.NAMES_CHANGED, str(self.why_renamed(settings)))
 
     def blocking_error(
         self, account_id: AccountId, access: Access | None, settings: Settings, *, requested_at: datetime | None
@@ -323,7 +326,7 @@ class Records:
         Changed names block every account, a blocked source policy new ones. The cause may be gone since publish looked: an
         account whose message is later is retried until publish has looked again.
         """
-        changed = self.status.names.why_changed(settings) if self.status else None
+        changed = self.why_renamed(settings)
         if changed is not None:
             return TerminalError(Reason.NAMES_CHANGED, changed)
         if access is Access.GRANTED or self.grants(account_id, access):

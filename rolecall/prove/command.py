@@ -37,14 +37,15 @@ def collect_evidence(
     stage: Stage, session: SourceSession, *, accounts: Sequence[AccountId], sample: int | None
 ) -> Evidence:
     """Test the accounts. Raise CommandError if the session isn't a source principal's."""
-    settings = stage.settings
+    records = stage.records()
+    settings = records.installed(stage.settings)
     if not is_one_of(session.arn, settings.source_principals):
         expected = ", ".join(principal.arn for principal in settings.source_principals)
         raise CommandError(
             f"{session.arn} is not a source principal of stage {settings.stage}: set --reader-profile to a profile of {expected}"
         )
     chosen = select_accounts(settings, stage.rows(), stage.accounts(), named=accounts, sample=sample)
-    frozen, _ = freeze_state(stage.records(), settings)
+    frozen, _ = freeze_state(records, settings)
     started = datetime.now(UTC)
     with _progress(len(chosen)) as progress:
         tests = Prover(settings, session).test(chosen)

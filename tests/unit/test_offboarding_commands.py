@@ -258,6 +258,26 @@ def test_uninstall_fails_if_a_shard_is_left() -> None:
     ]
 
 
+def test_uninstall_shows_which_names_were_changed() -> None:
+    stage = OperatedStage(
+        responses=[remaining(shards=1)] * 2, recorded=records(shard()), settings=settings(SOURCE_POLICY_NAME="Other")
+    )
+    ran = run(uninstall, stage, yes=True)
+    shown = [line for line in ran.lines if line.startswith("What is installed under the former names is deleted: ")]
+    assert len(shown) == 2  # before the confirmation, and with what is left
+    assert f"SOURCE_POLICY_NAME is Other, and was {SHARD}" in shown[0]
+
+
+def test_deletion_of_adopted_roles_is_announced() -> None:
+    line = "A role that was adopted (AdoptExistingRoles) is deleted like any other, and not restored."
+    gone = retired_by_request(role_arn=None, change=Change.DELETED)
+    retiring = OperatedStage(responses=[dry_run(ONE), sent(1)], ledger=[row(ONE)], steps=[[gone]])
+    uninstalling = OperatedStage(responses=[remaining()] * 2, recorded=DELETED)
+
+    assert line in run(retire, retiring, [ONE], yes=True).lines
+    assert line in run(uninstall, uninstalling, yes=True).lines
+
+
 def test_uninstall_is_unfinished_while_the_names_are_recorded() -> None:
     ran = run(uninstall, OperatedStage(responses=[remaining()] * 2, recorded=records()), yes=True)
     assert ran.status == 2
