@@ -1,7 +1,7 @@
 """IAM: quotas, further checks, and managed policies that ministack lacks."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from emulator.authorization import denied
@@ -9,6 +9,7 @@ from ministack.app import _routing_params
 from ministack.core import iam_actions
 from ministack.core.responses import get_account_id, get_region
 from ministack.services import iam as ministack
+from ministack.services import tagging
 
 Params = dict[str, Any]
 Handler = Callable[[Params], Any]
@@ -25,7 +26,15 @@ def patch() -> None:
     for name, check in _CHECKS.items():
         ministack._IAM_HANDLERS[name] = _checked(ministack._IAM_HANDLERS[name], check)
     ministack.handle_request = _with_tag_permission(ministack.handle_request)
+    tagging._RESOURCE_TAG_COLLECTORS["iam"] = _tagged
     add_managed_policies()
+
+
+def _tagged() -> Iterator[tuple[str, Any]]:
+    """Yield the tags of users and roles, and those of managed policies, which ministack's `aws:ResourceTag` lacks."""
+    yield from tagging._collect_iam()
+    for arn, policy in ministack._policies.items():
+        yield arn, policy["Tags"]
 
 
 def add_managed_policies() -> None:

@@ -97,6 +97,24 @@ def test_iam_calls_are_authorized_on_arns_with_paths(organization: LocalOrganiza
         client("iam", allow_policy("iam:GetRole", resource=f"{roles}/Pathed")).get_role(RoleName="Pathed")
 
 
+def test_tags_of_roles_and_policies_can_be_required(organization: LocalOrganization, client: MakeClient) -> None:
+    condition = {"StringEquals": {"aws:ResourceTag/team": "audit"}}
+    iam = client("iam", allow_policy("iam:DeletePolicy", "iam:DeleteRole", condition=condition))
+    operator, document = organization.client("iam"), json.dumps(allow_policy("iam:GetUser"))
+    trust = json.dumps(trust_policy(f"arn:aws:iam::{organization.management_account_id}:root"))
+    for team in ("audit", "other"):
+        tags = [{"Key": "team", "Value": team}]
+        policy = operator.create_policy(PolicyName=f"Of-{team}", PolicyDocument=document, Tags=tags)["Policy"]
+        operator.create_role(RoleName=f"Of-{team}", AssumeRolePolicyDocument=trust, Tags=tags)
+        if team == "audit":
+            iam.delete_policy(PolicyArn=policy["Arn"])
+            iam.delete_role(RoleName="Of-audit")
+    with denied("iam:DeletePolicy"):
+        iam.delete_policy(PolicyArn=policy["Arn"])
+    with denied("iam:DeleteRole"):
+        iam.delete_role(RoleName="Of-other")
+
+
 def test_creating_with_tags_needs_the_permission_to_tag(organization: LocalOrganization, client: MakeClient) -> None:
     document = json.dumps(allow_policy("s3:ListAllMyBuckets"))
     trust = json.dumps(trust_policy(f"arn:aws:iam::{organization.management_account_id}:root"))
