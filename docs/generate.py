@@ -51,6 +51,8 @@ _NAMES = {
     '"SourcePrincipalArns"': "the source principals",
     ':role/*"': "roles of the management account",
     ':user/*"': "users of the management account",
+    ':policy/*"': "policies of the management account",
+    '"Stage"': "the stage",
 }
 _ONLY_IF = {  # the template's condition
     "ManagementAccountIsIncluded": "unless `IncludeManagementAccount` is false",
