@@ -97,6 +97,14 @@ def _check_trust_policy(member: str) -> Handler:
     return check
 
 
+def _check_new_role(params: Params) -> Any:
+    """Reject a role whose name differs from another one's by case, or whose trust policy is rejected."""
+    name = ministack._p(params, "RoleName")
+    if name not in ministack._roles and name.lower() in (role.lower() for role, _ in ministack._roles.items()):
+        return ministack._error(409, "EntityAlreadyExists", f"Role with name {name} already exists.")
+    return _check_trust_policy("AssumeRolePolicyDocument")(params)
+
+
 def _check_inline_policies(params: Params) -> Any:
     """Reject inline policies of a role that together have more than 10,240 characters."""
     name = ministack._p(params, "RoleName")
@@ -126,7 +134,7 @@ def _check_attachment(kind: str) -> Handler:
 _CHECKS: dict[str, Handler] = {
     "CreatePolicy": _check_managed_policy,
     "CreatePolicyVersion": _check_managed_policy,
-    "CreateRole": _check_trust_policy("AssumeRolePolicyDocument"),
+    "CreateRole": _check_new_role,
     "UpdateAssumeRolePolicy": _check_trust_policy("PolicyDocument"),
     "PutRolePolicy": _check_inline_policies,
     "AttachRolePolicy": _check_attachment("Role"),

@@ -115,6 +115,13 @@ def test_tags_of_roles_and_policies_can_be_required(organization: LocalOrganizat
         iam.delete_role(RoleName="Of-other")
 
 
+def test_names_of_roles_are_unique_whatever_their_case(organization: LocalOrganization) -> None:
+    iam, trust = organization.client("iam"), json.dumps(trust_policy("arn:aws:iam::111122223333:root"))
+    iam.create_role(RoleName="Cased", AssumeRolePolicyDocument=trust)
+    with rejected("EntityAlreadyExists"):
+        iam.create_role(RoleName="CASED", AssumeRolePolicyDocument=trust)
+
+
 def test_creating_with_tags_needs_the_permission_to_tag(organization: LocalOrganization, client: MakeClient) -> None:
     document = json.dumps(allow_policy("s3:ListAllMyBuckets"))
     trust = json.dumps(trust_policy(f"arn:aws:iam::{organization.management_account_id}:root"))
