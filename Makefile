@@ -12,7 +12,7 @@ SHIPPED := requirements.txt requirements-chalice.txt
 
 .DEFAULT_GOAL := help
 export PARAMS
-.PHONY: help demo local install test check static bench soak fuzz browser proofs package deploy undeploy audit verify clean
+.PHONY: help demo local install dist test check static bench soak fuzz browser proofs package deploy undeploy audit verify clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,11 +23,9 @@ demo: $(APP) $(LOCAL) ## run the full lifecycle on a local AWS organization
 local: $(APP) $(LOCAL) ## start a local AWS organization and keep it running
 	@$(BIN)/python -m local up
 
-install: ## install the command line into .venv-cli
-	$(python)
-	@rm -rf build/lib # otherwise, files that were deleted since would be installed too
+install: dist ## install the command line into .venv-cli
 	@test -x .venv-cli/bin/python || "$(PYTHON)" -m venv .venv-cli
-	@.venv-cli/bin/python -m pip install -qq --disable-pip-version-check .
+	@.venv-cli/bin/python -m pip install -qq --disable-pip-version-check --force-reinstall dist/*.whl
 	@echo "$$(.venv-cli/bin/rolecall --version) is installed as $(CURDIR)/.venv-cli/bin/rolecall. To add it to your PATH:"
 	@echo "  ln -sf $(CURDIR)/.venv-cli/bin/rolecall ~/.local/bin/rolecall"
 
@@ -47,7 +45,7 @@ check: static ## check format, lint, types, layers, generated docs, template and
 static: $(APP)
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet || { echo "files are not formatted; run $(BIN)/ruff format" >&2; exit 1; }
-	@$(BIN)/mypy --no-error-summary && $(BIN)/mypy --no-error-summary .chalice/package.py .ci/retired_words.py
+	@$(BIN)/mypy --no-error-summary && $(BIN)/mypy --no-error-summary .chalice/package.py .ci/retired_words.py .ci/dist.py
 	@$(BIN)/python .ci/retired_words.py
 	@$(BIN)/python -m docs.generate --check
 	@$(BIN)/lint-imports > .venv/layers.log || { cat .venv/layers.log >&2; exit 1; }
@@ -55,18 +53,20 @@ static: $(APP)
 bench: $(BENCH) ## measure performance, as ratios, in twenty minutes: OPTIONS=--quick for less
 	@.venv-bench/bin/python -m benchmarks $(OPTIONS)
 
-package: $(APP) ## write template.yaml, deployment.zip and sbom.cdx.json: STAGE=dev OUT=build/dev
+package: $(APP) ## rolecall package: STAGE=dev OUT=build/dev
 	$(call needs,STAGE OUT)
-	@$(BIN)/python .chalice/package.py "$(STAGE)" "$(OUT)"
+	@$(BIN)/python -m rolecall package "$(STAGE)" --out "$(OUT)"
 
-deploy: $(APP) ## deploy to AWS: STAGE=dev BUCKET=artifacts PARAMS="SourcePrincipalArns=arn:..."
-	$(call needs,STAGE BUCKET)
-	@$(BIN)/python .chalice/package.py "$(STAGE)" "build/$(STAGE)"
-	@$(BIN)/python -m deploy.deploy "$(STAGE)" "$(BUCKET)" "build/$(STAGE)"
-
-undeploy: $(APP) ## delete the stack from AWS, once nothing is enrolled: STAGE=dev
+deploy: $(APP) ## rolecall deploy: STAGE=dev PARAMS="SourcePrincipalArns=arn:..." BUCKET=artifacts OPTIONS=--yes
 	$(call needs,STAGE)
-	@$(BIN)/python -m deploy.undeploy "$(STAGE)"
+	@$(BIN)/python -m rolecall deploy "$(STAGE)" --bucket "$(BUCKET)" --params "$$PARAMS" $(OPTIONS)
+
+undeploy: $(APP) ## rolecall undeploy: STAGE=dev OPTIONS=--yes
+	$(call needs,STAGE)
+	@$(BIN)/python -m rolecall undeploy "$(STAGE)" $(OPTIONS)
+
+dist: $(APP) ## build the wheel and the sdist, which contain the packaged app, into dist/
+	@$(BIN)/python .ci/dist.py dist
 
 audit: ## check the shipped packages for known vulnerabilities; needs the network
 	$(python)
@@ -96,7 +96,7 @@ proofs: $(APP) $(LOCAL) ## run the browser test, an independent IAM evaluator, a
 	@$(BIN)/pytest -q verify
 
 clean: ## delete everything that make created
-	rm -rf .venv .venv-local .venv-cli .venv-audit .venv-bench .venv-fuzz build *.egg-info .chalice/deployments .coverage .cache .*_cache .hypothesis
+	rm -rf .venv .venv-local .venv-cli .venv-audit .venv-bench .venv-fuzz build dist rolecall/app *.egg-info .chalice/deployments .coverage .cache .*_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(APP): $(SHIPPED) requirements-dev.txt

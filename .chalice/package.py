@@ -1,6 +1,6 @@
-"""Package the app: Chalice's template and zip, adapted to CloudFormation and reproducible byte for byte.
+"""Package the app for every stage: Chalice's template and zip, adapted to CloudFormation and reproducible byte for byte.
 
-Usage: package.py STAGE OUT
+Usage: package.py OUT
 """
 
 import fcntl
@@ -23,17 +23,9 @@ import yaml
 
 _HERE = Path(__file__).parent
 _CACHE = _HERE / "deployments"
-_STAGE = re.compile(r"[a-z][a-z0-9-]{0,19}")
 
 
-class _Dumper(yaml.SafeDumper):
-    """Writes no YAML aliases, which CloudFormation rejects and Chalice's own output contains."""
-
-    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - yaml's signature
-        return True
-
-
-def _chalice(stage: str, out: str) -> None:
+def _chalice(out: str) -> None:
     command = [
         *(
             str(Path(sys.executable).with_name("chalice")),
@@ -41,7 +33,7 @@ def _chalice(stage: str, out: str) -> None:
             str(_HERE.parent),
             "package",
             "--stage",
-            stage,
+            "rolecall",  # only Chalice's own: the template's stage is a parameter
         ),
         *("--merge-template", str(_HERE / "resources.yaml"), out),
     ]
@@ -87,15 +79,21 @@ def remove_batching_windows_of_zero(template: dict[str, Any]) -> None:
                 del event["Properties"]["MaximumBatchingWindowInSeconds"]
 
 
-def final_template(template: dict[str, Any], stage: str) -> str:
-    """Return the template as YAML with its stage; exit with an error if the merge left something that CloudFormation rejects."""
+def remove_chalices_tags(template: dict[str, Any]) -> None:
+    """Remove the tags with which Chalice names its own stage on every function."""
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            resource["Properties"]["Tags"].pop("aws-chalice")
+
+
+def final_template(template: dict[str, Any]) -> str:
+    """Return the template as JSON; exit with an error if the merge left something that CloudFormation rejects."""
     merged = sorted(_merged_intrinsics(template))
     if merged:
         sys.exit(
             f"several intrinsic functions in one object (use the same one as Chalice in .chalice/resources.yaml): {', '.join(merged)}"
         )
-    template["Parameters"]["Stage"]["Default"] = stage
-    return yaml.dump(template, Dumper=_Dumper, sort_keys=False, width=120)
+    return json.dumps(template, indent=1, ensure_ascii=False) + "\n"
 
 
 def _merged_intrinsics(node: object, path: str = "") -> Iterator[str]:
@@ -179,31 +177,39 @@ def sbom(archive: bytes) -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
-def package(stage: str, out: Path) -> None:
-    """Write template.yaml, deployment.zip and sbom.cdx.json."""
-    if not _STAGE.fullmatch(stage):
-        sys.exit(f"STAGE is {stage!r}: it must be 1 to 20 lower-case letters, digits and hyphens, a letter first")
+def package(out: Path) -> None:
+    """Write template.json, deployment.zip and sbom.cdx.json."""
     _CACHE.mkdir(exist_ok=True)
     out.mkdir(parents=True, exist_ok=True)
-    with (_CACHE / "lock").open("w") as lock, TemporaryDirectory() as directory:
+    with (_CACHE / "lock").open("w") as lock, TemporaryDirectory(dir=out) as temporary:
         fcntl.flock(lock, fcntl.LOCK_EX)  # Chalice would reuse a zip that another process is still writing.
         try:
-            _chalice(stage, directory)
-            copy_zip(Path(directory, "deployment.zip"), out / "deployment.zip")
-            template = yaml.safe_load(Path(directory, "sam.yaml").read_text())
-            remove_batching_windows_of_zero(template)
-            template["Resources"]["Dashboard"]["Properties"]["DashboardBody"] = dashboard_body()
-            shared = json.loads((_HERE / "statements.json").read_text())
-            for role in template["Resources"].values():
-                for policy in role["Properties"].get("Policies", []) if role["Type"] == "AWS::IAM::Role" else []:
-                    document = policy["PolicyDocument"]
-                    document["Statement"] = expanded_statements(document["Statement"], shared)
-            (out / "template.yaml").write_text(final_template(template, stage))
-            (out / "sbom.cdx.json").write_text(sbom((out / "deployment.zip").read_bytes()))
+            _chalice(temporary)
+            written = _write(Path(temporary))
         except SystemExit:
             _prune(keep=0)  # Chalice would reuse an incomplete zip.
             raise
         _prune(keep=1)
+        for path in written:
+            path.replace(out / path.name.removeprefix("final-"))
+
+
+def _write(made: Path) -> list[Path]:
+    """Adapt what Chalice made, and return the paths of the package's files."""
+    template = yaml.safe_load((made / "sam.yaml").read_text())
+    remove_batching_windows_of_zero(template)
+    remove_chalices_tags(template)
+    template["Resources"]["Dashboard"]["Properties"]["DashboardBody"] = dashboard_body()
+    shared = json.loads((_HERE / "statements.json").read_text())
+    for role in template["Resources"].values():
+        for policy in role["Properties"].get("Policies", []) if role["Type"] == "AWS::IAM::Role" else []:
+            document = policy["PolicyDocument"]
+            document["Statement"] = expanded_statements(document["Statement"], shared)
+    archive, described, listed = made / "final-deployment.zip", made / "template.json", made / "sbom.cdx.json"
+    copy_zip(made / "deployment.zip", archive)
+    described.write_text(final_template(template), encoding="utf-8")
+    listed.write_text(sbom(archive.read_bytes()))
+    return [archive, described, listed]
 
 
 def _prune(keep: int) -> None:
@@ -213,4 +219,4 @@ def _prune(keep: int) -> None:
 
 
 if __name__ == "__main__":
-    package(sys.argv[1], Path(sys.argv[2]))
+    package(Path(sys.argv[1]))

@@ -29,7 +29,7 @@ def measure(count: int) -> list[float]:
     """Return the seconds to access of each account."""
     with TemporaryDirectory() as directory, LocalOrganization() as organization:
         package = Path(directory)
-        command = [sys.executable, ".chalice/package.py", _STAGE, str(package)]
+        command = [sys.executable, ".chalice/package.py", str(package)]
         subprocess.run(command, cwd=_ROOT, check=True, stdout=subprocess.DEVNULL)
         principal = organization.create_source_principal()
         organization.deploy(_STAGE, package, {"SourcePrincipalArns": principal})

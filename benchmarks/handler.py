@@ -42,7 +42,7 @@ class Functions:
 
 
 def functions(threads: int) -> Functions:
-    """Return the functions of a stage with this number of threads, after a first run of publish, as `make deploy` does it."""
+    """Return the functions of a stage with this number of threads, after a first run of publish, as `rolecall deploy` does it."""
     os.environ["THREADS"] = str(threads)
     app = _app()
     app.application.cache_clear()

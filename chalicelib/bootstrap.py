@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.config import Config
 
-from chalicelib import member_role, session_policies
 from chalicelib.aws.iam_roles import IamRoles
 from chalicelib.aws.ledger import Ledger
 from chalicelib.aws.organizations import Organization
@@ -28,32 +27,17 @@ from chalicelib.aws.sessions import (
     publish_config,
 )
 from chalicelib.aws.source_policy_table import SourcePolicyTable
+from chalicelib.checked_settings import checked_settings
 from chalicelib.enqueue import enqueue_accounts
 from chalicelib.enrollment import Enrollment
 from chalicelib.errors import RequestError, SettingsError
 from chalicelib.reconciler import Reconciler
 from chalicelib.requests import Selection, read_freeze, read_request
-from chalicelib.settings import Settings
-from chalicelib.source_policy import documents
 
 if TYPE_CHECKING:
     from chalicelib.publisher import Publisher
     from chalicelib.sweep.preview import Preview
     from chalicelib.sweep.sweep import Sweep
-
-
-def checked_settings(environ: Mapping[str, str]) -> Settings:
-    """Return the settings; raise SettingsError if some are wrong, or if policies built from them would exceed AWS's limits."""
-    settings = Settings.from_env(environ)
-    problems: list[str] = []
-    for check in (member_role.check_sizes, session_policies.check_sizes, documents.check_sizes):
-        try:
-            check(settings)
-        except SettingsError as error:
-            problems += error.problems
-    if problems:
-        raise SettingsError(*problems)
-    return settings
 
 
 class Application:

@@ -4,10 +4,10 @@ Usage: python -m local up [--stage STAGE] [--reader NAME]
 """
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
 
@@ -48,16 +48,18 @@ To act as root of another account, set AWS_ACCESS_KEY_ID to its id. Ctrl-C stops
 
 def up(stage: str, reader: str) -> None:
     """Start the organization, deploy the app, print a guide, and run until SIGINT or SIGTERM."""
-    with tempfile.TemporaryDirectory() as directory, LocalOrganization() as organization:
-        package = Path(directory)
-        print("packaging ...", flush=True)
-        subprocess.run(
-            ["make", "--no-print-directory", "package", f"STAGE={stage}", f"OUT={package}"], cwd=_ROOT, check=True
-        )
+    with LocalOrganization() as organization:
         accounts = {organization.create_account(name): name for name in _ACCOUNTS}
         principal = organization.create_source_principal(reader)
-        print("deploying ...", flush=True)
-        organization.deploy(stage, package, {"SourcePrincipalArns": principal})
+        print("packaging and deploying ...", flush=True)
+        environment = os.environ | {
+            "AWS_ENDPOINT_URL": organization.endpoint_url,
+            "AWS_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": organization.management_account_id,
+            "AWS_SECRET_ACCESS_KEY": "test",
+        }
+        command = [sys.executable, "-m", "rolecall", "deploy", stage, "--source-principal", principal, "--yes"]
+        subprocess.run(command, cwd=_ROOT, env=environment, check=True)
         print(
             _GUIDE.format(
                 endpoint=organization.endpoint_url,

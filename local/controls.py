@@ -37,6 +37,10 @@ class Controls:
         """Put these accounts, and no others, in another organization, of which only their condition keys show anything."""
         self._server.control("switch", other_organization=list(account_ids))
 
+    def set_stack_status(self, stack: str, status: str) -> None:
+        """Set the status of a CloudFormation stack of the management account, without an event."""
+        self._server.control("set_stack_status", stack=stack, status=status)
+
     def age_account(self, account_id: str, seconds: float) -> None:
         """Move the time at which an account joined into the past."""
         self._server.control("age_account", account_id=account_id, seconds=seconds)

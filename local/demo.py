@@ -45,8 +45,8 @@ class Demo:
         self._output.line(
             f"organization {self._organization.organization_id}: management {self._management}, billing {old}, legacy {legacy}, sandbox {sandbox}"
         )
-        seconds = self._stage.deploy(SourcePrincipalArns=reader, ExcludeAccountIds=sandbox)
-        self._output.line(f"deployed stage {STAGE} with CloudFormation in {seconds:.1f} s; source principal {reader}")
+        status = self._rolecall("deploy", STAGE, "--source-principal", reader, "--exclude-account", sandbox, "--yes")
+        self._output.check(f"stage {STAGE} is deployed", passed=status == 0, detail=f"exit status {status}")
         self._backfill({self._management: "management", old: "billing", legacy: "legacy", sandbox: "sandbox"})
         self._show_source_policy("before")
         created = self._create_account("payments")

@@ -1,11 +1,6 @@
-"""The stage that the demo deploys: deployment, invocations, waits and reads."""
+"""The stage that the demo deploys: invocations, waits and reads."""
 
 import json
-import subprocess
-import sys
-import time
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from chalicelib.session_policies import member_role_write
@@ -14,7 +9,6 @@ from local.organization import Credentials, LocalOrganization
 from local.waiting import wait_until
 
 STAGE = "demo"
-_ROOT = Path(__file__).parent.parent
 _EVENTS = "demo-events"
 
 
@@ -23,14 +17,6 @@ class DemoStage:
 
     def __init__(self, organization: LocalOrganization) -> None:
         self._organization = organization
-
-    def deploy(self, **parameters: str) -> float:
-        """Package the app and deploy it with CloudFormation, and return the seconds that the deployment took."""
-        with TemporaryDirectory() as package:
-            subprocess.run([sys.executable, str(_ROOT / ".chalice/package.py"), STAGE, package], check=True)
-            started = time.monotonic()
-            self._organization.deploy(STAGE, Path(package), parameters)
-            return time.monotonic() - started
 
     def invoke(self, function: str, **request: Any) -> dict[str, Any]:
         """Invoke a function, and return its response."""

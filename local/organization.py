@@ -16,6 +16,7 @@ from local.controls import Controls
 from local.deployment import deploy_stack
 from local.server import Server
 from local.waiting import wait_until
+from rolecall.deploy.location import Location
 
 Document = Mapping[str, Any]
 Credentials = Mapping[str, str]
@@ -144,13 +145,18 @@ class LocalOrganization(Controls):
         return self.create_role(account, name, trust_policy(f"arn:aws:iam::{account}:root"))
 
     def deploy(self, stage: str, package_dir: Path, parameters: Mapping[str, str]) -> dict[str, str]:
-        """Deploy or update a package (template.yaml and deployment.zip), and return the stack's outputs.
+        """Deploy or update a package (template.json and deployment.zip), and return the stack's outputs.
 
-        Like `make deploy`, invoke publish afterwards; an error of that run is only in its log.
-        Raise DeploymentError if the deployment fails.
+        Like `rolecall deploy`, invoke publish afterwards; an error of that run is only in its log.
+        Raise FailedError if the deployment fails, or CommandError if CloudFormation rejects it.
         """
         outputs = deploy_stack(
-            self.client("s3"), self.client("cloudformation"), f"rolecall-{stage}", package_dir, parameters
+            self.client("s3"),
+            self.client("cloudformation"),
+            Location("aws", self.management_account_id, REGION),
+            stage,
+            package_dir,
+            parameters,
         )
         if "PublishFunction" in outputs:
             with contextlib.suppress(InvocationError):

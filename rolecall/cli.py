@@ -1,6 +1,5 @@
 """The command line: commands and their options. A function's docstring is its command's help, which makes some of them long."""
 
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -18,11 +17,12 @@ from rolecall.accounts_page import print_entries
 from rolecall.console import output_console, print_json, print_page, print_text
 from rolecall.cost import estimate
 from rolecall.cost_page import build_cost_page
+from rolecall.deploy import command as deploy_command
 from rolecall.doctor import command as doctor_command
 from rolecall.enrollment import Canary
 from rolecall.export import Options, Tool, export
 from rolecall.files import write_file
-from rolecall.operation import Operation
+from rolecall.operation import Operation, terminal_prompt
 from rolecall.options import (
     ONE_HOUR,
     AccountIds,
@@ -195,20 +195,11 @@ def _operation(
     return Operation(
         stage=context.obj.open(),
         console=output_console(),
-        prompt=_ask if sys.stdin is not None and sys.stdin.isatty() else None,
+        prompt=terminal_prompt(),
         yes=yes,
         wait=not no_wait,
         timeout=timeout,
     )
-
-
-def _ask(question: str) -> bool:
-    """Return the answer of the terminal; Ctrl-C and Ctrl-D are no."""
-    try:
-        return typer.confirm(question)
-    except typer.Abort:
-        typer.echo()  # The prompt is on the same line.
-        return False
 
 
 def _account_ids(texts: list[str] | None) -> list[AccountId]:
@@ -443,7 +434,7 @@ def uninstall(
     Shows what is left, and asks for confirmation. Then stops enrolling, and
     continues until nothing is left or nothing more can be deleted; what is left
     is listed with the reason. Run it again to continue; run a backfill before
-    its end to cancel. Afterwards, delete the stack with make undeploy.
+    its end to cancel. Afterwards, delete the stack with rolecall undeploy.
 
     Exit status: 0, 1 if something is left, 2 if accounts are not finished.
 
@@ -640,3 +631,8 @@ def cost(
     """
     found = estimate(accounts, per_day)
     print_json(found.as_json()) if as_json else print_page(build_cost_page(found))
+
+
+app.command("deploy")(deploy_command.deploy)
+app.command("undeploy")(deploy_command.undeploy)
+app.command("package")(deploy_command.package)

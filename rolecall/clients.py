@@ -13,6 +13,7 @@ from rolecall.aws_errors import WebPageError, translate_errors
 from rolecall.errors import CommandError
 
 if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_cloudtrail import CloudTrailClient
     from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_organizations import OrganizationsClient
+    from mypy_boto3_s3 import S3Client
     from mypy_boto3_sns import SNSClient
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_ssm import SSMClient
@@ -43,6 +45,8 @@ class ClientFactory:
         self._lock = threading.Lock()
 
     @overload
+    def __call__(self, service: Literal["cloudformation"]) -> "CloudFormationClient": ...
+    @overload
     def __call__(self, service: Literal["cloudtrail"], config: Config | None = None) -> "CloudTrailClient": ...
     @overload
     def __call__(self, service: Literal["cloudwatch"]) -> "CloudWatchClient": ...
@@ -58,6 +62,8 @@ class ClientFactory:
     def __call__(self, service: Literal["logs"]) -> "CloudWatchLogsClient": ...
     @overload
     def __call__(self, service: Literal["organizations"]) -> "OrganizationsClient": ...
+    @overload
+    def __call__(self, service: Literal["s3"]) -> "S3Client": ...
     @overload
     def __call__(self, service: Literal["sns"]) -> "SNSClient": ...
     @overload

@@ -64,6 +64,15 @@ def print_text(text: str) -> None:
     sys.stdout.write(text)
 
 
+def print_problems(summary: str, problems: Iterable[str], unchecked: Iterable[str]) -> None:
+    """Print why a command was refused on standard error, a problem a line."""
+    console = Console(stderr=True, highlight=False)
+    lines = [("✘", "red", each) for each in problems] + [("?", "yellow", f"not checked: {each}") for each in unchecked]
+    console.print(Text.assemble(("rolecall: ", "bold red"), printable(summary)), soft_wrap=True)
+    for mark, style, line in lines:
+        console.print(Text.assemble((f"  {mark} ", style), printable(line)), soft_wrap=True)
+
+
 def print_json(content: object) -> None:
     """Print data as JSON."""
     json.dump(content, sys.stdout, indent=2, default=_json_value)

@@ -188,7 +188,7 @@ def _finish(operation: Operation) -> ExitStatus:
     if not operation.wait_until(lambda: stage.records().status is None, _PUBLISH_SECONDS):
         operation.print("publish has not deleted the recorded names yet: run rolecall uninstall again.", "bold red")
         return ExitStatus.UNKNOWN
-    operation.print(f"Now delete the stack: make undeploy STAGE={stage.name}")
+    operation.print(f"Now delete the stack: rolecall undeploy {stage.name}")
     return ExitStatus.OK
 
 

@@ -1,16 +1,18 @@
 """One operation on a stage: its output, its confirmation prompt, and waiting for the accounts that it sent."""
 
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
 from chalicelib.accounts import LedgerRow
 from chalicelib.arns import AccountId
-from rolecall.console import counted, print_line
+from rolecall.console import counted, is_terminal, print_line
 from rolecall.errors import CommandError
 from rolecall.exit_status import ExitStatus
 from rolecall.follow import FEW, Ending, Poller, Sent
@@ -26,6 +28,20 @@ _EXIT_STATUSES = {
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def terminal_prompt() -> Callable[[str], bool] | None:
+    """Return a function that asks at the terminal, or None without one."""
+    return _ask if is_terminal(sys.stdin) else None
+
+
+def _ask(question: str) -> bool:
+    """Return the answer of the terminal; Ctrl-C and Ctrl-D are no."""
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        typer.echo()  # The prompt is on the same line.
+        return False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,12 +62,12 @@ class Operation:
         """Print a line."""
         print_line(self.console, line, style)
 
-    def confirm(self, question: str) -> None:
-        """Ask before access is revoked. Raise CommandError if the answer is no, or without a terminal."""
+    def confirm(self, question: str, refused: str = "revoke access") -> None:
+        """Ask before something is done. Raise CommandError if the answer is no, or without a terminal."""
         if self.yes:
             return
         if self.prompt is None:
-            raise CommandError("refusing to revoke access without confirmation: not a terminal; pass --yes")
+            raise CommandError(f"refusing to {refused} without confirmation: not a terminal; pass --yes")
         if not self.prompt(question):
             raise CommandError("not confirmed: nothing was changed")
 

@@ -101,7 +101,7 @@ class Stage:
             except functions.exceptions.ResourceNotFoundException:
                 raise NotDeployedError(
                     f"stage {self.name} is not deployed in {self.region} of account {self.account_id}: check --stage, --region "
-                    f"and --profile, or deploy it with make deploy STAGE={self.name}"
+                    f"and --profile, or deploy it with rolecall deploy {self.name}"
                 ) from None
         return configuration["Environment"]["Variables"]
 

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -66,18 +66,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def packaged_for(shared: Path) -> Callable[[str], Path]:
-    """Packages the app for a stage as `make package` does, once per test run."""
-
-    def packaged(stage: str) -> Path:
-        out = shared / f"package-{stage}"
-        with (shared / f"{stage}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not out.exists():
-                subprocess.run([sys.executable, ROOT / ".chalice" / "package.py", stage, out], check=True)
-        return out
-
-    return packaged
+def packaged(shared: Path) -> Path:
+    """The packaged app, which a wheel contains, once per test run."""
+    out = shared / "package"
+    with (shared / "package.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not out.exists():
+            subprocess.run([sys.executable, ROOT / ".chalice" / "package.py", out], check=True)
+    return out
 
 
 @pytest.fixture(scope="session")

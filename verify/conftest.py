@@ -1,8 +1,8 @@
 """The local AWS organization, its IAM and its stages, as in the end-to-end tests."""
 
-from tests.conftest import packaged_for, shared, unpacked
+from tests.conftest import packaged, shared, unpacked
 from tests.end_to_end.authorization.conftest import functions, local_iam
-from tests.end_to_end.conftest import deploy, local_aws, organization, package, reader
+from tests.end_to_end.conftest import deploy, local_aws, organization, reader
 
 __all__ = [
     "deploy",
@@ -10,8 +10,7 @@ __all__ = [
     "local_aws",
     "local_iam",
     "organization",
-    "package",
-    "packaged_for",
+    "packaged",
     "reader",
     "shared",
     "unpacked",

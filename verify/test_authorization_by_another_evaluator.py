@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rolecall.partitions import EVENT_REGIONS
-from tests.deployment.conftest import packaged, template
+from tests.deployment.conftest import template
 from tests.deployment.deployed import MANAGEMENT_ACCOUNT, deployed
 from tests.end_to_end.authorization.agreement import disagreements, undetected
 from tests.end_to_end.authorization.local_iam import LocalIam
@@ -20,7 +20,7 @@ from tests.end_to_end.function_sessions import FUNCTION_CAPABILITIES
 from verify.evaluated_iam import EvaluatedIam
 from verify.evaluator import ALLOWED, AccessRequest, Evaluator
 
-__all__ = ["packaged", "template"]
+__all__ = ["template"]
 
 QUESTIONS, MUTANT_QUESTIONS = 10_000, 6_000
 ORGANIZATION = EvaluatedIam.organization_id

@@ -6,6 +6,7 @@ from typing import Any
 from ministack.core import iam_evaluator
 from ministack.core.responses import get_account_id, get_region
 from ministack.services import cloudtrail, lambda_svc, s3
+from ministack.services.cloudformation import _stacks as stacks_by_name
 from ministack.services.cloudformation import changesets, engine, handlers, provisioners, stacks
 
 _EVENT_SOURCE = "AWS::Lambda::EventSourceMapping"
@@ -47,6 +48,11 @@ def patch() -> None:
 
     provisioners._cw_dashboard_body = parsed_body
     provisioners._RESOURCE_HANDLERS["AWS::CloudTrail::Trail"] = {"create": _create_trail, "delete": _delete_trail}
+
+
+def set_stack_status(stack: str, status: str) -> None:
+    """Set the status of a stack of the management account."""
+    stacks_by_name[stack]["StackStatus"] = status
 
 
 def _resolved(node: Any, params: dict[str, Any]) -> Any:

@@ -66,6 +66,7 @@ _CONTROLS: dict[str, Callable[..., object]] = {
     "age_metrics": metrics.age_metrics,
     "fire": schedules.fire,
     "kill": functions.kill,
+    "set_stack_status": cloudformation.set_stack_status,
 }
 
 

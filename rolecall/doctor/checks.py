@@ -42,7 +42,7 @@ def _run(context: Context, check: Check) -> CheckResult:
     try:
         return check.run(context)
     except InvalidSettingsError as error:
-        return failed(str(error), context.deploy("…"))
+        return failed(str(error), context.deploy("--set NAME=VALUE"))
     except ClientError as error:
         details = error.response.get("Error", {})
         code, message = details.get("Code", ""), f"{details.get('Code', '')}: {details.get('Message', '')}"

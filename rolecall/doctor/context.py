@@ -87,6 +87,6 @@ class Context:
         """Return a command of the AWS CLI for the stage's region."""
         return f"aws {command} --region {self.stage.region}"
 
-    def deploy(self, parameters: str = "") -> str:
+    def deploy(self, option: str = "") -> str:
         """Return the command that deploys the stage."""
-        return f"make deploy STAGE={self.stage.name} BUCKET=…" + (f' PARAMS="{parameters}"' if parameters else "")
+        return f"rolecall deploy {self.stage.name}" + (f" {option}" if option else "")

@@ -25,11 +25,13 @@ def _check_stage(context: Context) -> CheckResult:
     try:
         taken = why_name_taken(stage.settings)
     except InvalidSettingsError as error:
-        return failed(f"stage {stage.name} is deployed with an invalid setting: {error}", context.deploy("…"))
+        return failed(
+            f"stage {stage.name} is deployed with an invalid setting: {error}", context.deploy("--set NAME=VALUE")
+        )
     except NotDeployedError:
         return failed(
             f"stage {stage.name} is not deployed in {stage.region} of account {context.account_id}",
-            context.deploy("SourcePrincipalArns=…"),
+            context.deploy("--source-principal ARN"),
         )
     if taken is not None:
         return failed(taken, context.deploy("MemberRoleName=…"))

@@ -48,7 +48,7 @@ def _check_principals(context: Context) -> CheckResult:
     if settings.source_account_id != context.account_id:
         return check_principals_elsewhere(settings, context.records)
     found = {arn for principal in settings.source_principals for arn in _arns(context, principal)}
-    return check_principals(settings, found, context.deploy("SourcePrincipalArns=…"))
+    return check_principals(settings, found, context.deploy("--source-principal ARN"))
 
 
 def _arns(context: Context, principal: Principal) -> Iterator[str]:
@@ -97,7 +97,7 @@ def _check_attachments(context: Context) -> CheckResult:
             continue
         attached = _attached(context, principal)
         if attached is None:
-            return unknown(f"source principal {principal.arn} does not exist", context.deploy("SourcePrincipalArns=…"))
+            return unknown(f"source principal {principal.arn} does not exist", context.deploy("--source-principal ARN"))
         quota = context.account_summary[
             "AttachedPoliciesPerRoleQuota" if principal.kind == "role" else "AttachedPoliciesPerUserQuota"
         ]
@@ -160,7 +160,7 @@ def check_quotas(settings: Settings, trust_quota: int, redeploy: str) -> CheckRe
 
 def _check_quotas(context: Context) -> CheckResult:
     quota = context.account_summary["AssumeRolePolicySizeQuota"]
-    return check_quotas(context.settings, quota, context.deploy("…"))
+    return check_quotas(context.settings, quota, context.deploy("--set NAME=VALUE"))
 
 
 CHECKS = (

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from samtranslator.translator.transform import transform
 
-from deploy.aws import Location
-from deploy.intrinsics import resolve
-from deploy.parameters import known_values, merge_parameters
+from rolecall.deploy.intrinsics import resolve
+from rolecall.deploy.location import Location
+from rolecall.deploy.parameters import known_values, merge_parameters
 from rolecall.partitions import EVENT_REGIONS
 
 MANAGEMENT_ACCOUNT = "111122223333"
@@ -55,7 +55,7 @@ def deployed(template: Mapping[str, Any], partition: str, **parameters: str) -> 
     """Expand the template and resolve its references, with defaults for the other parameters."""
     location = Location(partition, MANAGEMENT_ACCOUNT, EVENT_REGIONS[partition])
     account = f"arn:{location.partition}:iam::{MANAGEMENT_ACCOUNT}"
-    given = {"SourcePrincipalArns": f"{account}:role/Reader,{account}:user/reader"} | parameters
+    given = {"Stage": "dev", "SourcePrincipalArns": f"{account}:role/Reader,{account}:user/reader"} | parameters
     uploaded = copy.deepcopy(template)
     for resource in uploaded["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
@@ -64,7 +64,9 @@ def deployed(template: Mapping[str, Any], partition: str, **parameters: str) -> 
         environment.setenv("AWS_DEFAULT_REGION", location.region)
         expanded = transform(uploaded, {}, _NoManagedPolicies())
     values = known_values(template, merge_parameters(template["Parameters"], given, {}), location)
-    for name, resource in expanded["Resources"].items():
+    # Functions first: their names are referred to.
+    in_order = sorted(expanded["Resources"].items(), key=lambda each: each[1]["Type"] != "AWS::Lambda::Function")
+    for name, resource in in_order:
         properties = resource["Properties"]
         names = {key: resolve(value, values) for key, value in properties.items() if key.endswith("Name")}
         values.setdefault(name, names.get("FunctionName", name))

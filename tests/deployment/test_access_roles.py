@@ -12,7 +12,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 from chalicelib import session_policies
 from chalicelib.settings import Settings
-from deploy.intrinsics import resolve
+from rolecall.deploy.intrinsics import resolve
 from tests.conftest import ROOT
 from tests.deployment.deployed import Deployment, deployed
 

@@ -1,95 +1,34 @@
-"""deploy and undeploy with the AWS CLI, in the local AWS organization."""
+"""deploy and undeploy, in the local AWS organization."""
 
-import json
-import re
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-import yaml
 
-from deploy.aws import AwsCommandError, DeployError, aws_cli
-from deploy.deploy import deploy
-from deploy.undeploy import undeploy
 from local.organization import LocalOrganization
-from tests.deployment.aws_cli import in_this_process
-
-_REGION = "us-east-1"
-
-
-@pytest.fixture(scope="module")
-def organization(unpacked: Path) -> Iterator[LocalOrganization]:
-    with LocalOrganization(unpacked=unpacked) as running:
-        running.client("s3").create_bucket(Bucket="artifacts")
-        running.create_source_principal()
-        yield running
+from rolecall.deploy.packaged_app import PackagedApp
+from rolecall.deploy.problems import RefusedError
+from rolecall.errors import CommandError
+from rolecall.exit_status import ExitStatus
+from tests.deployment.deploying import Deploying
 
 
-@pytest.fixture
-def aws(organization: LocalOrganization, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", organization.endpoint_url)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", organization.management_account_id)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    return aws_cli(_REGION, in_this_process)
+def test_deploying_again_changes_only_the_given_settings(deploying: Callable[[str], Deploying]) -> None:
+    stage = deploying("again")
+    assert stage.deploy("BatchSize=9") is ExitStatus.OK
+    assert "stack rolecall-again in us-east-1" in stage.output
+    assert "rolecall --stage again backfill" in stage.output
+    first = stage.variables()
 
+    assert stage.deploy() is ExitStatus.OK
+    assert "Resources: nothing changes" in stage.output
+    assert stage.variables() == first
 
-def _names(organization: LocalOrganization, name: str) -> str:
-    """Return parameters of a stage that has names of its own."""
-    reader = f"arn:aws:iam::{organization.management_account_id}:role/Reader"
-    return f"SourcePrincipalArns={reader} MemberRoleName={name} SourcePolicyName={name}"
-
-
-def _deploy(directory: Path, params: str, aws: Any, **variables: str) -> str:
-    """Deploy the stage that the directory has the name of."""
-    given = {"PARAMS": params, **variables}
-    return deploy(directory.name, "artifacts", directory, given, aws=aws, region=_REGION)
-
-
-def _directory(packaged: Path, tmp_path: Path, stage: str) -> Path:
-    directory = tmp_path / stage
-    shutil.copytree(packaged, directory)
-    template = directory / "template.yaml"
-    template.write_text(template.read_text().replace("Default: dev\n", f"Default: {stage}\n"))
-    return directory
-
-
-def _variables(organization: LocalOrganization, stage: str) -> dict[str, str]:
-    function = organization.client("lambda").get_function_configuration(FunctionName=f"rolecall-{stage}-enroll")
-    variables: dict[str, str] = function["Environment"]["Variables"]
-    return variables
-
-
-def _create_stack(organization: LocalOrganization, params: str) -> None:
-    """Create a stack that has the parameters of a stage, and one topic."""
-    values = dict(pair.split("=", 1) for pair in params.split())
-    template = {
-        "Parameters": {name: {"Type": "String"} for name in values},
-        "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}},
-    }
-    organization.client("cloudformation").create_stack(
-        StackName=f"rolecall-{values['Stage']}",
-        TemplateBody=json.dumps(template),
-        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()],
-    )
-
-
-def test_deploying_again_changes_only_the_given_settings(
-    organization: LocalOrganization, aws: Any, packaged: Path, tmp_path: Path
-) -> None:
-    directory = _directory(packaged, tmp_path, "again")
-    message = _deploy(directory, _names(organization, "again") + " BatchSize=9", aws)
-    assert f"stack rolecall-again in us-east-1 of account {organization.management_account_id}" in message
-    assert "CloudTrail" in message
-    first = _variables(organization, "again")
-
-    _deploy(directory, "", aws)
-    assert _variables(organization, "again") == first
-
-    _deploy(directory, "Threads=3", aws)
-    assert _variables(organization, "again") == first | {"THREADS": "3"}
-    stack = organization.client("cloudformation").describe_stacks(StackName="rolecall-again")["Stacks"][0]
+    stage.deploy("Threads=3")
+    assert "~ Threads: 10 → 3" in stage.output
+    assert "~ Enroll (AWS::Lambda::Function)" in stage.output
+    assert stage.variables() == first | {"THREADS": "3"}
+    stack = stage.stack()
+    assert stack is not None
     kept = {each["ParameterKey"]: each["ParameterValue"] for each in stack["Parameters"]}
     assert (kept["Stage"], kept["BatchSize"], kept["Threads"]) == ("again", "9", "3")
     assert {each["Key"]: each["Value"] for each in stack["Tags"]} == {
@@ -98,91 +37,128 @@ def test_deploying_again_changes_only_the_given_settings(
     }
 
 
-def test_settings_that_cannot_work_are_rejected_at_once(
-    organization: LocalOrganization, aws: Any, packaged: Path, tmp_path: Path
-) -> None:
-    _create_stack(organization, f"Stage=first AccessRoleNames=Admin {_names(organization, 'first')}")
-    source = organization.create_account("source")
-    organization.create_source_principal("Reader", source)
-    principals = ",".join(f"arn:aws:iam::{source}:role/{name}" for name in ("Reader", "Gone"))
-    policies = ",".join(f"arn:aws:iam::aws:policy/P{number}" for number in range(11))
-
-    with pytest.raises(DeployError) as caught:
-        _deploy(
-            _directory(packaged, tmp_path, "second"),
-            f"SourcePrincipalArns={principals} MemberRoleName=FIRST IncludeOuIds=ou-ab12-11111111 "
-            f"MemberRolePolicyArns={policies} ReservedConcurrency=1",
-            aws,
-            Schedules="DISABLED",
-        )
-
-    expected = (
-        r"Schedules is set outside PARAMS.*\n.*ReservedConcurrency is 1, less than .*\n.*role/Gone, which does not exist: "
-        r".*\n.*ou-ab12-11111111, which does not exist .*\n.* 11 policies, .*\n.*MemberRoleName is FIRST, .* stage first"
-    )
-    first_line, *problems = str(caught.value).splitlines()
-    assert (first_line, len(problems)) == ("nothing was changed:", 6)
-    assert re.search(expected, "\n".join(problems))
-    stacks = organization.client("cloudformation").describe_stacks()["Stacks"]
-    assert "rolecall-second" not in [stack["StackName"] for stack in stacks]
-
-
-def test_undeployed_tables_are_imported_by_the_next_deployment(
-    organization: LocalOrganization, aws: Any, packaged: Path, tmp_path: Path
-) -> None:
-    directory = _directory(packaged, tmp_path, "twice")
-    _deploy(directory, _names(organization, "twice"), aws)
-    table, dynamodb = "rolecall-twice-ledger", organization.client("dynamodb")
+def test_undeployed_tables_are_imported_by_the_next_deployment(deploying: Callable[[str], Deploying]) -> None:
+    stage = deploying("twice")
+    stage.deploy()
+    table, dynamodb = "rolecall-twice-ledger", stage.organization.client("dynamodb")
     role_arn = {"S": "arn:aws:iam::444455556666:role/R"}
     enrolled = {"account_id": {"S": "444455556666"}, "outcome": {"S": "enrolled"}, "role_arn": role_arn}
     failed = {"account_id": {"S": "666677778888"}, "outcome": {"S": "failed"}}
     for row in (enrolled, failed):
         dynamodb.put_item(TableName=table, Item=row)
 
-    with pytest.raises(DeployError, match=r"left:\n  444455556666 enrolled .*/R\n"):
-        undeploy("twice", aws=aws, region=_REGION)
-    assert "THREADS" in _variables(organization, "twice")
+    with pytest.raises(
+        RefusedError, match=r"are left: .*rolecall --stage twice uninstall.*\n  444455556666 enrolled .*/R"
+    ):
+        stage.undeploy()
+    assert "THREADS" in stage.variables()
 
     dynamodb.delete_item(TableName=table, Key={"account_id": {"S": "444455556666"}})
-    assert f"delete-table --table-name {table}" in undeploy("twice", aws=aws, region=_REGION)
-    functions = organization.client("lambda").list_functions()["Functions"]
-    assert "rolecall-twice-enroll" not in [function["FunctionName"] for function in functions]
-    with pytest.raises(DeployError, match="stack rolecall-twice does not exist"):
-        undeploy("twice", aws=aws, region=_REGION)
+    assert stage.undeploy() is ExitStatus.OK
+    assert f"update-table --table-name {table}" in stage.output
+    assert stage.status in {None, "DELETE_COMPLETE"}
+    with pytest.raises(RefusedError, match="stack rolecall-twice does not exist"):
+        stage.undeploy()
 
-    _deploy(directory, _names(organization, "twice"), aws)
+    assert stage.deploy() is ExitStatus.OK
+    assert "< LedgerTable (AWS::DynamoDB::Table)" in stage.output
     assert dynamodb.scan(TableName=table)["Items"] == [failed]
-    stack = organization.client("cloudformation").describe_stack_resources(StackName="rolecall-twice")
-    ids = {resource["LogicalResourceId"] for resource in stack["StackResources"]}
-    assert {"LedgerTable", "SourcePolicyTable"} <= ids
+    resources = stage.organization.client("cloudformation").describe_stack_resources(StackName="rolecall-twice")
+    assert {"LedgerTable", "SourcePolicyTable"} <= {each["LogicalResourceId"] for each in resources["StackResources"]}
 
 
-def test_installed_aws_cli_is_used_and_its_errors_are_kept(
-    organization: LocalOrganization,
-    aws: Any,  # noqa: ARG001 - for its environment
-) -> None:
-    installed = aws_cli(_REGION)
-    assert installed("sts", "get-caller-identity")["Account"] == organization.management_account_id
-    with pytest.raises(AwsCommandError, match=r"aws dynamodb describe-table: .*ResourceNotFoundException"):
-        installed("dynamodb", "describe-table", "--table-name", "none")
+def test_deployment_is_protected_and_undeploying_lifts_that(deploying: Callable[[str], Deploying]) -> None:
+    stage = deploying("guarded")
+    stage.deploy()
+    cloudformation, dynamodb = (stage.organization.client(each) for each in ("cloudformation", "dynamodb"))
+    described = cloudformation.describe_stacks(StackName="rolecall-guarded")["Stacks"][0]
+    assert described["EnableTerminationProtection"]
+
+    stage.undeploy()
+
+    for name in ("ledger", "source-policy"):
+        table = dynamodb.describe_table(TableName=f"rolecall-guarded-{name}")["Table"]
+        assert table["DeletionProtectionEnabled"]
+
+
+def test_created_bucket_is_private_encrypted_and_tls_only(deploying: Callable[[str], Deploying]) -> None:
+    stage = deploying("bucket")
+    stage.deploy()
+    s3, bucket = (
+        stage.organization.client("s3"),
+        f"rolecall-artifacts-{stage.organization.management_account_id}-us-east-1",
+    )
+    blocked = s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
+    assert all(blocked.values())
+    assert len(blocked) == 4
+    assert s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"]
+    assert "aws:SecureTransport" in s3.get_bucket_policy(Bucket=bucket)["Policy"]
+    rules = s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    assert rules[0]["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
+    assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
+
+
+def test_dry_run_of_a_new_stage_leaves_nothing(deploying: Callable[[str], Deploying], fresh: LocalOrganization) -> None:
+    stage = deploying("dry")
+    assert stage.deploy(dry_run=True, answer=None) is ExitStatus.OK
+    assert "+ SourcePrincipalArns: arn:aws:iam::" in stage.output
+    assert "8 AWS::Serverless::Function" in stage.output
+    assert stage.status is None
+    assert fresh.client("s3").list_buckets()["Buckets"] == []
+
+
+def test_dry_run_of_a_deployed_stage_leaves_no_change_set(deploying: Callable[[str], Deploying]) -> None:
+    stage = deploying("dry-again")
+    stage.deploy()
+    before = stage.variables()
+    cloudformation = stage.organization.client("cloudformation")
+    assert stage.deploy("Threads=4", dry_run=True, answer=None) is ExitStatus.OK
+    assert "~ Threads: 10 → 4" in stage.output
+    assert "updated" in stage.output
+    listed = cloudformation.list_change_sets(StackName="rolecall-dry-again")["Summaries"]
+    assert [each for each in listed if each["ExecutionStatus"] == "AVAILABLE"] == []
+    assert stage.variables() == before
+
+
+@pytest.mark.parametrize("answer", [False, None])
+def test_nothing_is_deployed_without_a_yes(deploying: Callable[[str], Deploying], answer: bool | None) -> None:
+    stage = deploying("asked")
+    with pytest.raises(CommandError):
+        stage.deploy(answer=answer)
+    assert stage.status is None
+
+
+def test_upgrade_that_is_declined_leaves_no_change_set(deploying: Callable[[str], Deploying]) -> None:
+    stage = deploying("declined")
+    stage.deploy()
+    before = stage.variables()
+    with pytest.raises(CommandError):
+        stage.deploy("Threads=7", answer=False)
+    listed = stage.organization.client("cloudformation").list_change_sets(StackName="rolecall-declined")["Summaries"]
+    assert [each for each in listed if each["ExecutionStatus"] == "AVAILABLE"] == []
+    assert stage.variables() == before
 
 
 def test_failed_first_deployment_names_the_resource_and_can_be_repeated(
-    organization: LocalOrganization, aws: Any, packaged: Path, tmp_path: Path
+    deploying: Callable[[str], Deploying], broken: PackagedApp
 ) -> None:
-    directory = _directory(packaged, tmp_path, "failed")
-    good = (directory / "template.yaml").read_text()
-    broken = yaml.safe_load(good)
-    missing = f"arn:aws:lambda:{_REGION}:{organization.management_account_id}:function:missing"
-    broken["Resources"]["Broken"] = {
-        "Type": "AWS::CloudFormation::CustomResource",
-        "Properties": {"ServiceToken": missing},
-    }
-    (directory / "template.yaml").write_text(yaml.safe_dump(broken))
-    with pytest.raises(DeployError, match=r"\n  Broken: "):
-        _deploy(directory, _names(organization, "failed"), aws)
+    stage = deploying("failed")
+    assert stage.deploy(app=broken) is ExitStatus.PROBLEM
+    assert "Failed: stack rolecall-failed is ROLLBACK_COMPLETE.\n  Broken: " in stage.output
+    assert stage.status == "ROLLBACK_COMPLETE"
 
-    (directory / "template.yaml").write_text(good)
-    _deploy(directory, _names(organization, "failed"), aws)
-    stack = organization.client("cloudformation").describe_stacks(StackName="rolecall-failed")["Stacks"][0]
-    assert stack["StackStatus"] == "CREATE_COMPLETE"
+    assert stage.deploy() is ExitStatus.OK
+    assert "the stack of a deployment that failed (ROLLBACK_COMPLETE) is deleted first" in stage.output
+    assert stage.status == "CREATE_COMPLETE"
+
+
+def test_failed_upgrade_is_rolled_back_and_reported(deploying: Callable[[str], Deploying], broken: PackagedApp) -> None:
+    stage = deploying("rolled-back")
+    stage.deploy()
+    before = stage.variables()
+    assert stage.deploy("Threads=2", app=broken) is ExitStatus.PROBLEM
+    assert "Broken: " in stage.output
+    assert "the stage is as it was before" in stage.output
+    assert stage.variables() == before
+    assert stage.deploy("Threads=2") is ExitStatus.OK
+    assert stage.variables() == before | {"THREADS": "2"}

@@ -15,7 +15,7 @@ from chalicelib.arns import AccountId
 from chalicelib.settings import Scope, Settings
 from chalicelib.source_policy.documents import document
 from chalicelib.source_policy.records import ShardContent
-from deploy.intrinsics import resolve
+from rolecall.deploy.intrinsics import resolve
 from rolecall.partitions import EVENT_REGIONS
 from tests.deployment.deployed import Deployment
 from verify.data_reads import action_of, service_models
@@ -39,7 +39,7 @@ WITHOUT_API = frozenset(
 )
 
 
-def _policy_findings(document: dict[str, Any]) -> list[str]:
+def policy_findings(document: dict[str, Any]) -> list[str]:
     # Parliament is older than the partition aws-eusc.
     text = json.dumps(document).replace("arn:aws-eusc:", "arn:aws:").replace(":eusc-de-east-1:", ":eu-central-1:")
     findings = parliament.analyze_policy_string(text).findings
@@ -47,7 +47,7 @@ def _policy_findings(document: dict[str, Any]) -> list[str]:
 
 
 def test_packaged_template_is_clean_in_every_region(packaged: Path) -> None:
-    assert _template_findings((packaged / "template.yaml").read_text(), *EVENT_REGIONS.values()) == []
+    assert _template_findings((packaged / "template.json").read_text(), *EVENT_REGIONS.values()) == []
 
 
 def test_expanded_template_is_clean(deployment: Deployment) -> None:
@@ -61,7 +61,7 @@ def test_policies_of_functions_are_clean(deployment: Deployment) -> None:
         for policy in role["Policies"]
     ]
     assert len(documents) == 8
-    assert [_policy_findings(document) for document in documents] == [[]] * len(documents)
+    assert [policy_findings(document) for document in documents] == [[]] * len(documents)
 
 
 def test_documents_that_the_code_writes_are_clean(template: dict[str, Any], deployment: Deployment) -> None:
@@ -82,7 +82,7 @@ def test_documents_that_the_code_writes_are_clean(template: dict[str, Any], depl
         session_policies.source_policy_delete(settings),
         *(document(settings, content, "o-abcdefghij") for content in contents),
     ]
-    assert [_policy_findings(document.content) for document in written] == [[]] * len(written)
+    assert [policy_findings(document.content) for document in written] == [[]] * len(written)
 
 
 def test_denied_actions_exist() -> None:
@@ -92,7 +92,7 @@ def test_denied_actions_exist() -> None:
     reads, keys = deny["Statement"]
     older = [action for action in reads["Action"] if action not in known | WITHOUT_API]
 
-    assert _policy_findings({**deny, "Statement": [{**reads, "Action": older}, keys]}) == []
+    assert policy_findings({**deny, "Statement": [{**reads, "Action": older}, keys]}) == []
 
 
 @pytest.mark.parametrize(
@@ -104,4 +104,4 @@ def test_denied_actions_exist() -> None:
     ],
 )
 def test_lint_detects_an_invalid_statement(statement: dict[str, Any]) -> None:
-    assert _policy_findings({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **statement}]})
+    assert policy_findings({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **statement}]})

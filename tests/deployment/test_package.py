@@ -12,7 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-import yaml
+
+from rolecall.deploy.packaged_app import PackagedApp
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ("requirements.txt", "requirements-chalice.txt")
@@ -36,8 +37,8 @@ def test_package_of_a_copy_has_the_same_bytes(packaged: Path, tmp_path: Path) ->
     (copy / "chalicelib" / "__pycache__").mkdir()
     (copy / "chalicelib" / "__pycache__" / "settings.cpython-311.pyc").write_bytes(b"another machine's")
     (copy / "app.py").chmod(0o600)
-    subprocess.run([sys.executable, copy / ".chalice" / "package.py", "dev", tmp_path / "out"], check=True)
-    for name in ("template.yaml", "deployment.zip", "sbom.cdx.json"):
+    subprocess.run([sys.executable, copy / ".chalice" / "package.py", tmp_path / "out"], check=True)
+    for name in ("template.json", "deployment.zip", "sbom.cdx.json"):
         assert (tmp_path / "out" / name).read_bytes() == (packaged / name).read_bytes()
 
 
@@ -56,7 +57,7 @@ def test_wheel_with_another_digest_is_rejected(tmp_path: Path) -> None:
     (six,) = [pin for pin in PINS if pin.name == "six"]
     pins = (copy / "requirements.txt").read_text()
     (copy / "requirements.txt").write_text(pins.replace(six.sha256, "0" * 64))
-    command = [sys.executable, str(copy / ".chalice" / "package.py"), "dev", str(tmp_path / "out")]
+    command = [sys.executable, str(copy / ".chalice" / "package.py"), str(tmp_path / "out")]
     ran = subprocess.run(command, check=False, capture_output=True, text=True)
     assert ran.returncode
     assert "six" in ran.stderr
@@ -95,40 +96,33 @@ def test_zip_contains_only_the_app_and_its_packages(packaged: Path) -> None:
     assert modes == {0o100644}
 
 
-def test_template_has_no_yaml_alias(packaged: Path) -> None:
-    tokens = yaml.scan((packaged / "template.yaml").read_text())
-    assert not [token for token in tokens if isinstance(token, yaml.AliasToken | yaml.AnchorToken)]
+def test_package_is_of_no_stage_until_it_is_written_for_one(packaged: Path, tmp_path: Path) -> None:
+    app = PackagedApp(packaged)
+    assert "Default" not in app.template["Parameters"]["Stage"]
+    assert "stage=" not in (packaged / "template.json").read_text()
+
+    paths = app.write("prod", tmp_path / "new" / "prod")
+
+    assert [path.name for path in paths] == ["template.json", "deployment.zip", "sbom.cdx.json"]
+    written = PackagedApp(tmp_path / "new" / "prod")
+    assert written.template["Parameters"].pop("Stage") == app.template["Parameters"]["Stage"] | {"Default": "prod"}
+    assert written.template["Parameters"].items() <= app.template["Parameters"].items()
+    assert written.template["Resources"] == app.template["Resources"]
+    assert written.zip_digest == app.zip_digest
 
 
-def test_packages_of_two_stages_differ_only_in_the_stage(packaged: Path, tmp_path: Path) -> None:
-    subprocess.run([sys.executable, ROOT / ".chalice" / "package.py", "prod", tmp_path], check=True)
-    dev, prod = (yaml.safe_load((out / "template.yaml").read_text()) for out in (packaged, tmp_path))
-    assert prod["Parameters"].pop("Stage")["Default"] == "prod"
-    assert dev["Parameters"].pop("Stage")["Default"] == "dev"
-    assert prod["Parameters"] == dev["Parameters"]
-    assert prod["Outputs"] == dev["Outputs"]
-    assert (tmp_path / "deployment.zip").read_bytes() == (packaged / "deployment.zip").read_bytes()
-
-
-@pytest.mark.parametrize("stage", ["", "Dev", "1dev", "dev_1", "a" * 21, "dev\n"])
-def test_invalid_stage_name_is_rejected(stage: str, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="STAGE is"):
-        _PACKAGE["package"](stage, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+def test_uploaded_template_has_its_code_in_the_bucket(packaged: Path) -> None:
+    uploaded = json.loads(PackagedApp(packaged).uploaded_template("artifacts", "rolecall/code.zip"))
+    functions = [each for each in uploaded["Resources"].values() if each["Type"] == "AWS::Serverless::Function"]
+    assert len(functions) == 8
+    for function in functions:
+        assert function["Properties"]["CodeUri"] == {"Bucket": "artifacts", "Key": "rolecall/code.zip"}
 
 
 def test_several_intrinsics_in_one_object_are_rejected() -> None:
     queue = {"Fn::Sub": "arn:${AWS::Partition}:sqs:x", "Fn::GetAtt": ["AccountsQueue", "Arn"]}
     with pytest.raises(SystemExit, match="/Resources/Enroll/0/Queue"):
-        _PACKAGE["final_template"]({"Resources": {"Enroll": [{"Queue": queue}]}, "Parameters": {"Stage": {}}}, "dev")
-
-
-def test_shared_object_is_written_twice() -> None:
-    trust = {"Service": "lambda.amazonaws.com"}
-    template = {"Resources": {"A": trust, "B": trust}, "Parameters": {"Stage": {}}}
-    written = _PACKAGE["final_template"](template, "dev")
-    assert yaml.safe_load(written)["Resources"] == {"A": trust, "B": trust}
-    assert "&" not in written
+        _PACKAGE["final_template"]({"Resources": {"Enroll": [{"Queue": queue}]}})
 
 
 def test_shared_statements_are_expanded_and_unknown_ones_rejected() -> None:
@@ -156,7 +150,12 @@ def test_zip_that_would_fail_in_lambda_is_rejected(names: list[str], error: str,
         _PACKAGE["copy_zip"](tmp_path / "made.zip", tmp_path / "out.zip")
 
 
+def _deploying() -> list[Path]:
+    """Return the modules of rolecall deploy, whose help alone has examples."""
+    return [path for path in (ROOT / "rolecall" / "deploy").glob("*.py") if path.name != "command.py"]
+
+
 def test_no_file_contains_an_arn_of_one_partition(packaged: Path) -> None:
-    files = [packaged / "template.yaml", ROOT / "app.py", *(ROOT / ".chalice").glob("*.*")]
-    files += [*(ROOT / "chalicelib").rglob("*.py"), *(ROOT / "deploy").rglob("*.py")]
+    files = [packaged / "template.json", ROOT / "app.py", *(ROOT / ".chalice").glob("*.*")]
+    files += [*(ROOT / "chalicelib").rglob("*.py"), *_deploying()]
     assert [path for path in files if re.search("arn:aws(-[a-z]+)*:", path.read_text())] == []

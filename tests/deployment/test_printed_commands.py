@@ -1,11 +1,11 @@
-"""Commands of the AWS CLI that documents, `make deploy` and the command line print."""
+"""Commands of the AWS CLI that documents and the command line print."""
 
 from collections.abc import Iterator
 from itertools import chain
 
 from tests.conftest import ROOT
 
-_PRINTED = ("README.md", "docs/**/*.md", "deploy/*.py", "rolecall/**/*.py", "local/*.py")
+_PRINTED = ("README.md", "docs/**/*.md", "rolecall/**/*.py", "local/*.py")
 
 
 def _commands(operation: str) -> Iterator[str]:

@@ -9,8 +9,8 @@ import pytest
 from chalicelib.events import PATTERN
 from chalicelib.requests import Selection, read_request
 from chalicelib.settings import Settings
-from deploy.intrinsics import resolve
-from deploy.parameters import merge_parameters
+from rolecall.deploy.intrinsics import resolve
+from rolecall.deploy.parameters import merge_parameters
 from tests.deployment.deployed import Deployment
 from tests.unit.builders import EXAMPLES
 
@@ -60,7 +60,7 @@ def test_every_parameter_is_described_and_grouped(template: dict[str, Any]) -> N
         assert parameter["Description"], name
         assert {"AllowedPattern", "AllowedValues", "MaxValue"} & parameter.keys(), name
         assert "AllowedPattern" not in parameter or parameter["ConstraintDescription"], name
-        assert "Default" in parameter or name == "SourcePrincipalArns"
+        assert "Default" in parameter or name in {"Stage", "SourcePrincipalArns"}
 
 
 def test_every_arn_has_the_partition(deployment: Deployment) -> None:

@@ -1,18 +1,12 @@
-"""The packaged app, and a new local AWS organization for each module."""
+"""Stages of the packaged app, in a new local AWS organization for each module."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from local.organization import LocalOrganization
 from tests.end_to_end.deployed_stage import Deploy, DeployedStage
-
-
-@pytest.fixture(scope="session")
-def package(packaged_for: Callable[[str], Path]) -> Path:
-    """The app, packaged for one stage; other stages set the parameter `Stage`."""
-    return packaged_for("end-to-end")
 
 
 @pytest.fixture(scope="session")
@@ -30,13 +24,13 @@ def organization(local_aws: LocalOrganization) -> LocalOrganization:
 
 
 @pytest.fixture(scope="module")
-def deploy(organization: LocalOrganization, package: Path) -> Deploy:
+def deploy(organization: LocalOrganization, packaged: Path) -> Deploy:
     """Deploys or updates a stage."""
 
     def deploy_stage(stage: str, **parameters: str) -> DeployedStage:
         # Each concurrent batch starts a process of its own.
         defaults = {"BatchingWindow": "1", "MaximumConcurrency": "2"}
-        organization.deploy(stage, package, {"Stage": stage, **defaults, **parameters})
+        organization.deploy(stage, packaged, {**defaults, **parameters})
         return DeployedStage(organization, stage)
 
     return deploy_stage

@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from local.organization import InvocationError, LocalOrganization
+from rolecall.errors import CommandError
 from tests.end_to_end.deployed_stage import Deploy, DeployedStage, account_created_event, environment_changed
 
 READER = "arn:aws:iam::111122223333:role/Reader"
@@ -38,7 +38,7 @@ def test_cloudformation_rejects_values_outside_a_pattern(
     deploy: Deploy, organization: LocalOrganization, reader: str, parameter: str, value: str
 ) -> None:
     parameters = {"SourcePrincipalArns": reader, parameter: value}
-    with pytest.raises(ClientError, match=parameter):
+    with pytest.raises(CommandError, match=parameter):
         deploy("rejected", **parameters)
     stacks = organization.client("cloudformation").describe_stacks()["Stacks"]
     assert "rolecall-rejected" not in [stack["StackName"] for stack in stacks]

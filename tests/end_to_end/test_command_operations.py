@@ -258,7 +258,7 @@ def test_backfill_stops_at_a_failure_and_uninstall_deletes_everything(
         assert f"  - member role in {account_id} ({operated.rows[account_id]['name']})" in lines
     assert lines[-2:] == [
         "Nothing is left: no member role, and no source policy.",
-        "Now delete the stack: make undeploy STAGE=temporary",
+        "Now delete the stack: rolecall undeploy temporary",
     ]
     assert [account_id for account_id in enrolled if stage.role(account_id)] == []
     policies = organization.client("iam").list_policies(Scope="Local")["Policies"]

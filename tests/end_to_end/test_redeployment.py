@@ -2,32 +2,19 @@
 
 from pathlib import Path
 
-import pytest
-
-from deploy.aws import Aws, aws_cli
-from deploy.deploy import deploy
-from local.organization import REGION, LocalOrganization
-from tests.deployment.aws_cli import in_this_process
+from local.organization import LocalOrganization
+from rolecall.deploy.packaged_app import PackagedApp
+from rolecall.exit_status import ExitStatus
+from tests.deployment.deploying import Deploying
 from tests.end_to_end.deployed_stage import DeployedStage
 from tests.end_to_end.organization_changes import create_without_events
 
-STAGE = "end-to-end"  # the stage that the template is packaged for
+STAGE = "redeployed"
 
 
-@pytest.fixture
-def aws(organization: LocalOrganization, monkeypatch: pytest.MonkeyPatch) -> Aws:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", organization.endpoint_url)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", organization.management_account_id)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    organization.client("s3").create_bucket(Bucket="artifacts")
-    return aws_cli(REGION, in_this_process)
-
-
-def test_redeployed_stack_keeps_rows_and_access(
-    organization: LocalOrganization, package: Path, reader: str, aws: Aws
-) -> None:
+def test_redeployed_stack_keeps_rows_and_access(organization: LocalOrganization, packaged: Path, reader: str) -> None:
     stage, parameters = DeployedStage(organization, STAGE), {"SourcePrincipalArns": reader, "BatchingWindow": "1"}
-    organization.deploy(STAGE, package, parameters)
+    organization.deploy(STAGE, packaged, parameters)
     created = create_without_events(organization, 2)
     stage.invoke_and_wait("backfill")
     rows, policy, versions = stage.rows(), stage.source_policy(), stage.policy_versions()
@@ -39,8 +26,7 @@ def test_redeployed_stack_keeps_rows_and_access(
     assert organization.client("lambda").list_functions()["Functions"] == []
     assert all(organization.assume(arn, organization.as_role(reader)) for arn in arns.values())
 
-    params = " ".join(f"{name}={value}" for name, value in parameters.items())
-    deploy(STAGE, "artifacts", package, {"PARAMS": params}, aws=aws, region=REGION)
+    assert Deploying(organization, PackagedApp(packaged), STAGE).deploy("BatchingWindow=1") is ExitStatus.OK
     assert stage.rows() == rows
     created += create_without_events(organization)
     stage.invoke_and_wait("resync", accounts="new")

@@ -9,9 +9,9 @@ from typing import Any
 
 from samtranslator.yaml_helper import yaml_parse
 
-from deploy.aws import Location
-from deploy.intrinsics import resolve
-from deploy.parameters import known_values, merge_parameters
+from rolecall.deploy.intrinsics import resolve
+from rolecall.deploy.location import Location
+from rolecall.deploy.parameters import known_values, merge_parameters
 from tests.integration.boundary import FUNCTION_KEYS, Signer
 from tests.integration.organization import MANAGEMENT, REGION, SOURCE_PRINCIPAL, Organization
 

@@ -136,7 +136,7 @@ def function(state: str = "Active", **configuration: str) -> dict[str, Any]:
 )
 def test_functions_must_be_active(found: Any, status: CheckStatus) -> None:
     functions: Any = {"well": function(), "other": found}
-    result = deployed.check_functions(functions, "make deploy")
+    result = deployed.check_functions(functions, "rolecall deploy")
     assert result.status is status
     assert status is OK or "other" in result.summary
 
@@ -226,12 +226,12 @@ def test_source_principal_must_have_room(others: int, ours: list[str], status: C
 
 
 def test_names_and_documents_must_fit_iams_quotas() -> None:
-    assert principals.check_quotas(settings(), 2048, "make deploy") == ok(
+    assert principals.check_quotas(settings(), 2048, "rolecall deploy") == ok(
         "role name 24 of 64 characters, trust policy 268 of 2048"
     )
-    assert principals.check_quotas(settings(), 200, "make deploy").status is FAILED
+    assert principals.check_quotas(settings(), 200, "rolecall deploy").status is FAILED
     arns = ",".join(f"arn:aws:iam::{SOURCE}:role/Reader{number:03}" for number in range(60))
-    assert principals.check_quotas(settings(SOURCE_PRINCIPAL_ARNS=arns), 4096, "make deploy").status is FAILED
+    assert principals.check_quotas(settings(SOURCE_PRINCIPAL_ARNS=arns), 4096, "rolecall deploy").status is FAILED
 
 
 def failure(reason: Reason) -> LedgerRow:

@@ -190,7 +190,7 @@ def found(number: int, error: str | None = None) -> dict[str, Any]:
 
 
 DELETED = Records(control=Control(uninstalling=True, uninstalled=True))
-DONE = "Now delete the stack: make undeploy STAGE=dev"
+DONE = "Now delete the stack: rolecall undeploy dev"
 
 
 def test_uninstall_continues_until_nothing_is_left() -> None:

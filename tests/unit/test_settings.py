@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib import bootstrap
 from chalicelib.arns import parse_principal
+from chalicelib.checked_settings import checked_settings
 from chalicelib.errors import SettingsError
 from chalicelib.settings import ENVIRONMENT_LIMIT, Settings, check_environment_size, parameters_with_role
 from tests.unit.builders import EXAMPLES, MANAGEMENT, MEMBER, PARTITIONS, READER, SOURCE, environ, settings
@@ -251,12 +251,12 @@ def test_byte_that_is_not_utf8_is_counted_and_rejected() -> None:
 )
 def test_checked_settings_rejects_what_exceeds_an_iam_limit(changes: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        bootstrap.checked_settings(environ(**changes))
+        checked_settings(environ(**changes))
 
 
 @pytest.mark.parametrize("partition", PARTITIONS)
 def test_checked_settings_accepts_the_defaults(partition: str) -> None:
-    assert bootstrap.checked_settings(environ(partition)) == settings(partition)
+    assert checked_settings(environ(partition)) == settings(partition)
 
 
 OURS = {"managed-by": "rolecall", "rolecall-stage": "dev"}

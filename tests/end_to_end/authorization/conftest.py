@@ -1,11 +1,11 @@
 """The local AWS's IAM, and the policies of the functions' roles as the template deploys them."""
 
+import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 import pytest
-import yaml
 
 from local.organization import LocalOrganization
 from tests.deployment.deployed import deployed
@@ -20,8 +20,8 @@ def local_iam(organization: LocalOrganization) -> LocalIam:
 
 
 @pytest.fixture(scope="session")
-def functions(package: Path) -> FunctionPolicies:
-    template = yaml.safe_load((package / "template.yaml").read_text())
+def functions(packaged: Path) -> FunctionPolicies:
+    template = json.loads((packaged / "template.json").read_text())
 
     @cache
     def policies(partition: str) -> Mapping[str, Document]:

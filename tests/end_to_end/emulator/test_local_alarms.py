@@ -1,15 +1,15 @@
 """CloudWatch alarms: periods, missing data, dimensions and metric math."""
 
+import json
 import secrets
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from local.deployment import DeploymentError
 from local.organization import LocalOrganization
+from rolecall.deploy.stack_operations import FailedError
 
 _PERIOD_SECONDS = 60
 
@@ -117,7 +117,8 @@ def deploy_alarms(organization: LocalOrganization, directory: Path, **expression
         }
         for name, expression in expressions.items()
     }
-    (directory / "template.yaml").write_text(yaml.safe_dump({"Resources": resources}))
+    (directory / "template.json").write_text(json.dumps({"Resources": resources}))
+    (directory / "deployment.zip").touch()
     organization.deploy(secrets.token_hex(4), directory, {})
 
 
@@ -152,5 +153,5 @@ def test_alarm_on_metric_math_follows_its_expression(organization: LocalOrganiza
 def test_unsupported_metric_math_fails_the_deployment(
     organization: LocalOrganization, tmp_path: Path, expression: str
 ) -> None:
-    with pytest.raises(DeploymentError, match="does not support"):
+    with pytest.raises(FailedError, match="does not support"):
         deploy_alarms(organization, tmp_path, Unsupported=expression)

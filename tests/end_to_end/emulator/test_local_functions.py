@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from local.deployment import DeploymentError
 from local.organization import LocalOrganization, allow_policy
 from local.waiting import wait_until
+from rolecall.deploy.stack_operations import FailedError
 from tests.end_to_end.expected_errors import denied
 
 CODE = """
@@ -86,7 +85,7 @@ def package(directory: Path, *actions: str, **source: Any) -> Path:
         "Resources": resources | functions(**source),
         "Outputs": {"QueueUrl": {"Value": {"Ref": "Queue"}}, "FailuresUrl": {"Value": {"Ref": "Failures"}}},
     }
-    (directory / "template.yaml").write_text(yaml.safe_dump(template))
+    (directory / "template.json").write_text(json.dumps(template))
     with zipfile.ZipFile(directory / "deployment.zip", "w") as code:
         code.writestr("app.py", CODE)
     return directory
@@ -142,7 +141,7 @@ def test_failed_event_is_retried_and_sent_to_the_destination(
 def test_invalid_event_source_mapping_fails_the_deployment(
     organization: LocalOrganization, tmp_path: Path, actions: tuple[str, ...], source: dict[str, int], error: str
 ) -> None:
-    with pytest.raises(DeploymentError, match=error):
+    with pytest.raises(FailedError, match=error):
         organization.deploy(secrets.token_hex(4), package(tmp_path, *actions, **source), {})
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from chalicelib.accounts import Access
 from chalicelib.arns import AccountId
-from chalicelib.bootstrap import checked_settings
+from chalicelib.checked_settings import checked_settings
 from chalicelib.errors import SettingsError
 from chalicelib.member_role import TRUST_LIMIT, desired_role, plan
 from chalicelib.session_policies import SESSION_POLICY_LIMIT, member_role_write

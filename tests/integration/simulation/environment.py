@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from chalicelib.bootstrap import checked_settings
+from chalicelib.checked_settings import checked_settings
 from chalicelib.settings import Settings
 from tests.integration.simulation.cloud import SOURCE_POLICY, source_principal
 from tests.integration.simulation.members import IDS, MANAGEMENT

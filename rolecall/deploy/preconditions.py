@@ -1,19 +1,27 @@
 """What AWS has to show before a stage is deployed: settings that can't work there are found before anything is changed."""
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from botocore.exceptions import ClientError
 
 from chalicelib.arns import Principal, parse_principal, role_arn
 from chalicelib.aws.source_principals import DEFAULT_ATTACHMENTS
 from chalicelib.settings import parameters_with_role
 from chalicelib.source_policy.records import MAX_SHARDS, shard_name
-from deploy.aws import Aws, AwsCommandError, Location, get_item, table_exists
+from rolecall.aws_errors import translate_errors
+from rolecall.clients import ClientFactory
+from rolecall.deploy.location import Location
+from rolecall.deploy.problems import Problems
+from rolecall.deploy.stack_status import NEVER_CREATED
+from rolecall.deploy.tables import Tables
+from rolecall.errors import CommandError
 
-UNINSTALLED = {"ROLLBACK_COMPLETE", "REVIEW_IN_PROGRESS"}
-"""The states of a stack whose first deployment failed."""
+if TYPE_CHECKING:
+    from mypy_boto3_iam import IAMClient
 
 _RESERVED_PATH = "/aws-reserved/sso.amazonaws.com/"
 _READS = {
@@ -62,27 +70,34 @@ class _Names:
         return list(parameters_with_role(role, self.principals, self.access_roles))
 
 
-def find_problems(
-    values: Mapping[str, str], location: Location, aws: Aws, *, wrong: Collection[str] = ()
-) -> tuple[list[str], list[str]]:
-    """Return which parameters can't work, and what could not be checked since AWS refused to show it.
+def check_preconditions(
+    values: Mapping[str, Any],
+    location: Location,
+    client: ClientFactory,
+    problems: Problems,
+    *,
+    wrong: Collection[str] = (),
+) -> None:
+    """Add a problem for each parameter that can't work in this account, and what AWS refused to show.
 
     `wrong` are parameters whose value is a substitute, so that nothing is reported about them.
     """
-    checks: dict[str, Callable[[], Iterable[_Problem]]] = {
-        "whether the source principals exist": lambda: _missing_principals(values, location, aws),
-        "whether the organizational units exist": lambda: _missing_units(values, aws),
-        "the quota of policies attached to a role": lambda: _too_many_policies(values, location, aws),
-        "the names of other stages": lambda: _names_in_use(values, aws),
-    }
-    # Always checked: under other names, the installed roles and policies would be orphaned.
-    problems, unchecked = [*_taken_name(values), *_changed_names(values, aws)], []
-    for what, check in checks.items():
-        try:
-            problems += check()
-        except AwsCommandError as error:
-            unchecked.append(f"{what}: {error}")
-    return [f"{parameter} {why}" for parameter, why in problems if parameter not in wrong], unchecked
+
+    def add(found: Iterator[_Problem]) -> None:
+        problems.found += [f"{parameter} {why}" for parameter, why in found if parameter not in wrong]
+
+    add(_taken_name(values))
+    # Under other names, the installed roles and policies would be orphaned.
+    with problems.collect():
+        add(_changed_names(values, Tables(client("dynamodb"))))
+    with problems.attempt("whether the source principals exist"):
+        add(_missing_principals(values, location, client))
+    with problems.attempt("whether the organizational units exist"):
+        add(_missing_units(values, client))
+    with problems.attempt("the quota of policies attached to a role"):
+        add(_too_many_policies(values, location, client))
+    with problems.attempt("the names of other stages"):
+        add(_names_in_use(values, client))
 
 
 def _taken_name(values: Mapping[str, str]) -> Iterator[_Problem]:
@@ -92,10 +107,10 @@ def _taken_name(values: Mapping[str, str]) -> Iterator[_Problem]:
         yield "MemberRoleName", f"is {ours.member_role}, which {parameter} contains, too: set another name"
 
 
-def _changed_names(values: Mapping[str, str], aws: Aws) -> Iterator[_Problem]:
+def _changed_names(values: Mapping[str, Any], tables: Tables) -> Iterator[_Problem]:
     """Yield the names that differ from those that the stage has published with."""
     table = values["SourcePolicyTable"]
-    recorded = get_item(aws, table, policy_name="#status").get("names", {}) if table_exists(aws, table) else {}
+    recorded = tables.item(table, policy_name="#status").get("names", {}) if tables.exists(table) else {}
     for name, parameter, value in (
         ("member_role_name", "MemberRoleName", values["MemberRoleName"]),
         ("source_policy_name", "SourcePolicyName", values["SourcePolicyName"]),
@@ -115,15 +130,15 @@ def _principals(values: Mapping[str, str]) -> Iterator[Principal]:
             continue  # reported with the settings
 
 
-def _missing_principals(values: Mapping[str, str], location: Location, aws: Aws) -> Iterator[_Problem]:
+def _missing_principals(values: Mapping[str, str], location: Location, client: ClientFactory) -> Iterator[_Problem]:
     principals = [principal for principal in _principals(values) if principal.kind != "root"]
-    in_account: dict[str, Any] = {}
+    in_account: dict[str, IAMClient] = {}
     for principal in principals:
         account_id = principal.account_id
         if account_id not in in_account:
             is_here = account_id == location.account_id
-            in_account[account_id] = None if is_here else _enter(account_id, values, location, aws)
-        found = list(_arns(principal, in_account[account_id], aws))
+            in_account[account_id] = client("iam") if is_here else _enter(account_id, values, location, client)
+        found = list(_arns(principal, in_account[account_id]))
         if not any(fnmatchcase(arn, principal.arn) for arn in found):
             like = f" ({', '.join(found)} does)" if found and "*" not in principal.name else ""
             yield (
@@ -132,64 +147,76 @@ def _missing_principals(values: Mapping[str, str], location: Location, aws: Aws)
             )
 
 
-def _enter(account_id: str, values: Mapping[str, str], location: Location, aws: Aws) -> Any:  # noqa: ANN401 - JSON
-    """Return the credentials of the first access role that can be assumed in another account."""
+def _enter(account_id: str, values: Mapping[str, str], location: Location, client: ClientFactory) -> "IAMClient":
+    """Return a client with the first access role that can be assumed in another account."""
     errors = []
     for name in values["AccessRoleNames"].split(","):
         arn = role_arn(location.partition, account_id, name)
-        session = ("--role-arn", arn, "--role-session-name", "rolecall-deploy", "--policy", json.dumps(_READS))
         try:
-            return aws("sts", "assume-role", *session)["Credentials"]
-        except AwsCommandError as error:
+            with translate_errors(f"assuming {arn}"):
+                assumed = client("sts").assume_role(
+                    RoleArn=arn, RoleSessionName="rolecall-deploy", Policy=json.dumps(_READS)
+                )
+                return client("iam", keys=assumed["Credentials"])
+        except CommandError as error:
             errors.append(str(error))
-    raise AwsCommandError("; ".join(errors))
+    raise CommandError("; ".join(errors))
 
 
-def _arns(principal: Principal, session: Any, aws: Aws) -> Iterator[str]:  # noqa: ANN401 - JSON
+def _arns(principal: Principal, iam: "IAMClient") -> Iterator[str]:
     """Yield the ARN of the principal of this name; for a name with a wildcard, those of all roles of IAM Identity Center."""
-    given = {} if session is None else {"session": session}
-    if "*" in principal.name:
-        yield from (role["Arn"] for role in aws("iam", "list-roles", "--path-prefix", _RESERVED_PATH, **given)["Roles"])
-        return
-    try:
-        found = aws("iam", f"get-{principal.kind}", f"--{principal.kind}-name", principal.name, **given)
-    except AwsCommandError as error:
-        if "NoSuchEntity" not in str(error):
-            raise
-        return
-    yield found[principal.kind.title()]["Arn"]
+    with translate_errors(f"reading {principal.arn}"):
+        if "*" in principal.name:
+            pages = iam.get_paginator("list_roles").paginate(PathPrefix=_RESERVED_PATH)
+            yield from [role["Arn"] for page in pages for role in page["Roles"]]
+            return
+        try:
+            if principal.kind == "role":
+                yield iam.get_role(RoleName=principal.name)["Role"]["Arn"]
+            else:
+                yield iam.get_user(UserName=principal.name)["User"]["Arn"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "NoSuchEntity":
+                raise
 
 
-def _missing_units(values: Mapping[str, str], aws: Aws) -> Iterator[_Problem]:
+def _missing_units(values: Mapping[str, str], client: ClientFactory) -> Iterator[_Problem]:
     for parameter in ("IncludeOuIds", "ExcludeOuIds"):
         for unit in filter(None, values[parameter].split(",")):
-            try:
-                aws("organizations", "describe-organizational-unit", "--organizational-unit-id", unit)
-            except AwsCommandError as error:
-                if "OrganizationalUnitNotFoundException" not in str(error):
-                    raise
-                yield parameter, f"contains {unit}, which does not exist in this organization: correct or remove it"
+            with translate_errors(f"reading {unit}"):
+                try:
+                    client("organizations").describe_organizational_unit(OrganizationalUnitId=unit)
+                    continue
+                except ClientError as error:
+                    if error.response["Error"]["Code"] != "OrganizationalUnitNotFoundException":
+                        raise
+            yield parameter, f"contains {unit}, which does not exist in this organization: correct or remove it"
 
 
-def _too_many_policies(values: Mapping[str, str], location: Location, aws: Aws) -> Iterator[_Problem]:
+def _too_many_policies(values: Mapping[str, str], location: Location, client: ClientFactory) -> Iterator[_Problem]:
     filled = values["MemberRolePolicyArns"].replace("{partition}", location.partition)
     count = len(set(filled.replace("{account_id}", location.account_id).split(",")))
     if count <= DEFAULT_ATTACHMENTS:
         return  # No account has a lower quota.
-    quotas = aws("iam", "get-account-summary")["SummaryMap"]
+    with translate_errors("reading the account's quotas"):
+        quotas: Mapping[str, int] = {**client("iam").get_account_summary()["SummaryMap"]}
     quota = quotas.get("AttachedPoliciesPerRoleQuota", DEFAULT_ATTACHMENTS)
     if count > quota:
         why = f"contains {count} policies, and the quota of account {location.account_id} allows {quota} per role"
         yield "MemberRolePolicyArns", f"{why}: name fewer, or have the quota raised there and in every account"
 
 
-def _names_in_use(values: Mapping[str, str], aws: Aws) -> Iterator[_Problem]:
+def _names_in_use(values: Mapping[str, str], client: ClientFactory) -> Iterator[_Problem]:
     """Yield the names that other stages in this account and region use; they are recognized by their parameters."""
     ours = _Names.of(values)
-    for stack in aws("cloudformation", "describe-stacks")["Stacks"]:
-        parameters = {each["ParameterKey"]: each.get("ParameterValue", "") for each in stack.get("Parameters", [])}
+    with translate_errors("listing the stacks"):
+        pages = client("cloudformation").get_paginator("describe_stacks").paginate()
+        stacks = [stack for page in pages for stack in page["Stacks"]]
+    for stack in stacks:
+        pairs = stack.get("Parameters", [])
+        parameters = {each.get("ParameterKey", ""): each.get("ParameterValue", "") for each in pairs}
         is_stage = {"Stage", "MemberRoleName", "SourcePolicyName", "SourcePrincipalArns"} <= parameters.keys()
-        if is_stage and parameters["Stage"] != ours.stage and stack["StackStatus"] not in UNINSTALLED:
+        if is_stage and parameters["Stage"] != ours.stage and stack["StackStatus"] not in NEVER_CREATED:
             yield from _collisions(ours, _Names.of({"AccessRoleNames": "", **parameters}))
 
 

@@ -1,1 +1,0 @@
-"""The implementation of `make deploy` and `make undeploy`."""

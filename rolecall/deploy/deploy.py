@@ -1,0 +1,168 @@
+"""Deploy or upgrade a stage, or change its settings: the checked plan, its changes, a question, and the operations on the stack."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from rolecall.deploy.change_set import ChangeRequest, ChangeSet, ResourceChange, delete_change_set
+from rolecall.deploy.changes_page import change_lines, failure_lines, new_stack_changes, stack_operations
+from rolecall.deploy.next_steps import next_steps
+from rolecall.deploy.packaged_app import PackagedApp
+from rolecall.deploy.preflight import Given, Plan, check_deployment
+from rolecall.deploy.publish import run_publish
+from rolecall.deploy.stack import protect_stack, protect_tables
+from rolecall.deploy.stack_operations import FailedError, StackOperations
+from rolecall.deploy.stack_status import Step
+from rolecall.deploy.tables import Tables, existing_tables, import_request
+from rolecall.exit_status import ExitStatus
+from rolecall.operation import Operation
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation.type_defs import ParameterTypeDef
+
+_NEW = {Step.CREATE, Step.REPLACE}
+
+
+def deploy(operation: Operation, given: Given, app: PackagedApp, *, dry_run: bool) -> ExitStatus:
+    """Deploy a stage, and return the exit status. Raise RefusedError with everything that is wrong, before anything changes."""
+    run = _Run(operation, app, stack_operations(operation))
+    plan = run.plan(given)
+    try:
+        if plan.step is Step.CONTINUE_ROLLBACK and not dry_run:
+            run.continue_rollback(plan)
+            plan = run.plan(given)
+        if dry_run:
+            run.preview(plan)
+            return ExitStatus.OK
+        run.deploy(plan)
+    except FailedError as error:
+        for line in failure_lines(error, _advice(plan.stage, error)):
+            operation.print(line)
+        return ExitStatus.PROBLEM
+    run.finish(plan)
+    return ExitStatus.OK
+
+
+def _advice(stage: str, error: FailedError) -> str:
+    """Return what to do about a failed deployment."""
+    again = f"remove the cause, and run rolecall deploy {stage} again"
+    match error.status:
+        case "UPDATE_ROLLBACK_FAILED":
+            return (
+                f"{again}, which continues the rollback. A resource that can't be rolled back can be skipped: aws cloudformation "
+                f"continue-update-rollback --stack-name {error.stack_name} --resources-to-skip NAME"
+            )
+        case "UPDATE_ROLLBACK_COMPLETE":
+            return f"the stage is as it was before; {again}"
+    return f"{again}, which starts from the beginning"
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One run of the command."""
+
+    operation: Operation
+    app: PackagedApp
+    stacks: StackOperations
+
+    def plan(self, given: Given) -> Plan:
+        """Return the checked plan, once no operation runs on the stack: an interrupted run's continues in CloudFormation."""
+        while True:
+            plan = check_deployment(given, self.app, self.operation.stage.client, self.operation.stage.region)
+            if plan.step is not Step.WAIT or plan.stack is None:
+                return plan
+            self.operation.print(f"Stack {plan.stack_name} is {plan.stack.status}: waiting for its end.", "yellow")
+            self.stacks.wait(plan.stack)
+
+    def continue_rollback(self, plan: Plan) -> None:
+        """Continue the rollback of a failed update, after a question."""
+        self._show(plan, None)
+        self.operation.confirm(f"Continue the rollback of {plan.stack_name}?", "continue the rollback")
+        if plan.stack is not None:
+            self.stacks.continue_rollback(plan.stack)
+
+    def preview(self, plan: Plan) -> None:
+        """Show what would change, and leave nothing behind."""
+        request = self._request(plan, "UPDATE") if plan.step is Step.UPDATE and plan.artifacts.exists() else None
+        change_set = self.stacks.prepare(request) if request else None
+        try:
+            self._show(plan, _changes(change_set) if request else None)
+        finally:
+            self._discard(plan, change_set)
+        self.operation.print("Dry run: nothing was changed.")
+
+    def deploy(self, plan: Plan) -> None:
+        """Show the changes, ask, and make them."""
+        if plan.step in _NEW:
+            self._show(plan, None)
+            self._confirm(plan)
+            self._create(plan)
+            return
+        request = self._request(plan, "UPDATE")
+        change_set = self.stacks.prepare(request)
+        try:
+            self._show(plan, _changes(change_set))
+            if change_set is not None:
+                self._confirm(plan)
+        except BaseException:
+            self._discard(plan, change_set)
+            raise
+        if change_set is not None:
+            self.stacks.execute(request, change_set)
+
+    def finish(self, plan: Plan) -> None:
+        """Protect what is deployed, run publish once, and print the next steps."""
+        stage, tables = self.operation.stage, Tables(self.operation.stage.client("dynamodb"))
+        protect_stack(self.stacks.cloudformation, self.stacks.describe(plan.stack_name), protected=True)
+        protect_tables(tables.dynamodb, (plan.values["LedgerTable"], plan.values["SourcePolicyTable"]))
+        warning = run_publish(stage, plan.values, tables)
+        for line in [*([warning] if warning else []), *(f"Not checked: {each}" for each in plan.unchecked)]:
+            self.operation.print(line, "yellow")
+        for line in next_steps(plan.stage, plan.location, plan.values):
+            self.operation.print(line)
+
+    def _create(self, plan: Plan) -> None:
+        """Create the stack, in place of one that failed; it imports the tables that an earlier one left."""
+        template, tables = self.app.template, plan.tables
+        if plan.stack is not None:
+            self.stacks.delete(plan.stack)
+            tables = existing_tables(template, plan.values, Tables(self.operation.stage.client("dynamodb")))
+        kind: Literal["CREATE", "UPDATE"] = "CREATE"
+        if tables:
+            self.stacks.apply(import_request(plan.stack_name, template, plan.values, tables))
+            kind = "UPDATE"
+        self.stacks.apply(self._request(plan, kind))
+
+    def _request(self, plan: Plan, kind: Literal["CREATE", "UPDATE"]) -> ChangeRequest:
+        """Upload the code and the template, and return the request for the change set."""
+        if plan.artifacts.is_default:
+            plan.artifacts.create()
+        kept = plan.kept.keys() & self.app.template["Parameters"].keys() - plan.given.keys() - {"Stage"}
+        given = {**plan.given, "Stage": plan.stage}
+        parameters: list[ParameterTypeDef] = [
+            {"ParameterKey": name, "ParameterValue": value} for name, value in given.items()
+        ]
+        parameters += [{"ParameterKey": name, "UsePreviousValue": True} for name in sorted(kept)]
+        return ChangeRequest(
+            stack_name=plan.stack_name,
+            kind=kind,
+            template_url=plan.artifacts.upload(self.app),
+            parameters=parameters,
+            tags={"managed-by": "rolecall", "rolecall-stage": plan.stage},
+        )
+
+    def _show(self, plan: Plan, changes: list[ResourceChange] | None) -> None:
+        if plan.step in _NEW:
+            changes = new_stack_changes(self.app.template, plan.values, plan.tables)
+        for line in change_lines(plan, self.app.template["Parameters"], changes):
+            self.operation.print(line)
+
+    def _confirm(self, plan: Plan) -> None:
+        self.operation.confirm(f"Deploy stage {plan.stage}?", "deploy")
+
+    def _discard(self, plan: Plan, change_set: ChangeSet | None) -> None:
+        if change_set is not None:
+            delete_change_set(self.stacks.cloudformation, plan.stack_name, change_set.id)
+
+
+def _changes(change_set: ChangeSet | None) -> list[ResourceChange]:
+    return list(change_set.changes) if change_set else []

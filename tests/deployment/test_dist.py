@@ -1,0 +1,131 @@
+"""The wheel and the sdist: reproducible, complete, and working outside a checkout."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from email import message_from_string
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from local.organization import REGION, LocalOrganization
+from tests.conftest import ROOT
+
+
+def _build(out: Path) -> tuple[Path, Path]:
+    """Build both, and return the wheel and the sdist."""
+    command = [sys.executable, str(ROOT / ".ci" / "dist.py"), str(out)]
+    wheel, sdist = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    return Path(wheel), Path(sdist)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return _build(tmp_path_factory.mktemp("dist"))
+
+
+def _install(artifact: Path, directory: Path) -> Path:
+    """Install into a fresh environment that finds the dependencies in this one, and return its `rolecall`."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory], check=True)
+    python = directory / "bin" / "python"
+    command = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    packages = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    (Path(packages) / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        "--no-deps",
+        "--no-index",
+        "--no-build-isolation",
+    ]
+    subprocess.run([*install, "-q", "--disable-pip-version-check", str(artifact)], check=True, capture_output=True)
+    return directory / "bin" / "rolecall"
+
+
+@pytest.fixture(scope="module", params=["wheel", "sdist"])
+def rolecall(
+    request: pytest.FixtureRequest, built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    artifact = built[0] if request.param == "wheel" else built[1]
+    return _install(artifact, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture
+def outside(tmp_path: Path, local_aws: LocalOrganization) -> Iterator[dict[str, str]]:
+    """The environment of an operator in an empty directory, with credentials for the local AWS."""
+    local_aws.reset()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        yield {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "COV_", "PYTHON"))} | {
+            "AWS_ENDPOINT_URL": local_aws.endpoint_url,
+            "AWS_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": local_aws.management_account_id,
+            "AWS_SECRET_ACCESS_KEY": "test",
+        }
+
+
+def _run(environment: dict[str, str], *command: str | Path) -> str:
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_two_builds_are_identical(built: tuple[Path, Path], tmp_path: Path) -> None:
+    digests = [
+        [sha256(path.read_bytes()).hexdigest() for path in paths] for paths in (built, _build(tmp_path / "dist"))
+    ]
+    assert digests[0] == digests[1]
+
+
+def test_wheel_contains_the_app_and_describes_itself(built: tuple[Path, Path], packaged: Path) -> None:
+    with zipfile.ZipFile(built[0]) as wheel:
+        names = wheel.namelist()
+        for name in ("template.json", "deployment.zip", "sbom.cdx.json"):
+            assert wheel.read(f"rolecall/app/{name}") == (packaged / name).read_bytes()
+        (name,) = [name for name in names if name.endswith(".dist-info/METADATA")]
+        metadata = message_from_string(wheel.read(name).decode())
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"rolecall", "chalicelib"}
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert str(metadata.get_payload()).startswith("# Rolecall")
+    assert "Programming Language :: Python :: 3.14" in metadata.get_all("Classifier", [])
+    requires = {each.split(">")[0] for each in metadata.get_all("Requires-Dist", [])}
+    assert requires == {"boto3", "jinja2", "rich", "typer"}
+
+
+def test_sdist_contains_what_the_wheel_contains(built: tuple[Path, Path]) -> None:
+    with zipfile.ZipFile(built[0]) as wheel, tarfile.open(built[1]) as sdist:
+        shipped = {name for name in wheel.namelist() if ".dist-info" not in name}
+        contained = {each.name.partition("/")[2] for each in sdist.getmembers() if each.isfile()}
+    assert shipped <= contained
+
+
+def test_installed_command_packages_and_deploys_outside_a_checkout(
+    rolecall: Path, outside: dict[str, str], packaged: Path, local_aws: LocalOrganization
+) -> None:
+    reader = local_aws.create_source_principal("Reader")
+
+    _run(outside, rolecall, "package", "prod", "--out", "made")
+    assert Path("made/deployment.zip").read_bytes() == (packaged / "deployment.zip").read_bytes()
+
+    output = _run(outside, rolecall, "deploy", "prod", "--source-principal", reader, "--dry-run")
+    assert "8 AWS::Serverless::Function" in output
+    assert "Dry run: nothing was changed." in output
+
+    output = _run(outside, rolecall, "deploy", "--source-principal", reader, "--yes")
+    assert "Stage prod is deployed" in output
+    assert "  rolecall backfill " in output
+
+    _run(outside, rolecall, "backfill")
+    assert "enrolled" in _run(outside, rolecall, "accounts")
+
+    _run(outside, rolecall, "uninstall", "--yes")
+    assert "Stack rolecall-prod is deleted." in _run(outside, rolecall, "undeploy", "--yes")

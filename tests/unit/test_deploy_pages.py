@@ -1,0 +1,144 @@
+"""What a deployment shows: its changes as a diff, its progress, a failure with its reason, and the next steps."""
+
+from typing import Any
+
+from rich.text import Text
+
+from rolecall.deploy.change_set import ResourceChange
+from rolecall.deploy.changes_page import (
+    event_display,
+    failure_lines,
+    new_stack_changes,
+    parameter_lines,
+    resource_lines,
+)
+from rolecall.deploy.location import Location
+from rolecall.deploy.next_steps import next_steps
+from rolecall.deploy.stack_events import Ended, Event
+from rolecall.deploy.stack_operations import FailedError
+
+_DECLARED: dict[str, Any] = {
+    "Threads": {"Default": 10},
+    "ExternalId": {"Default": ""},
+    "MemberRoleTags": {"Default": ""},
+    "SourcePrincipalArns": {},
+}
+
+
+def _plain(lines: Any) -> list[str]:
+    return [line.plain if isinstance(line, Text) else line for line in lines]
+
+
+def test_only_parameters_that_change_are_shown_and_no_external_id() -> None:
+    given = {"Threads": "5", "ExternalId": "secret-id", "MemberRoleTags": "", "SourcePrincipalArns": "arn:x"}
+    kept = {"Threads": "10", "ExternalId": "", "MemberRoleTags": "team=a", "SourcePrincipalArns": "arn:x"}
+    assert _plain(parameter_lines(given, kept, _DECLARED)) == [
+        "  ~ Threads: 10 → 5",
+        "  ~ ExternalId: changed (not shown)",
+        "  ~ MemberRoleTags: team=a → (empty)",
+    ]
+
+
+def test_new_stage_shows_what_differs_from_the_defaults() -> None:
+    given = {"Threads": "10", "SourcePrincipalArns": "arn:\x1b[31mx"}
+    assert _plain(parameter_lines(given, {}, _DECLARED)) == [r"  + SourcePrincipalArns: arn:\x1b[31mx"]
+
+
+def test_resources_are_shown_by_what_happens_to_them() -> None:
+    changes = [
+        *(ResourceChange("Add", f"Queue{number}", "AWS::SQS::Queue") for number in range(6)),
+        ResourceChange("Modify", "Enroll", "AWS::Lambda::Function", ("Environment", "Timeout")),
+        ResourceChange("Modify", "Topic", "AWS::SNS::Topic", ("TopicName",), replaced=True),
+        ResourceChange("Import", "Table", "AWS::DynamoDB::Table"),
+        ResourceChange("Remove", "Old", "AWS::SQS::Queue"),
+    ]
+    assert _plain(resource_lines(changes)) == [
+        "  + 6 AWS::SQS::Queue: Queue0, Queue1, Queue2, Queue3 and 2 more",
+        "  ~ Enroll (AWS::Lambda::Function): Environment, Timeout",
+        "  ± Topic (AWS::SNS::Topic): TopicName",
+        "  < Table (AWS::DynamoDB::Table)",
+        "  - Old (AWS::SQS::Queue)",
+        "Resources: 6 created, 1 updated, 1 replaced, 1 imported, 1 deleted",
+    ]
+    assert _plain(resource_lines([])) == ["Resources: nothing changes"]
+
+
+def test_new_stack_has_the_resources_whose_condition_is_true() -> None:
+    template = {
+        "Resources": {
+            "Queue": {"Type": "AWS::SQS::Queue"},
+            "Table": {"Type": "AWS::DynamoDB::Table"},
+            "Mail": {"Type": "AWS::SNS::Subscription", "Condition": "Mailed"},
+        }
+    }
+    assert new_stack_changes(template, {"Mailed": False}, ["Table"]) == [
+        ResourceChange("Add", "Queue", "AWS::SQS::Queue"),
+        ResourceChange("Import", "Table", "AWS::DynamoDB::Table"),
+    ]
+    assert len(new_stack_changes(template, {"Mailed": True}, [])) == 3
+
+
+def _event(logical_id: str, status: str, reason: str = "", *, is_stack: bool = False) -> Event:
+    return Event(
+        id=f"{logical_id}-{status}",
+        logical_id=logical_id,
+        kind="AWS::SQS::Queue",
+        status=status,
+        reason=reason,
+        is_stack=is_stack,
+        token="token",
+    )
+
+
+def test_progress_shows_what_ended_and_each_failure() -> None:
+    printed: list[Text] = []
+    times = iter([0.0, 4.2, 4.2])
+    display = event_display(printed.append, lambda: next(times))
+
+    display(
+        [
+            _event("A", "CREATE_IN_PROGRESS"),
+            _event("A", "CREATE_COMPLETE"),
+            _event("B", "CREATE_COMPLETE"),
+            _event("C", "CREATE_FAILED", "no\nroom"),
+        ]
+    )
+
+    assert _plain(printed) == [r"     4 s  create failed: C: no\nroom", "     4 s  create complete: A, B"]
+
+
+def test_reasons_are_those_of_resources_that_failed_by_themselves() -> None:
+    events = [
+        _event("stack", "CREATE_IN_PROGRESS", "User Initiated", is_stack=True),
+        _event("A", "CREATE_FAILED", "Access denied"),
+        _event("B", "CREATE_FAILED", "Resource creation cancelled"),
+        _event("stack", "ROLLBACK_COMPLETE", "The following resource(s) failed to create: [A]", is_stack=True),
+    ]
+    ended = Ended.from_events(events)
+    assert ended == Ended(status="ROLLBACK_COMPLETE", failures=("A: Access denied",))
+    assert _plain(failure_lines(FailedError("rolecall-dev", ended), "try again")) == [
+        "Failed: stack rolecall-dev is ROLLBACK_COMPLETE.",
+        "  A: Access denied",
+        "What to do: try again.",
+    ]
+
+
+def test_operation_without_a_failed_resource_has_the_stacks_reason() -> None:
+    events = [
+        _event("stack", "UPDATE_IN_PROGRESS", "User Initiated", is_stack=True),
+        _event("stack", "UPDATE_ROLLBACK_IN_PROGRESS", "Transform failed", is_stack=True),
+        _event("stack", "UPDATE_ROLLBACK_COMPLETE", is_stack=True),
+    ]
+    assert Ended.from_events(events).failures == ("stack: Transform failed",)
+
+
+def test_next_steps_are_commands_for_the_stage() -> None:
+    location = Location("aws", "111122223333", "us-east-1")
+    prod = list(next_steps("prod", location, {"AlarmEmail": ""}))
+    assert prod[0].startswith("Stage prod is deployed: stack rolecall-prod in us-east-1 of account 111122223333.")
+    assert any(line.startswith("  rolecall backfill ") for line in prod)
+    assert "To be notified of alarms: rolecall deploy prod --alarm-email ADDRESS" in prod
+
+    dev = list(next_steps("dev", location, {"AlarmEmail": "ops@example.com"}))
+    assert any(line.startswith("  rolecall --stage dev prove --reader-profile NAME ") for line in dev)
+    assert not any("--alarm-email" in line for line in dev)
