@@ -30,7 +30,7 @@ from chalicelib.aws.source_policy_table import SourcePolicyTable
 from chalicelib.checked_settings import checked_settings
 from chalicelib.enqueue import enqueue_accounts
 from chalicelib.enrollment import Enrollment
-from chalicelib.errors import RequestError, SettingsError
+from chalicelib.errors import RequestError
 from chalicelib.reconciler import Reconciler
 from chalicelib.requests import Selection, read_freeze, read_request
 

@@ -131,7 +131,9 @@ def _principals(values: Mapping[str, str]) -> Iterator[Principal]:
 
 
 def _missing_principals(values: Mapping[str, str], location: Location, client: ClientFactory) -> Iterator[_Problem]:
-    principals = [principal for principal in _principals(values) if principal.kind != "root"]
+    # Those of another partition are reported with the settings.
+    ours = [principal for principal in _principals(values) if principal.partition == location.partition]
+    principals = [principal for principal in ours if principal.kind != "root"]
     in_account: dict[str, IAMClient] = {}
     for principal in principals:
         account_id = principal.account_id
@@ -199,7 +201,7 @@ def _too_many_policies(values: Mapping[str, str], location: Location, client: Cl
     if count <= DEFAULT_ATTACHMENTS:
         return  # No account has a lower quota.
     with translate_errors("reading the account's quotas"):
-        quotas: Mapping[str, int] = {**client("iam").get_account_summary()["SummaryMap"]}
+        quotas = client("iam").get_account_summary()["SummaryMap"]
     quota = quotas.get("AttachedPoliciesPerRoleQuota", DEFAULT_ATTACHMENTS)
     if count > quota:
         why = f"contains {count} policies, and the quota of account {location.account_id} allows {quota} per role"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.types import TypeDeserializer
+from botocore.exceptions import ClientError
 
 from rolecall.aws_errors import translate_errors
 from rolecall.deploy.change_set import ChangeRequest
@@ -29,8 +30,10 @@ class Tables:
         with translate_errors(f"describing table {name}"):
             try:
                 self.dynamodb.describe_table(TableName=name)
-            except self.dynamodb.exceptions.ResourceNotFoundException:
-                return False
+            except ClientError as error:
+                if error.response["Error"]["Code"] == "ResourceNotFoundException":
+                    return False
+                raise
         return True
 
     def item(self, name: str, **key: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What can't be deployed is refused before anything changes, with every problem of a set-up at once."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -56,6 +57,24 @@ def _other_stack(organization: LocalOrganization) -> None:
     parameters = [{"ParameterKey": "Size", "ParameterValue": "1"}]
     organization.client("cloudformation").create_stack(
         StackName="rolecall-bad", TemplateBody=template, Parameters=parameters
+    )
+
+
+def _other_stage(organization: LocalOrganization) -> None:
+    values = {
+        "Stage": "first",
+        "MemberRoleName": "CrossAccountReadOnlyRole",
+        "SourcePolicyName": "CrossAccountReadOnlyAccess",
+        "SourcePrincipalArns": f"arn:aws:iam::{organization.management_account_id}:role/Reader",
+    }
+    template = {
+        "Parameters": {name: {"Type": "String"} for name in values},
+        "Resources": {"Queue": {"Type": "AWS::SQS::Queue"}},
+    }
+    organization.client("cloudformation").create_stack(
+        StackName="rolecall-first",
+        TemplateBody=json.dumps(template),
+        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()],
     )
 
 
@@ -118,6 +137,24 @@ SETUPS = {
     "changed source account": BadSetup(
         ("SourcePrincipalArns is of account 111122223333 and was of account 444455556666",),
         prepare=_table({"source_account_id": "444455556666"}),
+    ),
+    "source principal that doesn't exist": BadSetup(
+        ("SourcePrincipalArns contains .*role/Gone, which does not exist: create the role",),
+        options={"SourcePrincipalArns": "arn:aws:iam::111122223333:role/Gone"},
+    ),
+    "organizational unit that doesn't exist": BadSetup(
+        ("IncludeOuIds contains ou-ab12-11111111, which does not exist",), options={"IncludeOuIds": "ou-ab12-11111111"}
+    ),
+    "member role with the reader's name": BadSetup(
+        ("MemberRoleName is READER, which SourcePrincipalArns contains, too",), pairs=("MemberRoleName=READER",)
+    ),
+    "too many policies": BadSetup(
+        ("MemberRolePolicyArns contains 11 policies",),
+        pairs=("MemberRolePolicyArns=" + ",".join(f"arn:aws:iam::aws:policy/P{each}" for each in range(11)),),
+    ),
+    "names of another stage": BadSetup(
+        ("MemberRoleName is .* the member role of stage first", "SourcePolicyName is .* source policy of stage first"),
+        prepare=_other_stage,
     ),
     "missing bucket": BadSetup(
         ("bucket nowhere-at-all does not exist: create it, or leave --bucket out",), bucket="nowhere-at-all"

@@ -2,12 +2,16 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from botocore.exceptions import ClientError
 
-from deploy.aws import AwsCommandError, Location
-from deploy.preconditions import find_problems
+from rolecall.clients import ClientFactory
+from rolecall.deploy.location import Location
+from rolecall.deploy.preconditions import check_preconditions
+from rolecall.deploy.problems import Problems
 
 _HERE = Location("aws", "111122223333", "us-east-1")
 _ELSEWHERE = "444455556666"
@@ -28,7 +32,7 @@ _UNIT = "ou-ab12-11111111"
 
 
 class Account:
-    """The AWS CLI in an account whose IAM, organization and stacks are given; access roles by the account that they enter."""
+    """Creates clients of an account whose IAM, organization and stacks are given; access roles by the account that they enter."""
 
     def __init__(
         self,
@@ -45,39 +49,66 @@ class Account:
         self.quotas = dict(quotas or {})
         self.denied = set(denied)
 
-    def __call__(self, *arguments: str, session: Mapping[str, str] | None = None) -> Any:
-        operation, last = arguments[1], arguments[-1]
-        if operation in self.denied:
+    def __call__(self, service: str, *, keys: Mapping[str, str] | None = None) -> "Client":
+        assert service in {"cloudformation", "dynamodb", "iam", "organizations", "sts"}
+        return Client(self, keys["account"] if keys else "111122223333")
+
+
+class Client:
+    """All services of an account, for one account's credentials."""
+
+    def __init__(self, account: Account, account_id: str) -> None:
+        self._account = account
+        self._account_id = account_id
+
+    def _check(self, operation: str) -> None:
+        if operation in self._account.denied:
             raise _error("AccessDenied")
-        account_id = session["account"] if session else "111122223333"
-        match operation:
-            case "describe-table":
-                raise _error("ResourceNotFoundException")
-            case "get-role" | "get-user":
-                kind = operation.removeprefix("get-")
-                found = [arn for arn in self.arns if arn.endswith(f"/{last}") and f"::{account_id}:{kind}/" in arn]
-                if not found:
-                    raise _error("NoSuchEntity")
-                return {kind.title(): {"Arn": found[0]}}
-            case "list-roles":
-                return {"Roles": [{"Arn": arn} for arn in self.arns if f"role{last}" in arn]}
-            case "assume-role":
-                _, _, _, _, entered, role = arguments[arguments.index("--role-arn") + 1].split(":")
-                if self.access_roles.get(entered) != role.removeprefix("role/"):
-                    raise _error("AccessDenied")
-                return {"Credentials": {"account": entered}}
-            case "describe-organizational-unit":
-                if last != _UNIT:
-                    raise _error("OrganizationalUnitNotFoundException")
-            case "get-account-summary":
-                return {"SummaryMap": self.quotas}
-            case "describe-stacks":
-                return {"Stacks": [_stack(parameters) for parameters in self.stacks]}
-        return None
+
+    def describe_table(self, **_: str) -> None:
+        raise _error("ResourceNotFoundException")
+
+    def get_role(self, RoleName: str) -> Any:  # noqa: N803 - boto3's
+        return {"Role": {"Arn": self._arn("role", RoleName)}}
+
+    def get_user(self, UserName: str) -> Any:  # noqa: N803
+        return {"User": {"Arn": self._arn("user", UserName)}}
+
+    def _arn(self, kind: str, name: str) -> str:
+        self._check(f"get-{kind}")
+        for arn in self._account.arns:
+            if arn.endswith(f"/{name}") and f"::{self._account_id}:{kind}/" in arn:
+                return arn
+        raise _error("NoSuchEntity")
+
+    def assume_role(self, RoleArn: str, **_options: str) -> Any:  # noqa: N803
+        _, _, _, _, entered, role = RoleArn.split(":")
+        if self._account.access_roles.get(entered) != role.removeprefix("role/"):
+            raise _error("AccessDenied")
+        return {"Credentials": {"account": entered}}
+
+    def describe_organizational_unit(self, OrganizationalUnitId: str) -> None:  # noqa: N803
+        self._check("describe-organizational-unit")
+        if OrganizationalUnitId != _UNIT:
+            raise _error("OrganizationalUnitNotFoundException")
+
+    def get_account_summary(self) -> Any:
+        self._check("get-account-summary")
+        return {"SummaryMap": self._account.quotas}
+
+    def get_paginator(self, operation: str) -> Any:
+        def paginate(**request: str) -> list[Any]:
+            self._check(operation.replace("_", "-"))
+            if operation == "describe_stacks":
+                return [{"Stacks": [_stack(parameters)]} for parameters in self._account.stacks]
+            assert operation == "list_roles"
+            return [{"Roles": [{"Arn": arn}]} for arn in self._account.arns if f"role{request['PathPrefix']}" in arn]
+
+        return SimpleNamespace(paginate=paginate)
 
 
-def _error(code: str) -> AwsCommandError:
-    return AwsCommandError(f"aws: An error occurred ({code}) when calling the operation")
+def _error(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": ""}}, "Operation")
 
 
 def _stack(parameters: Mapping[str, str]) -> dict[str, Any]:
@@ -85,8 +116,14 @@ def _stack(parameters: Mapping[str, str]) -> dict[str, Any]:
     return {"StackName": "any", "StackStatus": parameters.get("status", "CREATE_COMPLETE"), "Parameters": pairs}
 
 
+def find_problems(values: Mapping[str, str], account: Account) -> tuple[list[str], list[str]]:
+    problems = Problems()
+    check_preconditions(values, _HERE, cast("ClientFactory", account), problems)
+    return problems.found, problems.unchecked
+
+
 def _problems(aws: Account, **changes: str) -> list[str]:
-    problems, unchecked = find_problems(_VALUES | changes, _HERE, aws)
+    problems, unchecked = find_problems(_VALUES | changes, aws)
     assert unchecked == []
     return problems
 
@@ -144,16 +181,16 @@ def test_what_cannot_be_read_is_reported_as_not_checked(denied: str, unchecked: 
     changes = {"IncludeOuIds": _UNIT, "MemberRolePolicyArns": _policies(11)}
     aws = Account(denied=[denied], quotas={"AttachedPoliciesPerRoleQuota": 20})
 
-    problems, (reason,) = find_problems(_VALUES | changes, _HERE, aws)
+    problems, (reason,) = find_problems(_VALUES | changes, aws)
 
     assert problems == []
-    assert reason.startswith(f"{unchecked}: aws: An error occurred (AccessDenied)")
+    assert reason.startswith(f"{unchecked}: ")
 
 
 def test_source_account_that_cannot_be_entered_is_not_checked() -> None:
     principal = f"arn:aws:iam::{_ELSEWHERE}:role/Reader"
 
-    problems, (reason,) = find_problems(_VALUES | {"SourcePrincipalArns": principal}, _HERE, Account())
+    problems, (reason,) = find_problems(_VALUES | {"SourcePrincipalArns": principal}, Account())
 
     assert problems == []
     assert reason.startswith("whether the source principals exist: ")
@@ -224,7 +261,7 @@ _OTHER = {**_VALUES, "Stage": "prod", "MemberRoleName": "Audit", "SourcePolicyNa
     ],
 )
 def test_name_of_another_stage_is_rejected(theirs: dict[str, str], problem: str) -> None:
-    (found,) = find_problems(_VALUES, _HERE, Account(stacks=[_OTHER | theirs]))[0]
+    (found,) = find_problems(_VALUES, Account(stacks=[_OTHER | theirs]))[0]
     assert re.match(problem, found)
 
 

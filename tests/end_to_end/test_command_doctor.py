@@ -17,7 +17,7 @@ from rolecall.doctor.result import CheckResult, CheckStatus
 from rolecall.doctor.trail import check_trails
 from rolecall.stage import Stage
 from tests.conftest import ROOT
-from tests.deployment.aws_cli import in_this_process
+from tests.end_to_end.aws_cli import in_this_process
 from tests.end_to_end.calls import ADMINISTRATOR
 from tests.end_to_end.command_line import CommandLine
 from tests.end_to_end.deployed_stage import POLICY, Deploy, DeployedStage, environment_changed

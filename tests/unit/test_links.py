@@ -14,7 +14,7 @@ DOCUMENTS = [name for name in _TRACKED if name.endswith(".md") and (ROOT / name)
 SOURCES = [
     name
     for name in _TRACKED
-    if name.startswith((".chalice/", "chalicelib/", "deploy/", "docs/", "rolecall/"))
+    if name.startswith((".chalice/", "chalicelib/", "docs/", "rolecall/"))
     and name.endswith((".py", ".yaml", ".html", ".js"))
     and (ROOT / name).is_file()
 ]
