@@ -54,7 +54,7 @@ def create_trail(organization: LocalOrganization) -> None:
         environment.setenv("AWS_ACCESS_KEY_ID", organization.management_account_id)
         environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
         environment.chdir(ROOT)
-        ran = in_this_process(arguments, {})
+        ran = in_this_process(arguments)
     assert (aws, ran.returncode) == ("aws", 0), ran.stdout + ran.stderr
 
 
