@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -72,8 +72,9 @@ def _with_code(resource: dict[str, Any], code: dict[str, str]) -> dict[str, Any]
     return resource | {"Properties": properties | {"CodeUri": code}}
 
 
+@cache
 def packaged_app() -> PackagedApp:
-    """Return the packaged app of this installation; in a checkout, package it first."""
+    """Return the packaged app of this installation; in a checkout, package it first, once in a process."""
     if _PACKAGE.exists():
         ran = subprocess.run([sys.executable, _PACKAGE, _APP], capture_output=True, text=True, check=False)  # noqa: S603
         if ran.returncode:

@@ -139,8 +139,8 @@ def test_drifted_role_is_shown_as_a_diff_and_repaired(organization: LocalOrganiz
     line = f"{account_id} {operated.rows[account_id]['name']}"
     assert planned[:3] == [
         f"~ {line}  enrolled, role updated",
-        f"    + AttachPolicy  {READ_ONLY}",
         "    ~ SetMaxSession  7200 → 3600",
+        f"    + AttachPolicy  {READ_ONLY}",
     ]
     assert enrolled[1:3] == [f"{line} enrolled, role updated", "1 of 1 finished: 1 enrolled"]
     assert "1 unchanged" in operated.rolecall("plan", account_id).stdout

@@ -265,13 +265,27 @@ def edit_source_policy(organization: LocalOrganization) -> None:
     iam.attach_role_policy(RoleName="Intruder", PolicyArn=arn)
 
 
+def test_account_is_enrolled_once_its_control_policy_is_detached(
+    organization: LocalOrganization, backfilled: Backfilled
+) -> None:
+    stage = backfilled.stage
+    (controlled,) = create_without_events(organization)
+    with scp_attached(organization, deny_policy("iam:CreateRole"), [controlled]):
+        stage.invoke_and_wait("backfill", accounts=[controlled])
+        stage.wait_for_outcome(controlled, "failed", "scp_denied")
+
+    stage.wait_for_outcome(controlled, "enrolled")
+
+
 def test_rerun_enrolls_exactly_the_failed_accounts(organization: LocalOrganization, backfilled: Backfilled) -> None:
     stage = backfilled.stage
     (controlled,) = create_without_events(organization)
     others = {*backfilled.invited, backfilled.foreign}
+    organization.drop_events(True)  # the policy's, which would send the account
     with scp_attached(organization, deny_policy("iam:CreateRole"), [controlled]):
         stage.invoke_and_wait("backfill", accounts=[controlled])
         stage.wait_for_outcome(controlled, "failed", "scp_denied")
+    organization.drop_events(False)
     assert stage.accounts_with_outcome("failed") == {controlled, *others}
 
     count = len(stage.all_passes())

@@ -30,17 +30,30 @@ ENVIRONMENT = {
     "AWS_EC2_METADATA_DISABLED": "true",
     "ROLECALL_STAGE": "test",
 }
-_OPTIONS = {"no_wait": ("--no-wait",), "yes": ("--yes",), "reader_role": ("--reader-role", SOURCE_PRINCIPAL)}
+OFFLINE = {"cost", "package"}  # commands that call nothing
 
 
 def arguments_of(command: str, account_id: str, directory: Path) -> list[str]:
-    """Return a command with a value for each of its arguments, and without confirmation and waiting."""
-    values = {"ACCOUNT": account_id, "ACCOUNT…": account_id, "TOOL": "aws-config", "FILE": str(directory / "file")}
+    """Return a command with a value for each of its arguments and required options, without confirmation and waiting."""
+    values = {
+        "ACCOUNT": account_id,
+        "ACCOUNT…": account_id,
+        "STAGE": "test",
+        "TOOL": "aws-config",
+        "FILE": str(directory / "file"),
+        "--accounts": "10",
+        "--out": str(directory),
+        "--reader-role": SOURCE_PRINCIPAL,
+    }
     arguments = [command]
     for parameter in COMMANDS[command].params:
         if parameter.param_type_name == "argument":
             arguments.append(values[parameter.metavar])
-        arguments += _OPTIONS.get(parameter.name, ())
+        for option in parameter.opts:
+            if option in {"--no-wait", "--yes"}:
+                arguments.append(option)
+            elif option in values:
+                arguments += [option, values[option]]
     return arguments
 
 
@@ -114,6 +127,22 @@ class WebPages(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Write no log."""
+
+
+class NoStacks(BaseHTTPRequestHandler):
+    """A CloudFormation without stacks, since moto's needs packages that nothing else does."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        error = "<Code>ValidationError</Code><Message>Stack with id rolecall-test does not exist</Message>"
+        body = f"<ErrorResponse><Error><Type>Sender</Type>{error}</Error></ErrorResponse>".encode()
+        self.send_response(400)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

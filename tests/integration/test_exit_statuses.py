@@ -8,7 +8,9 @@ import pytest
 
 from tests.integration.command_line import (
     COMMANDS,
+    OFFLINE,
     CommandLine,
+    NoStacks,
     Ran,
     Terminal,
     WebPages,
@@ -26,9 +28,10 @@ NAME = "S\u00f8ren \u2714 \U0001f680 =1+1"
 @pytest.fixture
 def rolecall(organization: Organization, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
     organization.operator.sqs.create_queue(QueueName="rolecall-test-events-dlq")
-    with functions_of(stage) as url:
+    with functions_of(stage) as functions, web_server(NoStacks) as stacks:
         command_line = CommandLine(monkeypatch)
-        command_line.environment["AWS_ENDPOINT_URL_LAMBDA"] = url
+        command_line.environment["AWS_ENDPOINT_URL_LAMBDA"] = functions
+        command_line.environment["AWS_ENDPOINT_URL_CLOUDFORMATION"] = stacks
         yield command_line
 
 
@@ -44,29 +47,35 @@ def test_command_ends_with_its_own_status(
         return CommandLine(rolecall.patch, rolecall.environment | environment)(*more, *arguments, stdout=pipe())
 
     plain = rolecall(*arguments, stdout=pipe())
-    assert (plain.errors, bool(plain.output)) == ("", True)
+    # In this situation, a deployment and its end are refused on standard error, with a list of problems.
+    is_refused = command in {"deploy", "undeploy"}
+    assert bool(plain.errors) is is_refused is not bool(plain.output)
     assert plain.status in {0, 1, 2}
     ran = rolecall(*arguments, stdout=pipe("ascii"))
-    assert (ran.status, ran.errors) == (plain.status, "")
+    assert (ran.status, ran.errors) == (plain.status, plain.errors)
     with rolecall.patch.context() as patch:
         patch.setenv("COLUMNS", "60")
         ran = rolecall(*arguments, stdout=Terminal(io.BytesIO(), encoding="latin-1"))
-    assert (ran.status, ran.errors) == (plain.status, "")
+    assert (ran.status, ran.errors) == (plain.status, plain.errors)
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         ran = rolecall(*arguments, stdout=full)
     assert ran.status == 2
-    assert ran.errors.startswith("rolecall: writing the output: No space left on device")
-    assert ran.is_one_sentence
+    if plain.output:
+        assert ran.errors.startswith("rolecall: writing the output: No space left on device")
+        assert ran.is_one_sentence
     ran = rolecall(*arguments, stdout=None)
     assert (ran.status, ran.errors.startswith("rolecall: standard output is closed")) == (2, True)
+    if command in OFFLINE:
+        return
     with web_server(WebPages) as url:
         ran = unanswered("--endpoint-url", url)
-    assert (ran.status, ran.is_one_sentence, "not AWS but a page of HTML answered" in ran.errors) == (2, True, True)
+    assert (ran.status, "not AWS but a page of HTML answered" in ran.errors) == (2, True)
+    assert ran.is_one_sentence or is_refused
     ran = unanswered(AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
-    assert (ran.status, ran.errors.startswith("rolecall: no AWS credentials found")) == (2, True)
+    assert (ran.status, "no AWS credentials found" in ran.errors) == (2, True)
     ran = unanswered(ROLECALL_STAGE="other")
     assert ran.status in {1, 2}
-    assert ran.is_one_sentence or command == "doctor"
+    assert ran.is_one_sentence or is_refused or command == "doctor"
 
 
 @pytest.mark.parametrize("command", ["status", "accounts", "show", "report"])
