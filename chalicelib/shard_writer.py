@@ -128,8 +128,8 @@ class ShardWriter:
         """
         principals = frozenset(principal.arn for principal in self._settings.attachable_principals)
         for index, record in self.records.items():
-            is_written = record.applied and record.is_frozen and record.freeze_requested_at == requested_at
-            if record.versions and not is_written:
+            is_recorded = record.applied and record.is_frozen and principals <= record.attached
+            if record.versions and not (is_recorded and record.freeze_requested_at == requested_at):
                 with self._collecting(index):
                     self._deny(index, record, principals, requested_at)
         for index, record in self.records.items():

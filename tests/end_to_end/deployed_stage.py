@@ -211,9 +211,10 @@ class DeployedStage:
         iam, arn = self._first_shard()
         return [version["VersionId"] for version in iam.list_policy_versions(PolicyArn=arn)["Versions"]]
 
-    def source_policy(self) -> dict[str, Any]:
-        """Return the default version of the first shard in IAM."""
+    def source_policy(self, name: str | None = None) -> dict[str, Any]:
+        """Return the default version of a shard in IAM, by default the first."""
         iam, arn = self._first_shard()
+        arn = arn if name is None else f"{arn.rpartition('/')[0]}/{name}"
         version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
         document: dict[str, Any] = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
         return document

@@ -75,13 +75,14 @@ def test_freeze_denies_all_accounts_until_it_is_lifted(
 def test_freeze_that_others_undid_is_carried_out_again(
     organization: LocalOrganization, stage: DeployedStage, enrolled: list[str]
 ) -> None:
-    iam, arn = organization.client("iam"), f"arn:aws:iam::{organization.management_account_id}:policy/{POLICY}"
-    before = json.dumps(stage.source_policy())
+    iam, prefix = organization.client("iam"), f"arn:aws:iam::{organization.management_account_id}:policy/"
+    before = {prefix + each.name: json.dumps(stage.source_policy(each.name)) for each in stage.records().shards}
     freeze(stage, enrolled)
-    for version in iam.list_policy_versions(PolicyArn=arn)["Versions"]:
-        if not version["IsDefaultVersion"]:
-            iam.delete_policy_version(PolicyArn=arn, VersionId=version["VersionId"])
-    iam.create_policy_version(PolicyArn=arn, PolicyDocument=before, SetAsDefault=True)
+    for arn, document in before.items():
+        for version in iam.list_policy_versions(PolicyArn=arn)["Versions"]:
+            if not version["IsDefaultVersion"]:
+                iam.delete_policy_version(PolicyArn=arn, VersionId=version["VersionId"])
+        iam.create_policy_version(PolicyArn=arn, PolicyDocument=document, SetAsDefault=True)
     assert stage.assume_member_role(enrolled[0])
 
     freeze(stage, enrolled)

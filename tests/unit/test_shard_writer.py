@@ -148,6 +148,15 @@ def test_record_covers_iam_wherever_a_write_stops(earlier: list[Run], config: Se
     assert not aws.writer(config).differs(0, content, rewrite=True)
 
 
+def test_principal_of_changed_settings_is_recorded_before_it_is_attached() -> None:
+    frozen: list[Run] = [(SETTINGS[0], ShardContent(), []), (SETTINGS[0], FREEZES[0], [])]
+
+    aws = aws_after([*frozen, (SETTINGS[1], FREEZES[0], [])])
+
+    assert aws.policy is not None
+    assert aws.policy.attached == aws.record.attached == {READER, FORMER}
+
+
 def run(writer: ShardWriter, content: ShardContent | datetime) -> None:
     try:
         if isinstance(content, datetime):
