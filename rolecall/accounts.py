@@ -103,6 +103,15 @@ def accounts_below(stage: Stage, ou_ids: Iterable[str]) -> list[Account]:
     return below
 
 
+def read_ou_paths(stage: Stage) -> dict[AccountId, str]:
+    """Return the names of the organizational units above each account of the organization, such as "Workloads/Production"."""
+    units = stage.units()
+    return {
+        account.id: "/".join(units[ou_id].name for ou_id in account.ou_ids or () if ou_id in units)
+        for account in stage.accounts()
+    }
+
+
 def _require_units(stage: Stage, ou_ids: frozenset[str], accounts: Iterable[Account]) -> None:
     with_accounts = {ou_id for account in accounts for ou_id in account.ou_ids or ()}
     # The organizational units are listed only if one may not exist.

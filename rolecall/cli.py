@@ -12,15 +12,17 @@ from chalicelib.errors import Reason
 from rolecall import __version__, enrollment, offboarding
 from rolecall.account_details import read_details
 from rolecall.account_details_page import build_details_page
-from rolecall.accounts import parse_account_id, parse_filter, read_entries
+from rolecall.accounts import parse_account_id, parse_filter, read_entries, read_ou_paths
 from rolecall.accounts_page import print_entries
+from rolecall.aws_config import merge_profiles
 from rolecall.console import output_console, print_json, print_page, print_text
 from rolecall.cost import estimate
 from rolecall.cost_page import build_cost_page
 from rolecall.deploy import command as deploy_command
 from rolecall.doctor import command as doctor_command
 from rolecall.enrollment import Canary
-from rolecall.export import Options, Tool, export
+from rolecall.export import Names, Tool, export, own_beginning
+from rolecall.export_formats import Options
 from rolecall.files import write_file
 from rolecall.operation import Operation, terminal_prompt
 from rolecall.options import (
@@ -543,6 +545,12 @@ def export_command(
             metavar="NAME", help="The profile in the tool's AWS config that has the source principal's credentials."
         ),
     ] = None,
+    names: Annotated[
+        Names, typer.Option(help="What profiles and connections are called: the accounts' names, or their ids.")
+    ] = Names.NAMES,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Merge the profiles into the AWS config FILE instead of replacing it.")
+    ] = False,
     force: ForceFile = False,
 ) -> None:
     """Write a tool's configuration for every account whose access is in force.
@@ -552,8 +560,12 @@ def export_command(
     names, as letters, digits and hyphens; equal names get the account id as a
     suffix. docs/readers.md shows each format. Changes nothing in AWS.
 
+    json and arns are lists for scripts; prowler-mutelist mutes Prowler's
+    findings about what the stage installs.
+
     --output writes the file at once, readable by its owner alone if it contains
-    the external id, and replaces only a file that rolecall wrote.
+    the external id, and replaces only a file that rolecall wrote. --merge
+    replaces only the lines between its marks, and keeps the file's permissions.
 
     Without --source-profile, the tool uses the credentials of its environment.
 
@@ -561,17 +573,31 @@ def export_command(
 
         rolecall export aws-config --source-profile reader --output accounts.config
         AWS_CONFIG_FILE=accounts.config aws --profile payments iam get-account-summary
+        rolecall export aws-config --source-profile sso --output ~/.aws/config --merge
         rolecall export cloudquery --output aws.yaml
         rolecall export steampipe --output ~/.steampipe/config/aws.spc --force
         rolecall export prowler | sh -s -- --severity critical
+        rolecall export json --names ids | jq -r '.[].account_id'
     """
+    if merge and (tool is not Tool.AWS_CONFIG or output is None or force):
+        raise typer.BadParameter("pass --merge only with aws-config and --output, and without --force", context)
     stage = context.obj.open()
+    options = Options(
+        region=stage.region,
+        source_profile=source_profile,
+        ids_as_names=names is Names.IDS,
+        merged=merge,
+        ou_paths=read_ou_paths(stage) if tool is Tool.JSON else {},
+    )
     settings = stage.records().installed(stage.settings)
-    text = export(tool, settings, stage.rows(), Options(region=stage.region, source_profile=source_profile))
+    text, private = export(tool, settings, stage.rows(), options), settings.external_id is not None
     if output is None:
         print_text(text)
+    elif merge:
+        merge_profiles(output, settings.stage, text, private=private)
+        print_text(f"merged into {output}\n")
     else:
-        write_file(output, text, force=force, private=stage.settings.external_id is not None)
+        write_file(output, text, own=own_beginning(tool, settings), force=force, private=private)
         print_text(f"wrote {output}\n")
 
 

@@ -4,20 +4,23 @@ import csv
 import io
 import json
 from collections.abc import Iterable
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
 
-from chalicelib.accounts import LedgerRow, Outcome
+from chalicelib.accounts import Account, LedgerRow, Outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from chalicelib.source_policy.records import Problem
-from rolecall.accounts import COLUMNS, Entry, Filter, parse_account_id, parse_filter, select
+from rolecall.accounts import COLUMNS, Entry, Filter, parse_account_id, parse_filter, read_ou_paths, select
 from rolecall.accounts_page import entry_lines, entry_table, print_entries, write_csv
 from rolecall.console import printable
 from rolecall.errors import CommandError
+from rolecall.organization_units import Unit
 from tests.unit.builders import settings
 from tests.unit.ledger_rows import account, records, row
+from tests.unit.operated import OperatedStage
 
 A, B, C, D = (AccountId(str(digit) * 12) for digit in range(1, 5))
 OUTER, INNER = "ou-ab12-11111111", "ou-ab12-22222222"
@@ -177,3 +180,18 @@ def test_hostile_name_stays_in_its_cell(name: str, capsys: pytest.CaptureFixture
     assert (known["name"], known["outcome"], known["access"]) == (name, "enrolled", "granted")
     assert (new["account_id"], new["outcome"]) == (D, None)
     assert set(known) == set(new) == set(LedgerRow.__dataclass_fields__)
+
+
+class NestedStage(OperatedStage):
+    """A stage whose organization has an account in nested organizational units, and one below the root."""
+
+    def accounts(self) -> list[Account]:
+        return [account("444455556666", ou_ids=("ou-top", "ou-low")), account("555566667777")]
+
+    def units(self) -> dict[str, Unit]:
+        named = {"r-root": "Root", "ou-top": "Workloads", "ou-low": "Production"}
+        return {each: Unit(id=each, name=name, parent=None) for each, name in named.items()}
+
+
+def test_ou_path_has_the_names_below_the_root() -> None:
+    assert read_ou_paths(cast("Any", NestedStage())) == {"444455556666": "Workloads/Production", "555566667777": ""}

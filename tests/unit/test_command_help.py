@@ -59,6 +59,9 @@ def test_version_is_shown() -> None:
         (["show"], "Missing argument 'ACCOUNT'"),
         (["plan"], "pass account ids, --ou or --all: exactly one of them"),
         (["rerun", "444455556666", "--reason", "quota"], "pass account ids or --reason, not both"),
+        (["export", "json", "--output", "a", "--merge"], "pass --merge only with aws-config and --output"),
+        (["export", "aws-config", "--merge"], "pass --merge only with aws-config and --output"),
+        (["export", "aws-config", "--output", "a", "--merge", "--force"], "and without --force"),
     ],
 )
 def test_invalid_usage_is_rejected(arguments: list[str], error: str) -> None:
