@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from verify.installed_tools import node_packages
+
 # Pinned with its dependencies. The license is AGPL-3.0, so no part of it is in this repository.
 _PACKAGES = (
     "@cloud-copilot/iam-simulate@0.1.173",
@@ -37,13 +39,10 @@ class AccessRequest:
 
 
 class Evaluator:
-    """A context manager that runs the evaluator, installed in a directory of its own."""
+    """A context manager that runs the evaluator, installed from npm."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        (directory / "package.json").write_text("{}")
-        options = ("--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock", "--silent")
-        subprocess.run(["npm", "install", *options, *_PACKAGES], cwd=directory, check=True, stdout=subprocess.DEVNULL)
+    def __init__(self) -> None:
+        self._directory = node_packages(*_PACKAGES)
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(

@@ -29,8 +29,8 @@ PARTITIONS = tuple(EVENT_REGIONS)
 
 
 @pytest.fixture(scope="module")
-def evaluator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evaluator]:
-    with Evaluator(tmp_path_factory.mktemp("evaluator")) as running:
+def evaluator() -> Iterator[Evaluator]:
+    with Evaluator() as running:
         yield running
 
 
