@@ -90,7 +90,7 @@ browser: $(APP) ## test the report in Chromium, and update its screenshots in do
 	$(chromium)
 	@$(BIN)/pytest -q verify/test_report_in_chromium.py
 
-proofs: $(APP) $(LOCAL) ## run the browser test, an independent IAM evaluator, a load test, and the review of ReadOnlyAccess
+proofs: $(APP) $(LOCAL) ## run the browser test, an independent IAM evaluator, a load test, the readers' tools, and the review of ReadOnlyAccess
 	$(chromium)
 	$(node)
 	@$(BIN)/pytest -q verify

@@ -2,6 +2,9 @@
 
 import re
 import shlex
+from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 
 from chalicelib.ownership import ownership_tags
 from chalicelib.settings import Settings
@@ -60,42 +63,16 @@ def bulk(settings: Settings, targets: list[Target], _: Options) -> str:
     return "\n".join(lines) + "\n"
 
 
-def mutelist(settings: Settings, _targets: list[Target], _: Options) -> str:
+def mutelist(settings: Settings, _targets: list[Target], _options: Options) -> str:
     """Return a mutelist of Prowler's findings about what the stage itself installs, each with the reason.
 
-    The ownership tags limit it to the stage's own resources. Prowler takes an asterisk in a pattern as any text.
+    The ownership tags limit it to the stage's own resources.
     """
-    muted = [
-        (
-            settings.source_account_id,
-            "iam_no_custom_policy_permissive_role_assumption",
-            f"^{re.escape(settings.source_policy_name)}(-[0-9]+)?$",
-            "The source policy grants the member roles of the accounts in its conditions, in the organization.",
-        ),
-        (
-            settings.management_account_id,
-            "iam_role_cross_service_confused_deputy_prevention",
-            "*",
-            "Only Lambda assumes the roles of the stage's functions, for functions of the same account.",
-        ),
-    ]
-    if any(arn.endswith("/ReadOnlyAccess") for arn in settings.member_role_policy_arns):
-        member_role = (
-            "*",
-            "iam_role_cross_account_readonlyaccess_policy",
-            f"^{re.escape(settings.member_role_name)}$",
-            "The member role is for the source principals, which its trust policy names.",
-        )
-        muted.insert(0, member_role)
     tags = [f"(^| ){key}={value}( |$)" for key, value in ownership_tags(settings.stage).items()]
-    lines = [
-        f"# Findings about what stage {settings.stage} installs; {MARK} export.",
-        "Mutelist:",
-        "  Accounts:",
-    ]
-    for account_id in dict.fromkeys(account_id for account_id, *_ in muted):
+    lines = [f"# Findings about what stage {settings.stage} installs; {MARK} export.", "Mutelist:", "  Accounts:"]
+    for account_id, found in groupby(sorted(_muted(settings)), key=itemgetter(0)):
         lines += [f"    {quoted(account_id)}:", "      Checks:"]
-        for _, check, resource, reason in (each for each in muted if each[0] == account_id):
+        for _, check, resource, reason in found:
             lines += [
                 f"        {quoted(check)}:",
                 '          Regions: ["*"]',
@@ -104,3 +81,26 @@ def mutelist(settings: Settings, _targets: list[Target], _: Options) -> str:
                 f"          Description: {quoted(reason)}",
             ]
     return "\n".join(lines) + "\n"
+
+
+def _muted(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
+    """Yield account, check, resource and reason. In Prowler's patterns, an asterisk is any text, and a role has its name."""
+    if any(arn.endswith("/ReadOnlyAccess") for arn in settings.member_role_policy_arns):
+        yield (
+            "*",
+            "iam_role_cross_account_readonlyaccess_policy",
+            f"^{re.escape(settings.member_role_name)}$",
+            "The member role is for the source principals, which its trust policy names.",
+        )
+    yield (
+        settings.source_account_id,
+        "iam_no_custom_policy_permissive_role_assumption",
+        f"^{re.escape(settings.source_policy_name)}(-[0-9]+)?$",
+        "The source policy grants the member roles of the accounts in its conditions, in the organization.",
+    )
+    yield (
+        settings.management_account_id,
+        "iam_role_cross_service_confused_deputy_prevention",
+        "*",
+        "Only Lambda assumes the roles of the stage's functions, for functions of the same account.",
+    )

@@ -24,7 +24,7 @@ def python_commands(requirement: str) -> Path:
 def node_packages(*requirements: str) -> Path:
     """Return the directory that contains packages of npm and their dependencies."""
     directory = _CACHE / "+".join(requirements).replace("/", "-")
-    options = ("--prefix", ".", "--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock", "--silent")
+    options = ("--prefix", ".", "--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock", "--loglevel=error")
     _install(directory, ["npm", "install", *options, *requirements])
     return directory
 

@@ -85,6 +85,39 @@ def test_boto3_reads_every_account_with_the_aws_config(
     )
 
 
+def test_profiles_are_merged_into_the_config_of_the_reader(
+    organization: LocalOrganization, rolecall: CommandLine, accounts: tuple[str, str], reader: str, tmp_path: Path
+) -> None:
+    session = organization.as_role(reader)
+    config = tmp_path / "config"
+    theirs = (
+        f"[profile reader]\naws_access_key_id = {session['AccessKeyId']}\n"
+        f"aws_secret_access_key = {session['SecretAccessKey']}\naws_session_token = {session['SessionToken']}\n"
+    )
+    config.write_text(theirs)
+    merge = ("export", "aws-config", "--source-profile", "reader", "--output", str(config), "--merge")
+    for names in ("names", "ids"):
+        written = rolecall(*merge, "--names", names)
+        assert (written.returncode, written.stderr, written.stdout) == (0, "", f"merged into {config}\n")
+    assert config.read_text().startswith(theirs)
+    enrolled = [*accounts, organization.management_account_id]
+    assert run_tool(rolecall, config) == {each: each for each in enrolled}
+
+
+def test_lists_for_scripts_have_every_account(
+    organization: LocalOrganization, rolecall: CommandLine, accounts: tuple[str, str], tmp_path: Path
+) -> None:
+    enrolled = sorted([*accounts, organization.management_account_id])
+    file = tmp_path / "accounts.json"
+    for _ in range(2):
+        assert rolecall("export", "json", "--output", str(file)).returncode == 0
+    listed = json.loads(file.read_text())
+    assert [(each["account_id"], each["external_id"], each["ou_path"]) for each in listed] == [
+        (each, EXTERNAL_ID, "") for each in enrolled
+    ]
+    assert rolecall("export", "arns").stdout.splitlines() == [each["role_arn"] for each in listed]
+
+
 def test_report_has_every_account_without_the_external_id(
     organization: LocalOrganization, rolecall: CommandLine, accounts: tuple[str, str], tmp_path: Path
 ) -> None:
