@@ -176,7 +176,9 @@ class Application:
     def _preview(self) -> "Preview":
         from chalicelib.sweep.preview import Preview
 
-        return Preview(self._settings, self._ledger, self._table, self._reconciler, self._clock, self._pool)
+        return Preview(
+            self._settings, self._ledger, self._table, self._reconciler, self._sessions, self._clock, self._pool
+        )
 
     @cached_property
     def _reconciler(self) -> Reconciler:

@@ -120,6 +120,8 @@ class Sessions:
         """Take the client that the function's own role signs for."""
         self._settings = settings
         self._sts = sts
+        self.packed_policy_percent = 0
+        """How much of what STS packs at most the largest session policy took; 0 if no access role was assumed yet."""
 
     @contextmanager
     def entered(
@@ -158,6 +160,7 @@ class Sessions:
             except ClientError as error:
                 denials.append(str(error.response["Error"].get("Message", "")))
                 continue
+            self.packed_policy_percent = max(self.packed_policy_percent, answer.get("PackedPolicySize", 0))
             found = answer["Credentials"]
             return name, ReadOnlyCredentials(found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])
         raise _not_assumed(account_id, names, denials)

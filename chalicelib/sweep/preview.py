@@ -21,6 +21,7 @@ from chalicelib.source_policy.records import MAX_SHARDS, Records, ShardRecord, s
 
 if TYPE_CHECKING:
     from chalicelib.aws.ledger import Ledger
+    from chalicelib.aws.sessions import Sessions
     from chalicelib.aws.source_policy_table import SourcePolicyTable
 
 _RESERVE_SECONDS = 30.0  # of the function's time, kept for its response
@@ -38,6 +39,7 @@ class Preview:
         ledger: "Ledger",
         table: "SourcePolicyTable",
         reconciler: Reconciler,
+        sessions: "Sessions",
         clock: Callable[[], float],
         pool: Callable[[int], Executor] = ThreadPoolExecutor,
     ) -> None:
@@ -46,6 +48,7 @@ class Preview:
         self._ledger = ledger
         self._table = table
         self._reconciler = reconciler
+        self._sessions = sessions
         self._clock = clock
         self._pool = pool
 
@@ -89,6 +92,7 @@ class Preview:
             "counts": {"selected": len(chosen), **counts},
             "accounts": [_shown(verdict) for verdict in verdicts],
             "source_policy": planned_shards(records, changes, installed),
+            "packed_policy_percent": self._sessions.packed_policy_percent,
             "next": write_request(following) if following else None,
         }
 

@@ -2,6 +2,7 @@
 
 import re
 from http import HTTPStatus
+from math import ceil
 from typing import Any
 
 from emulator.organizations import is_accessible
@@ -13,6 +14,8 @@ from ministack.services import iam
 from ministack.services import sts as ministack
 
 _MAX_CHAINED_SECONDS = 3_600
+_UNPACKED = b"<PackedPolicySize>0<"
+_MAX_SESSION_POLICY_CHARS = 2_048
 _ROLE_ARN = re.compile(r"arn:[a-z-]+:iam::\d{12}:role/.+")
 
 
@@ -29,9 +32,11 @@ def patch() -> None:
             return await handle_request(method, path, headers, body, query)
         assumption = _Assumption(params, extract_access_key_id(headers, query))
         response = assumption.error() or await handle_request(method, path, headers, body, query)
-        if response[0] == HTTPStatus.OK:
-            assumption.store_inherited(response[2].decode())
-        return response
+        if response[0] != HTTPStatus.OK:
+            return response
+        status, headers, body = response
+        assumption.store_inherited(body.decode())
+        return status, headers, body.replace(_UNPACKED, b"<PackedPolicySize>%d<" % assumption.packed_policy_percent)
 
     ministack.handle_request = handle
 
@@ -60,6 +65,11 @@ class _Assumption:
         self._identity = ministack._p(params, "SourceIdentity") or self._inherited_identity
         self._inherited_tags: list[dict[str, str]] = session.get("TransitiveTags", [])
         self._tags = iam._extract_tags(params) + self._inherited_tags
+
+    @property
+    def packed_policy_percent(self) -> int:
+        """How much of the longest session policy the given one takes; AWS packs it, in a way that isn't documented."""
+        return ceil(100 * len(ministack._p(self._params, "Policy") or "") / _MAX_SESSION_POLICY_CHARS)
 
     def error(self) -> Any:
         """Return an error response, or None if the request is valid."""

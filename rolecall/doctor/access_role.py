@@ -13,6 +13,7 @@ from rolecall.errors import FunctionError
 from rolecall.partitions import add_account_arguments
 from rolecall.reasons import runbook_section
 
+_FULL_PERCENT = 90  # what STS packs also depends on the account's id and on the role
 _NO_ACCESS = {Reason.NO_ACCESS_ROLE, Reason.NOT_READY, Reason.ACCESS_DENIED, Reason.SCP_DENIED, Reason.RCP_DENIED}
 
 
@@ -48,7 +49,14 @@ def check_dry_run(account_id: AccountId, response: Mapping[str, Any]) -> CheckRe
             "rolecall doctor --account …, with an eligible account",
         )
     actions = len(account["actions"])
-    return ok(f"enroll can access {account_id}" + (f"; {actions} changes are planned there" if actions else ""))
+    planned = f"; {actions} changes are planned there" if actions else ""
+    packed = response["packed_policy_percent"]
+    if packed > _FULL_PERCENT:
+        return failed(
+            f"enroll can access {account_id}, but its session policy takes {packed} % of what STS packs at most",
+            "fewer MemberRolePolicyArns",
+        )
+    return ok(f"enroll can access {account_id} with {packed} % of what a session policy may take{planned}")
 
 
 def _check(context: Context) -> CheckResult:

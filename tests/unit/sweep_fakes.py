@@ -42,6 +42,8 @@ class FakePublishQueue:
 class FakeAws:
     """Every other adapter of a sweep in one object, since their methods have different names."""
 
+    packed_policy_percent = 12
+
     def __init__(
         self, listed: Iterable[AccountId] = (), rows: Iterable[LedgerRow] = (), records: Records | None = None
     ) -> None:
@@ -126,7 +128,7 @@ class FakeAws:
 
 def preview_of(aws: FakeAws, config: Settings | None = None) -> Preview:
     fake = cast("Any", aws)
-    return Preview(config or settings(THREADS="1"), fake, fake, fake, lambda: aws.clock)
+    return Preview(config or settings(THREADS="1"), fake, fake, fake, fake, lambda: aws.clock)
 
 
 def sweep_of(aws: FakeAws, config: Settings | None = None) -> Sweep:

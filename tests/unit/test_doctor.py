@@ -261,17 +261,19 @@ def test_access_role_is_checked_where_it_failed_first(
 
 
 @pytest.mark.parametrize(
-    ("changes", "status"),
+    ("changes", "packed", "status"),
     [
-        ({}, OK),
-        ({"actions": [{}]}, OK),
-        ({"outcome": "skipped", "reason": "excluded"}, UNKNOWN),
-        ({"outcome": "failed", "reason": "no_access_role", "error": "no access role"}, FAILED),
+        ({}, 12, OK),
+        ({"actions": [{}]}, 12, OK),
+        ({}, 95, FAILED),
+        ({"outcome": "skipped", "reason": "excluded"}, 0, UNKNOWN),
+        ({"outcome": "failed", "reason": "no_access_role", "error": "no access role"}, 0, FAILED),
     ],
 )
-def test_dry_run_must_access_the_account(changes: dict[str, Any], status: CheckStatus) -> None:
+def test_dry_run_must_access_the_account(changes: dict[str, Any], packed: int, status: CheckStatus) -> None:
     account = {"account_id": MEMBER, "outcome": "enrolled", "reason": None, "error": None, "actions": []} | changes
-    assert access_role.check_dry_run(MEMBER, {"accounts": [account]}).status is status
+    response = {"accounts": [account], "packed_policy_percent": packed}
+    assert access_role.check_dry_run(MEMBER, response).status is status
 
 
 @pytest.mark.parametrize(
