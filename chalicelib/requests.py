@@ -111,7 +111,7 @@ def _accounts(value: object) -> Selection | tuple[AccountId, ...]:
         )
     for each in value:
         if not is_account_id(each):
-            raise RequestError(f"accounts holds {each!r}: each must be a string of twelve digits")
+            raise RequestError(f"accounts contains {each!r}: each must be a string of twelve digits")
     return tuple(dict.fromkeys(AccountId(each) for each in value))
 
 
@@ -128,7 +128,7 @@ def _each(content: dict[str, Any], key: str, read: Callable[[str], _T | None], e
     for value in values:
         item = read(value) if isinstance(value, str) else None
         if item is None:
-            raise RequestError(f"{key} holds {value!r}: each must be {expected}")
+            raise RequestError(f"{key} contains {value!r}: each must be {expected}")
         found.append(item)
     return found
 

@@ -202,7 +202,7 @@ class _Variables:
             if expected is None:
                 valid[value] = None
             else:
-                self.problems.append(f"{name} holds {value!r}: each of its comma-separated parts must be {expected}")
+                self.problems.append(f"{name} contains {value!r}: each of its comma-separated parts must be {expected}")
         return tuple(valid)
 
     def boolean(self, name: str) -> bool:
@@ -228,19 +228,19 @@ def _principals(read: _Variables, partition: str) -> tuple[Principal, ...]:
         try:
             principal = parse_principal(arn)
         except ValueError as error:
-            read.problems.append(f"{name} holds {arn!r}, which {error}: it must be {expected}")
+            read.problems.append(f"{name} contains {arn!r}, which {error}: it must be {expected}")
             continue
         if principal.partition != partition:
-            read.problems.append(f"{name} holds {arn!r}, which is not of this partition: it must be {expected}")
+            read.problems.append(f"{name} contains {arn!r}, which is not of this partition: it must be {expected}")
         principals.append(principal)
     accounts = sorted({principal.account_id for principal in principals})
     if len(accounts) > 1:
         read.problems.append(
-            f"{name} holds principals of {len(accounts)} accounts ({', '.join(accounts)}): it must be {expected}; deploy a second stage for the other account"
+            f"{name} contains principals of {len(accounts)} accounts ({', '.join(accounts)}): it must be {expected}; deploy a second stage for the other account"
         )
     if len(principals) > 1 and any(principal.kind == "root" for principal in principals):
         read.problems.append(
-            f"{name} holds an account's root beside others: root already means any principal that the account delegates to, so it must be the only one"
+            f"{name} contains an account's root beside others: root already means any principal that the account delegates to, so it must be the only one"
         )
     return tuple(principals)
 
@@ -262,11 +262,11 @@ def _tags(read: _Variables) -> dict[str, str]:
     for pair in read.each(name, _tag):
         key, _, value = pair.partition("=")
         if key.lower() in map(str.lower, tags):
-            read.problems.append(f"{name} holds {pair!r}: the key {key!r} is there twice")
+            read.problems.append(f"{name} contains {pair!r}: the key {key!r} is there twice")
         tags[key] = value
     most = 48  # Of the 50 tags that a role may carry, two are the ownership tags.
     if len(tags) > most:
-        read.problems.append(f"{name} holds {len(tags)} tags: it must be at most {most}")
+        read.problems.append(f"{name} contains {len(tags)} tags: it must be at most {most}")
     return tags
 
 

@@ -85,5 +85,5 @@ def digest(settings: Settings, content: ShardContent, organization_id: str) -> s
 def check_sizes(settings: Settings) -> None:
     """Raise SettingsError if the settings leave a shard no room for an account, or for the excluded accounts."""
     if len(settings.exclude_account_ids) > exclusion_capacity(settings):
-        message = f"EXCLUDE_ACCOUNT_IDS holds {len(settings.exclude_account_ids)} accounts: too many for one policy in scope organization"
+        message = f"EXCLUDE_ACCOUNT_IDS contains {len(settings.exclude_account_ids)} accounts: too many for one policy in scope organization"
         raise SettingsError(message)

@@ -237,5 +237,5 @@ def test_denied_check_is_unknown_and_names_the_permission(
 
 def test_invalid_setting_fails_the_stage_check(stage: DeployedStage) -> None:
     with environment_changed(stage, "enroll", ACCESS_ROLE_NAMES="a b"):
-        assert "ACCESS_ROLE_NAMES holds 'a b'" in failures(results_of(stage))["stage"]
+        assert "ACCESS_ROLE_NAMES contains 'a b'" in failures(results_of(stage))["stage"]
     wait_until(lambda: results_of(stage)["functions"].status is CheckStatus.OK, "the update of enroll is complete")

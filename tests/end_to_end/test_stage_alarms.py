@@ -177,7 +177,7 @@ def test_rejected_request_raises_no_alarm(stage: DeployedStage) -> None:
     organization = stage.organization
     session = boto3.Session(organization.management_account_id, "test", region_name=REGION)
     command_line = Stage(stage.name, session, organization.endpoint_url)
-    with pytest.raises(FunctionError, match="rolecall-watched-backfill rejected the request: ous holds 'foo'"):
+    with pytest.raises(FunctionError, match="rolecall-watched-backfill rejected the request: ous contains 'foo'"):
         command_line.invoke("backfill", {"ous": ["foo"], "dry_run": True})
     assert in_alarm(stage) == set()
 

@@ -117,14 +117,14 @@ def test_invalid_setting_is_reported_with_value_and_expectation(name: str, value
     ],
 )
 def test_invalid_part_of_a_list_is_reported(name: str, valid: str) -> None:
-    assert error_of(**{name: f"{valid},b*d"}).startswith(f"{name} holds 'b*d'")
-    assert error_of(**{name: f"{valid},,"}).startswith(f"{name} holds ''")
+    assert error_of(**{name: f"{valid},b*d"}).startswith(f"{name} contains 'b*d'")
+    assert error_of(**{name: f"{valid},,"}).startswith(f"{name} contains ''")
 
 
 def test_principals_of_two_accounts_are_rejected() -> None:
     message = error_of(SOURCE_PRINCIPAL_ARNS=f"{READER},arn:aws:iam::444455556666:role/Reader")
 
-    assert message.startswith("SOURCE_PRINCIPAL_ARNS holds principals of 2 accounts (111122223333, 444455556666)")
+    assert message.startswith("SOURCE_PRINCIPAL_ARNS contains principals of 2 accounts (111122223333, 444455556666)")
     assert "deploy a second stage for the other account" in message
 
 
@@ -200,7 +200,7 @@ def test_tags_are_at_most_48_with_distinct_keys() -> None:
     most = ",".join(f"key{number}=value" for number in range(48))
 
     assert len(settings(MEMBER_ROLE_TAGS=most).member_role_tags) == 48
-    assert "holds 49 tags: it must be at most 48" in error_of(MEMBER_ROLE_TAGS=f"{most},one=more")
+    assert "contains 49 tags: it must be at most 48" in error_of(MEMBER_ROLE_TAGS=f"{most},one=more")
     assert "is there twice" in error_of(MEMBER_ROLE_TAGS="team=a,Team=b")
 
 
@@ -245,7 +245,7 @@ def test_byte_that_is_not_utf8_is_counted_and_rejected() -> None:
                 "SOURCE_POLICY_SCOPE": "organization",
                 "EXCLUDE_ACCOUNT_IDS": ",".join(f"{number:012}" for number in range(400)),
             },
-            "EXCLUDE_ACCOUNT_IDS holds 400 accounts",
+            "EXCLUDE_ACCOUNT_IDS contains 400 accounts",
         ),
     ],
 )

@@ -162,7 +162,7 @@ def test_more_excluded_accounts_than_fit_are_rejected() -> None:
         return settings(EXCLUDE_ACCOUNT_IDS=",".join(sorted(numbered_up_to(count))))
 
     check_sizes(excluding(fits))
-    with pytest.raises(SettingsError, match=f"EXCLUDE_ACCOUNT_IDS holds {fits + 1} accounts"):
+    with pytest.raises(SettingsError, match=f"EXCLUDE_ACCOUNT_IDS contains {fits + 1} accounts"):
         check_sizes(excluding(fits + 1))
 
 
