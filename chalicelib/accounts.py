@@ -112,7 +112,7 @@ def listed_outcome(
 ) -> tuple[Outcome | None, Reason | None]:
     """Return the outcome and reason by which an account of the organization or of the ledger is listed and counted.
 
-    `ineligible` is why it must not be enrolled, if it mustn't. The outcome is None while an eligible account waits for a pass.
+    `ineligible` is why it must not be enrolled, or None. The outcome is None while an eligible account waits for a pass.
     Until a pass has found that an account is no longer eligible, it is pending if it is granted, and otherwise skipped.
     """
     is_left_out = row is not None and row.outcome in {Outcome.SKIPPED, Outcome.RETIRED}

@@ -18,7 +18,7 @@ DIFFERS_BY_CASE = (
     "differs from MemberRoleName by case, which IAM ignores in names of roles and compares in policies: delete it, or set "
     "another MemberRoleName"
 )
-"""Why such a role can neither be used nor created beside ("CreateRole", API reference)."""
+"""Why such a role can't be used, and the member role can't be created while it exists ("CreateRole", API reference)."""
 
 TRUST_LIMIT = 2048
 """Characters of a trust policy, unless an account's quota was raised ("IAM and AWS STS quotas")."""
@@ -247,7 +247,7 @@ def why_foreign(observed: MemberRole, desired: MemberRole, settings: Settings) -
     if observed.arn != desired.arn and observed.arn.lower() == desired.arn.lower():
         return f"{observed.arn} {DIFFERS_BY_CASE}"
     if observed.arn != desired.arn:
-        return f"{observed.arn} has a path, so the source policy doesn't match it: delete or rename it, or set another MemberRoleName"
+        return f"{observed.arn} has a path, so the source policy doesn't match it: delete it, or set another MemberRoleName"
     ownership = settings.ownership(observed.arn, observed.tags)
     return ownership.rejection_reason(adopt=settings.adopt_existing_roles, name_parameter="MemberRoleName")
 

@@ -49,6 +49,6 @@ class Ownership(NamedTuple):
         if self.tags:
             return f"{self.arn} {self.owner}: set another {name_parameter}, or delete it"
         return (
-            f"{self.arn} {self.owner}: delete or rename it, set another {name_parameter}, or have Rolecall adopt it "
+            f"{self.arn} {self.owner}: delete it, set another {name_parameter}, or have Rolecall adopt it "
             "with AdoptExistingRoles=true"
         )

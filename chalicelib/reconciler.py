@@ -166,7 +166,7 @@ class Reconciler:
             except RetryableError as error:
                 is_stale = error.reason is Reason.STALE_READ and work.change is Change.NONE
                 if observed is None and is_stale and self._was_stale(row):
-                    # IAM refuses to create what it doesn't show, which its eventual consistency doesn't explain any more.
+                    # IAM rejects the creation of a role that it doesn't show, longer than it takes to become consistent.
                     raise TerminalError(Reason.FOREIGN_ROLE, f"{error}: a role {DIFFERS_BY_CASE}") from error
                 raise
 
@@ -280,7 +280,7 @@ class Reconciler:
     def _is_new(self, account: Account | None, first_seen_at: datetime | None) -> bool:
         """Whether an account joined within the grace.
 
-        When Organizations lists an account as joined long ago, it may still have been transferred a moment ago.
+        An account that Organizations lists as joined long ago may have been transferred a moment ago.
         """
         now, grace = self._clock(), timedelta(seconds=self._settings.ready_grace_seconds)
         joined_at = account.joined_at if account else None

@@ -256,7 +256,7 @@ class ShardWriter:
         applied = replace(desired, version_id=version_id)
         written_at = self._now() if actions else record.written_at
         verified = replace(record, applied=applied, error=None, verified_at=self._now(), written_at=written_at)
-        # After a repair, IAM has to show it first.
+        # A repaired shard counts as denying no principal until a later read of IAM shows the deny.
         self._save(index, replace(verified, denied_principals=None if actions else self._denied(observed)))
 
     def delete(self, index: int) -> bool:

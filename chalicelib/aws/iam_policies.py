@@ -99,7 +99,7 @@ class IamPolicies:
     def delete(self, name: str) -> None:
         """Delete a shard: detach it, delete its versions, then the policy; repeating it is harmless.
 
-        Raise TerminalError where a group has it, or a permissions boundary is it, or where attaching is the operator's.
+        Raise TerminalError if it is attached to a group or is a permissions boundary, or if the operator has to detach it.
         """
         arn = self._arn(name)
         observed = self.observe(name)
@@ -109,7 +109,7 @@ class IamPolicies:
         if observed.attached and not self._settings.attach_source_policy:
             message = (
                 f"{arn} is attached to {', '.join(sorted(observed.attached))}: detach it there, since publish doesn't with "
-                "AttachSourcePolicy=false or another SourcePolicyName, and ask again"
+                "AttachSourcePolicy=false or another SourcePolicyName, and repeat the uninstall"
             )
             raise TerminalError(Reason.REJECTED, message)
         with self._entered(f"deleting {arn}", source_policy_delete):
@@ -123,7 +123,7 @@ class IamPolicies:
                 left = set(self._users(arn)) - observed.attached if error_code(error) == "DeleteConflict" else ()
                 if not left:
                     raise
-                message = f"{arn} is attached to {', '.join(sorted(left))}, or is the permissions boundary: remove it there, and ask again"
+                message = f"{arn} is attached to {', '.join(sorted(left))}, or is the permissions boundary: remove it there, and repeat the uninstall"
                 raise TerminalError(Reason.REJECTED, message) from error
 
     def _delete_unseen(self, arn: str) -> None:

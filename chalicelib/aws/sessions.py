@@ -121,7 +121,7 @@ class Sessions:
         self._settings = settings
         self._sts = sts
         self.packed_policy_percent = 0
-        """How much of what STS packs at most the largest session policy took; 0 if no access role was assumed yet."""
+        """The largest packed size of a session policy, in percent of STS's limit; 0 before an access role was assumed."""
 
     @contextmanager
     def entered(

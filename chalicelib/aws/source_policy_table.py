@@ -1,7 +1,7 @@
-"""The source-policy table: what was asked for (`#control`), what publish found (`#status`), and a record of each shard.
+"""The source-policy table: requests (`#control`), what publish found (`#status`), and a record of each shard.
 
-`#control` has one writer an attribute (freeze, retire, backfill, resync, on_account_event); all else is written by publish alone. An item that can't
-be read, since it was edited by hand, counts as lost: publish restores it from IAM.
+Each attribute of `#control` has one writer (freeze, retire, backfill, resync, on_account_event); publish alone writes all else.
+An item that can't be read, since it was edited by hand, counts as lost: publish restores it from IAM.
 """
 
 import re
@@ -54,7 +54,7 @@ class SourcePolicyTable:
         )
 
     def control(self) -> Control:
-        """Read what was asked for, consistently."""
+        """Read the requests, consistently."""
         answer = self._client.get_item(TableName=self._name, Key=_key(_CONTROL), ConsistentRead=True)
         return _control(items.read(answer.get("Item", {})))
 
@@ -95,7 +95,7 @@ class SourcePolicyTable:
         self._client.delete_item(TableName=self._name, Key=_key(name))
 
     def set_frozen(self, now: datetime, *, frozen: bool) -> None:
-        """Ask for the freeze, or for its end."""
+        """Request the freeze, or its end."""
         self._update(_CONTROL, {"frozen": frozen, "freeze_requested_at": items.encode(now)})
 
     def set_uninstalling(self, *, uninstalling: bool, uninstalled: bool = False) -> None:

@@ -34,7 +34,7 @@ class Tally:
     oldest_failure: datetime | None = None
 
     def count(self, account: Account, row: LedgerRow | None, ineligible: Reason | None, now: datetime) -> None:
-        """Count one listed account; `ineligible` is why it must not be enrolled, if it mustn't."""
+        """Count one listed account; `ineligible` is why it must not be enrolled, or None."""
         self.listed += 1
         self.unrecorded += not _is_recorded(account, row, ineligible)
         self.eligible += ineligible is None

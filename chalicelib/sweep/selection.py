@@ -36,7 +36,7 @@ def covers_organization(request: Request) -> bool:
 
 
 def is_selected(account: Account, row: LedgerRow | None, ineligible: Reason | None, request: Request) -> bool:
-    """Whether a request selects a listed account; `ineligible` is why it must not be enrolled, if it mustn't."""
+    """Whether a request selects a listed account; `ineligible` is why it must not be enrolled, or None."""
     if request.ous and not account.is_below(request.ous):
         return False
     if request.reasons and (row is None or row.reason not in request.reasons):
@@ -83,7 +83,7 @@ def orphaned_accounts(records: Records, listed: Collection[int], request: Reques
 def is_due(row: LedgerRow, request: Request, now: datetime, policies_changed_at: datetime | None) -> bool:
     """Whether a rerun sends a failed account again: never while its message is still being retried.
 
-    Terminal failures are sent at growing intervals, of an hour to a week, unless an operator asks, or the control policies that
+    Terminal failures are sent at growing intervals, of an hour to a week, unless an operator requests it, or the control policies that
     denied the account have changed since.
     """
     if row.outcome is not Outcome.FAILED or (request.reasons and row.reason not in request.reasons):

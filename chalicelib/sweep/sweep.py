@@ -143,7 +143,7 @@ class Sweep:
                 listed.add(int(account.id))
                 tally.count(account, row, ineligible, now)
                 if is_selected(account, row, ineligible, request):
-                    # A backfill is waited for by an operator, who is to be shown at once what is missing.
+                    # An operator waits for a backfill, so its denials are reported at once.
                     first_seen_at = now if trigger is Trigger.RESYNC and is_first_seen(row) else None
                     message = Message(account.id, trigger, account, now, first_seen_at)
                     (losing if loses_access(row, ineligible) else messages).append(message)
@@ -199,7 +199,7 @@ class Sweep:
     def _listing(
         self, request: Request, *, uninstalling: bool
     ) -> Iterator[list[tuple[Account, LedgerRow | None, Reason | None]]]:
-        """Yield every listed account in chunks, with its row and why it must not be enrolled, if it mustn't."""
+        """Yield every listed account in chunks, with its row and why it must not be enrolled, or None."""
         for chunk in chunked(self._organization.accounts(by_ou=bool(request.ous)), _CHUNK):
             rows = self._ledger.read(account.id for account in chunk)
             known = ((account, rows.get(account.id)) for account in chunk)

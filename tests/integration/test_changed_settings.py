@@ -209,7 +209,8 @@ def test_policy_of_a_former_name_grants_nothing_until_it_is_detached(organizatio
     assert organization.granted() == set()
     error = renamed.item("CrossAccountReadOnlyAccess")["error"]
     assert error["error"].endswith(
-        "role/Reader: detach it there, since publish doesn't with AttachSourcePolicy=false or another SourcePolicyName, and ask again"
+        "role/Reader: detach it there, since publish doesn't with AttachSourcePolicy=false or another "
+        "SourcePolicyName, and repeat the uninstall"
     )
     organization.detach()
     renamed.uninstall()

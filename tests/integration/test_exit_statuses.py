@@ -69,7 +69,7 @@ def test_command_ends_with_its_own_status(
         return
     with web_server(WebPages) as url:
         ran = unanswered("--endpoint-url", url)
-    assert (ran.status, "not AWS but a page of HTML answered" in ran.errors) == (2, True)
+    assert (ran.status, "the response is a page of HTML, not one of AWS" in ran.errors) == (2, True)
     assert ran.is_one_sentence or is_refused
     ran = unanswered(AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
     assert (ran.status, "no AWS credentials found" in ran.errors) == (2, True)
