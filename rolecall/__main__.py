@@ -1,4 +1,4 @@
-"""Run the command line, and turn whatever ends a command early into one sentence and an exit status."""
+"""Run the command line, and convert errors and interruptions into one sentence and an exit status."""
 
 import sys
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run a command, by default that of this process, and return its exit status. No error leaves this function.
+    """Run a command, by default that of this process, and return its exit status. Errors are printed, not raised.
 
-    In Python's development mode (`python -X dev -m rolecall`), unexpected errors do, with their traceback.
+    In Python's development mode (`python -X dev -m rolecall`), unexpected errors are raised, for their traceback.
     """
     replace_unencodable()
     try:
@@ -62,7 +62,7 @@ def _print_error(error: Exception) -> None:
 
 
 def _sentence(error: Exception) -> str:
-    """Return what failed and what to do; commands raise CommandError for all that they can name themselves."""
+    """Return what failed and what to do; commands raise CommandError for all errors that they expect."""
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
     from rolecall.aws_errors import error_message  # noqa: PLC0415

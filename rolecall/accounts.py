@@ -30,7 +30,7 @@ class Filter:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One account: its name, its row, or None if it was not handled yet, and why it must not be enrolled, if it mustn't.
+    """One account: its name, its row (None before its first pass), and why it must not be enrolled, or None.
 
     `blocked` is why publishing is blocked, if it is.
     """

@@ -40,7 +40,7 @@ _MAX_MESSAGE_CHARS = 500
 class WebPageError(BotoCoreError):
     """A proxy, a sign-in page or another server answered in place of AWS."""
 
-    fmt = "not AWS but a page of HTML answered (status {status}): check the proxy (HTTPS_PROXY, NO_PROXY) and --endpoint-url"
+    fmt = "the response is a page of HTML, not one of AWS (status {status}): check the proxy (HTTPS_PROXY, NO_PROXY) and --endpoint-url"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The AWS calls of each step of a stage, in which nothing fails; tests hold them to the calls that are made."""
+"""The AWS calls of each step of a stage, in which nothing fails; tests compare them with the calls that are made."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ ROW: Calls = {"dynamodb:UpdateItem": 1}
 NEW: Calls = {**ENTER, **CREATE, **ROW}
 """An account that gets its role; publish updates its row once more."""
 UNCHANGED: Calls = {**ENTER, **READ, **ROW}
-"""An account that a resync finds as it should be."""
+"""An account without drift."""
 
 BATCH: Calls = {"dynamodb:BatchGetItem": 1, "dynamodb:Scan": 1}
 """A batch of enroll, with a BatchGetItem for each hundred accounts."""

@@ -65,7 +65,7 @@ def print_text(text: str) -> None:
 
 
 def print_problems(summary: str, problems: Iterable[str], unchecked: Iterable[str]) -> None:
-    """Print why a command was refused on standard error, a problem a line."""
+    """Print why a command was refused on standard error, one problem per line."""
     console = Console(stderr=True, highlight=False)
     lines = [("✘", "red", each) for each in problems] + [("?", "yellow", f"not checked: {each}") for each in unchecked]
     console.print(Text.assemble(("rolecall: ", "bold red"), printable(summary)), soft_wrap=True)

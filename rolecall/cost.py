@@ -53,7 +53,7 @@ UNKNOWN = (
     "free tiers and discounts, which are ignored, and taxes",
     "other regions, and settings other than the defaults",
     "retries, failures, drift and operators' commands",
-    f"time: each call is taken to last {CALL_SECONDS * 1000:.0f} ms, and an idle function to start in {START_SECONDS:.0f} s",
+    f"durations other than the assumed ones: {CALL_SECONDS * 1000:.0f} ms for each call, {START_SECONDS:.0f} s to start an idle function",
     "the rotated versions of the key of the alarm topic",
     "one metric more for each reason for which accounts are skipped or fail",
     "requests to KMS for the tables' encryption, and reads of logs, metrics and backups",

@@ -12,7 +12,7 @@ from rolecall.errors import CommandError
 from rolecall.export_formats import Options, Target, heading, quoted
 from rolecall.files import MARK
 
-# Checks that read what DenyDataReads denies: the first two pass unseen, the third reports nothing.
+# Checks that read what DenyDataReads denies: the first two pass although nothing was read, the third reports nothing.
 _CHECKS_OF_DATA = (
     *("awslambda_function_no_secrets_in_code", "cloudwatch_log_group_no_secrets_in_logs"),
     "ssm_document_secrets",

@@ -44,7 +44,7 @@ class TestedCall:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SameAnswer:
-    """The calls of one kind that AWS answered with the same words; `{account_id}` is in place of each one's account."""
+    """The calls of one kind to which AWS returned the same message; `{account_id}` is in place of each one's account."""
 
     claim: str
     action: str
@@ -137,7 +137,7 @@ def _claim(content: Mapping[str, Any]) -> ProvedClaim:
 
 
 def _same_answers(accounts: Iterable[Mapping[str, Any]]) -> tuple[SameAnswer, ...]:
-    """Group the calls by all but their account, so that AWS's words are shown once."""
+    """Group the calls by all but their account, so that each message is shown once."""
     groups: dict[tuple[Any, ...], list[TestedCall]] = {}
     for account in accounts:
         account_id = _shown(account["account_id"])

@@ -46,8 +46,8 @@ class SourcePolicyState:
     """The source policy as a whole.
 
     `known` is False before the first run of publish; then `room`, `blocked` and the times are None. `frozen` is the latest
-    request, and `freeze_in_force` whether IAM matches it. `compared` is whether IAM was read, beside the records. `room` is the number of shards that fit on each source principal, and
-    `lost` names the records that are missing or unreadable.
+    request, and `freeze_in_force` whether IAM matches it. `compared` is whether the shards were compared with IAM. `room` is the
+    number of shards that fit on each source principal, and `lost` names the records that are missing or unreadable.
     """
 
     known: bool

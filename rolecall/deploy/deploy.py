@@ -1,4 +1,4 @@
-"""Deploy or upgrade a stage, or change its settings: the checked plan, its changes, a question, and the operations on the stack."""
+"""Deploy or upgrade a stage, or change its settings: the checked plan, its changes, a confirmation, and the operations on the stack."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -74,7 +74,7 @@ class _Run:
             self.stacks.wait(plan.stack)
 
     def continue_rollback(self, plan: Plan) -> None:
-        """Continue the rollback of a failed update, after a question."""
+        """Continue the rollback of a failed update, after a confirmation."""
         self._show(plan, None)
         self.operation.confirm(f"Continue the rollback of {plan.stack_name}?", "continue the rollback")
         if plan.stack is not None:
@@ -91,7 +91,7 @@ class _Run:
         self.operation.print("Dry run: nothing was changed.")
 
     def deploy(self, plan: Plan) -> None:
-        """Show the changes, ask, and make them."""
+        """Show the changes, and make them after a confirmation."""
         if plan.step in _NEW:
             self._show(plan, None)
             self._confirm(plan)

@@ -1,4 +1,4 @@
-"""What AWS has to show before a stage is deployed: settings that can't work there are found before anything is changed."""
+"""Checks of the settings against AWS before a deployment: settings that can't work are found before anything is changed."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping

@@ -31,7 +31,7 @@ class Problems:
 
     @contextmanager
     def collect(self) -> Iterator[None]:
-        """Add the CommandError that a check ends with as a problem; its message has the remedy."""
+        """Add the CommandError that a check raises as a problem; its message has the remedy."""
         try:
             yield
         except CommandError as error:
@@ -39,7 +39,7 @@ class Problems:
 
     @contextmanager
     def attempt(self, what: str) -> Iterator[None]:
-        """Add the CommandError that a check ends with to what could not be checked."""
+        """Add the CommandError that a check raises to what could not be checked."""
         try:
             yield
         except CommandError as error:

@@ -20,7 +20,7 @@ class Step(Enum):
 
 
 def next_step(stack: Stack | None, *, has_resources: bool) -> Step:
-    """Return the first step for a stack. One without resources is a failed import's, which nothing would be lost with."""
+    """Return the first step for a stack. A stack without resources is left by a failed import, and deleting it loses nothing."""
     if stack is None:
         return Step.CREATE
     if stack.in_progress:

@@ -18,7 +18,7 @@ _MAX_LISTED = 20
 
 
 def undeploy(operation: Operation) -> ExitStatus:
-    """Delete the stack after a question, print what is kept, and return the exit status.
+    """Delete the stack after a confirmation, print what is kept, and return the exit status.
 
     Raise RefusedError if an account, role or policy is left.
     """

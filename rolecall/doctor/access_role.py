@@ -13,7 +13,7 @@ from rolecall.errors import FunctionError
 from rolecall.partitions import add_account_arguments
 from rolecall.reasons import runbook_section
 
-_FULL_PERCENT = 90  # what STS packs also depends on the account's id and on the role
+_FULL_PERCENT = 90  # the packed size also depends on the account's id and on the role
 _NO_ACCESS = {Reason.NO_ACCESS_ROLE, Reason.NOT_READY, Reason.ACCESS_DENIED, Reason.SCP_DENIED, Reason.RCP_DENIED}
 
 
@@ -53,10 +53,10 @@ def check_dry_run(account_id: AccountId, response: Mapping[str, Any]) -> CheckRe
     packed = response["packed_policy_percent"]
     if packed > _FULL_PERCENT:
         return failed(
-            f"enroll can access {account_id}, but its session policy takes {packed} % of what STS packs at most",
-            "fewer MemberRolePolicyArns",
+            f"enroll can access {account_id}, but the packed session policy takes {packed} % of its limit",
+            "rolecall deploy, with fewer MemberRolePolicyArns",
         )
-    return ok(f"enroll can access {account_id} with {packed} % of what a session policy may take{planned}")
+    return ok(f"enroll can access {account_id}; the packed session policy takes {packed} % of its limit{planned}")
 
 
 def _check(context: Context) -> CheckResult:

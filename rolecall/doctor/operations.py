@@ -80,7 +80,7 @@ def check_topic(subscriptions: "Sequence[SubscriptionTypeDef] | None", topic_arn
 
 
 def check_source_policy(state: SourcePolicyState) -> CheckResult:
-    """Check that the source policy is published, and as it was written."""
+    """Check that the source policy is published and unchanged."""
     if state.lost:
         return failed(f"records of the source-policy table are lost: {', '.join(state.lost)}", RESTORE)
     if state.uninstalled:
