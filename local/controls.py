@@ -34,7 +34,7 @@ class Controls:
         self._server.control("set_account_state", account_id=account_id, state=state)
 
     def set_other_organization(self, account_ids: Iterable[str]) -> None:
-        """Put these accounts, and no others, in another organization, of which only their condition keys show anything."""
+        """Put these accounts, and no others, in another organization, which only condition keys show."""
         self._server.control("switch", other_organization=list(account_ids))
 
     def set_stack_status(self, stack: str, status: str) -> None:

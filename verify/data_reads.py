@@ -93,7 +93,7 @@ def candidates(allowed: Iterable[str], models: Iterable[ServiceModel]) -> dict[s
             action = action_of(model, name)
             known.add(action.lower())
             operation = model.operation_model(name)
-            # Without a signature, IAM has no part in it.
+            # IAM doesn't authorize unsigned calls.
             if not is_allowed.fullmatch(action) or operation.auth_type == "none":
                 continue
             path = next(suspicious_members(operation), None)
@@ -208,7 +208,7 @@ def reviewed_actions() -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Print what is undecided; return 1 if anything is."""
+    """Print the actions that are neither denied nor reviewed; return 1 if there are any."""
     if arguments == ["--aws"]:
         policy = current_policy()
     else:

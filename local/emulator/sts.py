@@ -68,7 +68,7 @@ class _Assumption:
 
     @property
     def packed_policy_percent(self) -> int:
-        """How much of the longest session policy the given one takes; AWS packs it, in a way that isn't documented."""
+        """The size of the session policy in percent of the longest one; how AWS packs it isn't documented."""
         return ceil(100 * len(ministack._p(self._params, "Policy") or "") / _MAX_SESSION_POLICY_CHARS)
 
     def error(self) -> Any:
