@@ -13,7 +13,9 @@ from typing import Any, TypeAlias
 from chalicelib.arns import AccountId, is_account_id
 
 _JOINING_EVENTS = ("CreateAccountResult", "AccountJoinedOrganization", "AcceptHandshake")
-_POLICY_EVENTS = frozenset({"AttachPolicy", "DetachPolicy", "UpdatePolicy", "EnablePolicyType", "DisablePolicyType"})
+_POLICY_EVENTS = frozenset(
+    {"AttachPolicy", "DetachPolicy", "UpdatePolicy", "EnablePolicyType", "DisablePolicyType", "MoveAccount"}
+)
 _CONTROL_POLICIES = frozenset({"SERVICE_CONTROL_POLICY", "RESOURCE_CONTROL_POLICY"})
 _ID_KEYS = ("accountid", ".account", "account.id")
 _LARGEST_ID = 10**12

@@ -165,9 +165,10 @@ class _Run:
     def _delete_shards(self) -> None:
         """Delete every shard, the last one first; one that the operator has to detach grants nothing until then."""
         if not self._settings.attach_source_policy:
-            written = [index for index, record in self._shards.records.items() if record.versions]
-            for index in [index for index in written if self._shards.differs(index, ShardContent(), rewrite=False)]:
-                self._shards.write(index, ShardContent())
+            for index in [index for index, record in self._shards.records.items() if record.versions]:
+                empty = ShardContent(frozen=self._frozen(index))
+                if self._shards.differs(index, empty, rewrite=False):
+                    self._shards.write(index, empty)
         for index in sorted(self._shards.records, reverse=True):
             if not self._shards.delete(index):
                 return

@@ -137,7 +137,8 @@ class ShardWriter:
             is_confirmed = denied and principals | record.attached <= denied
             if record.is_frozen and index not in self.failed and not is_confirmed:
                 for arn in sorted(principals - denied):
-                    with self._collecting(index):
+                    # A missing principal must not keep the shard from being narrowed or deleted.
+                    with self._collecting(index, stops=False):
                         self._carry_out(record.name, [AttachTo(arn)])
                 with self._collecting(index):
                     self._confirm_denial(index)
@@ -264,9 +265,11 @@ class ShardWriter:
         record = self.records[index]
         with self._collecting(index):
             if record.applied is not None or self._is_ours(record.name):
-                self._save(index, record.begun(AppliedShard()))
+                # It is detached first, and then denies nothing.
+                self._save(index, replace(record.begun(AppliedShard()), denied_principals=None))
                 self._policies.delete(record.name)
-        return index not in self.failed
+            return True
+        return False
 
     def _is_ours(self, name: str) -> bool:
         """Whether a policy that was never recorded as written is not another owner's."""
@@ -279,15 +282,16 @@ class ShardWriter:
         return True
 
     @contextmanager
-    def _collecting(self, index: int) -> Iterator[None]:
-        """Record why a shard could not be written, instead of raising it."""
+    def _collecting(self, index: int, *, stops: bool = True) -> Iterator[None]:
+        """Record why a shard could not be written, instead of raising it; `stops` is whether the run leaves the shard then."""
         try:
             yield
         except AccountError as error:
-            self._fail(index, error)
+            if stops:
+                self.failed.add(index)
+            self._record_error(index, error)
 
-    def _fail(self, index: int, error: AccountError) -> None:
-        self.failed.add(index)
+    def _record_error(self, index: int, error: AccountError) -> None:
         logger.error("shard not written", policy_name=self.records[index].name, reason=error.reason, error=str(error))
         if isinstance(error, RetryableError):
             self.must_retry = True

@@ -70,6 +70,7 @@ _OPERATORS = {
     "ForAllValues:StringEquals": "{} is among {}",
     "ForAllValues:StringNotEquals": "{} is not {}",
     "ArnLike": "{} is {}",
+    "Null": "{} is absent",
 }
 
 
@@ -164,7 +165,7 @@ def _conditions(condition: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Yield each condition in words; the check that a key of several values is present belongs to its condition."""
     for operator, keys in condition.items():
         for key, value in keys.items():
-            if operator == "Null" and value == "false" and any(key in condition.get(each, {}) for each in _OPERATORS):
+            if operator == "Null" and value == "false":
                 continue
             values = dict.fromkeys(_name(each) for each in _listed(value))
             yield _text(_OPERATORS, operator).format(f"`{key}`", ", ".join(values))

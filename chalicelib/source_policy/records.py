@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
 from functools import cached_property
 
 from chalicelib.accounts import ROLE_KEPT, Access
-from chalicelib.arns import AccountId
+from chalicelib.arns import AccountId, Principal
 from chalicelib.errors import AccountError, Reason, RetryableError, TerminalError
 from chalicelib.settings import Scope, Settings
 
@@ -348,13 +349,26 @@ class Records:
         return bool(self._denied_principals) and not self.are_lost and not self.not_denied(settings)
 
     def not_denied(self, settings: Settings) -> frozenset[str]:
-        """Return the principals, or the shards that the operator attaches, which IAM has not shown to be denied, or to deny."""
+        """Return the principals that IAM has not shown to be denied, and the shards that the operator attaches and don't deny."""
         unread = [record for record in self.by_index.values() if self._denied(record) is None]
         if not settings.attachable_principals:
             # It is not known what such a shard, or a foreign policy of its name, is attached to.
-            return frozenset(record.name for record in unread if record.versions or record.error)
+            shards = frozenset(record.name for record in unread if record.versions or record.error)
+            return shards | {each.arn for each in settings.source_principals if not self._is_denied(each)}
         principals = frozenset(principal.arn for principal in settings.attachable_principals)
         return principals.union(*(record.attached for record in unread)) - self._denied_principals
+
+    def _is_denied(self, principal: Principal) -> bool:
+        """Whether a shard that the operator attaches denies a principal; a user may be in any group, and `root` is not known.
+
+        IAM lists the names of what has a policy, without their paths.
+        """
+        for arn in self._denied_principals:
+            kind, _, path = arn.rpartition(":")[2].partition("/")
+            is_same = kind == principal.kind and fnmatchcase(path.rpartition("/")[2], principal.name)
+            if is_same or (kind == "group" and principal.kind == "user"):
+                return True
+        return principal.kind == "root"
 
     @property
     def _denied_principals(self) -> frozenset[str]:

@@ -51,6 +51,17 @@ def _written(deployment: Deployment, table: str) -> dict[str, tuple[set[str], se
     return found
 
 
+def test_no_function_may_change_the_role_of_a_function(deployment: Deployment) -> None:
+    """They have the same ownership tags as member roles, and one more."""
+    tags = {"managed-by": "rolecall", "rolecall-stage": deployment.values["Stage"], "rolecall-part": "function"}
+    for function in _FUNCTIONS:
+        assert {each["Key"]: each["Value"] for each in deployment[f"{function}Role"]["Tags"]} == tags
+        for statement in _statements(deployment, function):
+            on_any_role = [each for each in _listed(statement["Resource"]) if each.endswith(":role/*")]
+            if on_any_role and set(_listed(statement["Action"])) - {"iam:GetRole", "iam:DetachRolePolicy"}:
+                assert statement["Condition"]["Null"] == {"aws:ResourceTag/rolecall-part": "true"}
+
+
 def test_each_function_has_its_own_role(deployment: Deployment) -> None:
     resources = deployment.expanded["Resources"]
     roles = {name: resources[name]["Properties"]["Role"] for name in deployment.of_type("AWS::Lambda::Function")}

@@ -32,6 +32,19 @@ def test_account_that_a_policy_was_detached_from_is_sent_at_once(stage: Stage, d
     assert stage.status(denied) == ("enrolled", None)
 
 
+def test_moved_account_that_is_still_denied_is_due_again(boundary: Boundary, stage: Stage, denied: str) -> None:
+    boundary.fail("iam:CreateRole", message=DENIAL)
+    stage.send_event("MoveAccount", denied)
+    stage.deliver()
+    boundary.stop_faults()
+    assert stage.status(denied) == ("failed", "scp_denied")
+
+    assert stage.run("rerun", SCHEDULED_EVENT)["counts"]["sent"] == 1
+    stage.drain()
+
+    assert stage.status(denied) == ("enrolled", None)
+
+
 @pytest.mark.parametrize("target", ["ou-ab12-11111111", "r-ab12"])
 def test_policy_of_a_unit_makes_denied_accounts_due(stage: Stage, denied: str, target: str) -> None:
     """The organizational unit of an account is not in the ledger, so that every denied account is sent."""

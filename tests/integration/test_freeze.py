@@ -194,21 +194,50 @@ def test_freeze_of_nothing_is_stored_and_not_in_force(organization: Organization
     assert stage.run("freeze", {"frozen": True}) == IN_FORCE
 
 
-@pytest.mark.parametrize("kind", ["role", "group"])
-def test_policy_that_the_operator_attaches_is_frozen(organization: Organization, kind: str) -> None:
+def test_policy_that_the_operator_attaches_is_frozen(organization: Organization) -> None:
     stage = Stage(organization, AttachSourcePolicy="false")
     stage.enroll(organization.member())
 
     response = stage.run("freeze", {"frozen": True}, seconds=7)
 
     assert organization.policy().denials == [FROZEN]
-    assert (response["in_force"], "attached to no principal" in response["why"]) == (False, True)
-    if kind == "role":
-        organization.attach()
-    else:
-        organization.iam().create_group(GroupName="analysts")
-        organization.iam().attach_group_policy(GroupName="analysts", PolicyArn=SOURCE_POLICY_ARN)
+    assert (response["in_force"], SOURCE_PRINCIPAL in response["why"]) == (False, True)
+    organization.iam().create_group(GroupName="analysts")
+    organization.iam().attach_group_policy(GroupName="analysts", PolicyArn=SOURCE_POLICY_ARN)
+    assert stage.run("freeze", {"frozen": True}, seconds=7)["in_force"] is False
+    organization.attach()
     assert stage.run("freeze", {"frozen": True}, seconds=7) == IN_FORCE
+
+
+def test_freeze_is_not_in_force_while_an_uninstall_has_detached_the_policy(
+    organization: Organization, boundary: Boundary, stage: Stage
+) -> None:
+    """moto deletes policies that are in use."""
+    boundary.fail("iam:DeletePolicy", "DeleteConflict", status=409)
+    stage.edit("#control", uninstalling=True)
+
+    for _ in range(2):
+        response = stage.run("freeze", {"frozen": True}, seconds=7)
+        assert response["in_force"] is False
+        assert organization.policy().attached == set()
+
+
+def test_missing_principal_delays_no_retirement_during_a_freeze(organization: Organization) -> None:
+    organization.create_role(OTHER_PRINCIPAL)
+    stage = Stage(organization, SourcePrincipalArns=f"{SOURCE_PRINCIPAL},{OTHER_PRINCIPAL}")
+    (account_id,) = stage.enroll_members(1)
+    organization.delete_role(MANAGEMENT, OTHER_PRINCIPAL.rpartition("/")[2])
+    assert stage.run("freeze", {"frozen": True})["in_force"] is False
+
+    stage.run_and_drain("retire", accounts=[account_id])
+
+    assert stage.status(account_id) == ("retired", "retired_by_request")
+    assert not organization.has_role(account_id)
+    assert organization.policy().denials == [FROZEN]
+
+    stage.uninstall()
+
+    assert not organization.has_policy()
 
 
 def test_freeze_is_in_force_once_iam_was_read(organization: Organization, boundary: Boundary, stage: Stage) -> None:

@@ -158,9 +158,7 @@ def test_change_of_control_policies_is_recorded(
     assert counts() == {"EventsReceived": 1}
 
 
-@pytest.mark.parametrize(
-    "name", ["update_backup_policy", "enable_tag_policies", "detach_policy_denied", "move_account"]
-)
+@pytest.mark.parametrize("name", ["update_backup_policy", "enable_tag_policies", "detach_policy_denied"])
 def test_other_event_records_no_change_of_control_policies(queue: MemoryQueue, log: io.StringIO, name: str) -> None:
     assert enqueue(payload(name), queue) is None
     assert json.loads(log.getvalue())["message"] == "event"

@@ -248,6 +248,16 @@ UNREAD = replace(FROZEN, denied_principals=None)
 DETACHED = replace(FROZEN, denied_principals=frozenset[str]())
 UNFROZEN = shard(of(A), attached=ATTACHED)
 BY_OPERATOR = settings(ATTACH_SOURCE_POLICY="false")
+USER = "arn:aws:iam::111122223333:user/tools/Auditor"
+PERMISSION_SET = "arn:aws:iam::111122223333:role/aws-reserved/sso.amazonaws.com/AWSReservedSSO_Audit_*"
+
+
+def denying(*arns: str) -> ShardRecord:
+    return replace(FROZEN, denied_principals=frozenset(arns))
+
+
+def by_operator(*arns: str) -> Settings:
+    return settings(ATTACH_SOURCE_POLICY="false", SOURCE_PRINCIPAL_ARNS=",".join(arns))
 
 
 @pytest.mark.parametrize(
@@ -266,7 +276,17 @@ BY_OPERATOR = settings(ATTACH_SOURCE_POLICY="false")
         # Another policy may allow a source principal whatever a shard that was detached from it denies.
         ([replace(FROZEN, denied_principals=frozenset({FORMER}))], settings(), f"everything is denied: {READER}"),
         ([DETACHED], settings(), f"everything is denied: {READER}"),
-        ([DETACHED], BY_OPERATOR, "attached to no principal"),
+        ([DETACHED], BY_OPERATOR, f"everything is denied: {READER}"),
+        # IAM lists what the operator attached by its name, without a path.
+        ([FROZEN], by_operator(READER, FORMER), f"everything is denied: {FORMER}"),
+        ([denying("arn:aws:iam::111122223333:user/Auditor")], by_operator(USER), None),
+        ([denying("arn:aws:iam::111122223333:role/Auditor")], by_operator(USER), f"everything is denied: {USER}"),
+        ([denying("arn:aws:iam::111122223333:role/AWSReservedSSO_Audit_0a1b")], by_operator(PERMISSION_SET), None),
+        # A user may be in the group, which is not known.
+        ([denying("arn:aws:iam::111122223333:group/analysts")], by_operator(USER), None),
+        ([denying("arn:aws:iam::111122223333:group/analysts")], BY_OPERATOR, f"everything is denied: {READER}"),
+        ([FROZEN], by_operator("arn:aws:iam::111122223333:root"), None),
+        ([DETACHED], by_operator("arn:aws:iam::111122223333:root"), "attached to no principal"),
         ([FROZEN, FOREIGN], settings(), None),
         ([FROZEN, FOREIGN], BY_OPERATOR, f"everything is denied: {SHARD}-2"),
         ([FOREIGN], settings(), f"everything is denied: {READER}"),

@@ -160,6 +160,8 @@ class CallChecks:
             is_granted = account_id in has
             if account_id not in members and not all(each.named for each in after):
                 continue  # aws:ResourceOrgID denied a former member before the scope became the organization, too
+            if is_granted and all(each.frozen for each in after if account_id in each.granted(members)):
+                continue  # the freeze denies it until a run that has read the rows lifts the freeze
             named = any(account_id in each.named for each in (after if is_granted else before))
             self._check_access(account_id, caller, has=is_granted, named=named)
 
