@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterable
-from enum import StrEnum
 
 from chalicelib.accounts import LedgerRow
 from chalicelib.arns import AccountId, role_arn
@@ -12,29 +11,9 @@ from rolecall.errors import CommandError
 from rolecall.export_formats import Options, Target
 from rolecall.files import MARKED
 from rolecall.profile_names import profile_names
+from rolecall.tools import Tool
 
 _ANY_ACCOUNT = AccountId("000000000000")
-
-
-class Tool(StrEnum):
-    """What can be written: a tool's configuration, or a list for scripts."""
-
-    AWS_CONFIG = "aws-config"
-    CLOUDQUERY = "cloudquery"
-    STEAMPIPE = "steampipe"
-    PROWLER = "prowler"
-    PROWLER_MUTELIST = "prowler-mutelist"
-    PROWLER_BULK = "prowler-bulk"
-    C7N_ORG = "c7n-org"
-    JSON = "json"
-    ARNS = "arns"
-
-
-class Names(StrEnum):
-    """What accounts are called in the configuration."""
-
-    NAMES = "names"
-    IDS = "ids"
 
 
 def export(tool: Tool, settings: Settings, rows: Iterable[LedgerRow], options: Options) -> str:

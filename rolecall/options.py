@@ -1,11 +1,8 @@
 """Options and arguments that several commands share."""
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import typer
-
-from rolecall.stage import Stage
 
 ONE_HOUR = 3600.0  # seconds
 
@@ -24,17 +21,3 @@ NoWait = Annotated[bool, typer.Option("--no-wait", help="Return without waiting.
 Timeout = Annotated[
     float, typer.Option(min=0, metavar="SECONDS", help="How long to wait. The work continues regardless.")
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """The global options: the stage, and how to connect to it."""
-
-    stage: str
-    profile: str | None
-    region: str | None
-    endpoint_url: str | None
-
-    def open(self) -> Stage:
-        """Return the stage."""
-        return Stage.connect(self.stage, profile=self.profile, region=self.region, endpoint_url=self.endpoint_url)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rolecall.options import Connection, Yes
+from rolecall.global_options import DEFAULT_STAGE, Connection
+from rolecall.options import Yes
 
 if TYPE_CHECKING:
     from rolecall.deploy.problems import RefusedError
@@ -20,7 +21,7 @@ _StageName = Annotated[
 
 def deploy(
     context: typer.Context,
-    stage: _StageName = None,
+    stage_name: _StageName = None,
     source_principals: Annotated[
         list[str] | None,
         typer.Option("--source-principal", metavar="ARN", help="A role or user that may read. Repeatable."),
@@ -70,8 +71,7 @@ def deploy(
     Exit status: 0 deployed, 1 the deployment failed (the resource and AWS's
     reason are shown), 2 refused before anything changed.
 
-    [bold]Examples[/]
-
+    Examples:
         rolecall deploy prod --source-principal arn:aws:iam::111122223333:role/Reader
         rolecall deploy prod --exclude-ou ou-ab12-11111111 --dry-run
         rolecall deploy prod --set Threads=20 --set MemberRoleTags=team=security --yes
@@ -92,7 +92,7 @@ def deploy(
     options |= {
         name: value for name, value in (("ExternalId", external_id), ("AlarmEmail", alarm_email)) if value is not None
     }
-    operation = _operation(context, stage, yes=yes)
+    operation = _operation(context, stage_name, yes=yes)
     given = Given(
         stage=operation.stage.name,
         options=options,
@@ -107,7 +107,7 @@ def deploy(
         raise _refused(error) from None
 
 
-def undeploy(context: typer.Context, stage: _StageName = None, *, yes: Yes = False) -> None:
+def undeploy(context: typer.Context, stage_name: _StageName = None, *, yes: Yes = False) -> None:
     """Delete the stack of a stage, once nothing is enrolled.
 
     Refuses while an account is enrolled or a role or policy is left, and lists
@@ -118,8 +118,7 @@ def undeploy(context: typer.Context, stage: _StageName = None, *, yes: Yes = Fal
     Exit status: 0 deleted, 1 CloudFormation could not delete it, 2 refused
     before anything changed.
 
-    [bold]Examples[/]
-
+    Examples:
         rolecall uninstall
         rolecall undeploy prod
     """
@@ -127,14 +126,14 @@ def undeploy(context: typer.Context, stage: _StageName = None, *, yes: Yes = Fal
     from rolecall.deploy.undeploy import undeploy as undeploy_stage
 
     try:
-        raise typer.Exit(undeploy_stage(_operation(context, stage, yes=yes)))
+        raise typer.Exit(undeploy_stage(_operation(context, stage_name, yes=yes)))
     except RefusedError as error:
         raise _refused(error) from None
 
 
 def package(
     context: typer.Context,
-    stage: _StageName = None,
+    stage_name: _StageName = None,
     out: Annotated[Path, typer.Option(metavar="DIRECTORY", help="Where the files are written.")] = Path(),
 ) -> None:
     """Write the template, the code and the SBOM, to deploy them by other means.
@@ -143,8 +142,7 @@ def package(
     docs/deploy.md shows how the AWS CLI, Terraform and the AWS CDK deploy them.
     Needs no credentials.
 
-    [bold]Examples[/]
-
+    Examples:
         rolecall package prod --out build
     """
     from rolecall.console import print_text
@@ -153,7 +151,7 @@ def package(
     from rolecall.deploy.problems import Problems, RefusedError
 
     connection: Connection = context.obj
-    name, problems = stage or connection.stage, Problems()
+    name, problems = stage_name or connection.stage or DEFAULT_STAGE, Problems()
     check_stage_name(name, problems)
     if problems.found:
         raise _refused(RefusedError("nothing was written:", problems.found))
@@ -161,7 +159,7 @@ def package(
         print_text(f"wrote {path}\n")
 
 
-def _operation(context: typer.Context, stage: str | None, *, yes: bool) -> "Operation":
+def _operation(context: typer.Context, stage_name: str | None, *, yes: bool) -> "Operation":
     """Return the operation on a stage, in the configured region or in the one with the organization's events."""
     import boto3
 
@@ -173,7 +171,7 @@ def _operation(context: typer.Context, stage: str | None, *, yes: bool) -> "Oper
     connection: Connection = context.obj
     with translate_errors("opening a session"):
         configured = connection.region or boto3.Session(profile_name=connection.profile).region_name
-    connection = replace(connection, stage=stage or connection.stage, region=configured or DEFAULT_REGION)
+    connection = replace(connection, stage=stage_name or connection.stage, region=configured or DEFAULT_REGION)
     return Operation(
         stage=connection.open(),
         console=output_console(),

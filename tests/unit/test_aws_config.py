@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from rolecall.aws_config import merge_profiles
 from rolecall.errors import CommandError
-from rolecall.export import Tool, export
+from rolecall.export import export
 from rolecall.export_formats import Options
 from rolecall.files import write_file
+from rolecall.tools import Tool
 from tests.unit.builders import settings
 from tests.unit.ledger_rows import numbered, row
 

@@ -1,23 +1,27 @@
 """The help of every command, and what the package contains."""
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+import typer
 from typer.models import CommandInfo
 from typer.testing import CliRunner
 
 from rolecall import __version__
-from rolecall.cli import app
+from rolecall.cli import app, options
+from rolecall.global_options import Command, Connection, Group
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = app.registered_commands
 
 
 def help_of(*arguments: str) -> str:
-    result = CliRunner().invoke(app, [*arguments, "--help"], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"})
+    result = CliRunner().invoke(app, [*arguments, "--help"])
     assert result.exit_code == 0, result.output
-    return " ".join(result.output.replace("│", " ").split())
+    return " ".join(result.output.split())
 
 
 def name_of(command: CommandInfo) -> str:
@@ -36,15 +40,51 @@ def test_help_has_a_sentence_and_examples_of_each_command(command: CommandInfo) 
     text = help_of(name)
 
     assert text.startswith(f"Usage: rolecall {name}")
-    description, _, examples = text.partition(" Examples ")
+    description, _, examples = text.partition(" Examples: ")
     assert sentence in description
     assert f"rolecall {name}" in examples.partition("Options")[0]
 
 
 def test_general_help_has_examples_and_completion() -> None:
     text = help_of()
-    assert " Examples rolecall status " in text
+    assert " Examples: rolecall status " in text
     assert "--install-completion" in text
+
+
+def test_help_needs_neither_aws_nor_tables() -> None:
+    """They take longer to import than all else together."""
+    code = "import sys, rolecall.cli; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "rolecall.cli" in loaded.split()
+    assert set(loaded.split()).isdisjoint({"boto3", "botocore", "jinja2", "rich", "rolecall.stage"})
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["--help"], ["status", "-h"]])
+def test_help_has_a_short_option(arguments: list[str]) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert (result.exit_code, "-h, --help" in result.output) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (["--stage", "one", "status"], Connection("one", None, "eu-west-1", None)),
+        (["status", "--stage", "two", "--profile", "p"], Connection("two", "p", "eu-west-1", None)),
+        (["--stage", "one", "--profile", "p", "status", "--stage", "two"], Connection("two", "p", "eu-west-1", None)),
+        (["status", "--region", "r", "--endpoint-url", "u"], Connection("env", None, "r", "u")),
+    ],
+)
+def test_global_options_are_before_or_after_the_command(arguments: list[str], found: Connection) -> None:
+    given = []
+    command_line = typer.Typer(cls=Group)
+    command_line.callback()(options)
+
+    @command_line.command(cls=Command)
+    def status(context: typer.Context) -> None:
+        given.append(context.obj)
+
+    result = CliRunner().invoke(command_line, arguments, env={"ROLECALL_STAGE": "env", "AWS_REGION": "eu-west-1"})
+    assert (result.exit_code, given) == (0, [found])
 
 
 def test_version_is_shown() -> None:

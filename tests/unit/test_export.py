@@ -21,10 +21,11 @@ from chalicelib.accounts import LedgerRow, Outcome
 from chalicelib.arns import AccountId
 from chalicelib.settings import Settings
 from rolecall.errors import CommandError
-from rolecall.export import Tool, export, own_beginning
+from rolecall.export import export, own_beginning
 from rolecall.export_formats import Options
 from rolecall.files import write_file
 from rolecall.profile_names import profile_names
+from rolecall.tools import Tool
 from tests.unit.builders import account_ids, settings
 from tests.unit.ledger_rows import numbered, row
 

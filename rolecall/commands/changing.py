@@ -1,0 +1,238 @@
+"""The commands that enroll accounts and revoke access. What they need is imported when they run, as in `reading`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from chalicelib.errors import Reason
+from rolecall.options import ONE_HOUR, AccountIds, NoWait, OptionalAccountIds, Ous, Timeout, Yes
+
+if TYPE_CHECKING:
+    from chalicelib.arns import AccountId
+    from rolecall.operation import Operation
+
+
+def backfill(
+    context: typer.Context,
+    *,
+    first: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Send N accounts, wait for them, then send the rest.")
+    ] = None,
+    max_failures: Annotated[
+        int, typer.Option(min=0, metavar="M", help="With --first: stop if more than M of the first accounts fail.")
+    ] = 0,
+    ous: Ous = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Retire more accounts at once than MaxRetiredPercent allows.")
+    ] = False,
+    yes: Yes = False,
+    no_wait: NoWait = False,
+    timeout: Timeout = ONE_HOUR,
+) -> None:
+    """Enroll every eligible account, and verify the enrolled ones.
+
+    Sends the organization's accounts to the queue and waits until each is
+    finished and its access in force; then shows the outcomes and what to do
+    about failures. A new account that is not set up yet is retried. Ctrl-C
+    stops the waiting, not the work. With --force, shows which accounts would
+    lose access, and asks for confirmation.
+
+    Exit status: 0, 1 if an account failed, 2 if some are not finished.
+
+    Examples:
+        rolecall backfill
+        rolecall backfill --first 5 --max-failures 1
+        rolecall backfill --ou ou-ab12-11111111 --no-wait
+    """
+    from rolecall import enrollment
+
+    operation = _operation(context, yes=yes, no_wait=no_wait, timeout=timeout)
+    canary = enrollment.Canary(first, max_failures) if first else None
+    raise typer.Exit(enrollment.backfill(operation, ous=ous or (), force=force, canary=canary))
+
+
+def resync(
+    context: typer.Context,
+    *,
+    only_new: Annotated[
+        bool, typer.Option("--new", help="Only accounts that are new, that changed state or OU, or that left.")
+    ] = False,
+    no_wait: NoWait = False,
+    timeout: Timeout = ONE_HOUR,
+) -> None:
+    """Verify every account and the source policy, and repair drift.
+
+    Does what the schedules do: daily for every account and every shard, hourly
+    with --new. Waits until each account is finished and publish has checked the
+    source policy against IAM, and shows the repairs.
+
+    Exit status: 0, 1 if an account failed, a shard could not be written or
+    publishing is blocked, 2 if accounts are not finished or the source policy
+    was not checked in time.
+
+    Examples:
+        rolecall resync
+        rolecall resync --new --no-wait
+    """
+    from rolecall import enrollment
+
+    operation = _operation(context, no_wait=no_wait, timeout=timeout)
+    raise typer.Exit(enrollment.resync(operation, only_new=only_new))
+
+
+def enroll(
+    context: typer.Context, accounts: AccountIds, *, no_wait: NoWait = False, timeout: Timeout = ONE_HOUR
+) -> None:
+    """Enroll or verify accounts by their ids.
+
+    Sends them to the queue, waits until each is finished, and shows the
+    outcomes. Accounts that were retired by request are enrolled again.
+
+    Exit status: 0, 1 if an account failed, 2 if some are not finished.
+
+    Examples:
+        rolecall enroll 444455556666
+        rolecall enroll 444455556666 777788889999 --timeout 600
+    """
+    from rolecall import enrollment
+
+    operation = _operation(context, no_wait=no_wait, timeout=timeout)
+    raise typer.Exit(enrollment.enroll(operation, _account_ids(accounts)))
+
+
+def rerun(
+    context: typer.Context,
+    accounts: OptionalAccountIds = None,
+    *,
+    reasons: Annotated[
+        list[Reason] | None,
+        typer.Option("--reason", metavar="REASON", help="Only failures with this reason. Repeatable."),
+    ] = None,
+    no_wait: NoWait = False,
+    timeout: Timeout = ONE_HOUR,
+) -> None:
+    """Retry failed accounts, once the cause is fixed.
+
+    Sends all failed accounts to the queue, or some by id or reason, and waits
+    for them. Accounts that are being retried are not sent. Also redrives the
+    dead-letter queues.
+
+    Exit status: 0, 1 if an account failed again, 2 if some are not finished.
+
+    Examples:
+        rolecall rerun
+        rolecall rerun --reason scp_denied --reason quota
+        rolecall rerun 444455556666
+    """
+    from rolecall import enrollment
+
+    if accounts and reasons:
+        raise typer.BadParameter("pass account ids or --reason, not both", context)
+    operation = _operation(context, no_wait=no_wait, timeout=timeout)
+    raise typer.Exit(enrollment.rerun(operation, _account_ids(accounts), reasons or ()))
+
+
+def retire(
+    context: typer.Context,
+    accounts: AccountIds,
+    *,
+    yes: Yes = False,
+    no_wait: NoWait = False,
+    timeout: Timeout = ONE_HOUR,
+) -> None:
+    """Revoke the access of accounts, and delete their roles.
+
+    Shows what would be revoked and deleted, and asks for confirmation. A role
+    is deleted once the source policy in IAM no longer grants its account; until
+    then the account is pending. A retired account stays retired through events
+    and sweeps, until rolecall enroll.
+
+    Exit status: 0, 1 if a role is left, 2 if some are not finished.
+
+    Examples:
+        rolecall retire 444455556666
+        rolecall retire 444455556666 777788889999 --yes
+    """
+    from rolecall import offboarding
+
+    operation = _operation(context, yes=yes, no_wait=no_wait, timeout=timeout)
+    raise typer.Exit(offboarding.retire(operation, _account_ids(accounts)))
+
+
+def freeze(context: typer.Context, *, yes: Yes = False) -> None:
+    """Deny every new session until unfrozen.
+
+    Shows which principals are denied, and asks for confirmation; then waits
+    until a read of IAM confirms that every shard denies them. Takes effect
+    within IAM's propagation, usually seconds; existing sessions continue until
+    they expire. No account is revoked, and enrolling continues.
+
+    Exit status: 0 if the freeze is in force, or stored with nothing attached
+    yet; 1 if it is stored and not in force.
+
+    Examples:
+        rolecall freeze
+        rolecall freeze --yes
+    """
+    from rolecall import offboarding
+
+    raise typer.Exit(offboarding.freeze(_operation(context, yes=yes)))
+
+
+def unfreeze(context: typer.Context) -> None:
+    """Lift a freeze.
+
+    Waits until that is in force. Takes effect within IAM's propagation, usually
+    seconds. Includes accounts that were enrolled during the freeze.
+
+    Exit status: 0 if it is in force, 1 if it is stored and not in force.
+
+    Examples:
+        rolecall unfreeze
+    """
+    from rolecall import offboarding
+
+    raise typer.Exit(offboarding.unfreeze(_operation(context)))
+
+
+def uninstall(
+    context: typer.Context, *, yes: Yes = False, no_wait: NoWait = False, timeout: Timeout = ONE_HOUR
+) -> None:
+    """Delete all member roles and the source policy.
+
+    Shows what is left, and asks for confirmation. Then stops enrolling, and
+    continues until nothing is left or nothing more can be deleted; what is left
+    is listed with the reason. Run it again to continue; run a backfill before
+    its end to cancel. Afterwards, delete the stack with rolecall undeploy.
+
+    Exit status: 0, 1 if something is left, 2 if accounts are not finished.
+
+    Examples:
+        rolecall uninstall
+        rolecall --stage dev uninstall --yes
+    """
+    from rolecall import offboarding
+
+    raise typer.Exit(offboarding.uninstall(_operation(context, yes=yes, no_wait=no_wait, timeout=timeout)))
+
+
+def _operation(
+    context: typer.Context, *, yes: bool = False, no_wait: bool = False, timeout: float = ONE_HOUR
+) -> "Operation":
+    from rolecall.console import output_console
+    from rolecall.operation import Operation, terminal_prompt
+
+    return Operation(
+        stage=context.obj.open(),
+        console=output_console(),
+        prompt=terminal_prompt(),
+        yes=yes,
+        wait=not no_wait,
+        timeout=timeout,
+    )
+
+
+def _account_ids(texts: list[str] | None) -> "list[AccountId]":
+    from rolecall.accounts import parse_account_id
+
+    return [parse_account_id(text) for text in texts or ()]

@@ -1,0 +1,155 @@
+"""The commands that show a stage. What they need is imported when they run, so that help needs neither AWS nor tables."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from chalicelib.accounts import Outcome
+from chalicelib.errors import Reason
+from rolecall.options import AsJson, OptionalAccountIds, Ous
+
+
+def status(context: typer.Context, *, as_json: AsJson = False) -> None:
+    """Show the status of a stage.
+
+    Counts the accounts by outcome and reason, and shows each shard of the
+    source policy, whether publishing is blocked and why, the freeze, the last
+    resync, the queues and the alarms. An account is enrolled once its access
+    is in force, and pending until then. Changes nothing.
+
+    Exit status: 0 healthy, 1 something needs attention (named in the last
+    line), 2 the status could not be determined. Alarms with disabled actions
+    are ignored.
+
+    Examples:
+        rolecall status
+        rolecall status --json | jq .coverage.failing
+        rolecall status --json | jq .source_policy.blocked
+        rolecall --stage dev status || echo "needs attention"
+    """
+    from rolecall.console import print_json, print_page
+    from rolecall.status import read_status
+    from rolecall.status_page import build_status_page
+
+    stage = context.obj.open()
+    found = read_status(stage, datetime.now(UTC))
+    print_json(found.as_json()) if as_json else print_page(build_status_page(found))
+    stage.require_readable_rows()
+    raise typer.Exit(found.exit_status)
+
+
+def accounts(
+    context: typer.Context,
+    *,
+    outcome: Annotated[
+        list[Outcome] | None,
+        typer.Option(
+            metavar="OUTCOME", help="Filter by outcome: enrolled, pending, skipped, failed or retired. Repeatable."
+        ),
+    ] = None,
+    reason: Annotated[
+        list[Reason] | None,
+        typer.Option(metavar="REASON", help="Filter by reason (see docs/runbook.md). Repeatable."),
+    ] = None,
+    ou: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OU-ID", help="Filter by organizational unit, at any depth. Repeatable."),
+    ] = None,
+    name: Annotated[str, typer.Option(metavar="TEXT", help="Filter by account name (substring or glob).")] = "",
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Output as CSV (formula-like values are escaped).")] = False,
+) -> None:
+    """List the accounts.
+
+    Shows each account's outcome and reason, what the last pass changed, since
+    when it is enrolled and its access in force, and the last error. Eligible
+    accounts that were not handled yet are listed as waiting, unless filtered by
+    outcome or reason. Times are in UTC.
+
+    Exit status: 0, or 2 if a row of the ledger can't be read completely.
+
+    Examples:
+        rolecall accounts
+        rolecall accounts --outcome failed --outcome retired
+        rolecall accounts --reason no_access_role --json | jq -r '.[].account_id'
+        rolecall accounts --ou ou-ab12-11111111 --name 'prod-*' --csv
+    """
+    from rolecall.accounts import parse_filter, read_entries
+    from rolecall.accounts_page import print_entries
+
+    wanted = parse_filter(outcome or (), reason or (), ou or (), name)
+    stage = context.obj.open()
+    print_entries(read_entries(stage, wanted), as_json=as_json, as_csv=as_csv)
+    stage.require_readable_rows()
+
+
+def show(
+    context: typer.Context,
+    account: Annotated[str, typer.Argument(metavar="ACCOUNT", help="Account id of twelve digits.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Show everything about one account.
+
+    Its organizational units, its outcome and reason, its access and since when
+    that is in force, the last error and what to do; the desired member role;
+    what enrolling it now would do, by a dry run; and its last log lines.
+    Changes nothing.
+
+    Exit status: 0, or 1 if the account should be enrolled and isn't, or could
+    not be verified.
+
+    Examples:
+        rolecall show 444455556666
+        rolecall show 444455556666 --json | jq .role.trust
+    """
+    from rolecall.account_details import read_details
+    from rolecall.account_details_page import build_details_page
+    from rolecall.accounts import parse_account_id
+    from rolecall.console import print_json, print_page
+
+    stage = context.obj.open()
+    details = read_details(stage, parse_account_id(account))
+    print_json(details.as_json()) if as_json else print_page(build_details_page(details))
+    stage.require_readable_rows()
+    raise typer.Exit(details.exit_status)
+
+
+def plan(
+    context: typer.Context,
+    accounts: OptionalAccountIds = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="Plan for every account of the organization.")] = False,
+    ous: Ous = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show unchanged accounts too, and repeat every document.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a backfill would change.
+
+    Opens a read-only session in each account, and compares the member role
+    with the desired one: + is created, ~ updated,
+    - deleted or revoked, ! fails. Documents are compared line by line; a
+    document that was shown for one account is not repeated for others. Also
+    shows what each shard of the source policy would grant. Changes nothing.
+
+    Exit status: 0, or 1 if an account would fail.
+
+    Examples:
+        rolecall plan 444455556666
+        rolecall plan --ou ou-ab12-11111111 --verbose
+        rolecall plan --all --json | jq .summary
+    """
+    from rolecall.accounts import parse_account_id
+    from rolecall.console import output_console, print_json
+    from rolecall.plan import fetch_plan
+    from rolecall.plan_page import print_plan
+
+    if bool(accounts) + every + bool(ous) != 1:
+        raise typer.BadParameter("pass account ids, --ou or --all: exactly one of them", context)
+    request = {"accounts": [parse_account_id(each) for each in accounts or ()] or "all"} | ({"ous": ous} if ous else {})
+    fetched = fetch_plan(context.obj.open(), "backfill", request)
+    print_json(fetched.as_json()) if as_json else print_plan(fetched, output_console(), verbose=verbose)
+    raise typer.Exit(fetched.exit_status)

@@ -1,0 +1,121 @@
+"""The global options, which may be before or after the command, and the help of commands without markup."""
+
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from typer.core import TyperCommand, TyperGroup
+
+if TYPE_CHECKING:
+    from typer._click import HelpFormatter
+    from typer._click.core import Context, Parameter
+
+    from rolecall.stage import Stage
+
+GLOBAL_OPTIONS = ("stage", "profile", "region", "endpoint_url")
+DEFAULT_STAGE = "prod"
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The global options: the stage, and how to connect to it."""
+
+    stage: str | None
+    profile: str | None
+    region: str | None
+    endpoint_url: str | None
+
+    def open(self) -> "Stage":
+        """Return the stage."""
+        from rolecall.stage import Stage
+
+        return Stage.connect(
+            self.stage or DEFAULT_STAGE, profile=self.profile, region=self.region, endpoint_url=self.endpoint_url
+        )
+
+
+class _Help:
+    """Formats a docstring: paragraphs are wrapped, indented ones are examples and tables, kept line by line."""
+
+    help: str | None
+
+    def format_help_text(self, ctx: "Context", formatter: "HelpFormatter") -> None:  # noqa: ARG002 - click's signature
+        """Write the description."""
+        for paragraph in (self.help or "").split("\n\n"):
+            formatter.write_paragraph()
+            with formatter.indentation():
+                width = formatter.width - formatter.current_indent
+                for is_example, group in groupby(paragraph.splitlines(), key=lambda line: line.startswith(" ")):
+                    lines = list(group)
+                    text = "\n".join(_fitted(lines, width) if is_example else lines)
+                    formatter.write_text(f"\b\n{text}" if is_example else text)
+
+
+class Command(_Help, TyperCommand):
+    """A command that also takes the global options."""
+
+    def get_params(self, ctx: "Context") -> "list[Parameter]":
+        """Return the parameters of the command, and the global options."""
+        return [*super().get_params(ctx), *_inherited(ctx)]
+
+    def parse_args(self, ctx: "Context", args: list[str]) -> list[str]:
+        """Parse the arguments; a global option after the command replaces the one before it."""
+        rest = super().parse_args(ctx, args)
+        given = {name: ctx.params.pop(name) for name in GLOBAL_OPTIONS if name in ctx.params}
+        given = {
+            name: value
+            for name, value in given.items()
+            if (source := ctx.get_parameter_source(name)) is not None and source.name == "COMMANDLINE"
+        }
+        if isinstance(ctx.obj, Connection):
+            ctx.obj = replace(ctx.obj, **given)
+        return rest
+
+    def format_options(self, ctx: "Context", formatter: "HelpFormatter") -> None:
+        """Write the command's own arguments and options, and the global options after them."""
+        inherited = _inherited(ctx)
+        own = [each for each in self.get_params(ctx) if each not in inherited]
+        sections = {
+            "Arguments": [each for each in own if each.param_type_name == "argument"],
+            "Options": [each for each in own if each.param_type_name == "option"],
+            "Global options": inherited,
+        }
+        for title, parameters in sections.items():
+            records = [record for each in parameters if (record := each.get_help_record(ctx)) is not None]
+            if title == "Arguments":
+                records = [(name.partition(" <")[0], text) for name, text in records]
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+class Group(_Help, TyperGroup):
+    """The command line, whose help has the commands by purpose, each with its whole sentence."""
+
+    def format_commands(self, ctx: "Context", formatter: "HelpFormatter") -> None:
+        """Write the commands, in the order of their registration."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for name in self.list_commands(ctx):
+            command: Any = self.get_command(ctx, name)
+            sections.setdefault(command.rich_help_panel or "Commands", []).append(
+                (name, command.help.partition("\n\n")[0])
+            )
+        for title, rows in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+def _inherited(ctx: "Context") -> "list[Parameter]":
+    root = ctx.find_root().command
+    return [each for each in root.params if each.name in GLOBAL_OPTIONS]
+
+
+def _fitted(lines: Iterable[str], width: int) -> Iterator[str]:
+    """Yield the lines of examples; one that is too long continues after a backslash."""
+    for line in lines:
+        fitted = textwrap.wrap(
+            line, width - 2, subsequent_indent=" " * 6, break_long_words=False, break_on_hyphens=False
+        )
+        yield line if len(line) <= width else " \\\n".join(fitted)
