@@ -86,6 +86,15 @@ def remove_chalices_tags(template: dict[str, Any]) -> None:
             resource["Properties"]["Tags"].pop("aws-chalice")
 
 
+def describe_functions(template: dict[str, Any]) -> None:
+    """Describe every function by the version of Rolecall, with which the command line compares its own."""
+    source = (_HERE.parent / "rolecall" / "__init__.py").read_text(encoding="utf-8")
+    (own,) = re.findall(r'^__version__ = "(.+)"$', source, re.MULTILINE)
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            resource["Properties"]["Description"] = f"Rolecall {own}"
+
+
 def final_template(template: dict[str, Any]) -> str:
     """Return the template as JSON; exit with an error if the merge left something that CloudFormation rejects."""
     merged = sorted(_merged_intrinsics(template))
@@ -198,6 +207,7 @@ def _write(made: Path) -> list[Path]:
     """Adapt what Chalice made, and return the paths of the package's files."""
     template = yaml.safe_load((made / "sam.yaml").read_text())
     remove_batching_windows_of_zero(template)
+    describe_functions(template)
     remove_chalices_tags(template)
     template["Resources"]["Dashboard"]["Properties"]["DashboardBody"] = dashboard_body()
     shared = json.loads((_HERE / "statements.json").read_text())

@@ -1,25 +1,21 @@
 """The accounts as a table, lines, CSV or JSON."""
 
-import csv
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
-from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
 from rolecall.accounts import COLUMNS, Entry
 from rolecall.console import OUTCOME_STYLES, display_time, print_json, print_page, printable, terminal_width
 from rolecall.errors import CommandError
+from rolecall.listing import aligned, write_csv_rows
 
 _HEADINGS = ("account", "name", "outcome", "reason", "change", "enrolled", "in force", "updated", "error")
 _WIDE_ONLY = frozenset({"change", "enrolled", "in force", "updated"})
 _CUT = frozenset({"name", "error"})
 _WIDE_TERMINAL = 150  # columns
-_FORMULA_PREFIXES = frozenset("=+-@")
-_IGNORED = " \u200d"  # by a spreadsheet at the beginning of a cell
 
 
 def print_entries(entries: Sequence[Entry], *, as_json: bool, as_csv: bool) -> None:
@@ -39,25 +35,12 @@ def print_entries(entries: Sequence[Entry], *, as_json: bool, as_csv: bool) -> N
 
 def write_csv(entries: Iterable[Entry], out: TextIO) -> None:
     """Write a header and a line for each account; control characters and formula-like values are escaped."""
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for entry in entries:
-        writer.writerow(map(cell_of_spreadsheet, entry.values))
-
-
-def cell_of_spreadsheet(value: str) -> str:
-    """Return a printable value that no spreadsheet takes for a formula; full-width characters begin one, too."""
-    text = printable(value)
-    beginning = unicodedata.normalize("NFKC", text.lstrip(_IGNORED)[:1])
-    return f"'{text}" if beginning in _FORMULA_PREFIXES else text
+    write_csv_rows(COLUMNS, (entry.values for entry in entries), out)
 
 
 def entry_lines(entries: Iterable[Entry]) -> Iterator[str]:
-    """Yield a header and an aligned line for each account; nothing is cut."""
-    rows = [_HEADINGS, *map(_cells, entries)]
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
+    """Return a header and an aligned line for each account; nothing is cut."""
+    return aligned([_HEADINGS, *map(_cells, entries)])
 
 
 def entry_table(entries: Iterable[Entry], width: int) -> Table:

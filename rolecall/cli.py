@@ -29,7 +29,8 @@ def _print_version(requested: bool) -> None:  # noqa: FBT001 - typer passes it b
 def options(
     context: typer.Context,
     stage: Annotated[
-        str | None, typer.Option(envvar="ROLECALL_STAGE", metavar="NAME", help="The name of the deployment.")
+        str | None,
+        typer.Option(envvar="ROLECALL_STAGE", metavar="NAME", help="The stage; by default, the only one deployed."),
     ] = None,
     profile: Annotated[
         str | None, typer.Option(metavar="NAME", help="The profile of ~/.aws/config to use instead of AWS_PROFILE.")
@@ -47,7 +48,7 @@ def options(
     """Maintain a read-only IAM role in every account of an AWS organization.
 
     Commands use your AWS credentials for the management account and act on one
-    deployed stage. Global options go before or after the command.
+    stage. Global options go before or after the command.
 
     Which command to use, to send accounts to the queue:
 
@@ -68,7 +69,10 @@ def options(
 
 
 _COMMANDS = {
-    "See": (reading.status, reading.accounts, reading.show, reading.plan, evidence.doctor),
+    "See": (
+        *(reading.status, reading.accounts, reading.show, reading.plan, evidence.doctor),
+        *(reading.stages, reading.settings, reading.explain),
+    ),
     "Enroll": (changing.backfill, changing.resync, changing.enroll, changing.rerun),
     "Revoke": (changing.retire, changing.freeze, changing.unfreeze, changing.uninstall),
     "Read and prove": (evidence.prove, evidence.export, evidence.report),

@@ -59,6 +59,12 @@ def print_error(message: str) -> None:
     console.print(Text.assemble(("rolecall: ", "bold red"), printable(message)), soft_wrap=True)
 
 
+def print_warning(message: str) -> None:
+    """Print what may surprise, and doesn't prevent a command, as one line on standard error."""
+    console = Console(stderr=True, highlight=False)
+    console.print(Text.assemble(("rolecall: warning: ", "bold yellow"), printable(message)), soft_wrap=True)
+
+
 def print_text(text: str) -> None:
     """Print a text as it is, in the encoding of standard output, which Typer's echo ignores if that is ASCII."""
     sys.stdout.write(text)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from rolecall.stage import Stage
 
 GLOBAL_OPTIONS = ("stage", "profile", "region", "endpoint_url")
-DEFAULT_STAGE = "prod"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +27,16 @@ class Connection:
     endpoint_url: str | None
 
     def open(self) -> "Stage":
-        """Return the stage."""
+        """Return the stage, by default the only deployed one."""
+        from rolecall.console import print_warning
         from rolecall.stage import Stage
 
         return Stage.connect(
-            self.stage or DEFAULT_STAGE, profile=self.profile, region=self.region, endpoint_url=self.endpoint_url
+            self.stage,
+            profile=self.profile,
+            region=self.region,
+            endpoint_url=self.endpoint_url,
+            warn=print_warning,
         )
 
 

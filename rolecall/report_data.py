@@ -10,9 +10,9 @@ from typing import Any
 
 from chalicelib.arns import AccountId
 from chalicelib.settings import Settings
-from rolecall.accounts_page import cell_of_spreadsheet
 from rolecall.errors import CommandError
 from rolecall.files import read_text
+from rolecall.listing import cell_of_spreadsheet
 from rolecall.report_accounts import Branch, ReportedAccount
 from rolecall.source_policy_state import SourcePolicyState
 

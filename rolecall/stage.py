@@ -1,7 +1,7 @@
 """A deployed stage: its settings, tables, functions, queues, alarms and logs."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,15 +18,18 @@ from chalicelib.aws.organizations import Organization
 from chalicelib.aws.source_policy_table import SourcePolicyTable
 from chalicelib.settings import Settings
 from chalicelib.source_policy.records import Records
+from rolecall import __version__
 from rolecall.aws_errors import translate_errors
 from rolecall.clients import ClientFactory
 from rolecall.console import counted, is_time
 from rolecall.errors import CommandError, FunctionError, NotDeployedError
 from rolecall.organization_units import Unit, read_units
+from rolecall.stages import only_stage, stage_names
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.type_defs import MetricAlarmTypeDef
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_lambda.type_defs import FunctionConfigurationResponseTypeDef
 
 _MAX_FUNCTION_SECONDS = 900  # the longest timeout of a function ("Lambda quotas")
 _LOG_WINDOW = timedelta(days=14)
@@ -69,29 +72,57 @@ class Alarm:
 class Stage:
     """Reads a stage and invokes its functions with the operator's credentials. Every failure is a CommandError."""
 
-    def __init__(self, name: str, session: boto3.Session, endpoint_url: str | None = None) -> None:
-        """Take the stage's name and a session in the management account and the region of the deployment."""
+    def __init__(
+        self,
+        name: str,
+        session: boto3.Session,
+        endpoint_url: str | None = None,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        """Take the stage's name and a session in the management account and the region of the deployment.
+
+        `warn` is called if the stage was deployed with another version, once that is known.
+        """
         self.name = name
         self.region = str(session.region_name)
         self.client = ClientFactory(session, endpoint_url)
+        self._warn = warn
         self._unreadable: dict[AccountId, str] = {}
 
     @classmethod
     def connect(
-        cls, name: str, *, profile: str | None = None, region: str | None = None, endpoint_url: str | None = None
+        cls,
+        name: str | None,
+        *,
+        profile: str | None = None,
+        region: str | None = None,
+        endpoint_url: str | None = None,
+        warn: Callable[[str], None] | None = None,
     ) -> "Stage":
-        """Return the stage with credentials of the default chain or of a profile."""
+        """Return a stage, by default the only deployed one, with credentials of the default chain or of a profile."""
         with translate_errors("opening a session"):
             session = boto3.Session(profile_name=profile, region_name=region)
-        return cls(name, session, endpoint_url)
+        return cls(name or only_stage(ClientFactory(session, endpoint_url)), session, endpoint_url, warn)
+
+    @classmethod
+    def connect_all(cls, *, profile: str | None, region: str | None, endpoint_url: str | None) -> "list[Stage]":
+        """Return every stage that is deployed in the account and region of the credentials, sorted by name."""
+        with translate_errors("opening a session"):
+            session = boto3.Session(profile_name=profile, region_name=region)
+        return [cls(name, session, endpoint_url) for name in stage_names(ClientFactory(session, endpoint_url))]
 
     def resource_name(self, name: str) -> str:
         """Return the deployed name of a function, queue, rule or alarm."""
         return f"rolecall-{self.name}-{name}"
 
-    @cached_property
+    @property
     def environment(self) -> dict[str, str]:
         """The environment variables of the functions. Raise NotDeployedError if the stage is not deployed here."""
+        return self.configuration["Environment"]["Variables"]
+
+    @cached_property
+    def configuration(self) -> "FunctionConfigurationResponseTypeDef":
+        """The configuration of enroll. Raise NotDeployedError if the stage is not deployed here."""
         # The first call of every command: without a connection it fails soon.
         config = Config(connect_timeout=10, retries={"mode": "standard", "total_max_attempts": 2})
         functions = self.client("lambda", config)
@@ -103,7 +134,21 @@ class Stage:
                     f"stage {self.name} is not deployed in {self.region} of account {self.account_id}: check --stage, --region "
                     f"and --profile, or deploy it with rolecall deploy {self.name}"
                 ) from None
-        return configuration["Environment"]["Variables"]
+        version = _version(configuration)
+        if self._warn and version not in {None, __version__}:
+            self._warn(
+                f"stage {self.name} was deployed with version {version}, and this is {__version__}: install that version, or upgrade "
+                f"the stage with rolecall deploy {self.name}"
+            )
+        return configuration
+
+    def summary(self) -> dict[str, Any]:
+        """Return the stage's name, region, version and time of deployment, the last two null if it lacks functions."""
+        try:
+            version, deployed_at = _version(self.configuration), self.configuration["LastModified"]
+        except NotDeployedError:
+            version, deployed_at = None, None
+        return {"stage": self.name, "region": self.region, "version": version, "deployed_at": deployed_at}
 
     @cached_property
     def settings(self) -> Settings:
@@ -248,6 +293,12 @@ class Stage:
     @cached_property
     def _ledger(self) -> Ledger:
         return Ledger(self._dynamodb, self.environment["LEDGER_TABLE"])
+
+
+def _version(configuration: "FunctionConfigurationResponseTypeDef") -> str | None:
+    """Return the version that a function was deployed with, or None if its description has none."""
+    name, _, version = configuration.get("Description", "").partition(" ")
+    return version if name == "Rolecall" else None
 
 
 def parse_log_line(message: str) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from chalicelib.accounts import Outcome
-from rolecall.accounts_page import cell_of_spreadsheet
+from rolecall.listing import cell_of_spreadsheet
 from rolecall.report_data import COLUMNS
 from rolecall.report_page import render_report
 from tests.unit.reported import account, audited_organization, report_of, row

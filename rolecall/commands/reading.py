@@ -7,7 +7,8 @@ import typer
 
 from chalicelib.accounts import Outcome
 from chalicelib.errors import Reason
-from rolecall.options import AsJson, OptionalAccountIds, Ous
+from rolecall.global_options import Connection
+from rolecall.options import AsJson, Format, OptionalAccountIds, Ous, Output
 
 
 def status(context: typer.Context, *, as_json: AsJson = False) -> None:
@@ -153,3 +154,81 @@ def plan(
     fetched = fetch_plan(context.obj.open(), "backfill", request)
     print_json(fetched.as_json()) if as_json else print_plan(fetched, output_console(), verbose=verbose)
     raise typer.Exit(fetched.exit_status)
+
+
+def stages(context: typer.Context, *, as_json: AsJson = False, output: Output = Format.TABLE) -> None:
+    """List the stages that are deployed in this account and region.
+
+    Shows the version that each was deployed with, and when its code or settings
+    changed last. Changes nothing.
+
+    Examples:
+        rolecall stages
+        rolecall stages -o json | jq -r '.[].stage'
+    """
+    from rolecall.listing import print_listing
+    from rolecall.stage import Stage
+
+    connection: Connection = context.obj
+    found = Stage.connect_all(
+        profile=connection.profile, region=connection.region, endpoint_url=connection.endpoint_url
+    )
+    columns = {"stage": "stage", "region": "region", "version": "version", "deployed_at": "deployed"}
+    print_listing(columns, [stage.summary() for stage in found], Format.JSON if as_json else output)
+
+
+def settings(
+    context: typer.Context,
+    *,
+    changed: Annotated[bool, typer.Option("--changed", help="Only settings that are not the default.")] = False,
+    as_json: AsJson = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show the deployed settings and their defaults.
+
+    Marks those that are not the default with *. The external id is not shown.
+    Needs cloudformation:DescribeStacks and GetTemplateSummary. To change a
+    setting: rolecall deploy STAGE --set NAME=VALUE. Changes nothing.
+
+    Examples:
+        rolecall settings
+        rolecall settings --changed -o csv
+    """
+    from rolecall.deployed_settings import read_deployed_settings
+    from rolecall.listing import print_listing
+
+    found = [each for each in read_deployed_settings(context.obj.open()) if each.is_changed or not changed]
+    columns = {"mark": "", "name": "setting", "value": "value", "default": "default"}
+    rows = [each.as_json() for each in found]
+    if not as_json and output is Format.TABLE:
+        rows = [row | {"mark": "*" if row["changed"] else ""} for row in rows]
+    else:
+        del columns["mark"]
+    print_listing(columns, rows, Format.JSON if as_json else output)
+
+
+def explain(
+    reason: Annotated[Reason, typer.Argument(metavar="REASON", help="A reason, such as scp_denied.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Explain a reason: what it means, and what to do.
+
+    The reasons are those of rolecall accounts, show and status. Calls nothing:
+    it needs no credentials and no stage.
+
+    Examples:
+        rolecall explain scp_denied
+        rolecall explain no_access_role --json | jq -r .remedy
+    """
+    from rolecall.console import label_grid, print_json, print_page
+    from rolecall.reasons import MEANING, REMEDY, TITLE, runbook_section
+
+    found = {
+        "reason": str(reason),
+        "title": TITLE[reason],
+        "meaning": MEANING[reason],
+        "remedy": REMEDY[reason],
+        "runbook": runbook_section(reason),
+    }
+    print_json(found) if as_json else print_page(label_grid(found.items()))

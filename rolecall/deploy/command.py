@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rolecall.global_options import DEFAULT_STAGE, Connection
+from rolecall.global_options import Connection
 from rolecall.options import Yes
 
 if TYPE_CHECKING:
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 _StageName = Annotated[
     str | None,
-    typer.Argument(metavar="STAGE", help="The name of the deployment; by default --stage.", show_default=False),
+    typer.Argument(
+        metavar="STAGE", help="The name of the deployment; by default --stage, or prod.", show_default=False
+    ),
 ]
 
 
@@ -149,6 +151,7 @@ def package(
     from rolecall.deploy.packaged_app import packaged_app
     from rolecall.deploy.preflight import check_stage_name
     from rolecall.deploy.problems import Problems, RefusedError
+    from rolecall.stages import DEFAULT_STAGE
 
     connection: Connection = context.obj
     name, problems = stage_name or connection.stage or DEFAULT_STAGE, Problems()
@@ -167,11 +170,14 @@ def _operation(context: typer.Context, stage_name: str | None, *, yes: bool) -> 
     from rolecall.console import output_console
     from rolecall.deploy.location import DEFAULT_REGION
     from rolecall.operation import Operation, terminal_prompt
+    from rolecall.stages import DEFAULT_STAGE
 
     connection: Connection = context.obj
     with translate_errors("opening a session"):
         configured = connection.region or boto3.Session(profile_name=connection.profile).region_name
-    connection = replace(connection, stage=stage_name or connection.stage, region=configured or DEFAULT_REGION)
+    connection = replace(
+        connection, stage=stage_name or connection.stage or DEFAULT_STAGE, region=configured or DEFAULT_REGION
+    )
     return Operation(
         stage=connection.open(),
         console=output_console(),

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import typer.main
 
+from rolecall import __version__
 from rolecall.__main__ import run
 from rolecall.cli import app
 from tests.integration.organization import REGION, SOURCE_PRINCIPAL
@@ -30,7 +31,7 @@ ENVIRONMENT = {
     "AWS_EC2_METADATA_DISABLED": "true",
     "ROLECALL_STAGE": "test",
 }
-OFFLINE = {"cost", "package"}  # commands that call nothing
+OFFLINE = {"cost", "explain", "package"}  # commands that call nothing
 
 
 def arguments_of(command: str, account_id: str, directory: Path) -> list[str]:
@@ -39,6 +40,7 @@ def arguments_of(command: str, account_id: str, directory: Path) -> list[str]:
         "ACCOUNT": account_id,
         "ACCOUNT…": account_id,
         "STAGE": "test",
+        "REASON": "quota",
         "TOOL": "aws-config",
         "FILE": str(directory / "file"),
         "--accounts": "10",
@@ -152,8 +154,8 @@ class NoStacks(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def functions_of(stage: Stage) -> Iterator[str]:
-    """Run a Lambda that has the functions of a stage, and yield its URL."""
+def functions_of(stage: Stage, version: str = __version__) -> Iterator[str]:
+    """Run a Lambda that has the functions of a stage, deployed with some version, and yield its URL."""
 
     def name(function: str) -> str:
         return f"rolecall-{stage.environ['STAGE']}-{function}"
@@ -161,7 +163,8 @@ def functions_of(stage: Stage) -> Iterator[str]:
     class Functions(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path.endswith(f"/{name('enroll')}/configuration"):
-                self._answer(200, {"Environment": {"Variables": stage.environ}})
+                configuration = {"Description": f"Rolecall {version}", "LastModified": "2026-03-01T10:00:00.000+0000"}
+                self._answer(200, configuration | {"Environment": {"Variables": stage.environ}})
             else:
                 self._answer(404, {"Message": "not found"})
 

@@ -1,11 +1,13 @@
 """No command ends with a traceback, or with the status of another result, whatever its output, credentials and network are."""
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from rolecall import __version__
 from tests.integration.command_line import (
     COMMANDS,
     OFFLINE,
@@ -19,7 +21,7 @@ from tests.integration.command_line import (
     pipe,
     web_server,
 )
-from tests.integration.organization import Organization
+from tests.integration.organization import MANAGEMENT, Organization
 from tests.integration.stage import Stage
 
 NAME = "S\u00f8ren \u2714 \U0001f680 =1+1"
@@ -47,8 +49,8 @@ def test_command_ends_with_its_own_status(
         return CommandLine(rolecall.patch, rolecall.environment | environment)(*more, *arguments, stdout=pipe())
 
     plain = rolecall(*arguments, stdout=pipe())
-    # In this situation, a deployment and its end are refused on standard error, with a list of problems.
-    is_refused = command in {"deploy", "undeploy"}
+    # Without a stack, a deployment and its end are refused on standard error, with a list of problems.
+    is_refused = command in {"deploy", "settings", "undeploy"}
     assert bool(plain.errors) is is_refused is not bool(plain.output)
     assert plain.status in {0, 1, 2}
     ran = rolecall(*arguments, stdout=pipe("ascii"))
@@ -73,9 +75,43 @@ def test_command_ends_with_its_own_status(
     assert ran.is_one_sentence or is_refused
     ran = unanswered(AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
     assert (ran.status, "no AWS credentials found" in ran.errors) == (2, True)
+    if command == "stages":
+        return
     ran = unanswered(ROLECALL_STAGE="other")
     assert ran.status in {1, 2}
     assert ran.is_one_sentence or is_refused or command == "doctor"
+
+
+def test_only_deployed_stage_is_the_default(stage: Stage, organization: Organization, rolecall: CommandLine) -> None:
+    account_id = organization.member(NAME)
+    stage.enroll(account_id)
+    del rolecall.environment["ROLECALL_STAGE"]
+    only = rolecall("accounts", "--json", stdout=pipe())
+    assert (only.status, only.errors, account_id in only.output) == (0, "", True)
+
+    organization.operator.sqs.create_queue(QueueName="rolecall-other-publish.fifo", Attributes={"FifoQueue": "true"})
+
+    several = rolecall("accounts", stdout=pipe())
+    assert (several.status, several.is_one_sentence) == (2, True)
+    assert "2 stages are deployed here: set --stage or ROLECALL_STAGE to one of other, test" in several.errors
+    assert rolecall("accounts", "--stage", "test", stdout=pipe()).status == 0
+
+
+def test_stages_are_listed_with_version_and_time(stage: Stage, rolecall: CommandLine) -> None:
+    ran = rolecall("stages", "--json", stdout=pipe())
+    deployed = {"stage": stage.environ["STAGE"], "region": "us-east-1", "version": __version__}
+    assert json.loads(ran.output) == [deployed | {"deployed_at": "2026-03-01T10:00:00.000+0000"}]
+
+
+def test_other_version_of_the_stage_is_a_warning(stage: Stage, rolecall: CommandLine) -> None:
+    with functions_of(stage, "0.0.9") as functions:
+        rolecall.environment["AWS_ENDPOINT_URL_LAMBDA"] = functions
+        ran = rolecall("accounts", "--json", stdout=pipe())
+    assert (ran.status, json.loads(ran.output)[0]["account_id"]) == (0, MANAGEMENT)
+    assert ran.errors.startswith(
+        f"rolecall: warning: stage test was deployed with version 0.0.9, and this is {__version__}: "
+    )
+    assert ran.errors.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", ["status", "accounts", "show", "report"])

@@ -1,0 +1,37 @@
+"""The names of the stages that are deployed in an account and region."""
+
+import re
+from collections.abc import Iterator
+
+from rolecall.aws_errors import translate_errors
+from rolecall.clients import ClientFactory
+from rolecall.errors import CommandError
+
+DEFAULT_STAGE = "prod"
+"""The stage if none is named and none is deployed."""
+
+_QUEUE = re.compile(r"rolecall-(.+)-publish\.fifo")
+
+
+def stage_names(client: ClientFactory) -> list[str]:
+    """Return the names of the deployed stages, by their queues: SQS can be asked for names that begin with a prefix."""
+    with translate_errors("finding the deployed stages, which --stage makes unnecessary,"):
+        pages = client("sqs").get_paginator("list_queues").paginate(QueueNamePrefix="rolecall-")
+        return sorted(_names(url for page in pages for url in page.get("QueueUrls", [])))
+
+
+def _names(urls: Iterator[str]) -> Iterator[str]:
+    for url in urls:
+        found = _QUEUE.fullmatch(url.rpartition("/")[2])
+        if found:
+            yield found[1]
+
+
+def only_stage(client: ClientFactory) -> str:
+    """Return the only deployed stage, or the default one if none is deployed. Raise CommandError for several."""
+    names = stage_names(client)
+    if len(names) > 1:
+        raise CommandError(
+            f"{len(names)} stages are deployed here: set --stage or ROLECALL_STAGE to one of {', '.join(names)}"
+        )
+    return names[0] if names else DEFAULT_STAGE
