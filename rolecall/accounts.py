@@ -1,6 +1,6 @@
 """The accounts of the ledger and of the organization, with the filters that select them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any
@@ -11,11 +11,15 @@ from chalicelib.errors import Reason
 from chalicelib.settings import Settings
 from chalicelib.source_policy.records import Records
 from rolecall.errors import CommandError
+from rolecall.options import Sort
 from rolecall.source_policy_state import blocked_reason
 from rolecall.stage import Stage
 
-COLUMNS = ("account_id", "name", "outcome", "reason", "change", "enrolled_at", "in_force_since", "updated_at", "error")
-"""The columns of the table and of CSV; JSON has every attribute of the ledger."""
+COLUMNS = (
+    *("account_id", "name", "outcome", "reason", "change", "enrolled_at", "in_force_since", "updated_at", "error"),
+    "ou_id",
+)
+"""The columns of CSV; JSON has every attribute of the ledger."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +36,7 @@ class Filter:
 class Entry:
     """One account: its name, its row (None before its first pass), and why it must not be enrolled, or None.
 
-    `blocked` is why publishing is blocked, if it is.
+    `blocked` is why publishing is blocked, if it is. `ou_ids` are the organizational units above it, nearest last.
     """
 
     account_id: AccountId
@@ -40,6 +44,12 @@ class Entry:
     row: LedgerRow | None
     ineligible: Reason | None = None
     blocked: Reason | None = None
+    ou_ids: tuple[str, ...] = ()
+
+    @property
+    def ou_id(self) -> str:
+        """The organizational unit that contains it; empty below a root, and for an account that left."""
+        return self.ou_ids[-1] if self.ou_ids else ""
 
     @property
     def shown(self) -> tuple[Outcome | None, Reason | None]:
@@ -50,20 +60,49 @@ class Entry:
         """Return the attributes of the row with the outcome and reason to show, or nulls, as JSON data."""
         attributes = asdict(self.row) if self.row else dict.fromkeys(field.name for field in fields(LedgerRow))
         outcome, reason = self.shown
-        return attributes | {"account_id": self.account_id, "name": self.name, "outcome": outcome, "reason": reason}
+        shown = {"account_id": self.account_id, "name": self.name, "outcome": outcome, "reason": reason}
+        return attributes | shown | {"ou_ids": list(self.ou_ids)}
 
     @property
     def values(self) -> tuple[str, ...]:
         """The values of the columns."""
-        data = self.as_json()
+        data = self.as_json() | {"ou_id": self.ou_id}
         return tuple(str(data[column] or "") for column in COLUMNS)
 
 
-def parse_account_id(text: str) -> AccountId:
-    """Parse an account id. Raise CommandError if it isn't one."""
-    if not is_account_id(text):
-        raise CommandError(f"{text!r} is not an account id: expected twelve digits (see rolecall accounts)")
-    return AccountId(text)
+def resolve_account(stage: Stage, text: str) -> AccountId:
+    """Return the account with an id or a name, as `resolve_accounts` does."""
+    return resolve_accounts(stage, [text])[0]
+
+
+def resolve_accounts(stage: Stage, texts: Iterable[str]) -> list[AccountId]:
+    """Return the accounts with some ids or names. Raise CommandError for a name of no account, or of several.
+
+    The organization is listed only if there is a name. Twelve digits are an id, whatever the accounts' names are.
+    """
+    wanted = tuple(texts)
+    named = {text for text in wanted if not is_account_id(text)}
+    ids_by_name = _ids_by_name(stage, named) if named else {}
+    return [AccountId(text) if text not in named else _only(text, ids_by_name.get(text, [])) for text in wanted]
+
+
+def _ids_by_name(stage: Stage, wanted: set[str]) -> dict[str, list[AccountId]]:
+    names = {row.account_id: row.name for row in stage.rows()} | {each.id: each.name for each in stage.accounts()}
+    found: dict[str, list[AccountId]] = {}
+    for account_id, name in sorted(names.items()):
+        if name in wanted:
+            found.setdefault(name, []).append(account_id)
+    return found
+
+
+def _only(name: str, account_ids: Sequence[AccountId]) -> AccountId:
+    if len(account_ids) > 1:
+        raise CommandError(f"{len(account_ids)} accounts are named {name!r}: pass an id of {', '.join(account_ids)}")
+    if not account_ids:
+        raise CommandError(
+            f"{name!r} is neither an account id of twelve digits nor the name of an account (see rolecall accounts)"
+        )
+    return account_ids[0]
 
 
 def parse_filter(outcomes: Iterable[Outcome], reasons: Iterable[Reason], ou_ids: Iterable[str], name: str) -> Filter:
@@ -140,7 +179,8 @@ def select(
         row, account = known.get(account_id), accounts.get(account_id)
         name = (account.name if account else row.name if row else None) or ""
         ineligible = why_ineligible(account, row, settings, uninstalling=uninstalling)
-        entry = Entry(account_id=account_id, name=name, row=row, ineligible=ineligible, blocked=blocked)
+        ou_ids = (account.ou_ids if account else None) or ()
+        entry = Entry(account_id=account_id, name=name, row=row, ineligible=ineligible, blocked=blocked, ou_ids=ou_ids)
         outcome, reason = entry.shown
         if wanted.ou_ids and (account is None or not account.is_below(wanted.ou_ids)):
             continue
@@ -151,6 +191,18 @@ def select(
         if _matches(name, wanted.name):
             found.append(entry)
     return found
+
+
+def sort_entries(entries: Iterable[Entry], by: Sort) -> list[Entry]:
+    """Return the accounts in some order: times newest first, names regardless of case, what is missing last."""
+    found = sorted(entries, key=lambda entry: entry.account_id)
+    match by:
+        case Sort.ACCOUNT:
+            return found
+        case Sort.UPDATED:
+            return sorted(found, key=lambda entry: entry.row.updated_at if entry.row else "", reverse=True)
+    column = {Sort.NAME: 1, Sort.OUTCOME: 2, Sort.REASON: 3, Sort.OU: COLUMNS.index("ou_id")}[by]
+    return sorted(found, key=lambda entry: (not entry.values[column], entry.values[column].casefold()))
 
 
 def _matches(name: str, pattern: str) -> bool:

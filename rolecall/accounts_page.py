@@ -9,25 +9,23 @@ from rich.text import Text
 
 from rolecall.accounts import COLUMNS, Entry
 from rolecall.console import OUTCOME_STYLES, display_time, print_json, print_page, printable, terminal_width
-from rolecall.errors import CommandError
 from rolecall.listing import aligned, write_csv_rows
+from rolecall.options import Format
 
-_HEADINGS = ("account", "name", "outcome", "reason", "change", "enrolled", "in force", "updated", "error")
-_WIDE_ONLY = frozenset({"change", "enrolled", "in force", "updated"})
+_HEADINGS = ("account", "name", "ou", "outcome", "reason", "change", "enrolled", "in force", "updated", "error")
+_WIDE_ONLY = frozenset({"ou", "change", "enrolled", "in force", "updated"})
 _CUT = frozenset({"name", "error"})
 _WIDE_TERMINAL = 150  # columns
 
 
-def print_entries(entries: Sequence[Entry], *, as_json: bool, as_csv: bool) -> None:
-    """Print the accounts as a table on a terminal, as lines in a pipe, or in the requested format."""
+def print_entries(entries: Sequence[Entry], output: Format, *, wide: bool = False) -> None:
+    """Print the accounts as a table on a terminal, as lines in a pipe or if `wide`, as CSV or as JSON."""
     width = terminal_width()
-    if as_json and as_csv:
-        raise CommandError("--json and --csv are mutually exclusive")
-    if as_json:
+    if output is Format.JSON:
         print_json([entry.as_json() for entry in entries])
-    elif as_csv:
+    elif output is Format.CSV:
         write_csv(entries, sys.stdout)
-    elif width is None:
+    elif width is None or wide:
         sys.stdout.writelines(f"{line}\n" for line in entry_lines(entries))
     else:
         print_page(entry_table(entries, width))
@@ -56,8 +54,8 @@ def entry_table(entries: Iterable[Entry], width: int) -> Table:
 
 
 def _cells(entry: Entry) -> tuple[str, ...]:
-    account_id, name, outcome, reason, change, *times, error = map(printable, entry.values)
-    return account_id, name, outcome or "waiting", reason, change, *map(display_time, times), error
+    account_id, name, outcome, reason, change, *times, error, ou_id = map(printable, entry.values)
+    return account_id, name, ou_id, outcome or "waiting", reason, change, *map(display_time, times), error
 
 
 def _styled(heading: str, cell: str) -> Text:

@@ -16,14 +16,33 @@ class Format(StrEnum):
     CSV = "csv"
 
 
+class Sort(StrEnum):
+    """What accounts are sorted by, before their ids."""
+
+    ACCOUNT = "account"
+    NAME = "name"
+    OU = "ou"
+    OUTCOME = "outcome"
+    REASON = "reason"
+    UPDATED = "updated"
+
+
+class PageFormat(StrEnum):
+    """How a page is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Output as JSON.")]
 Output = Annotated[
     Format, typer.Option("-o", metavar="FORMAT", help="Output as table, json or csv.", show_default=False)
 ]
-AccountIds = Annotated[list[str], typer.Argument(metavar="ACCOUNT…", help="Account ids of twelve digits.")]
-OptionalAccountIds = Annotated[
-    list[str] | None, typer.Argument(metavar="ACCOUNT…", help="Account ids of twelve digits.")
+PageOutput = Annotated[
+    PageFormat, typer.Option("-o", metavar="FORMAT", help="Output as text or json.", show_default=False)
 ]
+AccountIds = Annotated[list[str], typer.Argument(metavar="ACCOUNT…", help="Account ids or names.")]
+OptionalAccountIds = Annotated[list[str] | None, typer.Argument(metavar="ACCOUNT…", help="Account ids or names.")]
 Ous = Annotated[
     list[str] | None,
     typer.Option("--ou", metavar="OU-ID", help="Only accounts below this organizational unit. Repeatable."),
@@ -34,3 +53,12 @@ NoWait = Annotated[bool, typer.Option("--no-wait", help="Return without waiting.
 Timeout = Annotated[
     float, typer.Option(min=0, metavar="SECONDS", help="How long to wait. The work continues regardless.")
 ]
+
+
+def chosen_format(output: Format, *, as_json: bool, as_csv: bool = False) -> Format:
+    """Return the format of a list. Raise BadParameter for two formats."""
+    given = ((output, output is not Format.TABLE), (Format.JSON, as_json), (Format.CSV, as_csv))
+    chosen = {each for each, is_given in given if is_given}
+    if len(chosen) > 1:
+        raise typer.BadParameter("--json, --csv and -o are mutually exclusive")
+    return next(iter(chosen), Format.TABLE)

@@ -8,7 +8,6 @@ from chalicelib.errors import Reason
 from rolecall.options import ONE_HOUR, AccountIds, NoWait, OptionalAccountIds, Ous, Timeout, Yes
 
 if TYPE_CHECKING:
-    from chalicelib.arns import AccountId
     from rolecall.operation import Operation
 
 
@@ -83,7 +82,7 @@ def resync(
 def enroll(
     context: typer.Context, accounts: AccountIds, *, no_wait: NoWait = False, timeout: Timeout = ONE_HOUR
 ) -> None:
-    """Enroll or verify accounts by their ids.
+    """Enroll or verify accounts by their ids or names.
 
     Sends them to the queue, waits until each is finished, and shows the
     outcomes. Accounts that were retired by request are enrolled again.
@@ -91,13 +90,14 @@ def enroll(
     Exit status: 0, 1 if an account failed, 2 if some are not finished.
 
     Examples:
-        rolecall enroll 444455556666
+        rolecall enroll payments
         rolecall enroll 444455556666 777788889999 --timeout 600
     """
     from rolecall import enrollment
+    from rolecall.accounts import resolve_accounts
 
     operation = _operation(context, no_wait=no_wait, timeout=timeout)
-    raise typer.Exit(enrollment.enroll(operation, _account_ids(accounts)))
+    raise typer.Exit(enrollment.enroll(operation, resolve_accounts(operation.stage, accounts)))
 
 
 def rerun(
@@ -113,7 +113,7 @@ def rerun(
 ) -> None:
     """Retry failed accounts, once the cause is fixed.
 
-    Sends all failed accounts to the queue, or some by id or reason, and waits
+    Sends all failed accounts to the queue, or some by id, name or reason, and waits
     for them. Accounts that are being retried are not sent. Also redrives the
     dead-letter queues.
 
@@ -125,11 +125,12 @@ def rerun(
         rolecall rerun 444455556666
     """
     from rolecall import enrollment
+    from rolecall.accounts import resolve_accounts
 
     if accounts and reasons:
-        raise typer.BadParameter("pass account ids or --reason, not both", context)
+        raise typer.BadParameter("pass accounts or --reason, not both", context)
     operation = _operation(context, no_wait=no_wait, timeout=timeout)
-    raise typer.Exit(enrollment.rerun(operation, _account_ids(accounts), reasons or ()))
+    raise typer.Exit(enrollment.rerun(operation, resolve_accounts(operation.stage, accounts or ()), reasons or ()))
 
 
 def retire(
@@ -150,13 +151,14 @@ def retire(
     Exit status: 0, 1 if a role is left, 2 if some are not finished.
 
     Examples:
-        rolecall retire 444455556666
+        rolecall retire payments
         rolecall retire 444455556666 777788889999 --yes
     """
     from rolecall import offboarding
+    from rolecall.accounts import resolve_accounts
 
     operation = _operation(context, yes=yes, no_wait=no_wait, timeout=timeout)
-    raise typer.Exit(offboarding.retire(operation, _account_ids(accounts)))
+    raise typer.Exit(offboarding.retire(operation, resolve_accounts(operation.stage, accounts)))
 
 
 def freeze(context: typer.Context, *, yes: Yes = False) -> None:
@@ -230,9 +232,3 @@ def _operation(
         wait=not no_wait,
         timeout=timeout,
     )
-
-
-def _account_ids(texts: list[str] | None) -> "list[AccountId]":
-    from rolecall.accounts import parse_account_id
-
-    return [parse_account_id(text) for text in texts or ()]

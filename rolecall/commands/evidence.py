@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rolecall.global_options import Connection
-from rolecall.options import AsJson, ForceFile
+from rolecall.options import AsJson, ForceFile, PageFormat, PageOutput
 from rolecall.tools import Names, Tool
 
 
@@ -20,13 +20,14 @@ def prove(
         str | None, typer.Option(metavar="ARN", help="Source principal to assume with that profile's credentials.")
     ] = None,
     accounts: Annotated[
-        list[str] | None, typer.Option("--account", metavar="ID", help="Check only this account. Repeatable.")
+        list[str] | None, typer.Option("--account", metavar="ACCOUNT", help="Check only this account. Repeatable.")
     ] = None,
     sample: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Check only N random accounts of each kind.")
     ] = None,
     *,
     as_json: AsJson = False,
+    output: PageOutput = PageFormat.TEXT,
 ) -> None:
     """Test who can read what, with the source principal's credentials.
 
@@ -47,30 +48,33 @@ def prove(
         rolecall prove --reader-profile auditor --sample 20 --json > evidence.json
         rolecall prove --reader-role arn:aws:iam::111122223333:role/Reader
     """
-    from rolecall.accounts import parse_account_id
+    from rolecall.accounts import resolve_accounts
     from rolecall.prove.command import prove as prove_stage
     from rolecall.prove.source_session import SourceSession
 
     connection: Connection = context.obj
-    account_ids = [parse_account_id(each) for each in accounts or ()]
     stage = connection.open()
     _ = stage.settings  # Fails if the stage is not deployed, before other credentials are needed.
+    account_ids = resolve_accounts(stage, accounts or ())
     session = SourceSession.connect(
         profile=reader_profile or connection.profile,
         region=stage.region,
         endpoint_url=connection.endpoint_url,
         role_arn=reader_role,
     )
-    raise typer.Exit(prove_stage(stage, session, accounts=account_ids, sample=sample, as_json=as_json))
+    raise typer.Exit(
+        prove_stage(stage, session, accounts=account_ids, sample=sample, as_json=as_json or output is PageFormat.JSON)
+    )
 
 
 def doctor(
     context: typer.Context,
     account: Annotated[
-        str | None, typer.Option(metavar="ID", help="Check the access role in this account, not in a chosen one.")
+        str | None, typer.Option(metavar="ACCOUNT", help="Check the access role in this account, not in a chosen one.")
     ] = None,
     *,
     as_json: AsJson = False,
+    output: PageOutput = PageFormat.TEXT,
 ) -> None:
     """Diagnose a stage and its AWS environment, and suggest fixes.
 
@@ -91,11 +95,12 @@ def doctor(
         rolecall doctor --account 444455556666
         rolecall doctor --json | jq .status
     """
-    from rolecall.accounts import parse_account_id
+    from rolecall.accounts import resolve_account
     from rolecall.doctor.command import doctor as diagnose
 
-    account_id = parse_account_id(account) if account is not None else None
-    raise typer.Exit(diagnose(context.obj.open(), account=account_id, as_json=as_json))
+    stage = context.obj.open()
+    account_id = resolve_account(stage, account) if account is not None else None
+    raise typer.Exit(diagnose(stage, account=account_id, as_json=as_json or output is PageFormat.JSON))
 
 
 def export(
@@ -216,6 +221,7 @@ def cost(
     accounts: Annotated[int, typer.Option(min=1, metavar="N", help="The number of accounts.")],
     per_day: Annotated[int, typer.Option(min=0, metavar="M", help="The number of new accounts a day.")] = 0,
     as_json: AsJson = False,
+    output: PageOutput = PageFormat.TEXT,
 ) -> None:
     """Estimate the dollars a month, by service.
 
@@ -233,4 +239,4 @@ def cost(
     from rolecall.cost_page import build_cost_page
 
     found = estimate(accounts, per_day)
-    print_json(found.as_json()) if as_json else print_page(build_cost_page(found))
+    print_json(found.as_json()) if as_json or output is PageFormat.JSON else print_page(build_cost_page(found))

@@ -8,10 +8,25 @@ import typer
 from chalicelib.accounts import Outcome
 from chalicelib.errors import Reason
 from rolecall.global_options import Connection
-from rolecall.options import AsJson, Format, OptionalAccountIds, Ous, Output
+from rolecall.options import (
+    AsJson,
+    Format,
+    OptionalAccountIds,
+    Ous,
+    Output,
+    PageFormat,
+    PageOutput,
+    Sort,
+    chosen_format,
+)
 
 
-def status(context: typer.Context, *, as_json: AsJson = False) -> None:
+def status(
+    context: typer.Context,
+    *,
+    as_json: AsJson = False,
+    output: PageOutput = PageFormat.TEXT,
+) -> None:
     """Show the status of a stage.
 
     Counts the accounts by outcome and reason, and shows each shard of the
@@ -35,7 +50,7 @@ def status(context: typer.Context, *, as_json: AsJson = False) -> None:
 
     stage = context.obj.open()
     found = read_status(stage, datetime.now(UTC))
-    print_json(found.as_json()) if as_json else print_page(build_status_page(found))
+    print_json(found.as_json()) if as_json or output is PageFormat.JSON else print_page(build_status_page(found))
     stage.require_readable_rows()
     raise typer.Exit(found.exit_status)
 
@@ -60,36 +75,44 @@ def accounts(
     name: Annotated[str, typer.Option(metavar="TEXT", help="Filter by account name (substring or glob).")] = "",
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Output as CSV (formula-like values are escaped).")] = False,
+    output: Output = Format.TABLE,
+    sort: Annotated[
+        Sort, typer.Option(metavar="COLUMN", help="Sort by account, name, ou, outcome, reason or updated.")
+    ] = Sort.ACCOUNT,
+    wide: Annotated[bool, typer.Option("--wide", help="Show every column in full, on long lines.")] = False,
 ) -> None:
     """List the accounts.
 
     Shows each account's outcome and reason, what the last pass changed, since
     when it is enrolled and its access in force, and the last error. Eligible
     accounts that were not handled yet are listed as waiting, unless filtered by
-    outcome or reason. Times are in UTC.
+    outcome or reason. Times are in UTC. A narrow terminal shows fewer columns.
 
     Exit status: 0, or 2 if a row of the ledger can't be read completely.
 
     Examples:
         rolecall accounts
         rolecall accounts --outcome failed --outcome retired
-        rolecall accounts --reason no_access_role --json | jq -r '.[].account_id'
-        rolecall accounts --ou ou-ab12-11111111 --name 'prod-*' --csv
+        rolecall accounts --name 'prod-*' --json | jq '.[].reason'
+        rolecall accounts --ou ou-ab12-11111111 -o csv
+        rolecall accounts --outcome pending --sort updated --wide
     """
-    from rolecall.accounts import parse_filter, read_entries
+    from rolecall.accounts import parse_filter, read_entries, sort_entries
     from rolecall.accounts_page import print_entries
 
+    chosen = chosen_format(output, as_json=as_json, as_csv=as_csv)
     wanted = parse_filter(outcome or (), reason or (), ou or (), name)
     stage = context.obj.open()
-    print_entries(read_entries(stage, wanted), as_json=as_json, as_csv=as_csv)
+    print_entries(sort_entries(read_entries(stage, wanted), sort), chosen, wide=wide)
     stage.require_readable_rows()
 
 
 def show(
     context: typer.Context,
-    account: Annotated[str, typer.Argument(metavar="ACCOUNT", help="Account id of twelve digits.")],
+    account: Annotated[str, typer.Argument(metavar="ACCOUNT", help="Account id or name.")],
     *,
     as_json: AsJson = False,
+    output: PageOutput = PageFormat.TEXT,
 ) -> None:
     """Show everything about one account.
 
@@ -102,17 +125,17 @@ def show(
     not be verified.
 
     Examples:
-        rolecall show 444455556666
+        rolecall show payments
         rolecall show 444455556666 --json | jq .role.trust
     """
     from rolecall.account_details import read_details
     from rolecall.account_details_page import build_details_page
-    from rolecall.accounts import parse_account_id
+    from rolecall.accounts import resolve_account
     from rolecall.console import print_json, print_page
 
     stage = context.obj.open()
-    details = read_details(stage, parse_account_id(account))
-    print_json(details.as_json()) if as_json else print_page(build_details_page(details))
+    details = read_details(stage, resolve_account(stage, account))
+    print_json(details.as_json()) if as_json or output is PageFormat.JSON else print_page(build_details_page(details))
     stage.require_readable_rows()
     raise typer.Exit(details.exit_status)
 
@@ -121,12 +144,13 @@ def plan(
     context: typer.Context,
     accounts: OptionalAccountIds = None,
     *,
-    every: Annotated[bool, typer.Option("--all", help="Plan for every account of the organization.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Plan for every account: the default.")] = False,
     ous: Ous = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show unchanged accounts too, and repeat every document.")
     ] = False,
     as_json: AsJson = False,
+    output: PageOutput = PageFormat.TEXT,
 ) -> None:
     """Show what a backfill would change.
 
@@ -139,20 +163,24 @@ def plan(
     Exit status: 0, or 1 if an account would fail.
 
     Examples:
-        rolecall plan 444455556666
+        rolecall plan
+        rolecall plan payments
         rolecall plan --ou ou-ab12-11111111 --verbose
-        rolecall plan --all --json | jq .summary
+        rolecall plan --json | jq .summary
     """
-    from rolecall.accounts import parse_account_id
+    from rolecall.accounts import resolve_accounts
     from rolecall.console import output_console, print_json
     from rolecall.plan import fetch_plan
     from rolecall.plan_page import print_plan
 
-    if bool(accounts) + every + bool(ous) != 1:
-        raise typer.BadParameter("pass account ids, --ou or --all: exactly one of them", context)
-    request = {"accounts": [parse_account_id(each) for each in accounts or ()] or "all"} | ({"ous": ous} if ous else {})
-    fetched = fetch_plan(context.obj.open(), "backfill", request)
-    print_json(fetched.as_json()) if as_json else print_plan(fetched, output_console(), verbose=verbose)
+    if bool(accounts) + every + bool(ous) > 1:
+        raise typer.BadParameter("pass accounts, --ou or --all: one of them at most", context)
+    stage = context.obj.open()
+    request = {"accounts": resolve_accounts(stage, accounts or ()) or "all"} | ({"ous": ous} if ous else {})
+    fetched = fetch_plan(stage, "backfill", request)
+    print_json(fetched.as_json()) if as_json or output is PageFormat.JSON else print_plan(
+        fetched, output_console(), verbose=verbose
+    )
     raise typer.Exit(fetched.exit_status)
 
 
@@ -174,7 +202,7 @@ def stages(context: typer.Context, *, as_json: AsJson = False, output: Output = 
         profile=connection.profile, region=connection.region, endpoint_url=connection.endpoint_url
     )
     columns = {"stage": "stage", "region": "region", "version": "version", "deployed_at": "deployed"}
-    print_listing(columns, [stage.summary() for stage in found], Format.JSON if as_json else output)
+    print_listing(columns, [stage.summary() for stage in found], chosen_format(output, as_json=as_json))
 
 
 def settings(
@@ -204,7 +232,7 @@ def settings(
         rows = [row | {"mark": "*" if row["changed"] else ""} for row in rows]
     else:
         del columns["mark"]
-    print_listing(columns, rows, Format.JSON if as_json else output)
+    print_listing(columns, rows, chosen_format(output, as_json=as_json))
 
 
 def explain(

@@ -4,25 +4,37 @@ import csv
 import io
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+import typer
 from rich.console import Console
 
 from chalicelib.accounts import Account, LedgerRow, Outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from chalicelib.source_policy.records import Problem
-from rolecall.accounts import COLUMNS, Entry, Filter, parse_account_id, parse_filter, read_ou_paths, select
+from rolecall.accounts import (
+    COLUMNS,
+    Entry,
+    Filter,
+    parse_filter,
+    read_ou_paths,
+    resolve_accounts,
+    select,
+    sort_entries,
+)
 from rolecall.accounts_page import entry_lines, entry_table, print_entries, write_csv
 from rolecall.console import printable
 from rolecall.errors import CommandError
+from rolecall.options import Format, Sort, chosen_format
 from rolecall.organization_units import Unit
 from tests.unit.builders import settings
 from tests.unit.ledger_rows import account, records, row
 from tests.unit.operated import OperatedStage
 
-A, B, C, D = (AccountId(str(digit) * 12) for digit in range(1, 5))
+A, B, C, D, E = (AccountId(str(digit) * 12) for digit in range(1, 6))
 OUTER, INNER = "ou-ab12-11111111", "ou-ab12-22222222"
 LISTED = [account(A, "prod-one", ou_ids=(OUTER, INNER)), account(B, "Prod-Two", ou_ids=(OUTER,)), account(D, "new")]
 ROWS = [
@@ -107,10 +119,42 @@ def test_invalid_ou_id_is_rejected(ou_id: str) -> None:
         parse_filter((), (), [OUTER, ou_id], "")
 
 
-@pytest.mark.parametrize("text", ["", "12", "prod-one", "1111111111111", "\uff11" * 12])
-def test_invalid_account_id_is_rejected(text: str) -> None:
-    with pytest.raises(CommandError, match="expected twelve digits"):
-        parse_account_id(text)
+NAMED = [account(A, "one"), account(B, "two"), account(D, "two"), account(E, A)]
+
+
+class Listed:
+    """A stage with some accounts in the organization and in the ledger, or one that must not be listed."""
+
+    def __init__(self, *, is_listed: bool = True) -> None:
+        self._is_listed = is_listed
+
+    def accounts(self) -> list[Account]:
+        assert self._is_listed
+        return NAMED
+
+    def rows(self) -> list[LedgerRow]:
+        assert self._is_listed
+        return [row(A, name="formerly"), row(C, Outcome.RETIRED, name="gone", reason=Reason.DEPARTED)]
+
+
+def resolved(*texts: str, is_listed: bool = True) -> list[str]:
+    return list(resolve_accounts(cast("Any", Listed(is_listed=is_listed)), texts))
+
+
+def test_accounts_are_found_by_id_or_name() -> None:
+    assert resolved("one", C, "gone", A) == [A, C, C, A]
+    assert resolved(D, A, is_listed=False) == [D, A]
+
+
+def test_name_of_several_accounts_is_rejected_with_their_ids() -> None:
+    with pytest.raises(CommandError, match=f"^2 accounts are named 'two': pass an id of {B}, {D}$"):
+        resolved("two")
+
+
+@pytest.mark.parametrize("text", ["", "12", "One", "formerly", "1111111111111", "\uff11" * 12])
+def test_unknown_name_is_rejected(text: str) -> None:
+    with pytest.raises(CommandError, match="neither an account id of twelve digits nor the name of an account"):
+        resolved(text)
 
 
 @pytest.mark.parametrize("name", HOSTILE_CELLS)
@@ -135,19 +179,51 @@ def test_unreadable_time_is_shown_as_it_is() -> None:
     assert line.endswith("  yes\\x1bterday")
 
 
-def test_json_and_csv_are_mutually_exclusive() -> None:
-    with pytest.raises(CommandError, match="--json and --csv"):
-        print_entries([], as_json=True, as_csv=True)
+@pytest.mark.parametrize(
+    ("output", "more", "chosen"),
+    [
+        (Format.TABLE, {"as_json": False}, Format.TABLE),
+        (Format.JSON, {"as_json": True}, Format.JSON),
+        (Format.CSV, {"as_json": False, "as_csv": True}, Format.CSV),
+        (Format.TABLE, {"as_json": True}, Format.JSON),
+    ],
+)
+def test_format_is_an_option_or_a_flag(output: Format, more: dict[str, bool], chosen: Format) -> None:
+    assert chosen_format(output, **more) is chosen
+
+
+@pytest.mark.parametrize(("output", "as_csv"), [(Format.CSV, False), (Format.TABLE, True)])
+def test_two_formats_are_rejected(output: Format, as_csv: bool) -> None:
+    with pytest.raises(typer.BadParameter, match="--json, --csv and -o are mutually exclusive"):
+        chosen_format(output, as_json=True, as_csv=as_csv)
+
+
+@pytest.mark.parametrize(
+    ("by", "order"),
+    [
+        (Sort.ACCOUNT, [A, B, C, D]),
+        (Sort.NAME, [C, D, A, B]),
+        (Sort.OU, [B, A, C, D]),
+        (Sort.OUTCOME, [A, B, C, D]),
+        (Sort.REASON, [C, B, A, D]),
+        (Sort.UPDATED, [C, A, B, D]),
+    ],
+)
+def test_accounts_are_sorted(by: Sort, order: list[str]) -> None:
+    later = row(C, Outcome.RETIRED, name="gone", reason=Reason.DEPARTED, updated_at="2026-03-02T10:00:30+00:00")
+    found = found_by(Filter(), [*ROWS[:2], later])
+    assert [each.account_id for each in sort_entries(found[::-1], by)] == order
 
 
 def test_lines_are_aligned_and_not_cut() -> None:
     long = "x" * 500
-    entries = [entry("prod-one"), Entry(account_id=B, name="b", row=row(B, error=long)), NEW]
+    placed = replace(entry("prod-one"), ou_ids=(OUTER, INNER))
+    entries = [placed, Entry(account_id=B, name="b", row=row(B, error=long)), NEW]
     assert list(entry_lines(entries)) == [
-        "account       name      outcome   reason  change  enrolled          in force          updated           error",
-        "111111111111  prod-one  enrolled          none    2026-03-01 10:00  2026-03-01 10:00  2026-03-01 10:00",
-        f"222222222222  b         enrolled          none    2026-03-01 10:00  2026-03-01 10:00  2026-03-01 10:00  {long}",
-        "444444444444  new       waiting",
+        "account       name      ou                outcome   reason  change  enrolled          in force          updated           error",
+        "111111111111  prod-one  ou-ab12-22222222  enrolled          none    2026-03-01 10:00  2026-03-01 10:00  2026-03-01 10:00",
+        f"222222222222  b                           enrolled          none    2026-03-01 10:00  2026-03-01 10:00  2026-03-01 10:00  {long}",
+        "444444444444  new                         waiting",
     ]
 
 
@@ -175,11 +251,11 @@ def test_hostile_name_stays_in_its_cell(name: str, capsys: pytest.CaptureFixture
     assert tuple(header) == COLUMNS
     assert values[:3] == [A, f"'{name}" if name.startswith("=") else printable(name), "enrolled"]
 
-    print_entries([entry(name), NEW], as_json=True, as_csv=False)
+    print_entries([entry(name), NEW], Format.JSON)
     known, new = json.loads(capsys.readouterr().out)
     assert (known["name"], known["outcome"], known["access"]) == (name, "enrolled", "granted")
     assert (new["account_id"], new["outcome"]) == (D, None)
-    assert set(known) == set(new) == set(LedgerRow.__dataclass_fields__)
+    assert set(known) == set(new) == {*LedgerRow.__dataclass_fields__, "ou_ids"}
 
 
 class NestedStage(OperatedStage):
