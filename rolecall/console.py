@@ -23,11 +23,14 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-def output_console() -> Console:
-    """Return a console for standard output: as wide as the terminal; in a pipe, unlimited and not interactive."""
-    if is_terminal(sys.stdout):
-        return Console(highlight=False)
-    return Console(highlight=False, soft_wrap=True, width=_UNLIMITED_WIDTH, force_interactive=False)
+def output_console(*, stderr: bool = False) -> Console:
+    """Return a console for standard output, or for standard error if the output is JSON.
+
+    It is as wide as the terminal; in a pipe, unlimited and not interactive.
+    """
+    if is_terminal(sys.stderr if stderr else sys.stdout):
+        return Console(highlight=False, stderr=stderr)
+    return Console(highlight=False, stderr=stderr, soft_wrap=True, width=_UNLIMITED_WIDTH, force_interactive=False)
 
 
 def terminal_width() -> int | None:

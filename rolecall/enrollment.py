@@ -39,6 +39,8 @@ def backfill(
     if force:
         _confirm_force(operation, request)
         request["force"] = True
+    else:
+        _confirm(operation, request)
     listed = accounts_below(stage, ous)
     if canary is not None:
         status = _send_first(operation, listed, canary)
@@ -116,7 +118,7 @@ def _sweep(
         return status
     operation.print(
         f"{counted(counts['deferred'], 'account')} would lose access, more than MaxRetiredPercent allows; none of them was sent. "
-        "Review them with rolecall plan --all; to retire them, run rolecall backfill --force.",
+        "Review them with rolecall plan; to retire them, run rolecall backfill --force.",
         "red",
     )
     return max(status, ExitStatus.PROBLEM)
@@ -152,6 +154,15 @@ def rerun(operation: Operation, account_ids: Iterable[AccountId] = (), reasons: 
 def _due(rows: Iterable[LedgerRow], reasons: Sequence[Reason], now: datetime) -> list[AccountId]:
     failed = [row for row in rows if row.outcome is Outcome.FAILED and (not reasons or row.reason in reasons)]
     return [row.account_id for row in failed if not is_retry_pending(row, now)]
+
+
+def _confirm(operation: Operation, request: Mapping[str, Any]) -> None:
+    """Print the counts of a plan, and ask. Without a terminal or with --yes, there is no question: a backfill repeats safely."""
+    if operation.yes or operation.prompt is None:
+        return
+    operation.print("Planning: opening a read-only session in each account.")
+    operation.print(fetch_plan(operation.stage, "backfill", request).summary)
+    operation.confirm("Send these accounts to the queue?")
 
 
 def _confirm_force(operation: Operation, request: Mapping[str, Any]) -> None:

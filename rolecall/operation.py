@@ -3,16 +3,17 @@
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from chalicelib.accounts import LedgerRow
+from chalicelib.accounts import LedgerRow, shown_outcome
 from chalicelib.arns import AccountId
-from rolecall.console import counted, is_terminal, print_line
+from rolecall.console import counted, is_terminal, output_console, print_line
 from rolecall.errors import CommandError
 from rolecall.exit_status import ExitStatus
 from rolecall.follow import FEW, Ending, Poller, Sent
@@ -30,18 +31,37 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def terminal_prompt() -> Callable[[str], bool] | None:
-    """Return a function that asks at the terminal, or None without one."""
-    return _ask if is_terminal(sys.stdin) else None
+def start_operation(
+    stage: Stage, *, yes: bool = False, wait: bool = True, timeout: float = 3600.0, as_json: bool = False
+) -> "Operation":
+    """Return an operation at the terminal of this process; with JSON as its output, the rest goes to standard error."""
+
+    def ask(question: str) -> bool:
+        """Return the answer of the terminal; Ctrl-C and Ctrl-D are no."""
+        try:
+            return typer.confirm(question, err=as_json)
+        except typer.Abort:
+            typer.echo(err=as_json)  # The prompt is on the same line.
+            return False
+
+    return Operation(
+        stage=stage,
+        console=output_console(stderr=as_json),
+        prompt=ask if is_terminal(sys.stdin) else None,
+        yes=yes,
+        wait=wait,
+        timeout=timeout,
+    )
 
 
-def _ask(question: str) -> bool:
-    """Return the answer of the terminal; Ctrl-C and Ctrl-D are no."""
-    try:
-        return typer.confirm(question)
-    except typer.Abort:
-        typer.echo()  # The prompt is on the same line.
-        return False
+@dataclass(kw_only=True, slots=True)
+class Record:
+    """What an operation printed, how many accounts it sent, and the rows of those that were handled, by whether they are finished."""
+
+    messages: list[str] = field(default_factory=list)
+    sent: int = 0
+    finished: dict[AccountId, LedgerRow] = field(default_factory=dict)
+    waiting: dict[AccountId, LedgerRow] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,9 +77,11 @@ class Operation:
     now: Callable[[], datetime] = _now
     clock: Callable[[], float] = time.monotonic
     pause: Callable[[float], None] = time.sleep
+    record: Record = field(default_factory=Record)
 
     def print(self, line: Text | str, style: str = "") -> None:
-        """Print a line."""
+        """Print a line, and record it."""
+        self.record.messages.append(str(line))
         print_line(self.console, line, style)
 
     def confirm(self, question: str, refused: str = "revoke access") -> None:
@@ -71,6 +93,24 @@ class Operation:
         if not self.prompt(question):
             raise CommandError("not confirmed: nothing was changed")
 
+    def as_json(self, status: ExitStatus) -> dict[str, Any]:
+        """Return what the operation did as JSON data."""
+        rows = [
+            (row, finished)
+            for rows, finished in ((self.record.finished, True), (self.record.waiting, False))
+            for row in rows.values()
+        ]
+        return {
+            "stage": self.stage.name,
+            "exit_status": status,
+            "sent": self.record.sent,
+            "accounts": [
+                _account_json(row, finished=finished)
+                for row, finished in sorted(rows, key=lambda pair: pair[0].account_id)
+            ],
+            "messages": self.record.messages,
+        }
+
     def update_times(self, account_ids: Iterable[AccountId]) -> dict[AccountId, str]:
         """Map the accounts to the time of their rows' last update. Accounts without a row are omitted."""
         return {account_id: row.updated_at for account_id, row in self.stage.rows_of(account_ids).items()}
@@ -81,11 +121,14 @@ class Operation:
             self.print("Nothing to do: no matching accounts.")
             return ExitStatus.OK
         self.print(f"{counted(sent.count, 'account')} sent to the queue.")
+        self.record.sent += sent.count
         if not self.wait:
             self.print("Not waiting: rolecall status shows the progress.")
             return ExitStatus.OK
         with progress_display(self.console) as display:
             progress, ending = self._poller().follow(sent, display)
+        self.record.finished |= progress.finished
+        self.record.waiting = progress.waiting
         for line in summary_lines(sent, progress, ending):
             self.print(line)
         if ending in _EXIT_STATUSES:
@@ -118,3 +161,16 @@ class Operation:
     def _queued(self) -> int:
         """Return the number of messages on the work queues, those in flight included."""
         return sum(queue.total for queue in self.stage.queues() if queue.name in WORK_QUEUES)
+
+
+def _account_json(row: LedgerRow, *, finished: bool) -> dict[str, Any]:
+    outcome, reason = shown_outcome(row)
+    return {
+        "account_id": row.account_id,
+        "name": row.name,
+        "finished": finished,
+        "outcome": outcome,
+        "reason": reason,
+        "change": row.change,
+        "error": row.error,
+    }

@@ -5,9 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chalicelib.errors import Reason
-from rolecall.options import ONE_HOUR, AccountIds, NoWait, OptionalAccountIds, Ous, Timeout, Yes
+from rolecall.options import ONE_HOUR, AccountIds, AsJson, NoWait, OptionalAccountIds, Ous, Timeout, Yes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rolecall.exit_status import ExitStatus
     from rolecall.operation import Operation
 
 
@@ -27,14 +30,16 @@ def backfill(
     yes: Yes = False,
     no_wait: NoWait = False,
     timeout: Timeout = ONE_HOUR,
+    as_json: AsJson = False,
 ) -> None:
     """Enroll every eligible account, and verify the enrolled ones.
 
     Sends the organization's accounts to the queue and waits until each is
     finished and its access in force; then shows the outcomes and what to do
     about failures. A new account that is not set up yet is retried. Ctrl-C
-    stops the waiting, not the work. With --force, shows which accounts would
-    lose access, and asks for confirmation.
+    stops the waiting, not the work. On a terminal, shows the counts of a plan
+    and asks for confirmation. With --force, shows which accounts would lose
+    access, and asks, on a terminal or not.
 
     Exit status: 0, 1 if an account failed, 2 if some are not finished.
 
@@ -45,9 +50,15 @@ def backfill(
     """
     from rolecall import enrollment
 
-    operation = _operation(context, yes=yes, no_wait=no_wait, timeout=timeout)
     canary = enrollment.Canary(first, max_failures) if first else None
-    raise typer.Exit(enrollment.backfill(operation, ous=ous or (), force=force, canary=canary))
+    raise _run(
+        context,
+        lambda operation: enrollment.backfill(operation, ous=ous or (), force=force, canary=canary),
+        as_json=as_json,
+        yes=yes,
+        no_wait=no_wait,
+        timeout=timeout,
+    )
 
 
 def resync(
@@ -58,6 +69,7 @@ def resync(
     ] = False,
     no_wait: NoWait = False,
     timeout: Timeout = ONE_HOUR,
+    as_json: AsJson = False,
 ) -> None:
     """Verify every account and the source policy, and repair drift.
 
@@ -75,12 +87,22 @@ def resync(
     """
     from rolecall import enrollment
 
-    operation = _operation(context, no_wait=no_wait, timeout=timeout)
-    raise typer.Exit(enrollment.resync(operation, only_new=only_new))
+    raise _run(
+        context,
+        lambda operation: enrollment.resync(operation, only_new=only_new),
+        as_json=as_json,
+        no_wait=no_wait,
+        timeout=timeout,
+    )
 
 
 def enroll(
-    context: typer.Context, accounts: AccountIds, *, no_wait: NoWait = False, timeout: Timeout = ONE_HOUR
+    context: typer.Context,
+    accounts: AccountIds,
+    *,
+    no_wait: NoWait = False,
+    timeout: Timeout = ONE_HOUR,
+    as_json: AsJson = False,
 ) -> None:
     """Enroll or verify accounts by their ids or names.
 
@@ -96,8 +118,13 @@ def enroll(
     from rolecall import enrollment
     from rolecall.accounts import resolve_accounts
 
-    operation = _operation(context, no_wait=no_wait, timeout=timeout)
-    raise typer.Exit(enrollment.enroll(operation, resolve_accounts(operation.stage, accounts)))
+    raise _run(
+        context,
+        lambda operation: enrollment.enroll(operation, resolve_accounts(operation.stage, accounts)),
+        as_json=as_json,
+        no_wait=no_wait,
+        timeout=timeout,
+    )
 
 
 def rerun(
@@ -110,6 +137,7 @@ def rerun(
     ] = None,
     no_wait: NoWait = False,
     timeout: Timeout = ONE_HOUR,
+    as_json: AsJson = False,
 ) -> None:
     """Retry failed accounts, once the cause is fixed.
 
@@ -129,8 +157,13 @@ def rerun(
 
     if accounts and reasons:
         raise typer.BadParameter("pass accounts or --reason, not both", context)
-    operation = _operation(context, no_wait=no_wait, timeout=timeout)
-    raise typer.Exit(enrollment.rerun(operation, resolve_accounts(operation.stage, accounts or ()), reasons or ()))
+    raise _run(
+        context,
+        lambda operation: enrollment.rerun(operation, resolve_accounts(operation.stage, accounts or ()), reasons or ()),
+        as_json=as_json,
+        no_wait=no_wait,
+        timeout=timeout,
+    )
 
 
 def retire(
@@ -140,6 +173,7 @@ def retire(
     yes: Yes = False,
     no_wait: NoWait = False,
     timeout: Timeout = ONE_HOUR,
+    as_json: AsJson = False,
 ) -> None:
     """Revoke the access of accounts, and delete their roles.
 
@@ -157,11 +191,17 @@ def retire(
     from rolecall import offboarding
     from rolecall.accounts import resolve_accounts
 
-    operation = _operation(context, yes=yes, no_wait=no_wait, timeout=timeout)
-    raise typer.Exit(offboarding.retire(operation, resolve_accounts(operation.stage, accounts)))
+    raise _run(
+        context,
+        lambda operation: offboarding.retire(operation, resolve_accounts(operation.stage, accounts)),
+        as_json=as_json,
+        yes=yes,
+        no_wait=no_wait,
+        timeout=timeout,
+    )
 
 
-def freeze(context: typer.Context, *, yes: Yes = False) -> None:
+def freeze(context: typer.Context, *, yes: Yes = False, as_json: AsJson = False) -> None:
     """Deny every new session until unfrozen.
 
     Shows which principals are denied, and asks for confirmation; then waits
@@ -178,10 +218,10 @@ def freeze(context: typer.Context, *, yes: Yes = False) -> None:
     """
     from rolecall import offboarding
 
-    raise typer.Exit(offboarding.freeze(_operation(context, yes=yes)))
+    raise _run(context, offboarding.freeze, as_json=as_json, yes=yes)
 
 
-def unfreeze(context: typer.Context) -> None:
+def unfreeze(context: typer.Context, *, as_json: AsJson = False) -> None:
     """Lift a freeze.
 
     Waits until that is in force. Takes effect within IAM's propagation, usually
@@ -194,11 +234,16 @@ def unfreeze(context: typer.Context) -> None:
     """
     from rolecall import offboarding
 
-    raise typer.Exit(offboarding.unfreeze(_operation(context)))
+    raise _run(context, offboarding.unfreeze, as_json=as_json)
 
 
 def uninstall(
-    context: typer.Context, *, yes: Yes = False, no_wait: NoWait = False, timeout: Timeout = ONE_HOUR
+    context: typer.Context,
+    *,
+    yes: Yes = False,
+    no_wait: NoWait = False,
+    timeout: Timeout = ONE_HOUR,
+    as_json: AsJson = False,
 ) -> None:
     """Delete all member roles and the source policy.
 
@@ -215,20 +260,25 @@ def uninstall(
     """
     from rolecall import offboarding
 
-    raise typer.Exit(offboarding.uninstall(_operation(context, yes=yes, no_wait=no_wait, timeout=timeout)))
+    raise _run(context, offboarding.uninstall, as_json=as_json, yes=yes, no_wait=no_wait, timeout=timeout)
 
 
-def _operation(
-    context: typer.Context, *, yes: bool = False, no_wait: bool = False, timeout: float = ONE_HOUR
-) -> "Operation":
-    from rolecall.console import output_console
-    from rolecall.operation import Operation, terminal_prompt
+def _run(
+    context: typer.Context,
+    command: "Callable[[Operation], ExitStatus]",
+    *,
+    as_json: bool,
+    yes: bool = False,
+    no_wait: bool = False,
+    timeout: float = ONE_HOUR,
+) -> typer.Exit:
+    """Run an operation on the stage, print it as JSON on request, and return the exit of the command."""
+    from rolecall.console import print_json
+    from rolecall.operation import start_operation
 
-    return Operation(
-        stage=context.obj.open(),
-        console=output_console(),
-        prompt=terminal_prompt(),
-        yes=yes,
-        wait=not no_wait,
-        timeout=timeout,
-    )
+    stage = context.obj.open()
+    operation = start_operation(stage, yes=yes, wait=not no_wait, timeout=timeout, as_json=as_json)
+    status = command(operation)
+    if as_json:
+        print_json(operation.as_json(status))
+    return typer.Exit(status)

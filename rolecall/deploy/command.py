@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rolecall.global_options import Connection
-from rolecall.options import Yes
+from rolecall.options import AsJson, Yes
 
 if TYPE_CHECKING:
     from rolecall.deploy.problems import RefusedError
+    from rolecall.exit_status import ExitStatus
     from rolecall.operation import Operation
 
 _StageName = Annotated[
@@ -57,6 +58,7 @@ def deploy(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
     yes: Yes = False,
+    as_json: AsJson = False,
     text: Annotated[str, typer.Option("--params", hidden=True)] = "",
 ) -> None:
     """Deploy a stage, upgrade it, or change its settings.
@@ -94,7 +96,7 @@ def deploy(
     options |= {
         name: value for name, value in (("ExternalId", external_id), ("AlarmEmail", alarm_email)) if value is not None
     }
-    operation = _operation(context, stage_name, yes=yes)
+    operation = _operation(context, stage_name, yes=yes, as_json=as_json)
     given = Given(
         stage=operation.stage.name,
         options=options,
@@ -104,12 +106,15 @@ def deploy(
         bucket=bucket or None,
     )
     try:
-        raise typer.Exit(deploy_stage(operation, given, packaged_app(), dry_run=dry_run))
+        status = deploy_stage(operation, given, packaged_app(), dry_run=dry_run)
     except RefusedError as error:
         raise _refused(error) from None
+    raise _finished(operation, status, as_json=as_json)
 
 
-def undeploy(context: typer.Context, stage_name: _StageName = None, *, yes: Yes = False) -> None:
+def undeploy(
+    context: typer.Context, stage_name: _StageName = None, *, yes: Yes = False, as_json: AsJson = False
+) -> None:
     """Delete the stack of a stage, once nothing is enrolled.
 
     Refuses while an account is enrolled or a role or policy is left, and lists
@@ -127,10 +132,12 @@ def undeploy(context: typer.Context, stage_name: _StageName = None, *, yes: Yes 
     from rolecall.deploy.problems import RefusedError
     from rolecall.deploy.undeploy import undeploy as undeploy_stage
 
+    operation = _operation(context, stage_name, yes=yes, as_json=as_json)
     try:
-        raise typer.Exit(undeploy_stage(_operation(context, stage_name, yes=yes)))
+        status = undeploy_stage(operation)
     except RefusedError as error:
         raise _refused(error) from None
+    raise _finished(operation, status, as_json=as_json)
 
 
 def package(
@@ -162,14 +169,13 @@ def package(
         print_text(f"wrote {path}\n")
 
 
-def _operation(context: typer.Context, stage_name: str | None, *, yes: bool) -> "Operation":
+def _operation(context: typer.Context, stage_name: str | None, *, yes: bool, as_json: bool) -> "Operation":
     """Return the operation on a stage, in the configured region or in the one with the organization's events."""
     import boto3
 
     from rolecall.aws_errors import translate_errors
-    from rolecall.console import output_console
     from rolecall.deploy.location import DEFAULT_REGION
-    from rolecall.operation import Operation, terminal_prompt
+    from rolecall.operation import start_operation
     from rolecall.stages import DEFAULT_STAGE
 
     connection: Connection = context.obj
@@ -178,12 +184,16 @@ def _operation(context: typer.Context, stage_name: str | None, *, yes: bool) -> 
     connection = replace(
         connection, stage=stage_name or connection.stage or DEFAULT_STAGE, region=configured or DEFAULT_REGION
     )
-    return Operation(
-        stage=connection.open(),
-        console=output_console(),
-        prompt=terminal_prompt(),
-        yes=yes,
-    )
+    return start_operation(connection.open(), yes=yes, as_json=as_json)
+
+
+def _finished(operation: "Operation", status: "ExitStatus", *, as_json: bool) -> typer.Exit:
+    """Print the operation as JSON on request, and return the exit of the command."""
+    from rolecall.console import print_json
+
+    if as_json:
+        print_json(operation.as_json(status))
+    return typer.Exit(status)
 
 
 def _refused(error: "RefusedError") -> typer.Exit:

@@ -113,6 +113,8 @@ def test_piped_backfill_prints_progress_and_a_summary(operated: Operated) -> Non
 def test_interrupt_on_a_terminal_stops_only_the_waiting(operated: Operated) -> None:
     before = operated.stage.rows()
     with Terminal(operated.rolecall, "backfill") as terminal:
+        terminal.wait_for("Send these accounts to the queue? [y/N]: ")
+        terminal.type("y\n")
         terminal.wait_for("enrolled")
         terminal.interrupt()
     assert terminal.status == 130

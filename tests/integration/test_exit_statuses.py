@@ -55,6 +55,10 @@ def test_command_ends_with_its_own_status(
     assert plain.status in {0, 1, 2}
     ran = rolecall(*arguments, stdout=pipe("ascii"))
     assert (ran.status, ran.errors) == (plain.status, plain.errors)
+    if any("--json" in option.opts for option in COMMANDS[command].params):
+        ran = rolecall(*arguments, "--json", stdout=pipe())
+        assert ran.status == plain.status
+        assert is_refused or json.loads(ran.output)
     with rolecall.patch.context() as patch:
         patch.setenv("COLUMNS", "60")
         ran = rolecall(*arguments, stdout=Terminal(io.BytesIO(), encoding="latin-1"))

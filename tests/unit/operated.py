@@ -117,19 +117,21 @@ def run(
 ) -> Ran:
     """Run a command in a pipe."""
     out = io.StringIO()
-    operation = Operation(
+    operation = operation_on(stage, out, wait=wait, yes=yes, timeout=timeout, prompt=prompt)
+    status = command(operation, *arguments, **options)
+    return Ran(status, out.getvalue().splitlines())
+
+
+def operation_on(stage: OperatedStage, out: io.StringIO | None = None, **options: Any) -> Operation:
+    """Return an operation on a stage, with its clock and pauses."""
+    return Operation(
         stage=cast("Any", stage),
-        console=Console(file=out, width=80),
-        prompt=prompt,
-        yes=yes,
-        wait=wait,
-        timeout=timeout,
+        console=Console(file=out or io.StringIO(), width=80),
         now=lambda: NOW,
         clock=stage.clock,
         pause=stage.pause,
+        **options,
     )
-    status = command(operation, *arguments, **options)
-    return Ran(status, out.getvalue().splitlines())
 
 
 def sent(count: int, deferred: int = 0) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """backfill, resync, enroll and rerun: what they send, what they wait for, and how they end."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -15,7 +16,7 @@ from rolecall.errors import CommandError
 from rolecall.offboarding import retire
 from rolecall.plan import fetch_plan
 from tests.unit.ledger_rows import NOW, SHARD, failed, numbered, records, row, shard
-from tests.unit.operated import OperatedStage, Prompt, dry_run, run, sent
+from tests.unit.operated import OperatedStage, Prompt, dry_run, operation_on, run, sent
 
 ONE, TWO, THREE, FOUR = ALL = tuple(map(numbered, (1, 2, 3, 4)))
 LATER = (NOW + timedelta(minutes=1)).isoformat()
@@ -49,6 +50,48 @@ def test_backfill_follows_listed_and_departed_accounts(step: list[LedgerRow], st
     assert ran.status == status
     assert stage.requests == [ALL_ACCOUNTS]
     assert line in ran.lines
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_backfill_on_a_terminal_counts_and_asks(answer: bool) -> None:
+    prompt = Prompt(answer=answer)
+    stage = OperatedStage(responses=[dry_run(ONE), sent(1)], listed=[ONE], ledger=[row(ONE)], steps=[[written(1)]])
+    if answer:
+        ran = run(backfill, stage, prompt=prompt)
+        assert ran.status == 0
+        assert (
+            ran.lines[1]
+            == "Plan: 0 to create, 0 to update, 0 to delete, 1 to retire, 0 unchanged, 0 skipped, 0 failing."
+        )
+    else:
+        with pytest.raises(CommandError, match="not confirmed: nothing was changed"):
+            run(backfill, stage, prompt=prompt)
+    planned = ("backfill", {"accounts": "all", "dry_run": True})
+    assert stage.requests == ([planned, ALL_ACCOUNTS] if answer else [planned])
+    assert prompt.questions == ["Send these accounts to the queue?"]
+
+
+@pytest.mark.parametrize("prompt", [None, Prompt(answer=False)])
+def test_backfill_asks_neither_in_a_pipe_nor_with_yes(prompt: Prompt | None) -> None:
+    stage = OperatedStage(responses=[sent(1)], listed=[ONE], ledger=[row(ONE)], steps=[[written(1)]])
+    assert run(backfill, stage, prompt=prompt, yes=prompt is not None).status == 0
+    assert stage.requests == [ALL_ACCOUNTS]
+
+
+def test_operation_is_json_with_each_account_and_message() -> None:
+    failure = written(2, Outcome.FAILED, Reason.QUOTA, error="full", name="two")
+    stage = OperatedStage(responses=[sent(3)], listed=[ONE, TWO, THREE], steps=[[written(1), failure]])
+    operation = operation_on(stage, timeout=30)
+    status = backfill(operation)
+
+    found = operation.as_json(status)
+
+    assert (found["stage"], found["exit_status"], found["sent"]) == ("dev", 2, 3)
+    account = {"account_id": TWO, "name": "two", "finished": True, "change": "none"}
+    assert found["accounts"][1] == account | {"outcome": "failed", "reason": "quota", "error": "full"}
+    assert [each["account_id"] for each in found["accounts"]] == [ONE, TWO]
+    assert found["messages"][0] == "3 accounts sent to the queue."
+    assert json.loads(json.dumps(found)) == found
 
 
 def test_pending_account_fails_a_backfill_once_publish_is_blocked() -> None:
