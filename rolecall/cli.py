@@ -41,6 +41,9 @@ def options(
     endpoint_url: Annotated[
         str | None, typer.Option(envvar="AWS_ENDPOINT_URL", metavar="URL", help="A custom AWS endpoint URL.")
     ] = None,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Print AWS calls and their request ids on standard error.")
+    ] = False,
     _: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
@@ -65,13 +68,13 @@ def options(
         rolecall accounts --outcome failed --stage dev
         rolecall --install-completion
     """
-    context.obj = Connection(stage, profile, region, endpoint_url)
+    context.obj = Connection(stage, profile, region, endpoint_url, debug)
 
 
 _COMMANDS = {
     "See": (
         *(reading.status, reading.accounts, reading.show, reading.plan, evidence.doctor),
-        *(reading.stages, reading.settings, reading.explain),
+        *(reading.stages, reading.settings, reading.explain, reading.logs),
     ),
     "Enroll": (changing.backfill, changing.resync, changing.enroll, changing.rerun),
     "Revoke": (changing.retire, changing.freeze, changing.unfreeze, changing.uninstall),

@@ -68,6 +68,12 @@ def print_warning(message: str) -> None:
     console.print(Text.assemble(("rolecall: warning: ", "bold yellow"), printable(message)), soft_wrap=True)
 
 
+def print_debug(message: str) -> None:
+    """Print a line of --debug on standard error."""
+    console = Console(stderr=True, highlight=False)
+    console.print(Text(printable(f"rolecall: debug: {message}"), "dim"), soft_wrap=True)
+
+
 def print_text(text: str) -> None:
     """Print a text as it is, in the encoding of standard output, which Typer's echo ignores if that is ASCII."""
     sys.stdout.write(text)

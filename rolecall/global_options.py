@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from typer.core import TyperCommand, TyperGroup
 
 if TYPE_CHECKING:
+    import boto3
     from typer._click import HelpFormatter
     from typer._click.core import Context, Parameter
 
     from rolecall.stage import Stage
 
-GLOBAL_OPTIONS = ("stage", "profile", "region", "endpoint_url")
+GLOBAL_OPTIONS = ("stage", "profile", "region", "endpoint_url", "debug")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +26,46 @@ class Connection:
     profile: str | None
     region: str | None
     endpoint_url: str | None
+    debug: bool = False
 
     def open(self) -> "Stage":
         """Return the stage, by default the only deployed one."""
+        from rolecall.clients import ClientFactory
         from rolecall.console import print_warning
         from rolecall.stage import Stage
+        from rolecall.stages import only_stage
 
-        return Stage.connect(
-            self.stage,
-            profile=self.profile,
-            region=self.region,
-            endpoint_url=self.endpoint_url,
-            warn=print_warning,
-        )
+        session = self._session()
+        name = self.stage or only_stage(ClientFactory(session, self.endpoint_url))
+        return Stage(name, session, self.endpoint_url, print_warning)
+
+    def open_all(self) -> "list[Stage]":
+        """Return every stage that is deployed in the account and region of the credentials, sorted by name."""
+        from rolecall.clients import ClientFactory
+        from rolecall.stage import Stage
+        from rolecall.stages import stage_names
+
+        session = self._session()
+        names = stage_names(ClientFactory(session, self.endpoint_url))
+        return [Stage(name, session, self.endpoint_url) for name in names]
+
+    def prepare(self, session: "boto3.Session") -> "boto3.Session":
+        """Return a session whose calls are logged, if that is wanted."""
+        from rolecall.call_log import log_calls
+        from rolecall.console import print_debug
+
+        if self.debug:
+            log_calls(session, print_debug)
+        return session
+
+    def _session(self) -> "boto3.Session":
+        """Return a session with credentials of the default chain or of a profile."""
+        import boto3
+
+        from rolecall.aws_errors import translate_errors
+
+        with translate_errors("opening a session"):
+            return self.prepare(boto3.Session(profile_name=self.profile, region_name=self.region))
 
 
 class _Help:

@@ -24,7 +24,6 @@ from rolecall.clients import ClientFactory
 from rolecall.console import counted, is_time
 from rolecall.errors import CommandError, FunctionError, NotDeployedError
 from rolecall.organization_units import Unit, read_units
-from rolecall.stages import only_stage, stage_names
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.type_defs import MetricAlarmTypeDef
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 _MAX_FUNCTION_SECONDS = 900  # the longest timeout of a function ("Lambda quotas")
 _LOG_WINDOW = timedelta(days=14)
 _TIMES = ("in_force_since", "failed_at", "joined_at", "enrolled_at", "retirement_requested_at", "updated_at")
+FUNCTIONS = ("on_account_event", "enroll", "publish", "backfill", "rerun", "resync", "retire", "freeze")
 DEAD_LETTER_QUEUES = ("accounts-dlq", "publish-dlq.fifo", "events-dlq")
 WORK_QUEUES = ("accounts", "publish.fifo")
 ALARMS = (
@@ -88,28 +88,6 @@ class Stage:
         self.client = ClientFactory(session, endpoint_url)
         self._warn = warn
         self._unreadable: dict[AccountId, str] = {}
-
-    @classmethod
-    def connect(
-        cls,
-        name: str | None,
-        *,
-        profile: str | None = None,
-        region: str | None = None,
-        endpoint_url: str | None = None,
-        warn: Callable[[str], None] | None = None,
-    ) -> "Stage":
-        """Return a stage, by default the only deployed one, with credentials of the default chain or of a profile."""
-        with translate_errors("opening a session"):
-            session = boto3.Session(profile_name=profile, region_name=region)
-        return cls(name or only_stage(ClientFactory(session, endpoint_url)), session, endpoint_url, warn)
-
-    @classmethod
-    def connect_all(cls, *, profile: str | None, region: str | None, endpoint_url: str | None) -> "list[Stage]":
-        """Return every stage that is deployed in the account and region of the credentials, sorted by name."""
-        with translate_errors("opening a session"):
-            session = boto3.Session(profile_name=profile, region_name=region)
-        return [cls(name, session, endpoint_url) for name in stage_names(ClientFactory(session, endpoint_url))]
 
     def resource_name(self, name: str) -> str:
         """Return the deployed name of a function, queue, rule or alarm."""

@@ -1,10 +1,11 @@
 """The status of a stage as a page of text."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import NoReturn
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +19,7 @@ from rolecall.status import Coverage, Resync, StageStatus
 
 _BAR_CHARS = 30
 _MAX_IDS = 5
+_WATCH_SECONDS = 5.0
 
 
 def build_status_page(status: StageStatus) -> RenderableType:
@@ -26,6 +28,16 @@ def build_status_page(status: StageStatus) -> RenderableType:
         ("stage ", "bold"), (status.stage, "bold cyan"), f" in {status.region} of account {status.account_id}"
     )
     return Group(where, "", label_grid(_rows(status)), "", _conclusion(status))
+
+
+def watch_pages(build: Callable[[], RenderableType], console: Console, pause: Callable[[float], None]) -> NoReturn:
+    """Print a page again and again, on a cleared terminal; in a pipe, one after the other."""
+    while True:
+        page = build()
+        if console.is_terminal:
+            console.clear()
+        console.print(page)
+        pause(_WATCH_SECONDS)
 
 
 def _rows(status: StageStatus) -> Iterator[tuple[str, RenderableType]]:

@@ -61,6 +61,7 @@ def prove(
         region=stage.region,
         endpoint_url=connection.endpoint_url,
         role_arn=reader_role,
+        prepare=connection.prepare,
     )
     raise typer.Exit(
         prove_stage(stage, session, accounts=account_ids, sample=sample, as_json=as_json or output is PageFormat.JSON)

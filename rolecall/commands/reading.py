@@ -1,5 +1,8 @@
 """The commands that show a stage. What they need is imported when they run, so that help needs neither AWS nor tables."""
 
+import json
+import sys
+import time
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -7,7 +10,6 @@ import typer
 
 from chalicelib.accounts import Outcome
 from chalicelib.errors import Reason
-from rolecall.global_options import Connection
 from rolecall.options import (
     AsJson,
     Format,
@@ -24,6 +26,7 @@ from rolecall.options import (
 def status(
     context: typer.Context,
     *,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every five seconds, until Ctrl-C.")] = False,
     as_json: AsJson = False,
     output: PageOutput = PageFormat.TEXT,
 ) -> None:
@@ -42,15 +45,21 @@ def status(
         rolecall status
         rolecall status --json | jq .coverage.failing
         rolecall status --json | jq .source_policy.blocked
+        rolecall status --watch
         rolecall --stage dev status || echo "needs attention"
     """
-    from rolecall.console import print_json, print_page
+    from rolecall.console import output_console, print_json, print_page
     from rolecall.status import read_status
-    from rolecall.status_page import build_status_page
+    from rolecall.status_page import build_status_page, watch_pages
 
+    is_json = as_json or output is PageFormat.JSON
+    if watch and is_json:
+        raise typer.BadParameter("pass --watch or JSON output, not both", context)
     stage = context.obj.open()
+    if watch:
+        watch_pages(lambda: build_status_page(read_status(stage, datetime.now(UTC))), output_console(), time.sleep)
     found = read_status(stage, datetime.now(UTC))
-    print_json(found.as_json()) if as_json or output is PageFormat.JSON else print_page(build_status_page(found))
+    print_json(found.as_json()) if is_json else print_page(build_status_page(found))
     stage.require_readable_rows()
     raise typer.Exit(found.exit_status)
 
@@ -195,12 +204,8 @@ def stages(context: typer.Context, *, as_json: AsJson = False, output: Output = 
         rolecall stages -o json | jq -r '.[].stage'
     """
     from rolecall.listing import print_listing
-    from rolecall.stage import Stage
 
-    connection: Connection = context.obj
-    found = Stage.connect_all(
-        profile=connection.profile, region=connection.region, endpoint_url=connection.endpoint_url
-    )
+    found = context.obj.open_all()
     columns = {"stage": "stage", "region": "region", "version": "version", "deployed_at": "deployed"}
     print_listing(columns, [stage.summary() for stage in found], chosen_format(output, as_json=as_json))
 
@@ -260,3 +265,47 @@ def explain(
         "runbook": runbook_section(reason),
     }
     print_json(found) if as_json else print_page(label_grid(found.items()))
+
+
+def logs(
+    context: typer.Context,
+    account: Annotated[
+        str | None, typer.Argument(metavar="ACCOUNT", help="Only lines about this account, by its id or name.")
+    ] = None,
+    *,
+    since: Annotated[str, typer.Option(metavar="DURATION", help="How far back, such as 30m, 2h or 7d.")] = "1h",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show new lines, until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the log lines of all functions, or those about an account.
+
+    A line has its time in UTC, the function, the level, the message and its
+    fields. With --follow and --json, each line is a JSON value. Reads
+    CloudWatch Logs and changes nothing.
+
+    Examples:
+        rolecall logs payments --since 2d
+        rolecall logs --follow
+        rolecall logs --json | jq 'map(select(.level == "ERROR"))'
+    """
+    from rolecall.accounts import resolve_account
+    from rolecall.console import output_console, print_json, print_line, print_text
+    from rolecall.durations import parse_duration
+    from rolecall.logs import follow_log, now, read_log
+
+    duration = parse_duration(since)
+    stage = context.obj.open()
+    _ = stage.settings  # Fails if the stage is not deployed: its functions would have no logs.
+    account_id = resolve_account(stage, account) if account is not None else None
+    if follow:
+        for line in follow_log(lambda period: read_log(stage, account_id, period), duration, now, time.sleep):
+            print_text(f"{json.dumps(line.as_json())}\n") if as_json else print_line(output_console(), line.as_text())
+            sys.stdout.flush()
+    lines = read_log(stage, account_id, duration)
+    if as_json:
+        print_json([line.as_json() for line in lines])
+        return
+    for line in lines:
+        print_line(output_console(), line.as_text())
+    if not lines:
+        print_text(f"no log lines in the last {since}\n")

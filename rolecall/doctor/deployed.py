@@ -7,12 +7,12 @@ from chalicelib.member_role import why_name_taken
 from rolecall.doctor.context import Context
 from rolecall.doctor.result import Check, CheckResult, failed, ok, unknown
 from rolecall.errors import InvalidSettingsError, NotDeployedError
+from rolecall.stage import FUNCTIONS
 
 if TYPE_CHECKING:
     from mypy_boto3_events.type_defs import DescribeRuleResponseTypeDef
     from mypy_boto3_lambda.type_defs import EventSourceMappingConfigurationTypeDef, GetFunctionResponseTypeDef
 
-FUNCTIONS = ("on_account_event", "enroll", "publish", "backfill", "rerun", "resync", "retire", "freeze")
 CONSUMERS = {"accounts": "enroll", "publish.fifo": "publish"}
 """The function that consumes each queue."""
 

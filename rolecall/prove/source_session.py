@@ -1,5 +1,6 @@
 """A session with a source principal's credentials, which signs all calls of the test."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import boto3
@@ -37,11 +38,20 @@ class SourceSession:
 
     @classmethod
     def connect(
-        cls, *, profile: str | None, region: str, endpoint_url: str | None, role_arn: str | None = None
+        cls,
+        *,
+        profile: str | None,
+        region: str,
+        endpoint_url: str | None,
+        role_arn: str | None = None,
+        prepare: Callable[[boto3.Session], boto3.Session] = lambda session: session,
     ) -> "SourceSession":
-        """Open a session with a profile's credentials, or with those of a role that they may assume."""
+        """Open a session with a profile's credentials, or with those of a role that they may assume.
+
+        `prepare` is called with each session before its first call.
+        """
         try:
-            session = boto3.Session(profile_name=profile, region_name=region)
+            session = prepare(boto3.Session(profile_name=profile, region_name=region))
         except ProfileNotFound as error:
             raise CommandError(f"{error}: set --reader-profile to a profile of ~/.aws/config") from None
         if role_arn is None:
@@ -49,7 +59,7 @@ class SourceSession:
         sts = ClientFactory(session, endpoint_url, _CONFIG)("sts")
         with translate_errors(f"assuming the source principal {role_arn}"):
             keys = sts.assume_role(RoleArn=role_arn, RoleSessionName=SESSION_NAME)["Credentials"]
-        return cls(_session(keys, region), endpoint_url)
+        return cls(prepare(_session(keys, region)), endpoint_url)
 
 
 def _session(keys: "CredentialsTypeDef", region: str) -> boto3.Session:

@@ -58,7 +58,7 @@ def test_command_ends_with_its_own_status(
     if any("--json" in option.opts for option in COMMANDS[command].params):
         ran = rolecall(*arguments, "--json", stdout=pipe())
         assert ran.status == plain.status
-        assert is_refused or json.loads(ran.output)
+        assert is_refused or json.loads(ran.output) is not None
     with rolecall.patch.context() as patch:
         patch.setenv("COLUMNS", "60")
         ran = rolecall(*arguments, stdout=Terminal(io.BytesIO(), encoding="latin-1"))
@@ -105,6 +105,14 @@ def test_stages_are_listed_with_version_and_time(stage: Stage, rolecall: Command
     ran = rolecall("stages", "--json", stdout=pipe())
     deployed = {"stage": stage.environ["STAGE"], "region": "us-east-1", "version": __version__}
     assert json.loads(ran.output) == [deployed | {"deployed_at": "2026-03-01T10:00:00.000+0000"}]
+
+
+def test_debug_prints_calls_and_request_ids(rolecall: CommandLine) -> None:
+    ran = rolecall("accounts", "--debug", stdout=pipe())
+    calls = [line.removeprefix("rolecall: debug: ") for line in ran.errors.splitlines()]
+    assert ran.status == 0
+    assert calls[0].startswith("lambda:GetFunctionConfiguration: 200, request id ")
+    assert any(call.startswith("dynamodb:Scan: 200, request id ") for call in calls)
 
 
 def test_other_version_of_the_stage_is_a_warning(stage: Stage, rolecall: CommandLine) -> None:

@@ -23,7 +23,7 @@ from rolecall.doctor.trail import Trail, check_trails
 from rolecall.partitions import EVENT_REGIONS
 from rolecall.reasons import REMEDY
 from rolecall.source_policy_state import RESTORE, read_source_policy
-from rolecall.stage import ALARMS, DEAD_LETTER_QUEUES, WORK_QUEUES, QueueCounts, Stage
+from rolecall.stage import ALARMS, DEAD_LETTER_QUEUES, FUNCTIONS, WORK_QUEUES, QueueCounts, Stage
 from tests.unit.builders import MANAGEMENT, MEMBER, SOURCE, settings
 from tests.unit.ledger_rows import NOW, SHARD, records, row, shard
 
@@ -425,7 +425,7 @@ def test_checks_match_the_template_and_the_runbook() -> None:
         return set(re.findall(rf'\b{key}: !Sub "rolecall-\$\{{Stage\}}-([\w.-]+)"', template))
 
     assert names("AlarmName") == set(ALARMS)
-    assert names("FunctionName") == set(deployed.FUNCTIONS)
+    assert names("FunctionName") == set(FUNCTIONS)
     assert names("Name") == set(deployed.SCHEDULES)
     assert names("QueueName") == {*WORK_QUEUES, *DEAD_LETTER_QUEUES}
     assert names("RuleName") == {"account-events"}

@@ -19,7 +19,7 @@ from rolecall.reasons import MEANING, REMEDY
 from rolecall.source_policy_state import RESTORE, SourcePolicyState, read_source_policy
 from rolecall.stage import Alarm, QueueCounts, parse_log_line
 from rolecall.status import Coverage, Resync, StageStatus, count_coverage, parse_resyncs
-from rolecall.status_page import build_status_page
+from rolecall.status_page import build_status_page, watch_pages
 from tests.unit.builders import settings
 from tests.unit.ledger_rows import SHARD, account, records, row, shard
 
@@ -404,3 +404,16 @@ def test_page_shows_how_to_restore_lost_records() -> None:
     lines = page_lines(replace(HEALTHY, source_policy=state_of(records(shards=1))))
     assert f"publishing     records are lost: {SHARD}" in lines
     assert f"               → {RESTORE}" in lines
+
+
+def test_watched_page_is_printed_until_ctrl_c() -> None:
+    console, pages, pauses = Console(width=80), iter(["one", "two"]), []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            raise KeyboardInterrupt
+
+    with console.capture() as captured, pytest.raises(KeyboardInterrupt):
+        watch_pages(lambda: next(pages), console, pause)
+    assert (captured.get(), pauses) == ("one\ntwo\n", [5.0, 5.0])
