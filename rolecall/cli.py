@@ -6,6 +6,7 @@ import typer
 
 from rolecall import __version__
 from rolecall.commands import changing, evidence, reading
+from rolecall.completion import complete_stages
 from rolecall.deploy import command as deploying
 from rolecall.global_options import Command, Connection, Group
 
@@ -30,7 +31,12 @@ def options(
     context: typer.Context,
     stage: Annotated[
         str | None,
-        typer.Option(envvar="ROLECALL_STAGE", metavar="NAME", help="The stage; by default, the only one deployed."),
+        typer.Option(
+            envvar="ROLECALL_STAGE",
+            metavar="NAME",
+            help="The stage; by default, the only one deployed.",
+            autocompletion=complete_stages,
+        ),
     ] = None,
     profile: Annotated[
         str | None, typer.Option(metavar="NAME", help="The profile of ~/.aws/config to use instead of AWS_PROFILE.")

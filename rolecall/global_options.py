@@ -68,6 +68,20 @@ class Connection:
             return self.prepare(boto3.Session(profile_name=self.profile, region_name=self.region))
 
 
+def connection_of(ctx: "Context") -> Connection:
+    """Return the global options of a command, also while a shell completes it, when no command runs."""
+    if isinstance(ctx.obj, Connection):
+        return ctx.obj
+    given = ctx.find_root().params
+    return Connection(
+        given.get("stage"),
+        given.get("profile"),
+        given.get("region"),
+        given.get("endpoint_url"),
+        debug=bool(given.get("debug")),
+    )
+
+
 class _Help:
     """Formats a docstring: paragraphs are wrapped, indented ones are examples and tables, kept line by line."""
 
@@ -101,8 +115,7 @@ class Command(_Help, TyperCommand):
             for name, value in given.items()
             if (source := ctx.get_parameter_source(name)) is not None and source.name == "COMMANDLINE"
         }
-        if isinstance(ctx.obj, Connection):
-            ctx.obj = replace(ctx.obj, **given)
+        ctx.obj = replace(connection_of(ctx), **given)
         return rest
 
     def format_options(self, ctx: "Context", formatter: "HelpFormatter") -> None:

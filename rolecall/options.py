@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from rolecall.completion import complete_accounts, complete_ous
+
 ONE_HOUR = 3600.0  # seconds
 
 
@@ -41,11 +43,20 @@ Output = Annotated[
 PageOutput = Annotated[
     PageFormat, typer.Option("-o", metavar="FORMAT", help="Output as text or json.", show_default=False)
 ]
-AccountIds = Annotated[list[str], typer.Argument(metavar="ACCOUNT…", help="Account ids or names.")]
-OptionalAccountIds = Annotated[list[str] | None, typer.Argument(metavar="ACCOUNT…", help="Account ids or names.")]
+AccountIds = Annotated[
+    list[str], typer.Argument(metavar="ACCOUNT…", help="Account ids or names.", autocompletion=complete_accounts)
+]
+OptionalAccountIds = Annotated[
+    list[str] | None, typer.Argument(metavar="ACCOUNT…", help="Account ids or names.", autocompletion=complete_accounts)
+]
 Ous = Annotated[
     list[str] | None,
-    typer.Option("--ou", metavar="OU-ID", help="Only accounts below this organizational unit. Repeatable."),
+    typer.Option(
+        "--ou",
+        metavar="OU-ID",
+        help="Only accounts below this organizational unit. Repeatable.",
+        autocompletion=complete_ous,
+    ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation prompt.")]
 ForceFile = Annotated[bool, typer.Option("--force", help="Replace a file that rolecall did not write.")]

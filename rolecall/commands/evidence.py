@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from rolecall.completion import complete_accounts
 from rolecall.global_options import Connection
 from rolecall.options import AsJson, ForceFile, PageFormat, PageOutput
 from rolecall.tools import Names, Tool
@@ -20,7 +21,13 @@ def prove(
         str | None, typer.Option(metavar="ARN", help="Source principal to assume with that profile's credentials.")
     ] = None,
     accounts: Annotated[
-        list[str] | None, typer.Option("--account", metavar="ACCOUNT", help="Check only this account. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--account",
+            metavar="ACCOUNT",
+            help="Check only this account. Repeatable.",
+            autocompletion=complete_accounts,
+        ),
     ] = None,
     sample: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Check only N random accounts of each kind.")
@@ -71,7 +78,12 @@ def prove(
 def doctor(
     context: typer.Context,
     account: Annotated[
-        str | None, typer.Option(metavar="ACCOUNT", help="Check the access role in this account, not in a chosen one.")
+        str | None,
+        typer.Option(
+            metavar="ACCOUNT",
+            help="Check the access role in this account, not in a chosen one.",
+            autocompletion=complete_accounts,
+        ),
     ] = None,
     *,
     as_json: AsJson = False,

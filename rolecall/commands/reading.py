@@ -10,6 +10,7 @@ import typer
 
 from chalicelib.accounts import Outcome
 from chalicelib.errors import Reason
+from rolecall.completion import complete_accounts, complete_ous
 from rolecall.options import (
     AsJson,
     Format,
@@ -79,7 +80,11 @@ def accounts(
     ] = None,
     ou: Annotated[
         list[str] | None,
-        typer.Option(metavar="OU-ID", help="Filter by organizational unit, at any depth. Repeatable."),
+        typer.Option(
+            metavar="OU-ID",
+            help="Filter by organizational unit, at any depth. Repeatable.",
+            autocompletion=complete_ous,
+        ),
     ] = None,
     name: Annotated[str, typer.Option(metavar="TEXT", help="Filter by account name (substring or glob).")] = "",
     as_json: AsJson = False,
@@ -118,7 +123,9 @@ def accounts(
 
 def show(
     context: typer.Context,
-    account: Annotated[str, typer.Argument(metavar="ACCOUNT", help="Account id or name.")],
+    account: Annotated[
+        str, typer.Argument(metavar="ACCOUNT", help="Account id or name.", autocompletion=complete_accounts)
+    ],
     *,
     as_json: AsJson = False,
     output: PageOutput = PageFormat.TEXT,
@@ -270,7 +277,12 @@ def explain(
 def logs(
     context: typer.Context,
     account: Annotated[
-        str | None, typer.Argument(metavar="ACCOUNT", help="Only lines about this account, by its id or name.")
+        str | None,
+        typer.Argument(
+            metavar="ACCOUNT",
+            help="Only lines about this account, by its id or name.",
+            autocompletion=complete_accounts,
+        ),
     ] = None,
     *,
     since: Annotated[str, typer.Option(metavar="DURATION", help="How far back, such as 30m, 2h or 7d.")] = "1h",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rolecall.completion import complete_ous, complete_stages
 from rolecall.global_options import Connection
 from rolecall.options import AsJson, Yes
 
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 _StageName = Annotated[
     str | None,
     typer.Argument(
-        metavar="STAGE", help="The name of the deployment; by default --stage, or prod.", show_default=False
+        metavar="STAGE",
+        help="The name of the deployment; by default --stage, or prod.",
+        show_default=False,
+        autocompletion=complete_stages,
     ),
 ]
 
@@ -34,11 +38,21 @@ def deploy(
     ] = None,
     include_ous: Annotated[
         list[str] | None,
-        typer.Option("--include-ou", metavar="OU-ID", help="Enroll only accounts below this OU. Repeatable."),
+        typer.Option(
+            "--include-ou",
+            metavar="OU-ID",
+            help="Enroll only accounts below this OU. Repeatable.",
+            autocompletion=complete_ous,
+        ),
     ] = None,
     exclude_ous: Annotated[
         list[str] | None,
-        typer.Option("--exclude-ou", metavar="OU-ID", help="Exclude the accounts below this OU. Repeatable."),
+        typer.Option(
+            "--exclude-ou",
+            metavar="OU-ID",
+            help="Exclude the accounts below this OU. Repeatable.",
+            autocompletion=complete_ous,
+        ),
     ] = None,
     exclude_accounts: Annotated[
         list[str] | None, typer.Option("--exclude-account", metavar="ID", help="Exclude this account. Repeatable.")
