@@ -78,13 +78,13 @@ def options(
 
 
 _COMMANDS = {
-    "See": (
+    "Show": (
         *(reading.status, reading.accounts, reading.show, reading.plan, evidence.doctor),
         *(reading.stages, reading.settings, reading.explain, reading.logs),
     ),
     "Enroll": (changing.backfill, changing.resync, changing.enroll, changing.rerun),
     "Revoke": (changing.retire, changing.freeze, changing.unfreeze, changing.uninstall),
-    "Read and prove": (evidence.prove, evidence.export, evidence.report),
+    "Readers": (evidence.prove, evidence.export, evidence.report),
     "Deploy": (deploying.deploy, deploying.undeploy, deploying.package, evidence.cost),
 }
 for _panel, _functions in _COMMANDS.items():

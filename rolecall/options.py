@@ -38,16 +38,16 @@ class PageFormat(StrEnum):
 
 AsJson = Annotated[bool, typer.Option("--json", help="Output as JSON.")]
 Output = Annotated[
-    Format, typer.Option("-o", metavar="FORMAT", help="Output as table, json or csv.", show_default=False)
+    Format, typer.Option("--output", "-o", metavar="FORMAT", help="Output as table, json or csv.", show_default=False)
 ]
 PageOutput = Annotated[
-    PageFormat, typer.Option("-o", metavar="FORMAT", help="Output as text or json.", show_default=False)
+    PageFormat, typer.Option("--output", "-o", metavar="FORMAT", help="Output as text or json.", show_default=False)
 ]
 AccountIds = Annotated[
-    list[str], typer.Argument(metavar="ACCOUNT…", help="Account ids or names.", autocompletion=complete_accounts)
+    list[str], typer.Argument(metavar="ACCOUNT", help="Account ids or names.", autocompletion=complete_accounts)
 ]
 OptionalAccountIds = Annotated[
-    list[str] | None, typer.Argument(metavar="ACCOUNT…", help="Account ids or names.", autocompletion=complete_accounts)
+    list[str] | None, typer.Argument(metavar="ACCOUNT", help="Account ids or names.", autocompletion=complete_accounts)
 ]
 Ous = Annotated[
     list[str] | None,

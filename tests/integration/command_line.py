@@ -38,7 +38,6 @@ def arguments_of(command: str, account_id: str, directory: Path) -> list[str]:
     """Return a command with a value for each of its arguments and required options, without confirmation and waiting."""
     values = {
         "ACCOUNT": account_id,
-        "ACCOUNT…": account_id,
         "STAGE": "test",
         "REASON": "quota",
         "TOOL": "aws-config",

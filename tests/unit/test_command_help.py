@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from rolecall import __version__
 from rolecall.cli import app, options
 from rolecall.global_options import Command, Connection, Group
+from tests.unit.written_help import WIDTHS, golden_path, written_help
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = app.registered_commands
@@ -49,6 +50,17 @@ def test_general_help_has_examples_and_completion() -> None:
     text = help_of()
     assert " Examples: rolecall status " in text
     assert "--install-completion" in text
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_help_is_as_written(columns: int) -> None:
+    """After a change: .venv/bin/python -m tests.unit.written_help, and review the difference."""
+    assert written_help(columns) == golden_path(columns).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_help_fits_the_terminal(columns: int) -> None:
+    assert [line for line in written_help(columns).splitlines() if len(line) > columns] == []
 
 
 def test_help_needs_neither_aws_nor_tables() -> None:
