@@ -40,6 +40,7 @@ def progress_display(console: Console) -> Iterator[Callable[[Progress], None]]:
         TextColumn("{task.fields[outcomes]}"),
         TimeElapsedColumn(),
         console=console,
+        transient=True,  # The summary follows.
     )
     with bar:
         task = bar.add_task("finished", total=None, outcomes="")
@@ -65,7 +66,7 @@ class _ProgressLines:
         self._printed.update(new)
         for line in new:
             print_line(self._console, line)
-        if new:
+        if new and not progress.is_done:  # Then the summary follows.
             print_line(self._console, f"{progress.count} of {progress.total} finished: {_outcomes(progress)}")
 
 

@@ -36,20 +36,20 @@ def checked(*shards: ShardRecord, **status: Any) -> Records:
 
 
 @pytest.mark.parametrize(
-    ("step", "status", "line"),
+    ("step", "status", "outcomes"),
     [
-        ([written(1), written(3, Outcome.RETIRED, Reason.DEPARTED)], 0, "2 of 2 finished: 1 enrolled, 1 retired"),
-        ([written(1), written(3, Outcome.FAILED, Reason.QUOTA)], 1, "2 of 2 finished: 1 enrolled, 1 failed"),
+        ([written(1), written(3, Outcome.RETIRED, Reason.DEPARTED)], 0, {"1 enrolled", "1 retired departed"}),
+        ([written(1), written(3, Outcome.FAILED, Reason.QUOTA)], 1, {"1 enrolled", "1 failed quota"}),
     ],
 )
-def test_backfill_follows_listed_and_departed_accounts(step: list[LedgerRow], status: int, line: str) -> None:
+def test_backfill_follows_listed_and_departed_accounts(step: list[LedgerRow], status: int, outcomes: set[str]) -> None:
     stage = OperatedStage(responses=[sent(2)], listed=[ONE], ledger=[row(ONE), row(THREE)], steps=[step])
 
     ran = run(backfill, stage)
 
     assert ran.status == status
     assert stage.requests == [ALL_ACCOUNTS]
-    assert line in ran.lines
+    assert outcomes <= {line.strip() for line in ran.lines}
 
 
 @pytest.mark.parametrize("answer", [True, False])

@@ -195,7 +195,6 @@ def test_pipe_gets_a_line_for_each_account_and_count() -> None:
         "1 of 3 finished: 1 enrolled, 1 waiting (not_ready)",
         "000000000001 Account 1 enrolled",
         "000000000003 a\\nb[red]\\x1b[31m failed quota",
-        "3 of 3 finished: 2 enrolled, 1 failed",
     ]
 
 
