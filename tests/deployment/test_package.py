@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from rolecall import __version__
 from rolecall.deploy.packaged_app import PackagedApp
+from rolecall.stage import FUNCTIONS
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ("requirements.txt", "requirements-chalice.txt")
@@ -29,6 +31,8 @@ def copied(tmp_path: Path) -> Path:
         shutil.copy(ROOT / part, copy)
     for part in (".chalice", "chalicelib"):
         shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("deployments", "__pycache__"))
+    (copy / "rolecall").mkdir()
+    shutil.copy(ROOT / "rolecall" / "__init__.py", copy / "rolecall")  # the version
     return copy
 
 
@@ -40,6 +44,14 @@ def test_package_of_a_copy_has_the_same_bytes(packaged: Path, tmp_path: Path) ->
     subprocess.run([sys.executable, copy / ".chalice" / "package.py", tmp_path / "out"], check=True)
     for name in ("template.json", "deployment.zip", "sbom.cdx.json"):
         assert (tmp_path / "out" / name).read_bytes() == (packaged / name).read_bytes()
+
+
+def test_functions_are_described_by_the_version(packaged: Path) -> None:
+    """The command line compares it with its own."""
+    resources = json.loads((packaged / "template.json").read_text())["Resources"].values()
+    functions = [each["Properties"] for each in resources if each["Type"] == "AWS::Serverless::Function"]
+    assert {each["Description"] for each in functions} == {f"Rolecall {__version__}"}
+    assert len(functions) == len(FUNCTIONS)
 
 
 def test_every_package_in_the_zip_is_pinned_by_digest(packaged: Path) -> None:

@@ -143,7 +143,7 @@ def test_stages_settings_and_logs_are_shown(operated: Operated) -> None:
     lines = json.loads(rolecall("logs", operated.rows[account_id]["name"], "--since", "1d", "--json").stdout)
     assert {(line["function"], line["account_id"]) for line in lines} == {("enroll", account_id)}
     everything = rolecall("logs", "--since", "1d").stdout.splitlines()
-    assert {line.split()[2] for line in everything} >= {"backfill", "enroll", "publish"}
+    assert {line.split()[2] for line in everything} >= {"enroll", "publish"}
 
 
 def test_drifted_role_is_shown_as_a_diff_and_repaired(organization: LocalOrganization, operated: Operated) -> None:
