@@ -15,7 +15,7 @@ from rolecall.options import Format
 _HEADINGS = ("account", "name", "ou", "outcome", "reason", "change", "enrolled", "in force", "updated", "error")
 _WIDE_ONLY = frozenset({"ou", "change", "enrolled", "in force", "updated"})
 _CUT = frozenset({"name", "error"})
-_WIDE_TERMINAL = 150  # columns
+_WIDE_TERMINAL = 170  # columns
 
 
 def print_entries(entries: Sequence[Entry], output: Format, *, wide: bool = False) -> None:

@@ -84,7 +84,7 @@ def test_accounts_has_a_line_for_each_row(mixed: Mixed) -> None:
     ran = mixed.rolecall("accounts")
     assert (ran.returncode, ran.stderr) == (0, "")
     header, *lines = ran.stdout.splitlines()
-    assert header.split()[:3] == ["account", "name", "outcome"]
+    assert header.split()[:4] == ["account", "name", "ou", "outcome"]
     rows = mixed.stage.rows()
     assert [line.split()[0] for line in lines] == sorted(rows)
     by_id = {line.split()[0]: line for line in lines}

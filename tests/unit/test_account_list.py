@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, cast
@@ -236,6 +237,17 @@ def test_table_cuts_names_and_errors_but_no_ids() -> None:
     assert line.startswith(f"{B}  n")
     assert line.endswith("…")
     assert "source_policy_pending" in line
+
+
+@pytest.mark.parametrize(("width", "columns"), [(80, 5), (169, 5), (170, 10)])
+def test_table_fits_the_terminal(width: int, columns: int) -> None:
+    failed = row(B, Outcome.FAILED, reason=Reason.FOREIGN_SOURCE_POLICY, error="x " * 250)
+    console = Console(width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(entry_table([Entry(account_id=B, name="n" * 50, row=failed, ou_ids=(INNER,))], width))
+    header, line = captured.get().splitlines()
+    assert len(re.split(r" {2,}", header.strip())) == columns
+    assert max(len(header), len(line)) <= width
 
 
 @pytest.mark.parametrize("name", HOSTILE)

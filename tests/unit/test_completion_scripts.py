@@ -34,7 +34,7 @@ COMPLETED = [
     ("rolecall expl", ["explain"]),
     ("rolecall explain scp", ["scp_denied"]),
     ("rolecall rerun --reason no_s", ["no_source_principal", "no_such_policy"]),
-    ("rolecall accounts --outcome pen", ["pending"]),
+    ("rolecall accounts --outcome pend", ["pending"]),
     ("rolecall accounts --so", ["--sort"]),
     ("rolecall accounts --sta", ["--stage"]),
 ]
