@@ -1,17 +1,18 @@
 """The status of a stage as a page of text."""
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NoReturn
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from chalicelib.errors import Reason
 from chalicelib.settings import Scope
-from rolecall.console import age, ago, counted, label_grid, plain
+from rolecall.console import age, ago, counted, label_grid, output_console, plain, print_page
 from rolecall.reasons import MEANING
 from rolecall.source_policy_state import NEVER_PUBLISHED, RESTORE, ShardState, SourcePolicyState
 from rolecall.stage import DEAD_LETTER_QUEUES
@@ -30,13 +31,15 @@ def build_status_page(status: StageStatus) -> RenderableType:
     return Group(where, "", label_grid(_rows(status)), "", _conclusion(status))
 
 
-def watch_pages(build: Callable[[], RenderableType], console: Console, pause: Callable[[float], None]) -> NoReturn:
+def watch_pages(build: Callable[[], RenderableType], pause: Callable[[float], None]) -> NoReturn:
     """Print a page again and again, on a cleared terminal; in a pipe, one after the other."""
+    console = output_console()
     while True:
         page = build()
-        if console.is_terminal:
+        if console.is_interactive:
             console.clear()
-        console.print(page)
+        print_page(page)
+        sys.stdout.flush()
         pause(_WATCH_SECONDS)
 
 

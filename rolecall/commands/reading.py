@@ -49,7 +49,7 @@ def status(
         rolecall status --watch
         rolecall --stage dev status || echo "needs attention"
     """
-    from rolecall.console import output_console, print_json, print_page
+    from rolecall.console import print_json, print_page
     from rolecall.status import read_status
     from rolecall.status_page import build_status_page, watch_pages
 
@@ -58,7 +58,7 @@ def status(
         raise typer.BadParameter("pass --watch or JSON output, not both", context)
     stage = context.obj.open()
     if watch:
-        watch_pages(lambda: build_status_page(read_status(stage, datetime.now(UTC))), output_console(), time.sleep)
+        watch_pages(lambda: build_status_page(read_status(stage, datetime.now(UTC))), time.sleep)
     found = read_status(stage, datetime.now(UTC))
     print_json(found.as_json()) if is_json else print_page(build_status_page(found))
     stage.require_readable_rows()

@@ -406,14 +406,14 @@ def test_page_shows_how_to_restore_lost_records() -> None:
     assert f"               → {RESTORE}" in lines
 
 
-def test_watched_page_is_printed_until_ctrl_c() -> None:
-    console, pages, pauses = Console(width=80), iter(["one", "two"]), []
+def test_watched_page_is_printed_until_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
+    pages, pauses = iter(["one", "two"]), []
 
     def pause(seconds: float) -> None:
         pauses.append(seconds)
         if len(pauses) == 2:
             raise KeyboardInterrupt
 
-    with console.capture() as captured, pytest.raises(KeyboardInterrupt):
-        watch_pages(lambda: next(pages), console, pause)
-    assert (captured.get(), pauses) == ("one\ntwo\n", [5.0, 5.0])
+    with pytest.raises(KeyboardInterrupt):
+        watch_pages(lambda: next(pages), pause)
+    assert (capsys.readouterr().out, pauses) == ("one\ntwo\n", [5.0, 5.0])
