@@ -57,7 +57,10 @@ def announces_member(event: object) -> bool:
 
 
 def changes_control_policies(event: object) -> bool:
-    """Whether an event may be about a service or resource control policy; an attachment's doesn't contain the policy's type."""
+    """Whether other service or resource control policies may apply since an event.
+
+    That of an attachment doesn't contain the policy's type; an account that is moved is below other policies.
+    """
     detail = _mapping(_mapping(event).get("detail"))
     name = detail.get("eventName")
     if not isinstance(name, str) or name not in _POLICY_EVENTS or detail.get("errorCode"):

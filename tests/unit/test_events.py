@@ -47,6 +47,7 @@ CONTROL_POLICIES = {
     "attach_policy_to_unit.json",
     "detach_policy_from_account.json",
     "disable_policy_type.json",
+    "move_account.json",
     "update_service_control_policy.json",
 }
 

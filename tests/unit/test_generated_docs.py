@@ -61,7 +61,6 @@ def test_shared_permissions_are_listed_once() -> None:
         ({"Action": "sqs:SendMessage", "Resource": {"Fn::GetAtt": ["NewQueue", "Arn"]}}, "NewQueue"),
         ({"Action": "sqs:SendMessage", "Resource": "*", "OnlyIf": "SomethingIsSet"}, "SomethingIsSet"),
         ({"Action": "sqs:SendMessage", "Resource": "*", "Condition": {"Bool": {"x": "true"}}}, "Bool"),
-        ({"Action": "sqs:SendMessage", "Resource": "*", "Condition": {"Null": {"x": "false"}}}, "Null"),
     ],
 )
 def test_statement_that_has_no_words_is_an_error(statement: dict[str, object], missing: str) -> None:
