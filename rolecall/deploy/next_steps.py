@@ -19,7 +19,7 @@ def next_steps(stage: str, location: Location, values: Mapping[str, Any]) -> Ite
     yield f"Stage {stage} is deployed: stack rolecall-{stage} {place}. It is protected against deletion."
     steps = [
         ("doctor", "checks the trail that delivers events, the access role and the source principals"),
-        ("plan --all", "shows what a backfill changes"),
+        ("plan", "shows what a backfill changes"),
         ("backfill", "enrolls the existing accounts"),
         ("prove --reader-profile NAME", "tests who can read what, with a source principal's credentials"),
         ("status", "shows the accounts, the source policy, the queues and the alarms"),
