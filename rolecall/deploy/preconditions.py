@@ -91,7 +91,11 @@ def check_preconditions(
     with problems.collect():
         add(_changed_names(values, Tables(client("dynamodb"))))
     with problems.attempt("whether the source principals exist"):
-        add(_missing_principals(values, location, client))
+        missing = _missing_principals(values, location, client)
+        if values["AttachSourcePolicy"] == "true":
+            add(missing)
+        else:  # They may name the source policy, as a permission set does, and so can't exist before the first deployment.
+            problems.unchecked += [f"{parameter} {why}" for parameter, why in missing]
     with problems.attempt("whether the organizational units exist"):
         add(_missing_units(values, client))
     with problems.attempt("the quota of policies attached to a role"):

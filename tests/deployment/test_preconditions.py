@@ -23,6 +23,7 @@ _VALUES = {
     "MemberRoleName": "CrossAccountReadOnlyRole",
     "MemberRolePolicyArns": "arn:{partition}:iam::aws:policy/ReadOnlyAccess",
     "SourcePolicyName": "CrossAccountReadOnlyAccess",
+    "AttachSourcePolicy": "true",
     "AccessRoleNames": "OrganizationAccountAccessRole,AWSControlTowerExecution",
     "IncludeOuIds": "",
     "ExcludeOuIds": "",
@@ -157,6 +158,15 @@ def test_existing_principal_is_accepted(principal: str, existing: str) -> None:
 def test_missing_principal_is_rejected(principal: str, existing: str, hint: str) -> None:
     (problem,) = _problems(Account(arns=[existing]), SourcePrincipalArns=principal)
     assert problem.startswith(f"SourcePrincipalArns contains {principal}, which does not exist{hint}: create the role")
+
+
+def test_missing_permission_set_may_name_the_source_policy_later() -> None:
+    values = _VALUES | {"SourcePrincipalArns": f"{_SSO}*", "AttachSourcePolicy": "false"}
+
+    problems, (note,) = find_problems(values, Account())
+
+    assert problems == []
+    assert note.startswith(f"SourcePrincipalArns contains {_SSO}*, which does not exist: ")
 
 
 def test_principal_elsewhere_is_read_with_an_access_role() -> None:
