@@ -70,7 +70,9 @@ def deploy(
         str | None, typer.Option(metavar="NAME", help="The bucket for template and code; by default, one is created.")
     ] = None,
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would change, and change nothing in the stage.")
+    ] = False,
     yes: Yes = False,
     as_json: AsJson = False,
     text: Annotated[str, typer.Option("--params", hidden=True)] = "",
@@ -132,12 +134,12 @@ def undeploy(
     """Delete the stack of a stage, once nothing is enrolled.
 
     Refuses while an account is enrolled or a role or policy is left, and lists
-    them: uninstall the stage first. Asks, turns the stack's protection off,
-    deletes it, and shows what is kept: the two tables, with what is known about
-    each account, and the bucket of the deployments.
+    them: uninstall the stage first. Asks, checks again, turns the stack's
+    protection off, deletes it, and shows what is kept: the two tables, with what
+    is known about each account, and the bucket of the deployments.
 
-    Exit status: 0 deleted, 1 CloudFormation could not delete it, 2 refused
-    before anything changed.
+    Exit status: 0 deleted, 1 CloudFormation could not delete it, or something is
+    left, 2 refused before anything changed.
 
     Examples:
         rolecall uninstall

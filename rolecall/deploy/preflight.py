@@ -25,8 +25,8 @@ from rolecall.deploy.parameters import (
 )
 from rolecall.deploy.preconditions import check_preconditions
 from rolecall.deploy.problems import Problems, RefusedError
-from rolecall.deploy.stack import Stack, describe_stack, resource_ids
-from rolecall.deploy.stack_status import Step, check_status, next_step
+from rolecall.deploy.stack import Stack, describe_stack, resource_names
+from rolecall.deploy.stack_status import Step, check_owner, check_status, next_step
 from rolecall.deploy.tables import Tables, existing_tables
 from rolecall.errors import CommandError
 
@@ -128,8 +128,11 @@ def _stack(stage: str, client: ClientFactory, problems: Problems) -> tuple[Stack
         stack = describe_stack(cloudformation, stack_name(stage))
         if stack is None:
             return None, Step.CREATE
-        check_status(stack, problems)
-        return stack, next_step(stack, has_resources=bool(resource_ids(cloudformation, stack)))
+        resources, before = resource_names(cloudformation, stack), len(problems.found)
+        check_owner(stack, resources, problems)
+        if len(problems.found) == before:
+            check_status(stack, problems)
+        return stack, next_step(stack, has_resources=bool(resources))
     return None, Step.CREATE
 
 

@@ -56,15 +56,15 @@ def _stack(described: "StackTypeDef") -> Stack:
     )
 
 
-def resource_ids(cloudformation: "CloudFormationClient", stack: Stack) -> set[str]:
-    """Return the logical ids of the resources that a stack has; those that were deleted are left out."""
+def resource_names(cloudformation: "CloudFormationClient", stack: Stack) -> set[str]:
+    """Return the physical ids of the resources that a stack has; those that were never created or are deleted are left out."""
     pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack.id)
     with translate_errors(f"listing the resources of {stack.name}"):
         return {
-            each["LogicalResourceId"]
+            each["PhysicalResourceId"]
             for page in pages
             for each in page["StackResourceSummaries"]
-            if each["ResourceStatus"] != "DELETE_COMPLETE"
+            if each.get("PhysicalResourceId") and each["ResourceStatus"] != "DELETE_COMPLETE"
         }
 
 

@@ -1,6 +1,6 @@
 """Delete a stage's stack, unless roles or policies are left that only this stage manages."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from chalicelib.accounts import UNREACHABLE
 from rolecall.deploy.changes_page import failure_lines, stack_operations
@@ -8,8 +8,9 @@ from rolecall.deploy.location import check_location, read_location
 from rolecall.deploy.next_steps import rolecall_command
 from rolecall.deploy.preflight import check_stage_name, stack_name
 from rolecall.deploy.problems import Problems, RefusedError
-from rolecall.deploy.stack import describe_stack
-from rolecall.deploy.stack_operations import FailedError
+from rolecall.deploy.stack import Stack, describe_stack, resource_names
+from rolecall.deploy.stack_operations import FailedError, StackOperations
+from rolecall.deploy.stack_status import NEVER_CREATED, ONLY_DELETED, check_owner, is_imported, table_names
 from rolecall.deploy.tables import Tables
 from rolecall.exit_status import ExitStatus
 from rolecall.operation import Operation
@@ -20,60 +21,112 @@ _MAX_LISTED = 20
 def undeploy(operation: Operation) -> ExitStatus:
     """Delete the stack after a confirmation, print what is kept, and return the exit status.
 
-    Raise RefusedError if an account, role or policy is left.
+    Raise RefusedError if an account, role or policy is left, or if that can't be known.
     """
     stage, stacks = operation.stage, stack_operations(operation)
-    name = stack_name(stage.name)
-    kept = tuple(_existing_tables(operation))
-    stack = describe_stack(stacks.cloudformation, name)
-    if stack is None:
-        raise RefusedError(
-            "nothing was changed:", [f"stack {name} does not exist in {stage.region}: check the stage and --region"]
+    tables, name = Tables(stage.client("dynamodb")), stack_name(stage.name)
+    _check_location(operation)
+    if describe_stack(stacks.cloudformation, name) is None:
+        raise _refused(operation, [f"stack {name} does not exist in {stage.region}: check the stage and --region"])
+    stack = _checked_stack(operation, stacks, tables)
+    if stack is not None:
+        operation.print(
+            f"Stack {name} in {stage.region} will be deleted, with its functions, queues, alarms and logs.", "bold"
         )
-    if stack.in_progress:
-        operation.print(f"Stack {name} is {stack.status}: waiting for its end.", "yellow")
-        stacks.wait(stack)
-    operation.print(
-        f"Stack {name} in {stage.region} will be deleted, with its functions, queues, alarms and logs.", "bold"
-    )
-    operation.confirm(f"Undeploy stage {stage.name}?", "undeploy")
+        operation.confirm(f"Undeploy stage {stage.name}?", "undeploy")
+        # The stage may have enrolled accounts until the answer.
+        stack = _checked_stack(operation, stacks, tables)
     try:
-        if describe_stack(stacks.cloudformation, name) is not None:
+        if stack is not None:
             stacks.delete(stack)
     except FailedError as error:
         for failed in failure_lines(error, f"remove the cause, and run rolecall undeploy {stage.name} again"):
             operation.print(failed)
         return ExitStatus.PROBLEM
-    for line in _report(operation, kept):
+    kept = _existing(name, tables)
+    left = _left(name, kept, tables)  # and until its functions were deleted
+    for line in _left_lines(operation, left) if left else _report(operation, kept):
         operation.print(line)
-    return ExitStatus.OK
+    return ExitStatus.PROBLEM if left else ExitStatus.OK
 
 
-def _existing_tables(operation: Operation) -> Iterator[str]:
-    """Yield the tables that are kept. Raise RefusedError if they show that something is left that needs the stage."""
+def _refused(operation: Operation, problems: Iterable[str]) -> RefusedError:
+    return RefusedError(f"stage {operation.stage.name} can't be undeployed, and nothing was changed:", problems)
+
+
+def _check_location(operation: Operation) -> None:
+    """Raise RefusedError for an invalid name of a stage, and for credentials of another account or region."""
     stage, problems = operation.stage, Problems()
-    refused = f"stage {stage.name} can't be undeployed, and nothing was changed:"
     check_stage_name(stage.name, problems)
+    if not problems.found:
+        check_location(stage.client, read_location(stage.client, stage.region), problems)
     if problems.found:
-        raise RefusedError(refused, problems.found)
-    check_location(stage.client, read_location(stage.client, stage.region), problems)
-    tables = Tables(stage.client("dynamodb"))
-    ledger, source_policy = (f"{stack_name(stage.name)}-{name}" for name in ("ledger", "source-policy"))
-    existing = [name for name in (ledger, source_policy) if tables.exists(name)]
-    left = [
-        *(_roles(ledger, tables) if ledger in existing else ()),
-        *(_policies(source_policy, tables) if source_policy in existing else ()),
-    ]
+        raise _refused(operation, problems.found)
+
+
+def _checked_stack(operation: Operation, stacks: StackOperations, tables: Tables) -> Stack | None:
+    """Return the stack once no operation runs on it, or None if it does not exist.
+
+    Raise RefusedError if it isn't the stage's, or if something is left that needs it.
+    """
+    stage, problems = operation.stage, Problems()
+    name = stack_name(stage.name)
+    while True:
+        stack = describe_stack(stacks.cloudformation, name)
+        if stack is None:
+            return None
+        check_owner(stack, resource_names(stacks.cloudformation, stack), problems)
+        if problems.found:
+            raise _refused(operation, problems.found)
+        if not stack.in_progress:
+            break
+        operation.print(f"Stack {name} is {stack.status}: waiting for its end.", "yellow")
+        stacks.wait(stack)
+    if stack.status in ONLY_DELETED:  # Nothing can be uninstalled before the next deployment.
+        return stack
+    existing = _existing(name, tables)
+    _check_tables(stack, existing, problems)
+    left = _left(name, existing, tables)
     if left:
-        more = [f"and {len(left) - _MAX_LISTED} more"] if len(left) > _MAX_LISTED else []
         problems.add(
             f"{len(left)} enrolled accounts, roles and policies are left",
             f"uninstall the stage first: {rolecall_command(stage.name, 'uninstall')} (docs/offboarding.md)",
         )
-        problems.found += left[:_MAX_LISTED] + more
+        problems.found += _listed(left)
     if problems.found:
-        raise RefusedError(refused, problems.found)
-    yield from existing
+        raise _refused(operation, problems.found)
+    return stack
+
+
+def _check_tables(stack: Stack, existing: Collection[str], problems: Problems) -> None:
+    """Add a problem for each missing table of a stack that was created completely."""
+    if stack.status in NEVER_CREATED or is_imported(stack):
+        return
+    for table in table_names(stack.name):
+        if table not in existing:
+            problems.add(
+                f"table {table} does not exist, so whether roles or policies are left is unknown",
+                f"restore it from a backup; if nothing is installed, delete stack {stack.name} in CloudFormation",
+            )
+
+
+def _existing(name: str, tables: Tables) -> tuple[str, ...]:
+    """Return the stack's tables that exist."""
+    return tuple(table for table in table_names(name) if tables.exists(table))
+
+
+def _left(name: str, existing: Collection[str], tables: Tables) -> list[str]:
+    """Return the accounts, roles and policies that only the stage manages."""
+    ledger, source_policy = table_names(name)
+    return [
+        *(_roles(ledger, tables) if ledger in existing else ()),
+        *(_policies(source_policy, tables) if source_policy in existing else ()),
+    ]
+
+
+def _listed(left: Sequence[str]) -> list[str]:
+    more = [f"and {len(left) - _MAX_LISTED} more"] if len(left) > _MAX_LISTED else []
+    return [*left[:_MAX_LISTED], *more]
 
 
 def _roles(ledger: str, tables: Tables) -> list[str]:
@@ -89,6 +142,16 @@ def _policies(source_policy: str, tables: Tables) -> list[str]:
     """Return the shards of the source policy; the keys of all other items begin with a hash."""
     names = sorted(str(row["policy_name"]) for row in tables.items(source_policy, "policy_name"))
     return [f"policy {name}" for name in names if not name.startswith("#")]
+
+
+def _left_lines(operation: Operation, left: Sequence[str]) -> Iterator[str]:
+    """Yield what is left although the stack is deleted, and what to do."""
+    stage = operation.stage.name
+    yield f"Stack {stack_name(stage)} is deleted, and {len(left)} enrolled accounts, roles and policies are left:"
+    yield from (f"  {each}" for each in _listed(left))
+    yield (
+        f"What to do: run rolecall deploy {stage}, {rolecall_command(stage, 'uninstall')}, and rolecall undeploy {stage} again."
+    )
 
 
 def _report(operation: Operation, kept: tuple[str, ...]) -> Iterator[str]:

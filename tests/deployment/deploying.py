@@ -1,8 +1,9 @@
 """`rolecall deploy` and `undeploy` in this process, on the local AWS organization."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import StringIO
-from typing import Any
+from typing import Any, TypeAlias
 
 import boto3
 from rich.console import Console
@@ -21,15 +22,19 @@ def no_pause(_: float) -> None:
     """Poll the local AWS without a pause."""
 
 
-def _interrupt(**_: Any) -> None:
+def _interrupt() -> None:
     raise KeyboardInterrupt
+
+
+Answer: TypeAlias = bool | Callable[[], bool] | None
+"""What the question gets, or what gives it while the question waits; None without a terminal."""
 
 
 @dataclass
 class Deploying:
     """Deploys one stage as root of the management account; `output` is what the last command printed.
 
-    With `interrupted_at`, the name of one of botocore's events, Ctrl-C is pressed there.
+    At the botocore event `interrupted_at`, `interruption` is called: by default, Ctrl-C is pressed.
     """
 
     organization: LocalOrganization
@@ -40,9 +45,10 @@ class Deploying:
     credentials: Credentials | None = None
     output: str = ""
     interrupted_at: str = ""
+    interruption: Callable[[], None] = _interrupt
     _console: StringIO = field(default_factory=StringIO)
 
-    def operation(self, answer: bool | None = True, **options: Any) -> Operation:
+    def operation(self, answer: Answer = True, **options: Any) -> Operation:
         """Return an operation whose question gets an answer; without one, there is no terminal."""
         root = {"AccessKeyId": self.account_id or self.organization.management_account_id, "SecretAccessKey": "test"}
         keys = self.credentials or root
@@ -53,12 +59,13 @@ class Deploying:
             region_name=self.region,
         )
         if self.interrupted_at:
-            session.events.register(self.interrupted_at, _interrupt)
+            interruption = self.interruption
+            session.events.register(self.interrupted_at, lambda **_: interruption())
         self._console = StringIO()
         return Operation(
             stage=Stage(self.stage, session, self.organization.endpoint_url),
             console=Console(file=self._console, width=200),
-            prompt=None if answer is None else lambda _: bool(answer),
+            prompt=None if answer is None else lambda _: answer() if callable(answer) else answer,
             **{"pause": no_pause, **options},
         )
 
@@ -70,7 +77,7 @@ class Deploying:
         self,
         *pairs: str,
         dry_run: bool = False,
-        answer: bool | None = True,
+        answer: Answer = True,
         app: PackagedApp | None = None,
         **given: Any,
     ) -> ExitStatus:
@@ -83,7 +90,7 @@ class Deploying:
         finally:
             self.output = self._console.getvalue()
 
-    def undeploy(self, answer: bool | None = True) -> ExitStatus:
+    def undeploy(self, answer: Answer = True) -> ExitStatus:
         try:
             return undeploy(self.operation(answer))
         finally:

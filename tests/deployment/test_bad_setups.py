@@ -60,6 +60,11 @@ def _other_stack(organization: LocalOrganization) -> None:
     )
 
 
+def _other_stack_without_parameters(organization: LocalOrganization) -> None:
+    template = '{"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}}'
+    organization.client("cloudformation").create_stack(StackName="rolecall-bad", TemplateBody=template)
+
+
 def _other_stage(organization: LocalOrganization) -> None:
     values = {
         "Stage": "first",
@@ -164,6 +169,10 @@ SETUPS = {
     ),
     "stack of something else": BadSetup(
         ("stack rolecall-bad exists and was not deployed from Rolecall's template",), prepare=_other_stack
+    ),
+    "stack of something else without parameters": BadSetup(
+        ("stack rolecall-bad exists and was not deployed from Rolecall's template",),
+        prepare=_other_stack_without_parameters,
     ),
     "everything at once": BadSetup(
         (

@@ -1,6 +1,8 @@
-"""undeploy refuses while roles or shards are left."""
+"""undeploy refuses while roles or shards are left, also those of the time until the stack is deleted, and other stacks."""
 
+import json
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,7 @@ _KEYS = {"ledger": "account_id", "source-policy": "policy_name"}
 
 @pytest.fixture
 def stage(deploying: Callable[[str], Deploying], fresh: LocalOrganization) -> Deploying:
-    """A stack with the stage's name, and tables with the stage's names."""
+    """A stack with the stage's name and parameter, and tables with the stage's names."""
     for name, key in _KEYS.items():
         fresh.client("dynamodb").create_table(
             TableName=f"rolecall-dev-{name}",
@@ -28,9 +30,19 @@ def stage(deploying: Callable[[str], Deploying], fresh: LocalOrganization) -> De
             AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
             BillingMode="PAY_PER_REQUEST",
         )
-    body = '{"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}}'
-    fresh.client("cloudformation").create_stack(StackName="rolecall-dev", TemplateBody=body)
+    _create_stack(fresh, "dev", Stage="dev")
     return deploying("dev")
+
+
+def _create_stack(organization: LocalOrganization, stage: str, **parameters: str) -> None:
+    body: dict[str, Any] = {"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}}
+    if parameters:
+        body["Parameters"] = {name: {"Type": "String"} for name in parameters}
+    organization.client("cloudformation").create_stack(
+        StackName=f"rolecall-{stage}",
+        TemplateBody=json.dumps(body),
+        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()],
+    )
 
 
 def _put(stage: Deploying, table: str, *items: Mapping[str, str]) -> None:
@@ -91,4 +103,80 @@ def test_long_list_is_truncated(stage: Deploying) -> None:
 def test_stack_is_not_deleted_without_a_yes(answer: bool | None, stage: Deploying) -> None:
     with pytest.raises(CommandError):
         stage.undeploy(answer)
+    assert stage.status == "CREATE_COMPLETE"
+
+
+def _enroll(stage: Deploying) -> None:
+    _put(stage, "ledger", {"account_id": "444455556666", "outcome": "enrolled", "role_arn": ROLE})
+
+
+def test_account_enrolled_while_the_question_waits_keeps_the_stack(stage: Deploying) -> None:
+    def answer() -> bool:
+        _enroll(stage)
+        return True
+
+    with pytest.raises(RefusedError, match="444455556666"):
+        stage.undeploy(answer)
+
+    assert stage.status == "CREATE_COMPLETE"
+
+
+def test_stack_deleted_while_the_question_waits_is_no_failure(stage: Deploying) -> None:
+    def answer() -> bool:
+        stage.organization.client("cloudformation").delete_stack(StackName="rolecall-dev")
+        return True
+
+    assert stage.undeploy(answer) is ExitStatus.OK
+
+
+def test_account_enrolled_until_the_deletion_is_reported(stage: Deploying) -> None:
+    stage.interrupted_at = "before-call.cloudformation.DeleteStack"
+    stage.interruption = lambda: _enroll(stage)
+
+    assert stage.undeploy() is ExitStatus.PROBLEM
+
+    assert f"  444455556666 enrolled {ROLE}" in stage.output
+    assert "run rolecall deploy dev, rolecall --stage dev uninstall, and rolecall undeploy dev again" in stage.output
+
+
+@pytest.mark.parametrize("status", ["DELETE_FAILED", "IMPORT_ROLLBACK_FAILED"])
+def test_stack_that_can_only_be_deleted_is_deleted(status: str, stage: Deploying) -> None:
+    _enroll(stage)
+    stage.organization.set_stack_status("rolecall-dev", status)
+
+    assert stage.undeploy() is ExitStatus.PROBLEM
+
+    assert stage.status in {None, "DELETE_COMPLETE"}
+    assert "run rolecall deploy dev" in stage.output
+    assert "delete-table" not in stage.output
+
+
+@pytest.mark.parametrize("missing", _KEYS)
+def test_live_stack_without_a_table_is_refused(missing: str, stage: Deploying) -> None:
+    stage.organization.client("dynamodb").delete_table(TableName=f"rolecall-dev-{missing}")
+
+    with pytest.raises(RefusedError, match=f"table rolecall-dev-{missing} does not exist, so .*restore it"):
+        stage.undeploy()
+
+    assert stage.status == "CREATE_COMPLETE"
+
+
+def test_stack_of_a_failed_creation_needs_no_tables(stage: Deploying) -> None:
+    for name in _KEYS:
+        stage.organization.client("dynamodb").delete_table(TableName=f"rolecall-dev-{name}")
+    stage.organization.set_stack_status("rolecall-dev", "ROLLBACK_COMPLETE")
+
+    assert stage.undeploy() is ExitStatus.OK
+
+
+@pytest.mark.parametrize("parameters", [{}, {"Stage": "prod"}, {"Size": "1"}])
+def test_stack_of_something_else_is_not_undeployed(
+    parameters: dict[str, str], deploying: Callable[[str], Deploying], fresh: LocalOrganization
+) -> None:
+    _create_stack(fresh, "ci", **parameters)
+    stage = deploying("ci")
+
+    with pytest.raises(RefusedError, match="stack rolecall-ci exists and was not deployed from Rolecall's template"):
+        stage.undeploy()
+
     assert stage.status == "CREATE_COMPLETE"
