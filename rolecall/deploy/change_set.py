@@ -1,6 +1,7 @@
 """A change set: created, read and executed."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from uuid import uuid4
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import (
         ChangeTypeDef,
         CreateChangeSetInputTypeDef,
+        CreateChangeSetOutputTypeDef,
         ParameterTypeDef,
         ResourceToImportTypeDef,
     )
 
-_NAME = "rolecall-deploy"
 _PAUSE_SECONDS = 1.0
 _NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
 
@@ -56,11 +57,11 @@ class ChangeRequest:
     tags: Mapping[str, str] | None = None
     imports: Sequence["ResourceToImportTypeDef"] = ()
 
-    def as_input(self) -> "CreateChangeSetInputTypeDef":
-        """Return the request of the API."""
+    def as_input(self, name: str) -> "CreateChangeSetInputTypeDef":
+        """Return the request of the API for a change set of this name."""
         request: CreateChangeSetInputTypeDef = {
             "StackName": self.stack_name,
-            "ChangeSetName": _NAME,
+            "ChangeSetName": name,
             "ChangeSetType": self.kind,
             "Parameters": self.parameters,
             # The roles of the functions have generated names; the template is expanded by SAM's transform.
@@ -80,32 +81,43 @@ class ChangeRequest:
 def create_change_set(
     cloudformation: "CloudFormationClient", request: ChangeRequest, pause: Callable[[float], None]
 ) -> ChangeSet | None:
-    """Create a change set in place of one that an interrupted run left, and return it, or None if nothing changes.
+    """Create a change set, and return it, or None if nothing changes; one that isn't returned is deleted.
 
+    Its name is unique, so that no run disturbs another. One that a killed run left is deleted by CloudFormation when another
+    one is executed ("ExecuteChangeSet").
     Raise CommandError if CloudFormation can't create it.
     """
-    name = request.stack_name
-    if request.kind == "UPDATE":
-        delete_change_set(cloudformation, name, _NAME)
-    with translate_errors(f"creating a change set of {name}"):
-        created = cloudformation.create_change_set(**request.as_input())
-        while True:
-            described = cloudformation.describe_change_set(StackName=name, ChangeSetName=created["Id"])
+    stack_name, name = request.stack_name, f"rolecall-{uuid4()}"
+    try:
+        with translate_errors(f"creating a change set of {stack_name}"):
+            created = cloudformation.create_change_set(**request.as_input(name))
+            while True:
+                described = cloudformation.describe_change_set(StackName=stack_name, ChangeSetName=created["Id"])
+                if described["Status"] in {"CREATE_COMPLETE", "FAILED"}:
+                    break
+                pause(_PAUSE_SECONDS)
             if described["Status"] == "CREATE_COMPLETE":
-                pages = cloudformation.get_paginator("describe_change_set").paginate(
-                    StackName=name, ChangeSetName=created["Id"]
-                )
-                changes = [change for page in pages for change in page["Changes"]]
-                return ChangeSet(created["Id"], created["StackId"], tuple(map(_change, changes)))
-            if described["Status"] == "FAILED":
-                break
-            pause(_PAUSE_SECONDS)
+                return _complete(cloudformation, created)
+    except BaseException:
+        if request.kind == "UPDATE":
+            with suppress(CommandError):  # It may be in progress, and the former error matters more.
+                delete_change_set(cloudformation, stack_name, name)
+        raise
     reason = described.get("StatusReason", "no reason given")
     if request.kind == "UPDATE":
-        delete_change_set(cloudformation, name, created["Id"])
+        delete_change_set(cloudformation, stack_name, name)
         if any(each in reason for each in _NO_CHANGES):
             return None
-    raise CommandError(f"CloudFormation rejected the changes of {name}: {reason}")
+    raise CommandError(f"CloudFormation rejected the changes of {stack_name}: {reason}")
+
+
+def _complete(cloudformation: "CloudFormationClient", created: "CreateChangeSetOutputTypeDef") -> ChangeSet:
+    """Return a change set with all pages of its changes."""
+    pages = cloudformation.get_paginator("describe_change_set").paginate(
+        StackName=created["StackId"], ChangeSetName=created["Id"]
+    )
+    changes = [change for page in pages for change in page["Changes"]]
+    return ChangeSet(created["Id"], created["StackId"], tuple(map(_change, changes)))
 
 
 def _change(change: "ChangeTypeDef") -> ResourceChange:

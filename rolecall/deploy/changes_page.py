@@ -25,7 +25,7 @@ _SECRET = {"ExternalId"}
 _MAX_NAMES = 4  # resources of one type on a line
 
 _FIRST_STEPS = {
-    Step.REPLACE: "the stack of a deployment that failed ({status}) is deleted first; it is in use by nothing",
+    Step.REPLACE: "the stack of a deployment that failed ({status}) is deleted first, and created again with its settings",
     Step.CONTINUE_ROLLBACK: "the rollback of a failed update is continued first ({status})",
 }
 
@@ -40,7 +40,8 @@ def change_lines(plan: Plan, declared: Mapping[str, Any], changes: Sequence[Reso
         yield Text(f"  + bucket {plan.artifacts.bucket}, private and encrypted, for the template and the code", "green")
     yield from parameter_lines(plan.given, plan.kept, declared)
     if changes is None:
-        yield Text("  the changes of resources are shown once the rollback is finished", "yellow")
+        known = "the rollback is finished" if plan.step is Step.CONTINUE_ROLLBACK else "the bucket exists"
+        yield Text(f"  the changes of resources are shown once {known}", "yellow")
         return
     yield from resource_lines(changes)
 

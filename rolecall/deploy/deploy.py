@@ -13,6 +13,7 @@ from rolecall.deploy.stack import protect_stack, protect_tables
 from rolecall.deploy.stack_operations import FailedError, StackOperations
 from rolecall.deploy.stack_status import Step
 from rolecall.deploy.tables import Tables, existing_tables, import_request
+from rolecall.errors import CommandError
 from rolecall.exit_status import ExitStatus
 from rolecall.operation import Operation
 
@@ -81,14 +82,15 @@ class _Run:
             self.stacks.continue_rollback(plan.stack)
 
     def preview(self, plan: Plan) -> None:
-        """Show what would change, and leave nothing behind."""
+        """Show what would change. Only the template and the code are stored, in a bucket that exists."""
         request = self._request(plan, "UPDATE") if plan.step is Step.UPDATE and plan.artifacts.exists() else None
         change_set = self.stacks.prepare(request) if request else None
         try:
             self._show(plan, _changes(change_set) if request else None)
         finally:
             self._discard(plan, change_set)
-        self.operation.print("Dry run: nothing was changed.")
+        stored = f" The template and the code are stored in bucket {plan.artifacts.bucket}." if request else ""
+        self.operation.print(f"Dry run: nothing was changed.{stored}")
 
     def deploy(self, plan: Plan) -> None:
         """Show the changes, and make them after a confirmation."""
@@ -97,6 +99,7 @@ class _Run:
             self._confirm(plan)
             self._create(plan)
             return
+        self._set_up_bucket(plan)
         request = self._request(plan, "UPDATE")
         change_set = self.stacks.prepare(request)
         try:
@@ -123,7 +126,12 @@ class _Run:
     def _create(self, plan: Plan) -> None:
         """Create the stack, in place of one that failed; it imports the tables that an earlier one left."""
         template, tables = self.app.template, plan.tables
+        self._set_up_bucket(plan)
         if plan.stack is not None:
+            # Another run may have finished it while this one waited for the answer.
+            status = self.stacks.describe(plan.stack.id).status
+            if status != plan.stack.status:
+                raise CommandError(f"stack {plan.stack_name} is {status} meanwhile: run the command again")
             self.stacks.delete(plan.stack)
             tables = existing_tables(template, plan.values, Tables(self.operation.stage.client("dynamodb")))
         kind: Literal["CREATE", "UPDATE"] = "CREATE"
@@ -132,16 +140,20 @@ class _Run:
             kind = "UPDATE"
         self.stacks.apply(self._request(plan, kind))
 
-    def _request(self, plan: Plan, kind: Literal["CREATE", "UPDATE"]) -> ChangeRequest:
-        """Upload the code and the template, and return the request for the change set."""
+    def _set_up_bucket(self, plan: Plan) -> None:
         if plan.artifacts.is_default:
             plan.artifacts.create()
-        kept = plan.kept.keys() & self.app.template["Parameters"].keys() - plan.given.keys() - {"Stage"}
+
+    def _request(self, plan: Plan, kind: Literal["CREATE", "UPDATE"]) -> ChangeRequest:
+        """Upload the code and the template, and return the request for the change set."""
+        kept = {name: value for name, value in plan.kept.items() if name in self.app.template["Parameters"]}
         given = {**plan.given, "Stage": plan.stage}
+        if plan.step is Step.REPLACE:  # The new stack has no previous values.
+            given, kept = {**kept, **given}, {}
         parameters: list[ParameterTypeDef] = [
             {"ParameterKey": name, "ParameterValue": value} for name, value in given.items()
         ]
-        parameters += [{"ParameterKey": name, "UsePreviousValue": True} for name in sorted(kept)]
+        parameters += [{"ParameterKey": name, "UsePreviousValue": True} for name in sorted(kept.keys() - given.keys())]
         return ChangeRequest(
             stack_name=plan.stack_name,
             kind=kind,

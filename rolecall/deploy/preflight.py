@@ -97,7 +97,7 @@ def check_deployment(given: Given, app: PackagedApp, client: ClientFactory, regi
         raise RefusedError(refused, [*problems.found, *wrong.values(), str(error)]) from None
     check_location(client, location, problems)
     stack, step = _stack(given.stage, client, problems) if is_named else (None, Step.CREATE)
-    kept = dict(stack.parameters) if stack is not None and step is not Step.REPLACE else {}
+    kept = dict(stack.parameters) if stack is not None else {}
     stage = given.stage if is_named else _ANY_STAGE
     values, wrong = _known_values(app.template, parameters | {"Stage": stage}, kept, location)
     problems.found[:0] = [*wrong.values(), *contradictions(app.template, values)]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from botocore.exceptions import ClientError
 
 from local.organization import LocalOrganization
 from rolecall.deploy.packaged_app import PackagedApp
@@ -118,6 +119,49 @@ def test_dry_run_of_a_deployed_stage_leaves_no_change_set(deploying: Callable[[s
     listed = cloudformation.list_change_sets(StackName="rolecall-dry-again")["Summaries"]
     assert [each for each in listed if each["ExecutionStatus"] == "AVAILABLE"] == []
     assert stage.variables() == before
+
+
+def _bucket_policies(organization: LocalOrganization, bucket: str) -> list[str]:
+    try:
+        return [organization.client("s3").get_bucket_policy(Bucket=bucket)["Policy"]]
+    except ClientError:
+        return []
+
+
+def test_dry_run_leaves_bucket_and_configuration_alone(
+    deploying: Callable[[str], Deploying], fresh: LocalOrganization
+) -> None:
+    stage = deploying("dry-bucket")
+    stage.deploy()
+    s3, bucket = fresh.client("s3"), f"rolecall-artifacts-{fresh.management_account_id}-us-east-1"
+    s3.delete_bucket_policy(Bucket=bucket)
+
+    assert stage.deploy("Threads=4", dry_run=True, answer=None) is ExitStatus.OK
+
+    assert _bucket_policies(fresh, bucket) == []
+    assert f"The template and the code are stored in bucket {bucket}." in stage.output
+
+    for version in s3.list_object_versions(Bucket=bucket)["Versions"]:
+        s3.delete_object(Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"])
+    s3.delete_bucket(Bucket=bucket)
+    assert stage.deploy("Threads=4", dry_run=True, answer=None) is ExitStatus.OK
+    assert s3.list_buckets()["Buckets"] == []
+    assert "the changes of resources are shown once the bucket exists" in stage.output
+    assert stage.output.endswith("Dry run: nothing was changed.\n")
+
+
+def test_dry_run_and_deployment_do_not_disturb_each_other(
+    deploying: Callable[[str], Deploying], fresh: LocalOrganization, small: PackagedApp
+) -> None:
+    first, second = deploying("both"), Deploying(fresh, small, "both")
+    first.deploy()
+
+    def answer() -> bool:
+        return second.deploy("Threads=4", dry_run=True, answer=None) is ExitStatus.OK
+
+    assert first.deploy("Threads=7", answer=answer) is ExitStatus.OK
+
+    assert first.variables()["THREADS"] == "7"
 
 
 @pytest.mark.parametrize("answer", [False, None])

@@ -6,6 +6,7 @@ import pytest
 
 from rolecall.deploy.packaged_app import PackagedApp
 from rolecall.deploy.problems import RefusedError
+from rolecall.errors import CommandError
 from rolecall.exit_status import ExitStatus
 from tests.deployment.deploying import Deploying
 
@@ -70,6 +71,8 @@ def test_interrupted_upgrade_ends_deployed(deploying: Callable[[str], Deploying]
     stage = deploying("upgraded")
     stage.deploy()
     _interrupt(stage, point, "Threads=3")
+    listed = stage.organization.client("cloudformation").list_change_sets(StackName="rolecall-upgraded")["Summaries"]
+    assert [each for each in listed if each["ExecutionStatus"] == "AVAILABLE"] == []
 
     assert stage.deploy("Threads=3") is ExitStatus.OK
 
@@ -103,6 +106,48 @@ def test_stack_of_a_failed_creation_is_replaced(deploying: Callable[[str], Deplo
 
     assert f"({status}) is deleted first" in stage.output
     _check_deployed(stage, "3")
+
+
+@pytest.mark.parametrize("has_tables", [True, False])
+def test_stack_that_is_replaced_keeps_its_settings(deploying: Callable[[str], Deploying], has_tables: bool) -> None:
+    """With rollback disabled, the stack of a failed creation may be in use."""
+    stage = deploying("kept")
+    stage.deploy("Threads=3", "ExcludeAccountIds=444455556666", "ExternalId=secret")
+    if not has_tables:  # With tables, these are imported, and the new stack is updated.
+        _delete_tables(stage)
+    stage.organization.set_stack_status("rolecall-kept", "CREATE_FAILED")
+
+    assert stage.deploy("Threads=4", options={"SourcePrincipalArns": ""}) is ExitStatus.OK
+
+    _check_deployed(stage, "4")
+    stack = stage.stack()
+    assert stack is not None
+    values = {each["ParameterKey"]: each["ParameterValue"] for each in stack["Parameters"]}
+    kept = ("SourcePrincipalArns", "ExcludeAccountIds", "ExternalId", "Stage")
+    assert [values[name] for name in kept] == [stage.reader, "444455556666", "secret", "kept"]
+
+
+def _delete_tables(stage: Deploying) -> None:
+    dynamodb = stage.organization.client("dynamodb")
+    for name in ("rolecall-kept-ledger", "rolecall-kept-source-policy"):
+        dynamodb.update_table(TableName=name, DeletionProtectionEnabled=False)
+        dynamodb.delete_table(TableName=name)
+
+
+def test_stack_that_was_finished_meanwhile_is_not_replaced(deploying: Callable[[str], Deploying]) -> None:
+    stage = deploying("finished")
+    stage.deploy()
+    stage.organization.set_stack_status("rolecall-finished", "REVIEW_IN_PROGRESS")
+
+    def answer() -> bool:
+        stage.organization.set_stack_status("rolecall-finished", "CREATE_COMPLETE")
+        return True
+
+    with pytest.raises(CommandError, match="is CREATE_COMPLETE meanwhile: run the command again"):
+        stage.deploy("Threads=3", answer=answer)
+
+    assert stage.status == "CREATE_COMPLETE"
+    assert stage.variables()["THREADS"] == "10"
 
 
 def test_failed_rollback_is_continued_before_the_update(deploying: Callable[[str], Deploying]) -> None:
