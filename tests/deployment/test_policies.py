@@ -57,8 +57,8 @@ def test_no_function_may_change_the_role_of_a_function(deployment: Deployment) -
     for function in _FUNCTIONS:
         assert {each["Key"]: each["Value"] for each in deployment[f"{function}Role"]["Tags"]} == tags
         for statement in _statements(deployment, function):
-            on_any_role = [each for each in _listed(statement["Resource"]) if each.endswith(":role/*")]
-            if on_any_role and set(_listed(statement["Action"])) - {"iam:GetRole", "iam:DetachRolePolicy"}:
+            on_any_role = any(each.endswith(":role/*") for each in _listed(statement["Resource"]))
+            if on_any_role and {"iam:DeleteRole", "iam:DeleteRolePolicy"} & set(_listed(statement["Action"])):
                 assert statement["Condition"]["Null"] == {"aws:ResourceTag/rolecall-part": "true"}
 
 

@@ -227,7 +227,7 @@ def test_missing_principal_delays_no_retirement_during_a_freeze(organization: Or
     stage = Stage(organization, SourcePrincipalArns=f"{SOURCE_PRINCIPAL},{OTHER_PRINCIPAL}")
     (account_id,) = stage.enroll_members(1)
     organization.delete_role(MANAGEMENT, OTHER_PRINCIPAL.rpartition("/")[2])
-    assert stage.run("freeze", {"frozen": True})["in_force"] is False
+    assert stage.run("freeze", {"frozen": True}, seconds=7)["in_force"] is False
 
     stage.run_and_drain("retire", accounts=[account_id])
 

@@ -137,7 +137,7 @@ def only_the_first_shard_is_read_back(original: Any, self: ShardWriter, index: i
         freeze_is_not_read_back(original, self, index)
 
 
-@mutates(ShardWriter, "_fail", "are finished", "freeze with the only shard unwritable")
+@mutates(ShardWriter, "_record_error", "are finished", "freeze with the only shard unwritable")
 def terminal_error_returns_the_messages(original: Any, self: ShardWriter, index: int, error: AccountError) -> None:
     original(self, index, error)
     self.must_retry = True
