@@ -165,10 +165,10 @@ class _Run:
     def _delete_shards(self) -> None:
         """Delete every shard, the last one first; one that the operator has to detach grants nothing until then."""
         if not self._settings.attach_source_policy:
-            for index in [index for index, record in self._shards.records.items() if record.versions]:
-                empty = ShardContent(frozen=self._frozen(index))
-                if self._shards.differs(index, empty, rewrite=False):
-                    self._shards.write(index, empty)
+            written = [index for index, record in self._shards.records.items() if record.versions]
+            empty = {index: ShardContent(frozen=self._frozen(index)) for index in written}
+            for index in [each for each in written if self._shards.differs(each, empty[each], rewrite=False)]:
+                self._shards.write(index, empty[index])
         for index in sorted(self._shards.records, reverse=True):
             if not self._shards.delete(index):
                 return
