@@ -4,13 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rolecall.deploy.location import Location
-
-_DEFAULT_STAGE = "prod"
+from rolecall.stages import DEFAULT_STAGE
 
 
 def rolecall_command(stage: str, command: str) -> str:
     """Return a command for a stage."""
-    return f"rolecall {command}" if stage == _DEFAULT_STAGE else f"rolecall --stage {stage} {command}"
+    return f"rolecall {command}" if stage == DEFAULT_STAGE else f"rolecall --stage {stage} {command}"
 
 
 def next_steps(stage: str, location: Location, values: Mapping[str, Any]) -> Iterator[str]:

@@ -19,11 +19,11 @@ from rolecall.deploy.problems import Problems
 from rolecall.deploy.stack_status import NEVER_CREATED
 from rolecall.deploy.tables import Tables
 from rolecall.errors import CommandError
+from rolecall.principals import principal_arns
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
 
-_RESERVED_PATH = "/aws-reserved/sso.amazonaws.com/"
 _READS = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Action": ["iam:GetRole", "iam:GetUser", "iam:ListRoles"], "Resource": "*"}],
@@ -144,7 +144,8 @@ def _missing_principals(values: Mapping[str, str], location: Location, client: C
         if account_id not in in_account:
             is_here = account_id == location.account_id
             in_account[account_id] = client("iam") if is_here else _enter(account_id, values, location, client)
-        found = list(_arns(principal, in_account[account_id]))
+        with translate_errors(f"reading {principal.arn}"):
+            found = list(principal_arns(principal, in_account[account_id]))
         if not any(fnmatchcase(arn, principal.arn) for arn in found):
             like = f" ({', '.join(found)} does)" if found and "*" not in principal.name else ""
             yield (
@@ -167,23 +168,6 @@ def _enter(account_id: str, values: Mapping[str, str], location: Location, clien
         except CommandError as error:
             errors.append(str(error))
     raise CommandError("; ".join(errors))
-
-
-def _arns(principal: Principal, iam: "IAMClient") -> Iterator[str]:
-    """Yield the ARN of the principal of this name; for a name with a wildcard, those of all roles of IAM Identity Center."""
-    with translate_errors(f"reading {principal.arn}"):
-        if "*" in principal.name:
-            pages = iam.get_paginator("list_roles").paginate(PathPrefix=_RESERVED_PATH)
-            yield from [role["Arn"] for page in pages for role in page["Roles"]]
-            return
-        try:
-            if principal.kind == "role":
-                yield iam.get_role(RoleName=principal.name)["Role"]["Arn"]
-            else:
-                yield iam.get_user(UserName=principal.name)["User"]["Arn"]
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "NoSuchEntity":
-                raise
 
 
 def _missing_units(values: Mapping[str, str], client: ClientFactory) -> Iterator[_Problem]:

@@ -1,6 +1,6 @@
 """Checks that the source principals exist and have room for the source policy, and that the documents fit IAM's quotas."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from fnmatch import fnmatchcase
 
 from chalicelib.arns import Principal
@@ -11,10 +11,10 @@ from chalicelib.source_policy.documents import capacity
 from chalicelib.source_policy.records import Records
 from rolecall.doctor.context import Context
 from rolecall.doctor.result import Check, CheckResult, failed, ok, unknown
+from rolecall.principals import principal_arns
 from rolecall.reasons import REMEDY
 
 _ROLE_NAME_QUOTA = 64  # "IAM and AWS STS quotas"
-_RESERVED_PATH = "/aws-reserved/sso.amazonaws.com/"
 
 
 def check_principals(settings: Settings, found: Collection[str], redeploy: str) -> CheckResult:
@@ -47,26 +47,10 @@ def _check_principals(context: Context) -> CheckResult:
     settings = context.settings
     if settings.source_account_id != context.account_id:
         return check_principals_elsewhere(settings, context.records)
-    found = {arn for principal in settings.source_principals for arn in _arns(context, principal)}
-    return check_principals(settings, found, context.deploy("--source-principal ARN"))
-
-
-def _arns(context: Context, principal: Principal) -> Iterator[str]:
-    """Yield the ARN of a source principal if it exists; for a name with a wildcard, all roles of IAM Identity Center."""
     iam = context.stage.client("iam")
-    if principal.kind == "root":
-        return
-    if "*" in principal.name:
-        for page in iam.get_paginator("list_roles").paginate(PathPrefix=_RESERVED_PATH):
-            yield from (role["Arn"] for role in page["Roles"])
-        return
-    try:
-        if principal.kind == "role":
-            yield iam.get_role(RoleName=principal.name)["Role"]["Arn"]
-        else:
-            yield iam.get_user(UserName=principal.name)["User"]["Arn"]
-    except iam.exceptions.NoSuchEntityException:
-        return
+    principals = [principal for principal in settings.source_principals if principal.kind != "root"]
+    found = {arn for principal in principals for arn in principal_arns(principal, iam)}
+    return check_principals(settings, found, context.deploy("--source-principal ARN"))
 
 
 def check_attachments(
