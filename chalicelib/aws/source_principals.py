@@ -1,7 +1,7 @@
 """The source principals in IAM: their room for policies, and the shards that are attached to them."""
 
-from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 DEFAULT_ATTACHMENTS = 10
 """Managed policies of a role or user, adjustable ("IAM and AWS STS quotas")."""
+
+
+def attachment_quota(summary: Mapping[Any, int], kind: str) -> int:
+    """Return how many managed policies a role or user may have by IAM's account summary, which may lack the quota."""
+    return summary.get(f"AttachedPoliciesPer{kind.title()}Quota", DEFAULT_ATTACHMENTS)
 
 
 class SourcePrincipals:
@@ -32,10 +37,8 @@ class SourcePrincipals:
         Raise TerminalError if a source principal doesn't exist.
         """
         summary = self._client.get_account_summary()["SummaryMap"]
-        quotas: dict[str, int] = {str(name): count for name, count in summary.items()}
         return min(
-            quotas.get(f"AttachedPoliciesPer{principal.kind.title()}Quota", DEFAULT_ATTACHMENTS)
-            - len(self._attached(principal) - set(shards))
+            attachment_quota(summary, principal.kind) - len(self._attached(principal) - set(shards))
             for principal in self._settings.attachable_principals
         )
 

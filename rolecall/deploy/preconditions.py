@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from botocore.exceptions import ClientError
 
 from chalicelib.arns import Principal, parse_principal, role_arn
-from chalicelib.aws.source_principals import DEFAULT_ATTACHMENTS
+from chalicelib.aws.source_principals import DEFAULT_ATTACHMENTS, attachment_quota
 from chalicelib.settings import parameters_with_role
 from chalicelib.source_policy.records import MAX_SHARDS, shard_name
 from rolecall.aws_errors import translate_errors
@@ -189,8 +189,7 @@ def _too_many_policies(values: Mapping[str, str], location: Location, client: Cl
     if count <= DEFAULT_ATTACHMENTS:
         return  # No account has a lower quota.
     with translate_errors("reading the account's quotas"):
-        quotas = client("iam").get_account_summary()["SummaryMap"]
-    quota = quotas.get("AttachedPoliciesPerRoleQuota", DEFAULT_ATTACHMENTS)
+        quota = attachment_quota(client("iam").get_account_summary()["SummaryMap"], "role")
     if count > quota:
         why = f"contains {count} policies, and the quota of account {location.account_id} allows {quota} per role"
         yield "MemberRolePolicyArns", f"{why}: name fewer, or have the quota raised there and in every account"

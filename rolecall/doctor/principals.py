@@ -4,6 +4,7 @@ from collections.abc import Collection
 from fnmatch import fnmatchcase
 
 from chalicelib.arns import Principal
+from chalicelib.aws.source_principals import attachment_quota
 from chalicelib.errors import Reason, SettingsError
 from chalicelib.member_role import check_sizes, trust_document
 from chalicelib.settings import Settings
@@ -82,9 +83,7 @@ def _check_attachments(context: Context) -> CheckResult:
         attached = _attached(context, principal)
         if attached is None:
             return unknown(f"source principal {principal.arn} does not exist", context.deploy("--source-principal ARN"))
-        quota = context.account_summary[
-            "AttachedPoliciesPerRoleQuota" if principal.kind == "role" else "AttachedPoliciesPerUserQuota"
-        ]
+        quota = attachment_quota(context.account_summary, principal.kind)
         results.append(check_attachments(principal, attached, names, quota, settings))
         missing = [shard.name for shard in shards if shard.versions and shard.name not in attached]
         if missing and results[-1].remedy is None:
