@@ -21,7 +21,7 @@ demo: $(APP) $(LOCAL) ## run the full lifecycle on a local AWS organization
 	@$(BIN)/python -m local.demo
 
 local: $(APP) $(LOCAL) ## start a local AWS organization and keep it running
-	@$(BIN)/python -m local up
+	@$(BIN)/python -m local
 
 install: dist ## install the command line into .venv-cli
 	@test -x .venv-cli/bin/python || "$(PYTHON)" -m venv .venv-cli

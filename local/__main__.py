@@ -1,101 +1,64 @@
-"""Run a local AWS organization with the packaged app in it until Ctrl-C, to try things by hand.
+"""Run a local AWS organization of four accounts until Ctrl-C, to deploy Rolecall to and to try things by hand.
 
-Usage: python -m local up [--stage STAGE] [--reader NAME]
+Usage: python -m local
 """
 
-import argparse
-import os
 import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
 
 from local.organization import REGION, LocalOrganization
 
-_ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent
+CONFIG = ROOT / "build" / "local" / "aws-config"
 _ACCOUNTS = ("audit", "payments", "sandbox")
 
 _GUIDE = """
-A local AWS organization is running at {endpoint}, with Rolecall deployed as stage {stage}.
-Real: the packaged zip and template, the functions' policies. Emulated, by ministack: AWS, IAM's evaluation of the policies included.
+A local AWS organization is running at {endpoint}. Its IAM evaluates policies; ministack emulates the rest of AWS.
 
-  {management}  management account: Rolecall is deployed here; the source principal is {reader}
+  {management}  management account, with the role Reader, the source principal
 {accounts}
 
-These accounts were created before the deployment. In another terminal, as root of the management account:
+In another terminal, use its profiles: management (root of the management account) and reader (the role Reader).
 
-  export AWS_ENDPOINT_URL={endpoint} AWS_DEFAULT_REGION={region}
-  export AWS_ACCESS_KEY_ID={management} AWS_SECRET_ACCESS_KEY=test
-  alias aws={aws}
+  export AWS_CONFIG_FILE={config} AWS_PROFILE=management
 
-Create an account. After a few seconds it has the member role, and the source policy grants access to it:
-
-  aws organizations create-account --account-name mine --email mine@example.com
-  aws organizations list-accounts --query 'Accounts[].[Id,Name,State]' --output text
-  aws iam get-policy-version --version-id "$(aws iam get-policy --policy-arn {policy} --query Policy.DefaultVersionId --output text)" \\
-    --policy-arn {policy} --query PolicyVersion.Document
-  AWS_ACCESS_KEY_ID=<the new account's id> aws iam get-role --role-name CrossAccountReadOnlyRole
-
-Show the outcome of every account, and the log of enroll:
-
-  aws dynamodb scan --table-name rolecall-{stage}-ledger --query 'Items[].[account_id.S,outcome.S,reason.S]' --output text
-  aws logs filter-log-events --log-group-name /aws/lambda/rolecall-{stage}-enroll --query 'events[].[message]' --output text
-
-To act as root of another account, set AWS_ACCESS_KEY_ID to its id. Ctrl-C stops everything and deletes all files.
+Then run the four commands of README. Ctrl-C stops the organization and deletes everything in it.
 """
 
 
-def up(stage: str, reader: str) -> None:
-    """Start the organization, deploy the app, print a guide, and run until SIGINT or SIGTERM."""
-    with LocalOrganization() as organization:
-        accounts = {organization.create_account(name): name for name in _ACCOUNTS}
-        principal = organization.create_source_principal(reader)
-        print("packaging and deploying ...", flush=True)
-        environment = os.environ | {
-            "AWS_ENDPOINT_URL": organization.endpoint_url,
-            "AWS_REGION": REGION,
-            "AWS_ACCESS_KEY_ID": organization.management_account_id,
-            "AWS_SECRET_ACCESS_KEY": "test",
-        }
-        command = [sys.executable, "-m", "rolecall", "deploy", stage, "--source-principal", principal, "--yes"]
-        subprocess.run(command, cwd=_ROOT, env=environment, check=True)
-        print(
-            _GUIDE.format(
-                endpoint=organization.endpoint_url,
-                region=REGION,
-                stage=stage,
-                management=organization.management_account_id,
-                reader=principal,
-                accounts="\n".join(f"  {account_id}  {name}" for account_id, name in accounts.items()),
-                policy=f"arn:aws:iam::{organization.management_account_id}:policy/CrossAccountReadOnlyAccess",
-                aws=_ROOT / ".venv/bin/aws",
-            ),
-            flush=True,
-        )
-        _wait_for_ctrl_c()
-        print("stopping ...", flush=True)
+def write_profiles(organization: LocalOrganization, reader: str, path: Path) -> None:
+    """Write an AWS config file with the profiles management and reader; they reach the local organization only."""
+    account_id = organization.management_account_id
+    shared = f"region = {REGION}\nendpoint_url = {organization.endpoint_url}\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        f"[profile management]\naws_access_key_id = {account_id}\naws_secret_access_key = test\n{shared}\n"
+        f"[profile reader]\nrole_arn = {reader}\nsource_profile = management\n{shared}",
+        encoding="utf-8",
+    )
 
 
-def _wait_for_ctrl_c() -> None:
+def run() -> None:
+    """Start the organization, print a guide, and run until SIGINT or SIGTERM."""
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    stopped.wait()
-
-
-def main() -> None:
-    """Parse the command line and run the command."""
-    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("command", choices=["up"])
-    parser.add_argument("--stage", default="local")
-    parser.add_argument("--reader", default="Reader", help="name of the source principal, a role that is created")
-    arguments = parser.parse_args()
-    try:
-        up(arguments.stage, arguments.reader)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with LocalOrganization() as organization:
+        accounts = {organization.create_account(name): name for name in _ACCOUNTS}
+        write_profiles(organization, organization.create_source_principal("Reader"), CONFIG)
+        guide = _GUIDE.format(
+            endpoint=organization.endpoint_url,
+            management=organization.management_account_id,
+            accounts="\n".join(f"  {account_id}  {name}" for account_id, name in accounts.items()),
+            config=CONFIG,
+        )
+        print(guide, flush=True)
+        stopped.wait()
+        CONFIG.unlink(missing_ok=True)
+        print("stopping ...", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    main()
+    run()

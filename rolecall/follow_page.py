@@ -161,7 +161,11 @@ def _reason_lines(rows: Iterable[LedgerRow], blocked: Problem | None, *, retirin
                 yield Text(f"        and {len(members) - _MAX_ERRORS} more")
         if blocked and outcome is Outcome.PENDING and reason is blocked.reason:
             yield Text(f"        publishing is blocked: {printable(blocked.error)}", "red")
-        if reason and outcome is not Outcome.ENROLLED:
+        if (
+            reason
+            and outcome is not Outcome.ENROLLED
+            and not (retiring and outcome is Outcome.RETIRED and not role_left)
+        ):
             yield Text(f"        → {REMEDY[reason]}")
 
 

@@ -28,6 +28,9 @@ _MARKS = {
 _ONLY_COUNTED = frozenset({Kind.UNCHANGED, Kind.SKIPPED})
 _PRINTED_AT_ONCE = 50  # lines; much faster than one by one
 _CONTEXT_LINES = 3
+_MAX_LINES = 40
+_FIRST_LINES = 12
+"""Of a longer document, which is shown in part unless `verbose`: the deny of data reads names hundreds of actions."""
 _ACTION_STYLES = {"+": "green", "-": "red", "~": "yellow"}
 _DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
@@ -43,15 +46,16 @@ def plan_lines(plan: Plan, *, verbose: bool = False) -> Iterator[Text]:
     """Yield the changes and the summary; accounts without changes are only counted, unless `verbose`.
 
     Also unless `verbose`, a document that was shown for one account is not repeated for others: most roles are alike.
+    Of a long one, only the first lines are shown.
     """
-    shown: dict[str, str] = {}
+    shown: dict[str, str] | None = None if verbose else {}
     for account in plan.accounts:
         if verbose or account.kind not in _ONLY_COUNTED:
             yield _account_line(account)
             if account.error:
                 yield Text(f"    {printable(account.error)}", "red" if account.outcome is Outcome.FAILED else "")
             for action in account.actions:
-                yield from _action_lines(action, account.account_id, {} if verbose else shown)
+                yield from _action_lines(action, account.account_id, shown)
             yield Text()
     for shard in plan.source_policy:
         if verbose or shard.granted or shard.revoked or shard.error:
@@ -74,8 +78,8 @@ def _account_line(account: PlannedAccount) -> Text:
     )
 
 
-def _action_lines(action: Mapping[str, Any], account_id: str, shown: dict[str, str]) -> Iterator[Text]:
-    """Yield an action with its ARN, name or number, and the diff of its document, if it has one."""
+def _action_lines(action: Mapping[str, Any], account_id: str, shown: dict[str, str] | None) -> Iterator[Text]:
+    """Yield an action with its ARN, name or number, and the diff of its document, if it has one; whole if `shown` is None."""
     name, before, after = action["action"], action["before"], action["after"]
     mark = "+" if before is None else "-" if after is None else "~"
     # Only the ARN contains the account's id, so new roles can be compared without it.
@@ -85,13 +89,19 @@ def _action_lines(action: Mapping[str, Any], account_id: str, shown: dict[str, s
     yield Text.assemble((f"    {mark} {name}", _ACTION_STYLES[mark]), f"  {scalar}" if scalar else "")
     if not (isinstance(before, dict) or isinstance(document, dict)):
         return
-    key = json.dumps([name, before, document])
-    if key in shown:
-        yield Text(f"        same as for {shown[key]} above", "dim")
-        return
-    shown[key] = account_id
-    for line in _diff(before, document):
+    lines, rest = _diff(before, document), 0
+    if shown is not None:
+        key = json.dumps([name, before, document])
+        if key in shown:
+            yield Text(f"        same as for {shown[key]} above", "dim")
+            return
+        shown[key] = account_id
+        if len(lines) > _MAX_LINES:
+            lines, rest = lines[:_FIRST_LINES], len(lines) - _FIRST_LINES
+    for line in lines:
         yield Text(f"        {line}", _DIFF_STYLES.get(line[0], "") if line else "")
+    if rest:
+        yield Text(f"        … {rest} more lines, with --verbose", "dim")
 
 
 def _scalar(before: _Value, after: _Value) -> str:

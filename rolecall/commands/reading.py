@@ -163,7 +163,7 @@ def plan(
     every: Annotated[bool, typer.Option("--all", help="Plan for every account: the default.")] = False,
     ous: Ous = None,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show unchanged accounts too, and repeat every document.")
+        bool, typer.Option("--verbose", "-v", help="Show unchanged accounts too, and every document whole.")
     ] = False,
     as_json: AsJson = False,
     output: PageOutput = PageFormat.TEXT,

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from local.organization import REGION, LocalOrganization
+from local.__main__ import write_profiles
+from local.organization import LocalOrganization
 from tests.conftest import ROOT
 
 
@@ -61,15 +62,15 @@ def rolecall(
 
 @pytest.fixture
 def outside(tmp_path: Path, local_aws: LocalOrganization) -> Iterator[dict[str, str]]:
-    """The environment of an operator in an empty directory, with credentials for the local AWS."""
+    """The environment of an operator in an empty directory, with the profiles that `make local` writes."""
     local_aws.reset()
+    write_profiles(local_aws, local_aws.create_source_principal("Reader"), tmp_path / "aws-config")
+    (directory := tmp_path / "empty").mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path)
+        patch.chdir(directory)
         yield {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "COV_", "PYTHON"))} | {
-            "AWS_ENDPOINT_URL": local_aws.endpoint_url,
-            "AWS_REGION": REGION,
-            "AWS_ACCESS_KEY_ID": local_aws.management_account_id,
-            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_CONFIG_FILE": str(tmp_path / "aws-config"),
+            "AWS_PROFILE": "management",
         }
 
 
@@ -108,10 +109,8 @@ def test_sdist_contains_what_the_wheel_contains(built: tuple[Path, Path]) -> Non
     assert shipped <= contained
 
 
-def test_installed_command_packages_and_deploys_outside_a_checkout(
-    rolecall: Path, outside: dict[str, str], packaged: Path, local_aws: LocalOrganization
-) -> None:
-    reader = local_aws.create_source_principal("Reader")
+def test_four_commands_work_outside_a_checkout(rolecall: Path, outside: dict[str, str], packaged: Path) -> None:
+    reader = "arn:aws:iam::111122223333:role/Reader"
 
     _run(outside, rolecall, "package", "prod", "--out", "made")
     assert Path("made/deployment.zip").read_bytes() == (packaged / "deployment.zip").read_bytes()
@@ -120,12 +119,17 @@ def test_installed_command_packages_and_deploys_outside_a_checkout(
     assert "8 AWS::Serverless::Function" in output
     assert "Dry run: nothing was changed." in output
 
-    output = _run(outside, rolecall, "deploy", "--source-principal", reader, "--yes")
+    output = _run(outside, rolecall, "deploy", "prod", "--source-principal", reader, "--yes")
     assert "Stage prod is deployed" in output
     assert "  rolecall backfill " in output
 
-    _run(outside, rolecall, "backfill")
-    assert "enrolled" in _run(outside, rolecall, "accounts")
+    assert "1 enrolled" in _run(outside, rolecall, "backfill")
 
-    _run(outside, rolecall, "uninstall", "--yes")
-    assert "Stack rolecall-prod is deleted." in _run(outside, rolecall, "undeploy", "--yes")
+    output = _run(outside, rolecall, "prove", "--reader-profile", "reader")
+    assert "1 of 1 enrolled accounts can be read" in output
+    assert output.endswith("passed: access is exactly as configured\n")
+
+    output = _run(outside, rolecall, "uninstall", "--yes")
+    assert "Nothing is left" in output
+    assert "rolecall backfill" not in output
+    assert "Stack rolecall-prod is deleted." in _run(outside, rolecall, "undeploy", "prod", "--yes")
