@@ -239,7 +239,12 @@ def why_name_taken(settings: Settings) -> str | None:
     """Return why no role of the member role's name may be changed, or None: one is a source principal or an access role."""
     name = settings.member_role_name
     taken = list(parameters_with_role(name, settings.source_principals, settings.access_role_names))
-    return f"MemberRoleName is {name}, which {taken[0]} contains, too: set another name" if taken else None
+    return f"MemberRoleName {why_taken(name, taken[0])}" if taken else None
+
+
+def why_taken(name: str, parameter: str) -> str:
+    """Return why a member role can't have a name that another parameter contains."""
+    return f"is {name}, which {parameter} contains, too: set another name"
 
 
 def why_foreign(observed: MemberRole, desired: MemberRole, settings: Settings) -> str | None:

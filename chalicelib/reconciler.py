@@ -36,6 +36,7 @@ from chalicelib.member_role import (
 )
 from chalicelib.session_policies import member_role_delete, member_role_read, member_role_write
 from chalicelib.settings import Settings
+from chalicelib.source_policy.records import CONSISTENT_AFTER
 
 if TYPE_CHECKING:
     from chalicelib.aws.iam_roles import IamRoles
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 _DENIALS = frozenset({Reason.NO_ACCESS_ROLE, Reason.ACCESS_DENIED, Reason.SCP_DENIED, Reason.RCP_DENIED})
 _WORK_DENIALS = _DENIALS - {Reason.NO_ACCESS_ROLE}
-_CONSISTENT_AFTER = timedelta(minutes=2)  # IAM shows what it was given longer ago.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,9 +113,9 @@ class Reconciler:
     ) -> Verdict:
         """Reconcile an account, or with `dry_run` plan the same and change nothing.
 
-        `blocking` is why it can't be enrolled now, and `keeping` why its role can't be deleted yet if it is retired. `installed` are the
-        settings with the names under which its role is installed, if they were changed since. `first_seen_at` is when the account was found to be a
-        member, if that is known.
+        `blocking` is why it can't be enrolled now, and `keeping` why its role can't be deleted yet if it is retired.
+        `installed` are the settings with the names under which its role is installed, if they were changed since.
+        `first_seen_at` is when the account was found to be a member, if that is known.
         """
         work = _Work(role_arn=row.role_arn if row else None)
         account: Account | None = None
@@ -268,14 +268,14 @@ class Reconciler:
         return (
             row is not None
             and row.role_arn is not None
-            and self._clock() - parse_time(row.updated_at) < _CONSISTENT_AFTER
+            and self._clock() - parse_time(row.updated_at) < CONSISTENT_AFTER
         )
 
     def _was_stale(self, row: LedgerRow | None) -> bool:
         """Whether the account's last pass failed in the same way, longer ago than IAM takes to become consistent."""
         if row is None or row.reason not in {Reason.STALE_READ, Reason.FOREIGN_ROLE}:
             return False
-        return self._clock() - parse_time(row.updated_at) > _CONSISTENT_AFTER
+        return self._clock() - parse_time(row.updated_at) > CONSISTENT_AFTER
 
     def _is_new(self, account: Account | None, first_seen_at: datetime | None) -> bool:
         """Whether an account joined within the grace.

@@ -9,7 +9,7 @@ from rolecall.deploy.artifacts import Artifacts
 from rolecall.deploy.change_set import ChangeRequest
 from rolecall.deploy.location import Location
 from rolecall.deploy.packaged_app import PackagedApp
-from rolecall.deploy.stack import describe_stack
+from rolecall.deploy.stack import describe_stack, stack_name
 from rolecall.deploy.stack_operations import StackOperations
 
 _BUCKET = "rolecall-artifacts"
@@ -27,7 +27,7 @@ def deploy_stack(
     stacks = StackOperations(
         cloudformation=cloudformation, display=lambda _: None, pause=lambda _: time.sleep(_PAUSE_SECONDS)
     )
-    app, stack = PackagedApp(package_dir), f"rolecall-{stage}"
+    app, stack = PackagedApp(package_dir), stack_name(stage)
     own = {"Stage": stage} if "Stage" in app.template.get("Parameters", {}) else {}
     stacks.apply(
         ChangeRequest(

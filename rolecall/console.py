@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterable
 from datetime import datetime
+from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console, RenderableType
@@ -92,6 +93,14 @@ def print_json(content: object) -> None:
     """Print data as JSON."""
     json.dump(content, sys.stdout, indent=2, default=_json_value)
     sys.stdout.write("\n")
+
+
+def print_written(*paths: Path, as_json: bool) -> None:
+    """Print which files were written."""
+    if as_json:
+        print_json({"files": [str(path) for path in paths]})
+    else:
+        print_text("".join(f"wrote {path}\n" for path in paths))
 
 
 def label_grid(pairs: Iterable[tuple[str, RenderableType]]) -> Table:

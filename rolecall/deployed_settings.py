@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rolecall.aws_errors import translate_errors
-from rolecall.deploy.stack import describe_stack
+from rolecall.deploy.stack import describe_stack, stack_name
 from rolecall.errors import NotDeployedError
 from rolecall.stage import Stage
 
@@ -33,7 +33,7 @@ class DeployedSetting:
 
 def read_deployed_settings(stage: Stage) -> list[DeployedSetting]:
     """Return the settings in the template's order. Raise NotDeployedError if there is no stack."""
-    cloudformation, name = stage.client("cloudformation"), f"rolecall-{stage.name}"
+    cloudformation, name = stage.client("cloudformation"), stack_name(stage.name)
     stack = describe_stack(cloudformation, name)
     if stack is None:
         raise NotDeployedError(

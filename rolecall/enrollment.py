@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from chalicelib.accounts import Account, LedgerRow, Outcome, is_retry_pending, shown_outcome, why_not_selected
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
+from chalicelib.source_policy.records import CONSISTENT_AFTER
 from rolecall.accounts import accounts_below, require_known
 from rolecall.console import counted, printable
 from rolecall.exit_status import ExitStatus
@@ -18,7 +19,6 @@ from rolecall.plan_page import plan_lines
 from rolecall.source_policy_state import SourcePolicyState, read_source_policy
 from rolecall.stage import Stage
 
-_CONSISTENT_AFTER = timedelta(minutes=2)  # publish skips shards that were written more recently
 _CHECK_SECONDS = 180.0  # a run of publish takes at most two minutes
 
 
@@ -96,7 +96,7 @@ def _check_condition(stage: Stage, requested_at: datetime) -> Callable[[], bool]
 
 def _unchecked_shards(state: SourcePolicyState, requested_at: datetime) -> list[str]:
     """Return the shards that were too recently written to be checked; those that the check itself repaired were checked."""
-    recent = requested_at - _CONSISTENT_AFTER
+    recent = requested_at - CONSISTENT_AFTER
     repaired = {repair.rpartition(" ")[2] for repair in state.repairs}
     return [
         shard.policy_name

@@ -1,10 +1,12 @@
 """Revoke access, after a preview and a confirmation: retire, freeze and uninstall; and unfreeze, which lifts a freeze."""
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
 from chalicelib.arns import AccountId
+from chalicelib.source_policy.records import Records
 from rolecall.console import counted, printable
 from rolecall.errors import FunctionError
 from rolecall.exit_status import ExitStatus
@@ -17,7 +19,8 @@ from rolecall.stage import Stage
 
 _FREEZE_SECONDS = 120.0  # until the last request, which itself may take a minute
 _PAUSE_SECONDS = 3.0
-_PUBLISH_SECONDS = 300.0  # a run of publish takes at most two minutes
+_PUBLISH_SECONDS = 300.0
+_RUN_SECONDS = 120.0  # A run of publish takes at most two minutes.
 
 _ADOPTED = "A role that was adopted (AdoptExistingRoles) is deleted like any other, and not restored."
 
@@ -138,6 +141,7 @@ class _Search:
 def uninstall(operation: Operation) -> ExitStatus:
     """Delete the source policy and every member role. Repeat until nothing is left, or nothing more can be deleted."""
     stage, search = operation.stage, _Search()
+    earlier = _shard_errors(stage.records())
     _print_preview(operation)
     operation.confirm(f"Uninstall stage {stage.name}: stop enrolling, and delete all of this?")
     while search.request is not None:
@@ -156,7 +160,7 @@ def uninstall(operation: Operation) -> ExitStatus:
             continue
         if not sent and not response["source_policy"]:
             break
-        if response["source_policy"] and not _await_deletion(operation):
+        if response["source_policy"] and not _await_deletion(operation, earlier):
             return _report_shards(operation)
     if search.found:
         operation.print("The source policy is deleted.")
@@ -164,12 +168,26 @@ def uninstall(operation: Operation) -> ExitStatus:
     return _finish(operation)
 
 
-def _await_deletion(operation: Operation) -> bool:
-    """Wait until publish has deleted every shard, and return whether it has."""
-    stage = operation.stage
+def _shard_errors(records: Records) -> set[tuple[str, str]]:
+    """Return the terminal errors of the shards, with their names."""
+    return {(record.name, record.error.error) for record in records.shards if record.error}
+
+
+def _await_deletion(operation: Operation, earlier: AbstractSet[tuple[str, str]]) -> bool:
+    """Wait until publish has deleted every shard or can't, and return whether it has.
+
+    An error that was recorded earlier counts once a run of publish must have ended: until then, it may be out of date.
+    """
+    stage, started = operation.stage, operation.clock()
     if stage.records().shards:
         operation.print("Waiting for publish to delete the source policy.")
-    return operation.wait_until(lambda: not stage.records().shards, _PUBLISH_SECONDS)
+
+    def has_ended() -> bool:
+        records, is_later = stage.records(), operation.clock() - started >= _RUN_SECONDS
+        errors = _shard_errors(records) - (frozenset() if is_later else earlier)
+        return not records.shards or bool(errors) or records.stuck_error(stage.settings) is not None
+
+    return operation.wait_until(has_ended, _PUBLISH_SECONDS) and not stage.records().shards
 
 
 def _report_shards(operation: Operation) -> ExitStatus:

@@ -56,12 +56,16 @@ def start_operation(
 
 @dataclass(kw_only=True, slots=True)
 class Record:
-    """What an operation printed, how many accounts it sent, and the rows of those that were handled, by whether they are finished."""
+    """What an operation printed, how many accounts it sent, and the rows of those that were handled, by whether they are finished.
+
+    `details` are further keys of its JSON.
+    """
 
     messages: list[str] = field(default_factory=list)
     sent: int = 0
     finished: dict[AccountId, LedgerRow] = field(default_factory=dict)
     waiting: dict[AccountId, LedgerRow] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,14 +88,17 @@ class Operation:
         self.record.messages.append(str(line))
         print_line(self.console, line, style)
 
-    def confirm(self, question: str, refused: str = "revoke access") -> None:
-        """Ask before something is done. Raise CommandError if the answer is no, or without a terminal."""
+    def confirm(self, question: str, refused: str = "revoke access", *, unchanged: str = "nothing was changed") -> None:
+        """Ask before something is done. Raise CommandError if the answer is no, or without a terminal.
+
+        `unchanged` is what a negative answer leaves as it was.
+        """
         if self.yes:
             return
         if self.prompt is None:
             raise CommandError(f"refusing to {refused} without confirmation: not a terminal; pass --yes")
         if not self.prompt(question):
-            raise CommandError("not confirmed: nothing was changed")
+            raise CommandError(f"not confirmed: {unchanged}")
 
     def as_json(self, status: ExitStatus) -> dict[str, Any]:
         """Return what the operation did as JSON data."""
@@ -109,6 +116,7 @@ class Operation:
                 for row, finished in sorted(rows, key=lambda pair: pair[0].account_id)
             ],
             "messages": self.record.messages,
+            **self.record.details,
         }
 
     def update_times(self, account_ids: Iterable[AccountId]) -> dict[AccountId, str]:

@@ -14,7 +14,10 @@ _RESERVED_PATH = "/aws-reserved/sso.amazonaws.com/"
 
 
 def principal_arns(principal: Principal, iam: "IAMClient") -> Iterator[str]:
-    """Yield the ARN of the role or user of this name, if it exists; for a name with a wildcard, those of all roles of IAM Identity Center."""
+    """Yield the ARN of the role or user of this name, if it exists.
+
+    For a name with a wildcard, yield those of all roles of IAM Identity Center.
+    """
     if "*" in principal.name:
         for page in iam.get_paginator("list_roles").paginate(PathPrefix=_RESERVED_PATH):
             yield from (role["Arn"] for role in page["Roles"])

@@ -27,6 +27,15 @@ def _names(urls: Iterator[str]) -> Iterator[str]:
             yield found[1]
 
 
+def command_for(client: ClientFactory, stage: str, command: str) -> str:
+    """Return a command for a stage; it names the stage, unless it is the default one and no other is deployed."""
+    try:
+        is_default = stage == DEFAULT_STAGE and set(stage_names(client)) <= {stage}
+    except CommandError:
+        is_default = False  # Without the permission, the command needs the name, too.
+    return f"rolecall {command}" if is_default else f"rolecall --stage {stage} {command}"
+
+
 def only_stage(client: ClientFactory) -> str:
     """Return the only deployed stage, or the default one if none is deployed. Raise CommandError for several."""
     names = stage_names(client)

@@ -14,8 +14,8 @@ from chalicelib.settings import Scope, Settings
 MAX_SHARDS = 25
 """No principal has more policies attached ("IAM and AWS STS quotas")."""
 
-
-_CONSISTENT_AFTER = timedelta(minutes=2)  # "Changes that I make are not always immediately visible"
+CONSISTENT_AFTER = timedelta(minutes=2)
+"""How long after a write IAM's reads are trusted ("Changes that I make are not always immediately visible")."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +104,7 @@ class ShardRecord:
         """Whether IAM's reads show what was written: no write is unfinished, and the last one was not a moment ago."""
         if self.applied is None or self.applying is not None:
             return False
-        return self.written_at is None or now - self.written_at >= _CONSISTENT_AFTER
+        return self.written_at is None or now - self.written_at >= CONSISTENT_AFTER
 
     def begun(self, applying: AppliedShard) -> "ShardRecord":
         """Return the record of a write that begins; what an unfinished write may have written stays in it."""

@@ -202,6 +202,7 @@ def report(
         Path | None, typer.Option(metavar="FILE", help="An earlier report of the stage: show what changed since.")
     ] = None,
     force: ForceFile = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a page with the status of every account and who can assume what.
 
@@ -217,7 +218,7 @@ def report(
         rolecall prove --reader-profile auditor --json > prove.json
         rolecall report november.html --evidence prove.json --since august.html
     """
-    from rolecall.console import print_text
+    from rolecall.console import print_written
     from rolecall.files import write_file
     from rolecall.report import read_report
     from rolecall.report_page import render_report
@@ -225,7 +226,7 @@ def report(
     stage = context.obj.open()
     content = read_report(stage, datetime.now(UTC), evidence=evidence, since=since)
     write_file(file, render_report(content), force=force)
-    print_text(f"wrote {file}\n")
+    print_written(file, as_json=as_json)
     stage.require_readable_rows()
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 from botocore.exceptions import ClientError
@@ -34,6 +34,10 @@ class ResourceChange:
     kind: str
     properties: tuple[str, ...] = ()
     replaced: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the change as JSON data."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

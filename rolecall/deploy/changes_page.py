@@ -9,6 +9,7 @@ from rich.text import Text
 from rolecall.console import printable
 from rolecall.deploy.change_set import ResourceChange
 from rolecall.deploy.preflight import Plan
+from rolecall.deploy.stack import Stack
 from rolecall.deploy.stack_events import Event
 from rolecall.deploy.stack_operations import FailedError, StackOperations
 from rolecall.deploy.stack_status import Step
@@ -141,6 +142,12 @@ def failure_lines(error: FailedError, advice: str) -> Iterator[Text]:
     for failure in error.failures:
         yield Text(f"  {printable(failure)}", "red")
     yield Text(f"What to do: {advice}.")
+
+
+def await_end(operation: Operation, stacks: StackOperations, stack: Stack) -> None:
+    """Wait for the end of the operation that runs on a stack, and print that."""
+    operation.print(f"Stack {stack.name} is {stack.status}: waiting for its end.", "yellow")
+    stacks.wait(stack)
 
 
 def stack_operations(operation: Operation) -> StackOperations:

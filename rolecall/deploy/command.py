@@ -160,6 +160,8 @@ def package(
     context: typer.Context,
     stage_name: _StageName = None,
     out: Annotated[Path, typer.Option(metavar="DIRECTORY", help="Where the files are written.")] = Path(),
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Write the template, the code and the SBOM, to deploy them by other means.
 
@@ -170,7 +172,7 @@ def package(
     Examples:
         rolecall package prod --out build
     """
-    from rolecall.console import print_text
+    from rolecall.console import print_written
     from rolecall.deploy.packaged_app import packaged_app
     from rolecall.deploy.preflight import check_stage_name
     from rolecall.deploy.problems import Problems, RefusedError
@@ -181,8 +183,7 @@ def package(
     check_stage_name(name, problems)
     if problems.found:
         raise _refused(RefusedError("nothing was written:", problems.found))
-    for path in packaged_app().write(name, out):
-        print_text(f"wrote {path}\n")
+    print_written(*packaged_app().write(name, out), as_json=as_json)
 
 
 def _operation(context: typer.Context, stage_name: str | None, *, yes: bool, as_json: bool) -> "Operation":

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from rolecall.deploy.change_set import ChangeRequest, ChangeSet, ResourceChange, delete_change_set
-from rolecall.deploy.changes_page import change_lines, failure_lines, new_stack_changes, stack_operations
+from rolecall.deploy.changes_page import await_end, change_lines, failure_lines, new_stack_changes, stack_operations
 from rolecall.deploy.next_steps import next_steps
 from rolecall.deploy.packaged_app import PackagedApp
 from rolecall.deploy.preflight import Given, Plan, check_deployment
@@ -71,8 +71,7 @@ class _Run:
             plan = check_deployment(given, self.app, self.operation.stage.client, self.operation.stage.region)
             if plan.step is not Step.WAIT or plan.stack is None:
                 return plan
-            self.operation.print(f"Stack {plan.stack_name} is {plan.stack.status}: waiting for its end.", "yellow")
-            self.stacks.wait(plan.stack)
+            await_end(self.operation, self.stacks, plan.stack)
 
     def continue_rollback(self, plan: Plan) -> None:
         """Continue the rollback of a failed update, after a confirmation."""
@@ -96,7 +95,7 @@ class _Run:
         """Show the changes, and make them after a confirmation."""
         if plan.step in _NEW:
             self._show(plan, None)
-            self._confirm(plan)
+            self.operation.confirm(_question(plan), "deploy")
             self._create(plan)
             return
         self._set_up_bucket(plan)
@@ -105,7 +104,10 @@ class _Run:
         try:
             self._show(plan, _changes(change_set))
             if change_set is not None:
-                self._confirm(plan)
+                stored = (
+                    f"the stage was not changed; its new template and code are stored in bucket {plan.artifacts.bucket}"
+                )
+                self.operation.confirm(_question(plan), "deploy", unchanged=stored)
         except BaseException:
             self._discard(plan, change_set)
             raise
@@ -114,13 +116,13 @@ class _Run:
 
     def finish(self, plan: Plan) -> None:
         """Protect what is deployed, run publish once, and print the next steps."""
-        stage, tables = self.operation.stage, Tables(self.operation.stage.client("dynamodb"))
+        stage, dynamodb = self.operation.stage, self.operation.stage.client("dynamodb")
         protect_stack(self.stacks.cloudformation, self.stacks.describe(plan.stack_name), protected=True)
-        protect_tables(tables.dynamodb, (plan.values["LedgerTable"], plan.values["SourcePolicyTable"]))
-        warning = run_publish(stage, plan.values, tables)
+        protect_tables(dynamodb, (plan.values["LedgerTable"], plan.values["SourcePolicyTable"]))
+        warning = run_publish(stage)
         for line in [*([warning] if warning else []), *(f"Not checked: {each}" for each in plan.unchecked)]:
             self.operation.print(line, "yellow")
-        for line in next_steps(plan.stage, plan.location, plan.values):
+        for line in next_steps(stage.client, plan.stage, plan.location, plan.values):
             self.operation.print(line)
 
     def _create(self, plan: Plan) -> None:
@@ -165,15 +167,18 @@ class _Run:
     def _show(self, plan: Plan, changes: list[ResourceChange] | None) -> None:
         if plan.step in _NEW:
             changes = new_stack_changes(self.app.template, plan.values, plan.tables)
+        shown = None if changes is None else [change.as_json() for change in changes]
+        self.operation.record.details["changes"] = shown
         for line in change_lines(plan, self.app.template["Parameters"], changes):
             self.operation.print(line)
-
-    def _confirm(self, plan: Plan) -> None:
-        self.operation.confirm(f"Deploy stage {plan.stage}?", "deploy")
 
     def _discard(self, plan: Plan, change_set: ChangeSet | None) -> None:
         if change_set is not None:
             delete_change_set(self.stacks.cloudformation, plan.stack_name, change_set.id)
+
+
+def _question(plan: Plan) -> str:
+    return f"Deploy stage {plan.stage}?"
 
 
 def _changes(change_set: ChangeSet | None) -> list[ResourceChange]:

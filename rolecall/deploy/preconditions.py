@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 
 from chalicelib.arns import Principal, parse_principal, role_arn
 from chalicelib.aws.source_principals import DEFAULT_ATTACHMENTS, attachment_quota
+from chalicelib.member_role import why_taken
 from chalicelib.settings import parameters_with_role
 from chalicelib.source_policy.records import MAX_SHARDS, shard_name
 from rolecall.aws_errors import translate_errors
@@ -108,7 +109,7 @@ def _taken_name(values: Mapping[str, str]) -> Iterator[_Problem]:
     """Yield where the member role's name is also a source principal or an access role, which must never be changed."""
     ours = _Names.of(values)
     for parameter in ours.parameters_with(ours.member_role):
-        yield "MemberRoleName", f"is {ours.member_role}, which {parameter} contains, too: set another name"
+        yield "MemberRoleName", why_taken(ours.member_role, parameter)
 
 
 def _changed_names(values: Mapping[str, Any], tables: Tables) -> Iterator[_Problem]:

@@ -25,7 +25,7 @@ from rolecall.deploy.parameters import (
 )
 from rolecall.deploy.preconditions import check_preconditions
 from rolecall.deploy.problems import Problems, RefusedError
-from rolecall.deploy.stack import Stack, describe_stack, resource_names
+from rolecall.deploy.stack import Stack, describe_stack, resource_names, stack_name
 from rolecall.deploy.stack_status import Step, check_owner, check_status, next_step
 from rolecall.deploy.tables import Tables, existing_tables
 from rolecall.errors import CommandError
@@ -68,11 +68,6 @@ class Plan:
     def stack_name(self) -> str:
         """The name of the stage's stack."""
         return stack_name(self.stage)
-
-
-def stack_name(stage: str) -> str:
-    """Return the name of a stage's stack."""
-    return f"rolecall-{stage}"
 
 
 def check_stage_name(stage: str, problems: Problems) -> None:

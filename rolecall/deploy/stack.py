@@ -1,4 +1,4 @@
-"""A CloudFormation stack: its description, its deletion, and the protection of what would be lost with it."""
+"""A CloudFormation stack: its name, its description, its deletion, and the protection of what would be lost with it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 
+_PREFIX = "rolecall-"
+
+
+def stack_name(stage: str) -> str:
+    """Return the name of a stage's stack."""
+    return _PREFIX + stage
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stack:
     """A stack as CloudFormation describes it."""
@@ -24,6 +32,11 @@ class Stack:
     parameters: Mapping[str, str]
     outputs: Mapping[str, str]
     protected: bool
+
+    @property
+    def stage(self) -> str:
+        """The stage of a stack of this name."""
+        return self.name.removeprefix(_PREFIX)
 
     @property
     def in_progress(self) -> bool:

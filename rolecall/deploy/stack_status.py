@@ -53,7 +53,7 @@ def check_owner(stack: Stack, resources: AbstractSet[str], problems: Problems) -
     The stage's has its name as a parameter, or only its tables. An update that adds the rest has no parameters, either, while
     it is rolled back.
     """
-    stage, tables = _stage(stack), set(table_names(stack.name))
+    stage, tables = stack.stage, set(table_names(stack.name))
     in_rollback = stack.in_progress or stack.status == "UPDATE_ROLLBACK_FAILED"
     if is_imported(stack):
         is_ours = resources <= tables or (in_rollback and bool(resources & tables))
@@ -66,17 +66,12 @@ def check_owner(stack: Stack, resources: AbstractSet[str], problems: Problems) -
         )
 
 
-def _stage(stack: Stack) -> str:
-    return stack.name.removeprefix("rolecall-")
-
-
 def check_status(stack: Stack, problems: Problems) -> None:
     """Add a problem for a stack that can't be deployed to."""
-    stage = _stage(stack)
     if stack.status == "DELETE_FAILED":
-        problems.add(f"stack {stack.name} was not deleted completely", f"finish it: rolecall undeploy {stage}")
+        problems.add(f"stack {stack.name} was not deleted completely", f"finish it: rolecall undeploy {stack.stage}")
     elif stack.status == "IMPORT_ROLLBACK_FAILED":
         problems.add(
             f"the import of tables into stack {stack.name} could not be rolled back",
-            f"the tables are kept when you delete the stack: rolecall undeploy {stage}",
+            f"the tables are kept when you delete the stack: rolecall undeploy {stack.stage}",
         )

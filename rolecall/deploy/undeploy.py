@@ -3,17 +3,17 @@
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from chalicelib.accounts import UNREACHABLE
-from rolecall.deploy.changes_page import failure_lines, stack_operations
+from rolecall.deploy.changes_page import await_end, failure_lines, stack_operations
 from rolecall.deploy.location import check_location, read_location
-from rolecall.deploy.next_steps import rolecall_command
-from rolecall.deploy.preflight import check_stage_name, stack_name
+from rolecall.deploy.preflight import check_stage_name
 from rolecall.deploy.problems import Problems, RefusedError
-from rolecall.deploy.stack import Stack, describe_stack, resource_names
+from rolecall.deploy.stack import Stack, describe_stack, resource_names, stack_name
 from rolecall.deploy.stack_operations import FailedError, StackOperations
 from rolecall.deploy.stack_status import NEVER_CREATED, ONLY_DELETED, check_owner, is_imported, table_names
 from rolecall.deploy.tables import Tables
 from rolecall.exit_status import ExitStatus
 from rolecall.operation import Operation
+from rolecall.stages import command_for
 
 _MAX_LISTED = 20
 
@@ -45,6 +45,7 @@ def undeploy(operation: Operation) -> ExitStatus:
         return ExitStatus.PROBLEM
     kept = _existing(name, tables)
     left = _left(name, kept, tables)  # and until its functions were deleted
+    operation.record.details |= {"kept": list(kept), "left": left}
     for line in _left_lines(operation, left) if left else _report(operation, kept):
         operation.print(line)
     return ExitStatus.PROBLEM if left else ExitStatus.OK
@@ -80,8 +81,7 @@ def _checked_stack(operation: Operation, stacks: StackOperations, tables: Tables
             raise _refused(operation, problems.found)
         if not stack.in_progress:
             break
-        operation.print(f"Stack {name} is {stack.status}: waiting for its end.", "yellow")
-        stacks.wait(stack)
+        await_end(operation, stacks, stack)
     if stack.status in ONLY_DELETED:  # Nothing can be uninstalled before the next deployment.
         return stack
     existing = _existing(name, tables)
@@ -90,7 +90,7 @@ def _checked_stack(operation: Operation, stacks: StackOperations, tables: Tables
     if left:
         problems.add(
             f"{len(left)} enrolled accounts, roles and policies are left",
-            f"uninstall the stage first: {rolecall_command(stage.name, 'uninstall')} (docs/offboarding.md)",
+            f"uninstall the stage first: {command_for(stage.client, stage.name, 'uninstall')} (docs/offboarding.md)",
         )
         problems.found += _listed(left)
     if problems.found:
@@ -146,12 +146,10 @@ def _policies(source_policy: str, tables: Tables) -> list[str]:
 
 def _left_lines(operation: Operation, left: Sequence[str]) -> Iterator[str]:
     """Yield what is left although the stack is deleted, and what to do."""
-    stage = operation.stage.name
+    stage, uninstall = operation.stage.name, command_for(operation.stage.client, operation.stage.name, "uninstall")
     yield f"Stack {stack_name(stage)} is deleted, and {len(left)} enrolled accounts, roles and policies are left:"
     yield from (f"  {each}" for each in _listed(left))
-    yield (
-        f"What to do: run rolecall deploy {stage}, {rolecall_command(stage, 'uninstall')}, and rolecall undeploy {stage} again."
-    )
+    yield f"What to do: run rolecall deploy {stage}, {uninstall}, and rolecall undeploy {stage} again."
 
 
 def _report(operation: Operation, kept: tuple[str, ...]) -> Iterator[str]:

@@ -34,13 +34,13 @@ def _check_stage(context: Context) -> CheckResult:
             context.deploy("--source-principal ARN"),
         )
     if taken is not None:
-        return failed(taken, context.deploy("MemberRoleName=…"))
+        return failed(taken, context.deploy("--set MemberRoleName=…"))
     return ok(f"{stage.name} is deployed in {stage.region} with valid settings")
 
 
-def check_functions(found: "Mapping[str, GetFunctionResponseTypeDef | None]", redeploy: str) -> CheckResult:
+def check_functions(found: "Mapping[str, GetFunctionResponseTypeDef | None]", context: Context) -> CheckResult:
     """Check what GetFunction returned of each function, or None for a missing one."""
-    changing = []
+    changing, redeploy = [], context.deploy()
     for name, function in found.items():
         if function is None:
             return failed(f"function {name} does not exist", redeploy)
@@ -49,7 +49,7 @@ def check_functions(found: "Mapping[str, GetFunctionResponseTypeDef | None]", re
         if function.get("Concurrency", {}).get("ReservedConcurrentExecutions") == 0:
             return failed(
                 f"function {name} is stopped: its reserved concurrency is 0",
-                f"aws lambda delete-function-concurrency --function-name {name}",
+                context.aws(f"lambda delete-function-concurrency --function-name {name}"),
             )
         if "Failed" in {state, update}:
             reason = configuration.get("StateReason") or configuration.get("LastUpdateStatusReason")
@@ -70,7 +70,7 @@ def _check_functions(context: Context) -> CheckResult:
             found[name] = client.get_function(FunctionName=name)
         except client.exceptions.ResourceNotFoundException:
             found[name] = None
-    return check_functions(found, context.deploy())
+    return check_functions(found, context)
 
 
 def check_rule(

@@ -40,19 +40,19 @@ def check_queues(queues: Sequence[QueueCounts]) -> CheckResult:
     return ok("the queues and their dead-letter queues are empty")
 
 
-def check_alarms(alarms: "Mapping[str, MetricAlarmTypeDef]", topic_arn: str, redeploy: str) -> CheckResult:
+def check_alarms(alarms: "Mapping[str, MetricAlarmTypeDef]", topic_arn: str, context: Context) -> CheckResult:
     """Check that all alarms exist, notify the topic, and are not in ALARM; the keys are their names without the stage."""
     for name in ALARMS:
         if name not in alarms:
-            return failed(f"alarm {name} does not exist", redeploy)
+            return failed(f"alarm {name} does not exist", context.deploy())
         alarm = alarms[name]
         if topic_arn not in alarm.get("AlarmActions", ()):
-            return failed(f"alarm {name} does not notify {topic_arn}", redeploy)
+            return failed(f"alarm {name} does not notify {topic_arn}", context.deploy())
         # Without schedules no resync is missing, so the template disables that alarm's actions.
         if not alarm.get("ActionsEnabled", True) and name != "resync-missing":
             return failed(
                 f"alarm {name} sends no notifications: its actions are disabled",
-                f"aws cloudwatch enable-alarm-actions --alarm-names {alarm['AlarmName']}",
+                context.aws(f"cloudwatch enable-alarm-actions --alarm-names {alarm['AlarmName']}"),
             )
     in_alarm = [name for name in ALARMS if alarms[name]["StateValue"] == "ALARM"]
     if in_alarm:
@@ -126,7 +126,7 @@ def _topic_arn(context: Context) -> str:
 
 
 def _check_alarms(context: Context) -> CheckResult:
-    return check_alarms(context.stage.described_alarms(), _topic_arn(context), context.deploy())
+    return check_alarms(context.stage.described_alarms(), _topic_arn(context), context)
 
 
 def _check_topic(context: Context) -> CheckResult:

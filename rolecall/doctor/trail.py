@@ -69,7 +69,8 @@ def check_trails(trails: Sequence[Trail], region: str) -> CheckResult:
             f"trail {trail.name} records no write management events",
             f"aws cloudtrail put-event-selectors --trail-name {trail.name} --region {trail.home_region} "
             "--event-selectors ReadWriteType=All,IncludeManagementEvents=true"
-            + ("" if trail.is_logging else f"; {_start_logging(trail.name, trail.home_region)}"),
+            + ("" if trail.is_logging else f"; {_start_logging(trail.name, trail.home_region)}")
+            + "; this replaces all selectors of the trail, which get-event-selectors shows: add those to keep",
         )
     return failed(
         f"no trail in {region}: EventBridge receives no organization events",

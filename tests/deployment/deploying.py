@@ -32,7 +32,8 @@ Answer: TypeAlias = bool | Callable[[], bool] | None
 
 @dataclass
 class Deploying:
-    """Deploys one stage as root of the management account; `output` is what the last command printed.
+    """Deploys one stage as root of the management account; `output` is what the last command printed, and
+    `details` what its JSON has beside that.
 
     At the botocore event `interrupted_at`, `interruption` is called: by default, Ctrl-C is pressed.
     """
@@ -44,6 +45,7 @@ class Deploying:
     account_id: str | None = None
     credentials: Credentials | None = None
     output: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
     interrupted_at: str = ""
     interruption: Callable[[], None] = _interrupt
     _console: StringIO = field(default_factory=StringIO)
@@ -62,12 +64,14 @@ class Deploying:
             interruption = self.interruption
             session.events.register(self.interrupted_at, lambda **_: interruption())
         self._console = StringIO()
-        return Operation(
+        operation = Operation(
             stage=Stage(self.stage, session, self.organization.endpoint_url),
             console=Console(file=self._console, width=200),
             prompt=None if answer is None else lambda _: answer() if callable(answer) else answer,
             **{"pause": no_pause, **options},
         )
+        self.details = operation.record.details
+        return operation
 
     @property
     def reader(self) -> str:

@@ -104,6 +104,7 @@ def test_dry_run_of_a_new_stage_leaves_nothing(deploying: Callable[[str], Deploy
     assert stage.deploy(dry_run=True, answer=None) is ExitStatus.OK
     assert "+ SourcePrincipalArns: arn:aws:iam::" in stage.output
     assert "8 AWS::Serverless::Function" in stage.output
+    assert {each["action"] for each in stage.details["changes"]} == {"Add"}
     assert stage.status is None
     assert fresh.client("s3").list_buckets()["Buckets"] == []
 
@@ -116,6 +117,9 @@ def test_dry_run_of_a_deployed_stage_leaves_no_change_set(deploying: Callable[[s
     assert stage.deploy("Threads=4", dry_run=True, answer=None) is ExitStatus.OK
     assert "~ Threads: 10 → 4" in stage.output
     assert "updated" in stage.output
+    assert {"Enroll": "Modify"}.items() <= {
+        each["logical_id"]: each["action"] for each in stage.details["changes"]
+    }.items()
     listed = cloudformation.list_change_sets(StackName="rolecall-dry-again")["Summaries"]
     assert [each for each in listed if each["ExecutionStatus"] == "AVAILABLE"] == []
     assert stage.variables() == before
@@ -167,16 +171,17 @@ def test_dry_run_and_deployment_do_not_disturb_each_other(
 @pytest.mark.parametrize("answer", [False, None])
 def test_nothing_is_deployed_without_a_yes(deploying: Callable[[str], Deploying], answer: bool | None) -> None:
     stage = deploying("asked")
-    with pytest.raises(CommandError):
+    with pytest.raises(CommandError, match="without confirmation" if answer is None else "nothing was changed"):
         stage.deploy(answer=answer)
     assert stage.status is None
+    assert stage.organization.client("s3").list_buckets()["Buckets"] == []
 
 
 def test_upgrade_that_is_declined_leaves_no_change_set(deploying: Callable[[str], Deploying]) -> None:
     stage = deploying("declined")
     stage.deploy()
     before = stage.variables()
-    with pytest.raises(CommandError):
+    with pytest.raises(CommandError, match="not confirmed: the stage was not changed; its new template"):
         stage.deploy("Threads=7", answer=False)
     listed = stage.organization.client("cloudformation").list_change_sets(StackName="rolecall-declined")["Summaries"]
     assert [each for each in listed if each["ExecutionStatus"] == "AVAILABLE"] == []

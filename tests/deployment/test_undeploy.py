@@ -136,6 +136,8 @@ def test_account_enrolled_until_the_deletion_is_reported(stage: Deploying) -> No
     assert stage.undeploy() is ExitStatus.PROBLEM
 
     assert f"  444455556666 enrolled {ROLE}" in stage.output
+    assert stage.details["left"] == [f"444455556666 enrolled {ROLE}"]
+    assert stage.details["kept"] == ["rolecall-dev-ledger", "rolecall-dev-source-policy"]
     assert "run rolecall deploy dev, rolecall --stage dev uninstall, and rolecall undeploy dev again" in stage.output
 
 

@@ -126,6 +126,15 @@ def test_other_version_of_the_stage_is_a_warning(stage: Stage, rolecall: Command
     assert ran.errors.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["package", "report"])
+def test_written_files_are_named_in_json(
+    command: str, organization: Organization, rolecall: CommandLine, tmp_path: Path
+) -> None:
+    ran = rolecall(*arguments_of(command, MANAGEMENT, tmp_path), "--json", stdout=pipe())
+    assert ran.status == 0
+    assert sorted(json.loads(ran.output)["files"]) == sorted(map(str, tmp_path.iterdir()))
+
+
 @pytest.mark.parametrize("command", ["status", "accounts", "show", "report"])
 def test_unreadable_row_is_shown_and_named(
     command: str, organization: Organization, stage: Stage, rolecall: CommandLine, tmp_path: Path

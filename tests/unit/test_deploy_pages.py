@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import boto3
+import pytest
+from botocore.stub import Stubber
 from rich.text import Text
 
 from rolecall.deploy.change_set import ResourceChange
@@ -132,13 +135,38 @@ def test_operation_without_a_failed_resource_has_the_stacks_reason() -> None:
     assert Ended.from_events(events).failures == ("stack: Transform failed",)
 
 
+def _queues(*stages: str) -> Any:
+    """Return a factory of clients that list the queues of some stages; without one, that is denied."""
+
+    def client(_: str) -> Any:
+        sqs = boto3.client("sqs", region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
+        stubber = Stubber(sqs)
+        if stages:
+            stubber.add_response(
+                "list_queues", {"QueueUrls": [f"https://sqs/1/rolecall-{each}-publish.fifo" for each in stages]}
+            )
+        else:
+            stubber.add_client_error("list_queues", "AccessDenied")
+        stubber.activate()
+        return sqs
+
+    return client
+
+
+@pytest.mark.parametrize("deployed", [("dev", "prod"), ("dev",), ()])
+def test_next_steps_name_the_default_stage_if_another_is_deployed(deployed: tuple[str, ...]) -> None:
+    location = Location("aws", "111122223333", "us-east-1")
+    lines = list(next_steps(_queues(*deployed), "prod", location, {"AlarmEmail": ""}))
+    assert any(line.startswith("  rolecall --stage prod backfill ") for line in lines)
+
+
 def test_next_steps_are_commands_for_the_stage() -> None:
     location = Location("aws", "111122223333", "us-east-1")
-    prod = list(next_steps("prod", location, {"AlarmEmail": ""}))
+    prod = list(next_steps(_queues("prod"), "prod", location, {"AlarmEmail": ""}))
     assert prod[0].startswith("Stage prod is deployed: stack rolecall-prod in us-east-1 of account 111122223333.")
     assert any(line.startswith("  rolecall backfill ") for line in prod)
     assert "To be notified of alarms: rolecall deploy prod --alarm-email ADDRESS" in prod
 
-    dev = list(next_steps("dev", location, {"AlarmEmail": "ops@example.com"}))
+    dev = list(next_steps(_queues("dev"), "dev", location, {"AlarmEmail": "ops@example.com"}))
     assert any(line.startswith("  rolecall --stage dev prove --reader-profile NAME ") for line in dev)
     assert not any("--alarm-email" in line for line in dev)

@@ -258,6 +258,35 @@ def test_uninstall_fails_if_a_shard_is_left() -> None:
     ]
 
 
+EARLIER = replace(shard(), error=Problem(Reason.QUOTA, "full"))
+LATER = replace(shard(), error=Problem(Reason.REJECTED, "attached to a group"))
+
+
+@pytest.mark.parametrize(
+    ("published", "seconds", "error"), [([EARLIER, LATER], 4, "attached to a group"), ([], 120, "full")]
+)
+def test_uninstall_ends_once_publish_can_not_delete_a_shard(
+    published: list[ShardRecord], seconds: float, error: str
+) -> None:
+    """An error of an earlier run counts once a run must have ended since."""
+    stage = OperatedStage(
+        responses=[remaining(shards=1)] * 2, recorded=records(EARLIER), published=list(map(records, published))
+    )
+    ran = run(uninstall, stage, yes=True)
+    assert (ran.status, stage.seconds) == (1, seconds)
+    assert f"  {SHARD}: {error}" in ran.lines
+
+
+def test_uninstall_does_not_wait_for_another_source_account() -> None:
+    stage = OperatedStage(
+        responses=[remaining(shards=1)] * 2,
+        recorded=records(shard()),
+        settings=settings(SOURCE_PRINCIPAL_ARNS="arn:aws:iam::999999999999:role/Reader"),
+    )
+    assert run(uninstall, stage, yes=True).status == 1
+    assert stage.seconds == 0
+
+
 def test_uninstall_shows_which_names_were_changed() -> None:
     stage = OperatedStage(
         responses=[remaining(shards=1)] * 2, recorded=records(shard()), settings=settings(SOURCE_POLICY_NAME="Other")
