@@ -127,9 +127,7 @@ def test_other_version_of_the_stage_is_a_warning(stage: Stage, rolecall: Command
 
 
 @pytest.mark.parametrize("command", ["package", "report"])
-def test_written_files_are_named_in_json(
-    command: str, organization: Organization, rolecall: CommandLine, tmp_path: Path
-) -> None:
+def test_written_files_are_named_in_json(command: str, rolecall: CommandLine, tmp_path: Path) -> None:
     ran = rolecall(*arguments_of(command, MANAGEMENT, tmp_path), "--json", stdout=pipe())
     assert ran.status == 0
     assert sorted(json.loads(ran.output)["files"]) == sorted(map(str, tmp_path.iterdir()))
