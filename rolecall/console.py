@@ -2,6 +2,7 @@
 
 import json
 import sys
+import textwrap
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -55,6 +56,18 @@ def print_line(console: Console, line: Text | str, style: str = "") -> None:
     """Print a line without wrapping it and without interpreting markup; a text with styles must be printable."""
     text = printable(line) if isinstance(line, str) else line
     console.print(text, style=style, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
+def print_wrapped(console: Console, text: str, prefix: Text | None = None) -> None:
+    """Print a text after a prefix, wrapped at words; its further lines are as far indented. In a pipe, print it on one line.
+
+    A word that is longer than a line, such as an ARN, is kept whole, so that it can be copied.
+    """
+    before = Text() if prefix is None else prefix
+    width = max(console.width - before.cell_len, 1)
+    for line in textwrap.wrap(printable(text), width, break_long_words=False, break_on_hyphens=False) or [""]:
+        print_line(console, before + Text(line))
+        before = Text(" " * before.cell_len)
 
 
 def print_error(message: str) -> None:

@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from rich.console import Console
 from rich.text import Text
 
 from chalicelib.arns import AccountId
-from rolecall.console import output_console, print_json, print_line, printable
+from rolecall.console import output_console, print_json, print_line, print_wrapped, printable
 from rolecall.doctor.checks import CHECKS, run_checks
 from rolecall.doctor.context import Context
 from rolecall.doctor.result import Check, CheckResult, CheckStatus
@@ -30,7 +31,7 @@ def doctor(stage: Stage, *, account: AccountId | None, as_json: bool) -> ExitSta
     for check, result in run_checks(context):
         results.append((check, result))
         if not as_json:
-            print_line(output, _line(check, result, two_lines=output.is_interactive))
+            print_result(output, check, result)
     if as_json:
         print_json(_json(context, results))
     else:
@@ -45,14 +46,18 @@ def overall_status(results: Iterable[CheckResult]) -> CheckStatus:
     return next((each for each in (CheckStatus.FAILED, CheckStatus.UNKNOWN) if each in statuses), CheckStatus.OK)
 
 
-def _line(check: Check, result: CheckResult, *, two_lines: bool) -> Text:
-    """Return a check's result; its remedy is on a line of its own on a terminal, and on the same line in a pipe."""
+def print_result(output: Console, check: Check, result: CheckResult) -> None:
+    """Print a check's result on one line. On a terminal, it is wrapped, and its remedy is below it, unwrapped to be copied."""
     mark, style = _MARKS[result.status]
-    line = Text.assemble((mark, style), " ", (f"{check.name:{_NAME_CHARS}}", "bold"), "  ", printable(result.summary))
-    if result.remedy is not None:
-        line.append("\n" + " " * (_NAME_CHARS + 4) if two_lines else " ")
-        line.append("→ ", style="dim").append(printable(result.remedy), style="cyan")
-    return line
+    prefix = Text.assemble((mark, style), " ", (f"{check.name:{_NAME_CHARS}}", "bold"), "  ")
+    remedy = Text.assemble(("→ ", "dim"), (printable(result.remedy or ""), "cyan"))
+    if output.is_interactive:
+        print_wrapped(output, result.summary, prefix)
+        if result.remedy is not None:
+            print_line(output, Text("  ") + remedy)
+    else:
+        found = prefix + Text(printable(result.summary))
+        print_line(output, found if result.remedy is None else found + Text(" ") + remedy)
 
 
 def _json(context: Context, results: list[tuple[Check, CheckResult]]) -> dict[str, object]:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chalicelib.arns import AccountId
-from rolecall.console import print_line, printable
+from rolecall.console import print_line, print_wrapped, printable
 from rolecall.exit_status import ExitStatus
 from rolecall.prove.evidence import AccountEvidence, Answer, Call, Claim, ClaimResult, Evidence
 
@@ -27,6 +27,9 @@ _CLAIMS = {
     Claim.EXTERNAL_ID_REQUIRED: "enrolled accounts deny a session without the external id (sts:AssumeRole)",
     Claim.NOT_ASSUMABLE: "accounts that are not enrolled deny the source principal (sts:AssumeRole)",
 }
+_ACCOUNT_ID_CHARS, _MIN_NAME_CHARS = 12, 6
+_GAP = 2  # columns between those of the table
+_WIDE = 100  # columns of a terminal in which the headings are on one line
 _COLUMNS = (Claim.ASSUMED, Claim.READ, Claim.DATA_DENIED, Claim.EXTERNAL_ID_REQUIRED)
 
 
@@ -84,36 +87,44 @@ def print_evidence(evidence: Evidence, console: Console) -> None:
     """Print a table of the accounts, the calls whose answer was not the expected one, and the result of each claim."""
     settings = evidence.settings
     print_line(console, f"stage {settings.stage} in {evidence.region} of account {settings.management_account_id}")
-    print_line(console, f"as {evidence.principal_arn}, {evidence.started:%Y-%m-%d %H:%M:%S} UTC")
+    print_wrapped(console, f"as {evidence.principal_arn}, {evidence.started:%Y-%m-%d %H:%M:%S} UTC")
     if evidence.frozen:
         print_line(console, "the stage is frozen: every new session is denied until rolecall unfreeze", "yellow")
     console.print()
-    console.print(_table(evidence.accounts), soft_wrap=False)
+    console.print(_table(evidence.accounts, console.width), soft_wrap=False)
     console.print()
-    for line in _unexpected_answers(evidence.accounts):
-        print_line(console, line)
+    for holds, line in _unexpected_answers(evidence.accounts):
+        print_wrapped(console, line, _marked(holds, "") + Text(" "))
     for result in evidence.results:
-        print_line(console, _marked(result.holds, _result_text(result)))
+        print_wrapped(console, _result_text(result), _marked(result.holds, "") + Text(" "))
     print_line(console, _CONCLUSIONS[evidence.exit_status], "bold")
 
 
-def _table(accounts: Sequence[AccountEvidence]) -> Table:
-    """Return a row for each account. On a narrow terminal, names are cut, and all but account ids is wrapped."""
+def _table(accounts: Sequence[AccountEvidence], width: int) -> Table:
+    """Return a row for each account. On a narrow terminal, statuses are wrapped at words, and names are cut."""
     columns = [
         claim for claim in _COLUMNS if claim is Claim.ASSUMED or any(claim in each.account.claims for each in accounts)
     ]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("account", "name", "status", *columns):
-        table.add_column(heading, no_wrap=heading == "account", overflow="fold")
-    for tested in accounts:
+    rows = [[_cell(tested, claim) for claim in columns] for tested in accounts]
+    claims = [
+        max([*map(len, claim.split()), *(cell.cell_len for cell in cells)])
+        for claim, cells in zip(columns, zip(*rows, strict=True), strict=True)
+    ]
+    word = max(len(word) for each in accounts for word in ("status", *each.account.status.split()))
+    room = width - sum(each + _GAP for each in (_ACCOUNT_ID_CHARS, word, *claims))
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    table.add_column("account", no_wrap=True)
+    table.add_column("name", no_wrap=True, overflow="ellipsis", max_width=max(room, _MIN_NAME_CHARS))
+    table.add_column("status", overflow="fold")
+    for claim in columns:
+        table.add_column(claim if width > _WIDE else claim.replace(" ", "\n"), no_wrap=True)
+    for tested, cells in zip(accounts, rows, strict=True):
         account = tested.account
-        name = Text(printable(account.name), no_wrap=True, overflow="ellipsis")
-        cells = (_cell(tested, claim) for claim in columns)
-        table.add_row(account.account_id, name, Text(account.status), *cells)
+        table.add_row(account.account_id, Text(printable(account.name)), Text(account.status), *cells)
     return table
 
 
-def _unexpected_answers(accounts: Iterable[AccountEvidence]) -> Iterator[Text]:
+def _unexpected_answers(accounts: Iterable[AccountEvidence]) -> Iterator[tuple[bool | None, str]]:
     """Yield each answer that was not the expected one, once for all accounts with the same one, as after a freeze."""
     groups: dict[tuple[object, ...], list[tuple[AccountId, Claim, Call]]] = {}
     for tested in accounts:
@@ -126,8 +137,7 @@ def _unexpected_answers(accounts: Iterable[AccountEvidence]) -> Iterator[Text]:
     for (account_id, claim, call), *others in groups.values():
         answer = f"{call.answer}: {call.code}: {call.message}" if call.code else str(call.answer)
         more = f" and {len(others)} more" if others else ""
-        line = f"{account_id}{more} {claim}: {call.action} {call.resource} was {answer}"
-        yield _marked(call.holds, printable(line))
+        yield call.holds, f"{account_id}{more} {claim}: {call.action} {call.resource} was {answer}"
 
 
 def _result_text(result: ClaimResult) -> str:
@@ -144,11 +154,14 @@ def _cell(tested: AccountEvidence, column: Claim) -> Text:
         return Text("-", style="dim")
     call = tested.calls.get(claim)
     if call is None:
-        return _marked(None, "not tested")
+        return _marked(None, "")  # not tested
+    if call.holds and column is not Claim.ASSUMED:
+        return _marked(call.holds, "")  # the heading is the answer
     answer = {Answer.ALLOWED: "allowed", Answer.DENIED: "denied"}.get(call.answer, call.code or "no answer")
     return _marked(call.holds, answer)
 
 
 def _marked(holds: bool | None, text: str) -> Text:  # noqa: FBT001 - true, false or unknown
+    """Return a text after the mark of a result; without a text, the mark."""
     mark, style = _MARKS[holds]
-    return Text.assemble((mark, style), f" {text}")
+    return Text.assemble((mark, style), f" {text}" if text else "")

@@ -1,5 +1,6 @@
 """What each check of `rolecall doctor` finds in AWS's answers."""
 
+import io
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,15 +9,17 @@ from typing import Any
 
 import boto3
 import pytest
+from rich.console import Console
 
 from chalicelib.accounts import Account, LedgerRow, Outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from chalicelib.settings import Settings
 from chalicelib.source_policy.records import Control, Problem, Records, ShardRecord
+from rolecall.console import output_console
 from rolecall.doctor import access_role, deployed, location, operations, principals
 from rolecall.doctor.checks import CHECKS, denied
-from rolecall.doctor.command import overall_status
+from rolecall.doctor.command import overall_status, print_result
 from rolecall.doctor.context import Context
 from rolecall.doctor.result import Check, CheckResult, CheckStatus, failed, ok, unknown
 from rolecall.doctor.trail import Trail, check_trails
@@ -435,3 +438,26 @@ def test_checks_match_the_template_and_the_runbook() -> None:
     assert names("RuleName") == {"account-events"}
     assert set(ALARMS) <= set(re.findall(r"^### (\S+)$", runbook, re.MULTILINE))
     assert len({check.name for check in CHECKS}) == len(CHECKS)
+
+
+def test_result_fits_a_terminal_of_80_columns_and_its_remedy_can_be_copied() -> None:
+    out = io.StringIO()
+    remedy = "aws cloudtrail start-logging --name a-trail-with-a-long-name-that-logs-everything --region us-east-1"
+    print_result(
+        Console(file=out, width=80, force_terminal=True, force_interactive=True, color_system=None),
+        CHECKS[3],
+        failed(
+            "the trail management-events records no write management events, and another one is not logging", remedy
+        ),
+    )
+    *lines, last = out.getvalue().splitlines()
+    assert lines == [
+        "✘ trail              the trail management-events records no write management",
+        "                     events, and another one is not logging",
+    ]
+    assert last == f"  → {remedy}"
+
+
+def test_result_is_one_line_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    print_result(output_console(), CHECKS[3], failed(" ".join(["no trail"] * 20), "docs/runbook.md"))
+    assert capsys.readouterr().out == f"✘ trail              {' '.join(['no trail'] * 20)} → docs/runbook.md\n"

@@ -202,12 +202,14 @@ EXTERNAL_ID = (Claim.EXTERNAL_ID_REQUIRED, call(Answer.DENIED, Answer.DENIED))
 def test_table_fits_on_a_terminal_of_80_columns() -> None:
     accounts = [
         evidence_of(ASSUMED, READ, EXPLICIT, EXTERNAL_ID, name="payments-production", claims=(*CLAIMS, EXTERNAL_ID[0])),
-        evidence_of(NOT_ASSUMABLE, status="failed: no_access_role", claims=(Claim.NOT_ASSUMABLE,)),
+        evidence_of(NOT_ASSUMED, status="failed: no_source_principal", claims=(*CLAIMS, EXTERNAL_ID[0])),
+        evidence_of(NOT_ASSUMABLE, status="not in the organization", claims=(Claim.NOT_ASSUMABLE,)),
     ]
     lines = page_of(accounts, 80)
+    assert max(map(len, lines)) <= 80
     table = lines[: lines.index("")]
-    assert max(map(len, table)) <= 80
-    assert [line.split()[0] for line in table if line.startswith("0")] == [ONE, ONE]
+    assert [line.split()[0] for line in table if line.startswith("0")] == [ONE, ONE, ONE]
+    assert {"no_source_principal", "organization"} <= {word for line in table for word in line.split()}
 
 
 def test_only_accounts_that_are_not_enrolled_have_an_answer() -> None:
