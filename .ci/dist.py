@@ -5,6 +5,7 @@ Both are built from a copy of the tracked files with one date and one mode, so t
 
 import gzip
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parents[1]
+_PICTURE = re.compile(r"<picture>.*?</picture>\n\n", re.DOTALL)
+_RELATIVE_LINK = re.compile(r"\[([^\]]+)\]\((?![a-z]+:|#)([^)#]+)(?:#[^)]*)?\)")
 _COPIED = ("rolecall", "chalicelib", "pyproject.toml", "README.md", "LICENSE")
 _BUILD = """
 import sys
@@ -53,6 +56,13 @@ def _copy(copy: Path) -> None:
         if (ROOT / name).exists():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, copy / name)
+    readme = copy / "README.md"
+    readme.write_text(long_description(readme.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def long_description(readme: str) -> str:
+    """Return README for a package index, which has neither its documents nor its picture: links become the names of documents."""
+    return _RELATIVE_LINK.sub(r"\1 (\2)", _PICTURE.sub("", readme))
 
 
 def _set_times(directory: Path, epoch: int) -> None:

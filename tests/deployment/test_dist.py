@@ -1,6 +1,7 @@
 """The wheel and the sdist: reproducible, complete, and working outside a checkout."""
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -96,7 +97,10 @@ def test_wheel_contains_the_app_and_describes_itself(built: tuple[Path, Path], p
         metadata = message_from_string(wheel.read(name).decode())
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"rolecall", "chalicelib"}
     assert metadata["Description-Content-Type"] == "text/markdown"
-    assert str(metadata.get_payload()).startswith("# Rolecall")
+    description = str(metadata.get_payload())
+    assert description.startswith("# Rolecall")
+    assert not re.search(r"\]\((?!https?:|#)|<picture|src=", description), "would lead nowhere on a package index"
+    assert "All settings (docs/settings.md)" in description
     assert "Programming Language :: Python :: 3.14" in metadata.get_all("Classifier", [])
     requires = {each.split(">")[0] for each in metadata.get_all("Requires-Dist", [])}
     assert requires == {"boto3", "jinja2", "rich", "typer"}
