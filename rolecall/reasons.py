@@ -86,7 +86,7 @@ REMEDY = {
     Reason.NO_SOURCE_PRINCIPAL: f"Create it, correct SourcePrincipalArns, or set AttachSourcePolicy=false and attach the shards yourself{_RERUN}.",
     Reason.NO_SUCH_POLICY: f"Create it in every account, or correct the setting{_RERUN}.",
     Reason.QUOTA: f"Free capacity, or request an increase of the quota that the error names{_RERUN}.",
-    Reason.INSTANCE_PROFILE: f"Remove the role from the instance profile in the error{_RERUN}.",
+    Reason.INSTANCE_PROFILE: "Remove the role from its instance profile, as the runbook shows; then rolecall retire ID, again.",
     Reason.REJECTED: f"Fix what the error describes{_RERUN}.",
     Reason.THROTTLED: "Nothing: it is retried. If it persists, lower MaximumConcurrency or Threads.",
     Reason.SERVICE_ERROR: "Nothing: it is retried.",
