@@ -144,6 +144,13 @@ def failure_lines(error: FailedError, advice: str) -> Iterator[Text]:
     yield Text(f"What to do: {advice}.")
 
 
+def report_failure(operation: Operation, error: FailedError, advice: str) -> None:
+    """Print why an operation failed and what to do, and record the reasons."""
+    for line in failure_lines(error, advice):
+        operation.print(line)
+    operation.record.details["failures"] = list(error.failures)
+
+
 def await_end(operation: Operation, stacks: StackOperations, stack: Stack) -> None:
     """Wait for the end of the operation that runs on a stack, and print that."""
     operation.print(f"Stack {stack.name} is {stack.status}: waiting for its end.", "yellow")

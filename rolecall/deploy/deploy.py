@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from rolecall.deploy.change_set import ChangeRequest, ChangeSet, ResourceChange, delete_change_set
-from rolecall.deploy.changes_page import await_end, change_lines, failure_lines, new_stack_changes, stack_operations
+from rolecall.deploy.changes_page import await_end, change_lines, new_stack_changes, report_failure, stack_operations
 from rolecall.deploy.next_steps import next_steps
 from rolecall.deploy.packaged_app import PackagedApp
 from rolecall.deploy.preflight import Given, Plan, check_deployment
@@ -36,8 +36,7 @@ def deploy(operation: Operation, given: Given, app: PackagedApp, *, dry_run: boo
             return ExitStatus.OK
         run.deploy(plan)
     except FailedError as error:
-        for line in failure_lines(error, _advice(plan.stage, error)):
-            operation.print(line)
+        report_failure(operation, error, _advice(plan.stage, error))
         return ExitStatus.PROBLEM
     run.finish(plan)
     return ExitStatus.OK

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from chalicelib.accounts import UNREACHABLE
-from rolecall.deploy.changes_page import await_end, failure_lines, stack_operations
+from rolecall.deploy.changes_page import await_end, report_failure, stack_operations
 from rolecall.deploy.location import check_location, read_location
 from rolecall.deploy.preflight import check_stage_name
 from rolecall.deploy.problems import Problems, RefusedError
@@ -40,8 +40,7 @@ def undeploy(operation: Operation) -> ExitStatus:
         if stack is not None:
             stacks.delete(stack)
     except FailedError as error:
-        for failed in failure_lines(error, f"remove the cause, and run rolecall undeploy {stage.name} again"):
-            operation.print(failed)
+        report_failure(operation, error, f"remove the cause, and run rolecall undeploy {stage.name} again")
         return ExitStatus.PROBLEM
     kept = _existing(name, tables)
     left = _left(name, kept, tables)  # and until its functions were deleted

@@ -194,6 +194,7 @@ def test_failed_first_deployment_names_the_resource_and_can_be_repeated(
     stage = deploying("failed")
     assert stage.deploy(app=broken) is ExitStatus.PROBLEM
     assert "Failed: stack rolecall-failed is ROLLBACK_COMPLETE.\n  Broken: " in stage.output
+    assert any(each.startswith("Broken: ") for each in stage.details["failures"])
     assert stage.status == "ROLLBACK_COMPLETE"
 
     assert stage.deploy() is ExitStatus.OK

@@ -258,19 +258,19 @@ def test_uninstall_fails_if_a_shard_is_left() -> None:
     ]
 
 
-EARLIER = replace(shard(), error=Problem(Reason.QUOTA, "full"))
-LATER = replace(shard(), error=Problem(Reason.REJECTED, "attached to a group"))
+FULL = replace(shard(), error=Problem(Reason.QUOTA, "full"))
+ATTACHED = replace(shard(), error=Problem(Reason.REJECTED, "attached to a group"))
 
 
 @pytest.mark.parametrize(
-    ("published", "seconds", "error"), [([EARLIER, LATER], 4, "attached to a group"), ([], 120, "full")]
+    ("published", "seconds", "error"), [([FULL, ATTACHED], 4, "attached to a group"), ([], 120, "full")]
 )
 def test_uninstall_ends_once_publish_can_not_delete_a_shard(
     published: list[ShardRecord], seconds: float, error: str
 ) -> None:
     """An error of an earlier run counts once a run must have ended since."""
     stage = OperatedStage(
-        responses=[remaining(shards=1)] * 2, recorded=records(EARLIER), published=list(map(records, published))
+        responses=[remaining(shards=1)] * 2, recorded=records(FULL), published=list(map(records, published))
     )
     ran = run(uninstall, stage, yes=True)
     assert (ran.status, stage.seconds) == (1, seconds)
