@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from chalicelib.accounts import Account, LedgerRow, Outcome, listed_outcome, parse_time, why_ineligible
@@ -17,6 +17,8 @@ from rolecall.exit_status import ExitStatus
 from rolecall.shard_drift import read_drift
 from rolecall.source_policy_state import SourcePolicyState, blocked_reason, read_source_policy
 from rolecall.stage import DEAD_LETTER_QUEUES, Alarm, QueueCounts, Stage
+
+_FIRST_RESYNC = timedelta(hours=30)  # within which its alarm expects each resync (.chalice/resources.yaml)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,12 +75,18 @@ class StageStatus:
         """The alarms in state ALARM."""
         return tuple(alarm for alarm in self.alarms if alarm.state == "ALARM")
 
+    def is_expected(self, alarm: Alarm) -> bool:
+        """Whether it is the alarm for missing resyncs of a deployment whose first resync isn't due yet."""
+        awaits_first = alarm.name.endswith("-resync-missing") and self.last_full_resync is None
+        return awaits_first and self.at - alarm.since < _FIRST_RESYNC
+
     @property
     def problems(self) -> tuple[str, ...]:
-        """What needs attention; alarms with disabled actions are ignored."""
+        """What needs attention; alarms that are expected or whose actions are disabled are ignored."""
         covered = self.coverage
         failing, granted = sum(covered.failing.values()), len(covered.still_granted)
-        in_alarm = [alarm.name.removeprefix(f"rolecall-{self.stage}-") for alarm in self.alarming if alarm.notifies]
+        alarming = [alarm for alarm in self.alarming if alarm.notifies and not self.is_expected(alarm)]
+        in_alarm = [alarm.name.removeprefix(f"rolecall-{self.stage}-") for alarm in alarming]
         found = [
             (failing, f"{counted(failing, 'account')} failing"),
             (covered.pending, f"{counted(covered.pending, 'account')} pending: {covered.pending_reason}"),

@@ -173,6 +173,11 @@ def _alarms(status: StageStatus) -> Iterator[Text]:
     states = Counter(alarm.state for alarm in status.alarms)
     yield Text(", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none", "")
     for alarm in status.alarming:
+        if status.is_expected(alarm):
+            yield Text(
+                f"{alarm.name}: expected until the first resync, which is scheduled; rolecall resync runs one now"
+            )
+            continue
         yield Text.assemble(
             (alarm.name, "bold red"), f", {ago(alarm.since, status.at)}", "" if alarm.notifies else ", actions disabled"
         ).append_text(plain(f": {alarm.description}"))

@@ -274,6 +274,16 @@ def test_queued_messages_and_disabled_alarms_are_no_problem(changes: dict[str, A
     assert (status.problems, status.exit_status) == ((), 0)
 
 
+def test_missing_resync_is_expected_until_the_first_is_due() -> None:
+    alarms = (alarm("resync-missing", "ALARM"), alarm("dead-letters"))
+    waiting = replace(HEALTHY, alarms=alarms, last_full_resync=None)
+    assert waiting.problems == ()
+    assert page_lines(waiting)[-3].strip().startswith("rolecall-dev-resync-missing: expected until the first resync")
+    overdue = replace(waiting, at=NOW + timedelta(hours=30))
+    stopped = replace(HEALTHY, alarms=alarms)
+    assert [status.problems for status in (overdue, stopped)] == [("in alarm: resync-missing",)] * 2
+
+
 def test_resyncs_are_parsed_from_the_log_in_order() -> None:
     earlier, later = NOW - timedelta(hours=1), NOW
     lines: list[tuple[datetime, dict[str, Any]]] = [
