@@ -5,10 +5,14 @@ contain a secret and stays open, because inventory tools need it, is in docs/sec
 with AWS's policy and the models of its services.
 """
 
+import fnmatch
+from functools import cache
+
 from chalicelib.documents import Document
 
 DENY_POLICY_NAME = "DenyDataReads"
 
+API_KEYS_READ = "apigateway:GET"
 _API_KEYS = ("arn:*:apigateway:*::/apikeys", "arn:*:apigateway:*::/apikeys/*")
 
 DENIED_DATA_READS = (
@@ -334,9 +338,57 @@ DENIED_DATA_READS = (
 )
 
 
-def deny_document() -> Document:
-    """Build the inline policy that denies the data reads."""
-    reads = {"Sid": DENY_POLICY_NAME, "Effect": "Deny", "Action": list(DENIED_DATA_READS), "Resource": "*"}
+_PATTERNS = (
+    "athena:GetQueryResults*",
+    "clouddirectory:List*TypedLinks",
+    "cloudwatch:GetSpaceCredentials*",
+    "codecommit:Get*Differences",
+    "codepipeline:Get*JobDetails",
+    "cognito-identity:GetOpenIdToken*",
+    "cognito-idp:AdminListUser*",
+    "dax:*GetItem",
+    "devicefarm:List*Artifacts",
+    "discovery:DescribeExport*",
+    "dynamodb:*GetItem",
+    "ec2:GetConsole*",
+    "forecast:Query*Forecast",
+    "gamelift:GetCompute*",
+    "healthlake:SearchWith*",
+    "iotsitewise:GetAssetPropertyValue*",
+    "ivs:*GetChannel",
+    "kinesisvideo:Get*StreamingSessionURL",
+    "kinesisvideo:GetMedia*",
+    "lambda:GetDurableExecution*",
+    "lightsail:GetKeyPair*",
+    "personalize:Get*Recommendations",
+    "rds:Download*LogFile*",
+    "s3:GetObject*Torrent",
+    "secretsmanager:*GetSecretValue",
+    "ses:GetArchiveMessage*",
+    "snowball:GetJob*",
+    "ssm:GetParameter*",
+    "ssm:ListCommand*",
+    "support:DescribeCommunication*",
+    "transcribe:GetVocabulary*",
+)
+"""Patterns that shorten the document: each matches only denied actions, of all that AWS has (tests/deployment/test_lint.py).
+
+A role's inline policies share a quota, so what the deny doesn't take is left for the operator's own documents.
+"""
+
+
+@cache
+def deny_document(allowed: frozenset[str] = frozenset()) -> Document:
+    """Build the inline policy that denies the data reads, but for those that the operator allows."""
+    denied = [action for action in DENIED_DATA_READS if action not in allowed]
+    reads = {"Sid": DENY_POLICY_NAME, "Effect": "Deny", "Action": _shortened(denied, allowed), "Resource": "*"}
     # API Gateway has one read action for all its resources.
-    keys = {"Sid": "DenyApiKeys", "Effect": "Deny", "Action": ["apigateway:GET"], "Resource": list(_API_KEYS)}
-    return Document.of({"Version": "2012-10-17", "Statement": [reads, keys]})
+    keys = {"Sid": "DenyApiKeys", "Effect": "Deny", "Action": [API_KEYS_READ], "Resource": list(_API_KEYS)}
+    return Document.of({"Version": "2012-10-17", "Statement": [reads] if API_KEYS_READ in allowed else [reads, keys]})
+
+
+def _shortened(denied: list[str], allowed: frozenset[str]) -> list[str]:
+    """Return actions with patterns in place of those that they match; a pattern that matches an allowed one isn't used."""
+    usable = [pattern for pattern in _PATTERNS if not fnmatch.filter(allowed, pattern)]
+    rest = [action for action in denied if not any(fnmatch.fnmatchcase(action, pattern) for pattern in usable)]
+    return sorted([*rest, *usable])

@@ -8,6 +8,7 @@ from chalicelib.arns import role_arn, root_arn
 from chalicelib.data_read_denies import DENY_POLICY_NAME, deny_document
 from chalicelib.documents import Document
 from chalicelib.errors import SettingsError
+from chalicelib.member_role_policies import LONGEST_ORGANIZATION_ID, only_denies
 from chalicelib.ownership import OWNERSHIP_TAGS
 from chalicelib.settings import Settings, parameters_with_role
 
@@ -22,6 +23,9 @@ DIFFERS_BY_CASE = (
 
 TRUST_LIMIT = 2048
 """Characters of a trust policy, unless an account's quota was raised ("IAM and AWS STS quotas")."""
+
+INLINE_LIMIT = 10_240
+"""Characters of all inline policies of a role together ("IAM and AWS STS quotas"), which can't be raised."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,8 +124,8 @@ Action: TypeAlias = (
 )
 
 
-def desired_role(settings: Settings, account_id: str) -> MemberRole:
-    """Return the member role that an account should have."""
+def desired_role(settings: Settings, account_id: str, organization_id: str = "{organization_id}") -> MemberRole:
+    """Return the member role that an account should have; without the organization's id, its placeholder stays in documents."""
     boundary = settings.permissions_boundary_arn
     return MemberRole(
         arn=role_arn(settings.partition, account_id, settings.member_role_name),
@@ -130,8 +134,16 @@ def desired_role(settings: Settings, account_id: str) -> MemberRole:
         boundary=_filled(boundary, settings, account_id) if boundary else None,
         tags={**settings.member_role_tags, **settings.ownership_tags},
         attached=frozenset(_filled(arn, settings, account_id) for arn in settings.member_role_policy_arns),
-        inline={DENY_POLICY_NAME: deny_document()} if settings.deny_data_reads else {},
+        inline=_inline(settings, account_id, organization_id),
     )
+
+
+def _inline(settings: Settings, account_id: str, organization_id: str) -> dict[str, Document]:
+    denies = {DENY_POLICY_NAME: deny_document(settings.deny_data_reads_except)} if settings.deny_data_reads else {}
+    return denies | {
+        name: Document(_filled(each.text, settings, account_id).replace("{organization_id}", organization_id))
+        for name, each in settings.member_role_policies.items()
+    }
 
 
 def plan(observed: MemberRole | None, desired: MemberRole) -> tuple[Action, ...]:
@@ -155,47 +167,76 @@ def _differences(observed: MemberRole, desired: MemberRole) -> Iterator[Action]:
         yield TagRole(desired.tags)
     for arn in sorted(observed.attached - desired.attached):
         yield DetachPolicy(arn)
+    stray, denying, replacing, new = _inline_changes(observed.inline, desired.inline)
     # Deleted before others are put: all inline policies of a role share one quota of characters.
-    for name in sorted(observed.inline.keys() - desired.inline.keys()):
-        yield DeleteInlinePolicy(name)
-    for name, document in sorted(desired.inline.items()):
-        if observed.inline.get(name) != document:
-            yield PutInlinePolicy(name, document)
+    yield from map(DeleteInlinePolicy, stray)
+    yield from _puts(desired, denying)
     if desired.boundary is not None and observed.boundary != desired.boundary:
         yield SetBoundary(desired.boundary)
     if observed.trust != desired.trust:
         yield SetTrust(desired.trust)
     if observed.max_session != desired.max_session:
         yield SetMaxSession(desired.max_session)
+    yield from _puts(desired, replacing)
     if desired.boundary is None and observed.boundary is not None:
         yield SetBoundary(None)
     for arn in sorted(desired.attached - observed.attached):
         yield AttachPolicy(arn)
+    yield from _puts(desired, new)
     if is_owned and not is_tagged:
         yield TagRole(desired.tags)
 
 
-def restricts(action: Action) -> bool:
+def _puts(desired: MemberRole, names: list[str]) -> list[Action]:
+    return [PutInlinePolicy(name, desired.inline[name]) for name in names]
+
+
+def _inline_changes(
+    observed: Mapping[str, Document], desired: Mapping[str, Document]
+) -> tuple[list[str], list[str], list[str], list[str]]:
+    """Return the names of the inline policies to delete, to put because they only deny, to replace, and to add.
+
+    One that is replaced is deleted first if the quota has no room for the observed and the desired documents in turn.
+    """
+    stray = sorted(observed.keys() - desired.keys())
+    differing = sorted(name for name, document in desired.items() if observed.get(name) != document)
+    denying = [name for name in differing if only_denies(desired[name])]
+    allowing = [name for name in differing if name not in denying]
+    replacing = [name for name in allowing if name in observed]
+    most = sum(max(document.size, observed[name].size if name in observed else 0) for name, document in desired.items())
+    if most > INLINE_LIMIT:
+        stray, replacing = sorted([*stray, *replacing]), []
+    return stray, denying, replacing, [name for name in allowing if name not in replacing]
+
+
+def restricts(action: Action, observed: MemberRole | None) -> bool:
     """Whether an action can only take permissions away: it is carried out even if another action of the plan was rejected.
 
-    A trust policy that differs from the desired one may be open to anyone, and a session may be too long, so replacing either
-    counts as a restriction.
+    A trust policy that differs from the desired one may be open to anyone, a session may be too long, and an edited inline policy
+    may allow anything, so replacing one of them counts as a restriction.
     """
-    if isinstance(action, SetBoundary):
-        return action.boundary is not None
-    return isinstance(action, DetachPolicy | DeleteInlinePolicy | PutInlinePolicy | SetTrust | SetMaxSession)
+    match action:
+        case SetBoundary(boundary):
+            return boundary is not None
+        case PutInlinePolicy(name, document):
+            return only_denies(document) or (observed is not None and name in observed.inline)
+    return isinstance(action, DetachPolicy | DeleteInlinePolicy | SetTrust | SetMaxSession)
 
 
 def removal(observed: MemberRole) -> tuple[Action, ...]:
-    """Return the actions that delete the role: its policies first, as IAM requires, and the deny of data reads last of them."""
+    """Return the actions that delete the role: its policies first, as IAM requires, and those that only deny last of them."""
     return (
         *(DetachPolicy(arn) for arn in sorted(observed.attached)),
         *(
             DeleteInlinePolicy(name)
-            for name in sorted(observed.inline, key=lambda name: (name == DENY_POLICY_NAME, name))
+            for name in sorted(observed.inline, key=lambda name: _order_of_removal(observed, name))
         ),
         DeleteRole(),
     )
+
+
+def _order_of_removal(role: MemberRole, name: str) -> tuple[bool, bool, str]:
+    return only_denies(role.inline[name]), name == DENY_POLICY_NAME, name
 
 
 def describe(action: Action, observed: MemberRole | None) -> dict[str, Any]:
@@ -282,11 +323,32 @@ def trust_document(settings: Settings) -> Document:
 
 
 def check_sizes(settings: Settings) -> None:
-    """Raise SettingsError if the trust policy would exceed IAM's limit."""
+    """Raise SettingsError if the trust policy or the inline policies would exceed IAM's limits."""
+    problems = []
     trust = trust_document(settings).size
     if trust > TRUST_LIMIT:
-        message = f"the trust policy would take {trust} characters, and IAM allows {TRUST_LIMIT}: set fewer SOURCE_PRINCIPAL_ARNS or a shorter EXTERNAL_ID"
-        raise SettingsError(message)
+        problems.append(
+            f"the trust policy would take {trust} characters, and IAM allows {TRUST_LIMIT}: set fewer SOURCE_PRINCIPAL_ARNS or a shorter EXTERNAL_ID"
+        )
+    sizes = {
+        name: document.size
+        for name, document in _inline(settings, settings.management_account_id, LONGEST_ORGANIZATION_ID).items()
+    }
+    if sum(sizes.values()) > INLINE_LIMIT:
+        denies = sizes.pop(DENY_POLICY_NAME, 0)
+        remedy = (
+            "shorten them"
+            if not denies
+            else (
+                f"shorten them to {INLINE_LIMIT - denies}, deny less by DENY_DATA_READS_EXCEPT or DENY_DATA_READS=false"
+            )
+        )
+        problems.append(
+            f"the documents of MEMBER_ROLE_POLICIES would take {sum(sizes.values())} characters, {denies} more are the deny of data reads, and IAM "
+            f"allows {INLINE_LIMIT} for all inline policies of a role: {remedy}, or put permissions into a managed policy of MEMBER_ROLE_POLICY_ARNS"
+        )
+    if problems:
+        raise SettingsError(*problems)
 
 
 def _policy(*statements: dict[str, Any]) -> Document:
@@ -297,5 +359,5 @@ def _conditions(conditions: dict[str, Any]) -> dict[str, Any]:
     return {"Condition": conditions} if conditions else {}
 
 
-def _filled(arn: str, settings: Settings, account_id: str) -> str:
-    return arn.replace("{partition}", settings.partition).replace("{account_id}", account_id)
+def _filled(text: str, settings: Settings, account_id: str) -> str:
+    return text.replace("{partition}", settings.partition).replace("{account_id}", account_id)

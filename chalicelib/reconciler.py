@@ -34,6 +34,7 @@ from chalicelib.member_role import (
     why_foreign,
     why_name_taken,
 )
+from chalicelib.member_role_policies import uses_organization_id
 from chalicelib.session_policies import member_role_delete, member_role_read, member_role_write
 from chalicelib.settings import Settings
 from chalicelib.source_policy.records import CONSISTENT_AFTER
@@ -153,7 +154,7 @@ class Reconciler:
         taken = why_name_taken(self._settings)
         if taken is not None:
             raise TerminalError(Reason.FOREIGN_ROLE, taken)
-        desired = desired_role(self._settings, account_id)
+        desired = self._desired(account_id)
         session_policy = (member_role_read if dry_run else member_role_write)(self._settings, account_id)
 
         def install() -> None:
@@ -172,6 +173,11 @@ class Reconciler:
 
         self._do_in(account_id, session_policy, self._access_roles(row), work, install)
         work.role_arn = desired.arn
+
+    def _desired(self, account_id: AccountId) -> MemberRole:
+        if not uses_organization_id(self._settings.member_role_policies):
+            return desired_role(self._settings, account_id)
+        return desired_role(self._settings, account_id, self._organization.id_of(account_id))
 
     def _remove(
         self,
@@ -242,7 +248,7 @@ class Reconciler:
         """Carry out a plan; after a rejected action only those that restrict the role, so that nothing stays open."""
         rejected: list[TerminalError] = []
         for action in actions:
-            if rejected and not restricts(action):
+            if rejected and not restricts(action, observed):
                 continue
             try:
                 if not dry_run:

@@ -5,10 +5,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from itertools import takewhile
 from typing import TypeAlias
 
 from chalicelib.arns import AccountId, Principal, is_account_id, is_ou_id, parse_principal
+from chalicelib.data_read_denies import API_KEYS_READ, DENIED_DATA_READS
+from chalicelib.documents import Document
 from chalicelib.errors import SettingsError
+from chalicelib.member_role_policies import DocumentError, parse_policies
 from chalicelib.ownership import MANAGED_BY_TAG, STAGE_TAG, Ownership, ownership_tags
 
 ENVIRONMENT_LIMIT = 4096
@@ -55,7 +59,9 @@ class Settings:
     source_principals: tuple[Principal, ...]
     member_role_name: str
     member_role_policy_arns: tuple[str, ...]
+    member_role_policies: Mapping[str, Document]
     deny_data_reads: bool
+    deny_data_reads_except: frozenset[str]
     member_role_max_session: int
     permissions_boundary_arn: str | None
     external_id: str | None
@@ -85,6 +91,10 @@ class Settings:
             return ()
         return tuple(principal for principal in self.source_principals if principal.kind != "root")
 
+    def denies(self, action: str) -> bool:
+        """Whether the member role denies a data read of the deny list."""
+        return self.deny_data_reads and action not in self.deny_data_reads_except
+
     @property
     def names_ous(self) -> bool:
         """Whether the settings select accounts by organizational unit."""
@@ -112,7 +122,9 @@ class Settings:
             source_principals=principals,
             member_role_name=read.one("MEMBER_ROLE_NAME", _role_name),
             member_role_policy_arns=read.each("MEMBER_ROLE_POLICY_ARNS", _managed_policy(partition)),
+            member_role_policies=_member_role_policies(read),
             deny_data_reads=read.boolean("DENY_DATA_READS"),
+            deny_data_reads_except=frozenset(read.each("DENY_DATA_READS_EXCEPT", _denied_read)),
             member_role_max_session=read.integer("MEMBER_ROLE_MAX_SESSION", 3600, 43200),
             permissions_boundary_arn=read.optional("PERMISSIONS_BOUNDARY_ARN", _managed_policy(partition)),
             external_id=read.optional("EXTERNAL_ID", _external_id),
@@ -302,6 +314,28 @@ def _managed_policy(partition: str) -> _Check:
         )
 
     return check
+
+
+def _member_role_policies(read: _Variables) -> dict[str, Document]:
+    name = "MEMBER_ROLE_POLICIES"
+    try:
+        return parse_policies(read.text(name)) if read.text(name) else {}
+    except DocumentError as error:
+        read.problems.append(f"{name} {error}")
+        return {}
+
+
+def _denied_read(value: str) -> str | None:
+    denied = [*DENIED_DATA_READS, API_KEYS_READ]
+    if value in denied:
+        return None
+    nearest = max(denied, key=lambda action: _same_letters(action.lower(), value.lower()))
+    return f"an action that DENY_DATA_READS denies, as written in its list, such as {nearest}"
+
+
+def _same_letters(one: str, other: str) -> int:
+    """Return how many letters two words begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _account_id(value: str) -> str | None:

@@ -11,8 +11,9 @@ from rich.text import Text
 from chalicelib.accounts import LedgerRow
 from chalicelib.documents import Document
 from chalicelib.member_role import MemberRole
+from chalicelib.member_role_policies import listed, statements
 from rolecall.account_details import AccountDetails
-from rolecall.console import OUTCOME_STYLES, display_time, label_grid, plain
+from rolecall.console import OUTCOME_STYLES, counted, display_time, label_grid, plain
 from rolecall.reasons import MEANING, REMEDY, runbook_section
 
 _LOG_FIELDS = ("outcome", "change", "reason", "trigger", "actions", "access_role", "retry", "duration_ms")
@@ -88,11 +89,10 @@ def _role(role: MemberRole) -> Iterator[tuple[str, RenderableType]]:
 
 
 def _statements(document: Document) -> str:
-    statements = document.content["Statement"]
     counts: Counter[str] = Counter()
-    for each in statements:
-        counts[each["Effect"].lower()] += len(each["Action"])
-    return ", ".join(f"{effect} of {count} actions" for effect, count in counts.items())
+    for each in statements(document.content):
+        counts[each["Effect"].lower()] += len(listed(each.get("Action", each.get("NotAction"))))
+    return ", ".join(f"{effect} of {counted(count, 'action')}" for effect, count in counts.items())
 
 
 def _plan(details: AccountDetails) -> Iterator[RenderableType]:

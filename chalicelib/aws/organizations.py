@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 from chalicelib.accounts import Account
 from chalicelib.arns import AccountId
 from chalicelib.aws.errors import account_error, error_code, translated
+from chalicelib.errors import Reason, RetryableError
 from chalicelib.settings import Settings
 
 if TYPE_CHECKING:
@@ -70,8 +71,18 @@ class Organization:
                 self._id = self._client.describe_organization()["Organization"]["Id"]
         return self._id
 
+    def id_of(self, account_id: AccountId) -> str:
+        """Return the organization's id from the ARN of an account that is a member, which is described unless one was before."""
+        if self._id is None:
+            self.describe(account_id)
+        if self._id is None:
+            raise RetryableError(Reason.NOT_READY, f"not ready yet: Organizations doesn't know account {account_id}")
+        return self._id
+
     def _account(self, listed: "AccountTypeDef", *, walk: bool = True) -> Account:
         account_id = AccountId(listed["Id"])
+        if "Arn" in listed:
+            self._id = listed["Arn"].split("/")[1]
         return Account(
             id=account_id,
             name=listed.get("Name", ""),

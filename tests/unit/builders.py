@@ -5,6 +5,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from chalicelib.arns import AccountId
+from chalicelib.documents import Document
 from chalicelib.settings import Scope, Settings
 
 PARTITIONS = ("aws", "aws-us-gov", "aws-cn", "aws-eusc")
@@ -14,13 +15,20 @@ MEMBER = AccountId("444455556666")
 READER, FORMER = (f"arn:aws:iam::{SOURCE}:role/{name}" for name in ("Reader", "Former"))
 ORGANIZATION_ID = "o-fd150fe903"
 
+EXTRA = '{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"macie2:GetMacieSession","Resource":"*"}}'
+
 EXAMPLES: dict[str, tuple[str, Any]] = {
     "MEMBER_ROLE_NAME": ("Reader@Org", "Reader@Org"),
     "MEMBER_ROLE_POLICY_ARNS": (
         "arn:{partition}:iam::aws:policy/SecurityAudit,arn:{partition}:iam::{account_id}:policy/a/B",
         ("arn:{partition}:iam::aws:policy/SecurityAudit", "arn:{partition}:iam::{account_id}:policy/a/B"),
     ),
+    "MEMBER_ROLE_POLICIES": (f'{{"Extra":{EXTRA}}}', {"Extra": Document(EXTRA)}),
     "DENY_DATA_READS": ("false", False),
+    "DENY_DATA_READS_EXCEPT": (
+        "s3:GetObject,ssm:GetParameter",
+        frozenset({"s3:GetObject", "ssm:GetParameter"}),
+    ),
     "MEMBER_ROLE_MAX_SESSION": ("43200", 43200),
     "PERMISSIONS_BOUNDARY_ARN": (
         "arn:{partition}:iam::{account_id}:policy/P",

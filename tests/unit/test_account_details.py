@@ -10,7 +10,7 @@ from rich.console import Console
 
 from chalicelib.accounts import Outcome
 from chalicelib.arns import AccountId
-from chalicelib.data_read_denies import DENIED_DATA_READS
+from chalicelib.data_read_denies import deny_document
 from chalicelib.errors import Reason
 from chalicelib.member_role import desired_role
 from rolecall.account_details import AccountDetails
@@ -21,6 +21,7 @@ from tests.unit.builders import settings
 from tests.unit.ledger_rows import account, row
 
 A = AccountId("444455556666")
+_DENIED = sum(len(each["Action"]) for each in deny_document().content["Statement"])
 SETTINGS = settings(PERMISSIONS_BOUNDARY_ARN="arn:aws:iam::{account_id}:policy/edge", MEMBER_ROLE_TAGS="team=security")
 FAILING = AccountDetails(
     account_id=A,
@@ -68,7 +69,7 @@ def page_lines(details: AccountDetails) -> list[str]:
                 f"what to do  {REMEDY[Reason.NO_ACCESS_ROLE]} See docs/runbook.md#no_access_role.",
                 "boundary  arn:aws:iam::444455556666:policy/edge",
                 "tags      team=security, managed-by=rolecall, rolecall-stage=dev",
-                f"inline    DenyDataReads: deny of {len(DENIED_DATA_READS) + 1} actions",
+                f"inline    DenyDataReads: deny of {_DENIED} actions",
                 "outcome: failed: no_access_role",
                 "2026-03-01 10:00:30,000+0000  account  outcome=failed",
             ],
@@ -139,5 +140,5 @@ def test_json_has_complete_documents(capsys: pytest.CaptureFixture[str]) -> None
     assert (data["outcome"], data["reason"], data["row"]["reason"]) == ("failed", *["no_access_role"] * 2)
     assert data["remedy"] == REMEDY[Reason.NO_ACCESS_ROLE]
     assert data["role"]["trust"] == FAILING.role.trust.content
-    assert data["role"]["inline"]["DenyDataReads"]["Statement"][0]["Action"] == list(DENIED_DATA_READS)
+    assert data["role"]["inline"]["DenyDataReads"]["Statement"][0] == deny_document().content["Statement"][0]
     assert data["exit_status"] == 1

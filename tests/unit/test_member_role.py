@@ -1,13 +1,17 @@
+import json
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.data_read_denies import DENIED_DATA_READS, deny_document
+from chalicelib.data_read_denies import API_KEYS_READ, DENIED_DATA_READS, deny_document
 from chalicelib.documents import Document
+from chalicelib.errors import SettingsError
 from chalicelib.member_role import (
+    INLINE_LIMIT,
     Action,
     AttachPolicy,
     CreateRole,
@@ -19,6 +23,7 @@ from chalicelib.member_role import (
     SetMaxSession,
     SetTrust,
     TagRole,
+    check_sizes,
     desired_role,
     plan,
     removal,
@@ -26,11 +31,13 @@ from chalicelib.member_role import (
     trust_document,
     why_foreign,
 )
+from chalicelib.member_role_policies import only_denies
 from tests.unit.applied_plans import role_after
-from tests.unit.builders import EXAMPLES, MEMBER, PARTITIONS, READER, SOURCE, settings
+from tests.unit.builders import EXAMPLES, EXTRA, MEMBER, ORGANIZATION_ID, PARTITIONS, READER, SOURCE, settings
 
 ARN = f"arn:aws:iam::{MEMBER}:role/CrossAccountReadOnlyRole"
 DENY = deny_document()
+DENY_ALL = Document.of({"Statement": {"Effect": "Deny", "Action": "*", "Resource": "*"}})
 DEFAULT = desired_role(settings(), MEMBER)
 OTHERS = [
     desired_role(settings(**{name: text}), MEMBER) for name, (text, _) in EXAMPLES.items() if name != "MEMBER_ROLE_NAME"
@@ -48,7 +55,7 @@ observed_roles = desired_roles | st.builds(
     boundary=st.none() | policy_arns,
     tags=st.dictionaries(tag_texts, tag_texts),
     attached=st.frozensets(policy_arns),
-    inline=st.dictionaries(st.sampled_from(["DenyDataReads", "Other", "Another"]), documents | st.just(DENY)),
+    inline=st.dictionaries(st.sampled_from(["DenyDataReads", "Other", "Extra"]), documents | st.just(DENY)),
 )
 
 
@@ -75,13 +82,20 @@ def test_interrupted_plan_never_allows_more_than_the_desired_role(
             continue
         assert role.trust == desired.trust
         assert role.attached <= desired.attached
-        assert role.inline == desired.inline or not (role.inline or role.attached)
+        denies = {name: each for name, each in desired.inline.items() if only_denies(each)}
+        assert denies.items() <= role.inline.items() or not (role.inline or role.attached)
+        # An edited document is left until it is replaced.
+        assert all(
+            each in (desired.inline[name], observed and observed.inline.get(name)) for name, each in role.inline.items()
+        )
         assert role.boundary == desired.boundary or desired.boundary is None
 
 
 def _extends(before: MemberRole, after: MemberRole) -> bool:
     unbound = before.boundary is not None and after.boundary is None
-    return before.trust != after.trust or not after.attached <= before.attached or unbound
+    allowing = {name: each for name, each in after.inline.items() if not only_denies(each)}
+    is_widened = not after.attached <= before.attached or not allowing.items() <= before.inline.items()
+    return before.trust != after.trust or is_widened or unbound
 
 
 @given(observed_roles)
@@ -194,10 +208,69 @@ def test_deny_document_lists_each_action_once_in_order() -> None:
     assert list(DENIED_DATA_READS) == sorted(set(DENIED_DATA_READS))
     assert not any("*" in action for action in DENIED_DATA_READS)
     reads, keys = DENY.content["Statement"]
-    assert reads == {"Sid": "DenyDataReads", "Effect": "Deny", "Action": list(DENIED_DATA_READS), "Resource": "*"}
+    assert (reads["Sid"], reads["Effect"], reads["Resource"]) == ("DenyDataReads", "Deny", "*")
+    assert reads["Action"] == sorted(set(reads["Action"]))
+    assert [
+        action for action in DENIED_DATA_READS if not any(fnmatchcase(action, each) for each in reads["Action"])
+    ] == []
     assert (keys["Effect"], keys["Action"]) == ("Deny", ["apigateway:GET"])
     assert keys["Resource"] == ["arn:*:apigateway:*::/apikeys", "arn:*:apigateway:*::/apikeys/*"]
-    assert DENY.size < 10_240  # of all inline policies of a role ("IAM and AWS STS quotas")
+    assert DENY.size < INLINE_LIMIT - 1_800  # which are left for the operator's documents
+
+
+@pytest.mark.parametrize("action", ["s3:GetObject", "ssm:GetParameter", API_KEYS_READ])
+def test_exception_is_not_denied_and_all_others_are(action: str) -> None:
+    """A pattern that matches an exception is replaced by the actions that it stood for."""
+    patterns = [
+        each for statement in deny_document(frozenset({action})).content["Statement"] for each in statement["Action"]
+    ]
+
+    assert [
+        each
+        for each in (*DENIED_DATA_READS, API_KEYS_READ)
+        if not any(fnmatchcase(each, pattern) for pattern in patterns)
+    ] == [action]
+
+
+def test_documents_of_the_operator_are_filled_in_beside_the_deny() -> None:
+    text = '{"A":{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"macie2:Get*","Resource":"arn:{partition}:macie2:*:{account_id}:*","Condition":{"StringEquals":{"aws:ResourceOrgID":"{organization_id}"}}}}}'
+    role = desired_role(settings("aws-cn", MEMBER_ROLE_POLICIES=text), MEMBER, ORGANIZATION_ID)
+
+    assert list(role.inline) == ["DenyDataReads", "A"]
+    statement = role.inline["A"].content["Statement"]
+    assert statement["Resource"] == f"arn:aws-cn:macie2:*:{MEMBER}:*"
+    assert statement["Condition"] == {"StringEquals": {"aws:ResourceOrgID": ORGANIZATION_ID}}
+
+
+def test_document_is_deleted_before_it_is_replaced_if_both_dont_fit() -> None:
+    """The quota counts all inline policies of a role together, so the deny would find no room."""
+    desired = desired_role(settings(MEMBER_ROLE_POLICIES=f'{{"Extra":{EXTRA}}}'), MEMBER)
+    longer = Document.of({"Statement": {"Sid": "x" * 5_000}})
+    observed = replace(desired, inline={"Extra": longer})
+
+    actions = plan(observed, desired)
+
+    put = [PutInlinePolicy(name, desired.inline[name]) for name in ("DenyDataReads", "Extra")]
+    assert actions == (DeleteInlinePolicy("Extra"), *put)
+    assert plan(replace(desired, inline={**desired.inline, "Extra": DENY_ALL}), desired) == (put[1],)
+
+
+def test_inline_policies_over_the_quota_are_rejected() -> None:
+    policies = json.dumps(
+        {
+            "A": {
+                "Version": "2012-10-17",
+                "Statement": [{"Effect": "Allow", "Action": ["s3:Get*"] * 250, "Resource": "*"}],
+            }
+        }
+    )
+    check_sizes(settings(MEMBER_ROLE_POLICIES=policies, DENY_DATA_READS="false"))
+
+    with pytest.raises(
+        SettingsError,
+        match=r"MEMBER_ROLE_POLICIES would take \d+ characters, 8\d{3} more are the deny .* 10240 .* DENY_DATA_READS_EXCEPT",
+    ):
+        check_sizes(settings(MEMBER_ROLE_POLICIES=policies))
 
 
 def test_reads_of_data_and_secrets_are_denied() -> None:
@@ -263,7 +336,8 @@ def test_rejected_action_leaves_nothing_else_open(observed: MemberRole, desired:
     actions = plan(observed, desired)
 
     for index, rejected in enumerate(actions):
-        carried_out = [*actions[:index], *filter(restricts, actions[index + 1 :])]
+        rest = [action for action in actions[index + 1 :] if restricts(action, observed)]
+        carried_out = [*actions[:index], *rest]
         role = role_after(observed, carried_out)
 
         assert role
@@ -274,7 +348,9 @@ def test_rejected_action_leaves_nothing_else_open(observed: MemberRole, desired:
         assert role.max_session <= desired.max_session or isinstance(rejected, SetMaxSession)
         assert role.boundary == desired.boundary or desired.boundary is None or isinstance(rejected, SetBoundary)
         for name, document in desired.inline.items():
-            assert role.inline.get(name) == document or rejected == PutInlinePolicy(name, document)
+            is_absent = name not in role.inline and not only_denies(document)
+            is_rejected = isinstance(rejected, PutInlinePolicy | DeleteInlinePolicy) and rejected.name == name
+            assert role.inline.get(name) == document or is_absent or is_rejected
 
 
 @given(observed_roles)
