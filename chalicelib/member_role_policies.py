@@ -149,7 +149,7 @@ def _statement_problems(statement: Any) -> Iterator[str]:  # noqa: ANN401
         is_principal = element in {"Principal", "NotPrincipal"}
         why = "only a resource's policy may have" if is_principal else "no statement may have (case counts)"
         yield f"the element {element}, which {why}"
-    if statement.get("Effect") not in {"Allow", "Deny"}:
+    if statement.get("Effect") not in ("Allow", "Deny"):
         yield "no Effect of Allow or Deny"
     if not (isinstance(statement.get("Sid", ""), str) and _SID.fullmatch(statement.get("Sid", ""))):
         yield "a Sid that is not of letters and digits"

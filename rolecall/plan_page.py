@@ -1,6 +1,5 @@
 """A plan as a diff of each account and of the source policy, with a line that counts the changes."""
 
-import difflib
 import json
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -11,6 +10,7 @@ from rich.text import Text
 
 from chalicelib.accounts import Change, Outcome
 from rolecall.console import print_line, printable
+from rolecall.document_diff import diff_lines
 from rolecall.plan import Kind, Plan, PlannedAccount, PlannedShard
 
 _Value: TypeAlias = Mapping[str, Any] | str | int | None
@@ -27,12 +27,10 @@ _MARKS = {
 }
 _ONLY_COUNTED = frozenset({Kind.UNCHANGED, Kind.SKIPPED})
 _PRINTED_AT_ONCE = 50  # lines; much faster than one by one
-_CONTEXT_LINES = 3
 _MAX_LINES = 40
 _FIRST_LINES = 12
 """Of a longer document, which is shown in part unless `verbose`: the deny of data reads names hundreds of actions."""
 _ACTION_STYLES = {"+": "green", "-": "red", "~": "yellow"}
-_DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def print_plan(plan: Plan, console: Console, *, verbose: bool = False) -> None:
@@ -89,7 +87,7 @@ def _action_lines(action: Mapping[str, Any], account_id: str, shown: dict[str, s
     yield Text.assemble((f"    {mark} {name}", _ACTION_STYLES[mark]), f"  {scalar}" if scalar else "")
     if not (isinstance(before, dict) or isinstance(document, dict)):
         return
-    lines, rest = _diff(before, document), 0
+    lines, rest = [*diff_lines(before, document)], 0
     if shown is not None:
         key = json.dumps([name, before, document])
         if key in shown:
@@ -98,8 +96,7 @@ def _action_lines(action: Mapping[str, Any], account_id: str, shown: dict[str, s
         shown[key] = account_id
         if len(lines) > _MAX_LINES:
             lines, rest = lines[:_FIRST_LINES], len(lines) - _FIRST_LINES
-    for line in lines:
-        yield Text(f"        {line}", _DIFF_STYLES.get(line[0], "") if line else "")
+    yield from lines
     if rest:
         yield Text(f"        … {rest} more lines, with --verbose", "dim")
 
@@ -111,19 +108,6 @@ def _scalar(before: _Value, after: _Value) -> str:
         return f"{after}"
     # A policy or a boundary that is removed has nothing after it.
     return f"{before}" if after is None else f"{before} → {after}"
-
-
-def _diff(before: _Value, after: _Value) -> list[str]:
-    """Return the lines that differ between two documents with their context; a new or deleted document is returned whole."""
-    old, new = _pretty(before), _pretty(after)
-    if not old or not new:
-        return [f"{'+' if new else '-'} {line}" for line in new or old]
-    lines = list(difflib.unified_diff(old, new, lineterm="", n=_CONTEXT_LINES))[2:]  # without the file names
-    return [line if line.startswith("@") else f"{line[0]} {line[1:]}" for line in lines]
-
-
-def _pretty(document: _Value) -> list[str]:
-    return [] if document is None else json.dumps(document, indent=2, ensure_ascii=True).splitlines()
 
 
 def _shard_lines(shard: PlannedShard, plan: Plan) -> Iterator[Text]:

@@ -6,13 +6,17 @@ from typing import Any
 
 from rich.text import Text
 
+from chalicelib.documents import Document
+from chalicelib.member_role_policies import DocumentError, parse_policies
 from rolecall.console import printable
 from rolecall.deploy.change_set import ResourceChange
+from rolecall.deploy.member_role_policies import PARAMETER
 from rolecall.deploy.preflight import Plan
 from rolecall.deploy.stack import Stack
 from rolecall.deploy.stack_events import Event
 from rolecall.deploy.stack_operations import FailedError, StackOperations
 from rolecall.deploy.stack_status import Step
+from rolecall.document_diff import diff_lines
 from rolecall.operation import Operation
 
 _MARKS = {
@@ -40,6 +44,8 @@ def change_lines(plan: Plan, declared: Mapping[str, Any], changes: Sequence[Reso
     if not plan.artifacts.exists():
         yield Text(f"  + bucket {plan.artifacts.bucket}, private and encrypted, for the template and the code", "green")
     yield from parameter_lines(plan.given, plan.kept, declared)
+    for warning in plan.warnings:
+        yield Text(f"  ! {printable(warning)}", "yellow")
     if changes is None:
         known = "the rollback is finished" if plan.step is Step.CONTINUE_ROLLBACK else "the bucket exists"
         yield Text(f"  the changes of resources are shown once {known}", "yellow")
@@ -53,12 +59,32 @@ def parameter_lines(given: Mapping[str, str], kept: Mapping[str, str], declared:
         before = kept.get(name, str(declared[name].get("Default", "")))
         if value == before:
             continue
+        if name == PARAMETER:
+            yield from _document_lines(_documents(before), _documents(value))
+            continue
         if name in _SECRET:
             yield Text(f"  ~ {name}: changed (not shown)", "yellow")
         elif name in kept:
             yield Text(f"  ~ {name}: {_shown(before)} → {_shown(value)}", "yellow")
         else:
             yield Text(f"  + {name}: {_shown(value)}", "green")
+
+
+def _document_lines(before: Mapping[str, Document], after: Mapping[str, Document]) -> Iterator[Text]:
+    """Yield the documents that differ, each as a diff."""
+    for name in sorted(before.keys() | after.keys()):
+        old, new = before.get(name), after.get(name)
+        if old != new:
+            mark, style = ("+", "green") if old is None else ("-", "red") if new is None else ("~", "yellow")
+            yield Text(f"  {mark} {PARAMETER}: {name}", style)
+            yield from diff_lines(old and old.content, new and new.content)
+
+
+def _documents(value: str) -> dict[str, Document]:
+    try:
+        return parse_policies(value) if value else {}
+    except DocumentError:
+        return {}  # deployed by other means, and refused by the functions
 
 
 def _shown(value: str) -> str:

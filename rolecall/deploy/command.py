@@ -33,6 +33,14 @@ def deploy(
         list[str] | None,
         typer.Option("--source-principal", metavar="ARN", help="A role or user that may read. Repeatable."),
     ] = None,
+    policies: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--member-role-policy",
+            metavar="[NAME=]FILE",
+            help="A JSON policy document that the member role has, too. Repeatable.",
+        ),
+    ] = None,
     external_id: Annotated[
         str | None, typer.Option(metavar="ID", help="The external id that source principals have to pass.")
     ] = None,
@@ -70,6 +78,9 @@ def deploy(
         str | None, typer.Option(metavar="NAME", help="The bucket for template and code; by default, one is created.")
     ] = None,
     *,
+    allow_writes: Annotated[
+        bool, typer.Option("--allow-writes", help="Accept documents with actions that don't only read.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would change, and change nothing in the stage.")
     ] = False,
@@ -119,6 +130,8 @@ def deploy(
         pairs=tuple(pairs or ()),
         text=text,
         file=file,
+        policies=tuple(policies or ()),
+        allow_writes=allow_writes,
         bucket=bucket or None,
     )
     try:

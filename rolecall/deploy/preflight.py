@@ -11,6 +11,7 @@ from chalicelib.arns import AccountId, root_arn
 from rolecall.clients import ClientFactory
 from rolecall.deploy.artifacts import Artifacts
 from rolecall.deploy.location import Location, check_location, read_location
+from rolecall.deploy.member_role_policies import PARAMETER, check_actions, read_policy_files
 from rolecall.deploy.packaged_app import PackagedApp
 from rolecall.deploy.parameters import (
     contradictions,
@@ -36,13 +37,18 @@ _STAGE = re.compile(r"[a-z][a-z0-9-]{0,19}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Given:
-    """What the operator gave: parameters as options, as `Name=value`, as a shell-quoted text, and in a file; and a bucket."""
+    """What the operator gave: parameters as options, as `Name=value`, as a shell-quoted text, and in a file; and a bucket.
+
+    `policies` are files of inline policies, which may write if `allow_writes`.
+    """
 
     stage: str
     options: Mapping[str, str]
     pairs: tuple[str, ...] = ()
     text: str = ""
     file: Path | None = None
+    policies: tuple[str, ...] = ()
+    allow_writes: bool = False
     bucket: str | None = None
 
 
@@ -62,6 +68,7 @@ class Plan:
     step: Step
     tables: Mapping[str, str]
     artifacts: Artifacts
+    warnings: tuple[str, ...]
     unchecked: tuple[str, ...]
 
     @property
@@ -96,6 +103,7 @@ def check_deployment(given: Given, app: PackagedApp, client: ClientFactory, regi
     stage = given.stage if is_named else _ANY_STAGE
     values, wrong = _known_values(app.template, parameters | {"Stage": stage}, kept, location)
     problems.found[:0] = [*wrong.values(), *contradictions(app.template, values)]
+    check_actions(values, kept, problems, allow_writes=given.allow_writes)
     artifacts, tables = Artifacts.connect(client, location, given.bucket), Tables(client("dynamodb"))
     if is_named:
         check_preconditions(values, location, client, problems, wrong=wrong)
@@ -112,6 +120,7 @@ def check_deployment(given: Given, app: PackagedApp, client: ClientFactory, regi
         step=step,
         tables=existing_tables(app.template, values, tables) if step in {Step.CREATE, Step.REPLACE} else {},
         artifacts=artifacts,
+        warnings=tuple(problems.warnings),
         unchecked=tuple(problems.unchecked),
     )
 
@@ -133,7 +142,9 @@ def _stack(stage: str, client: ClientFactory, problems: Problems) -> tuple[Stack
 
 def _given_parameters(given: Given, declared: Mapping[str, Any], problems: Problems) -> dict[str, str]:
     file = read_file(given.file, problems) if given.file else {}
-    merged = merge_given(given.options, (*given.pairs, *split_pairs(given.text, problems)), file, problems)
+    documents = read_policy_files(given.policies, problems)
+    options = {**given.options, **({PARAMETER: documents} if documents is not None else {})}
+    merged = merge_given(options, (*given.pairs, *split_pairs(given.text, problems)), file, problems)
     set_elsewhere(os.environ, declared, problems)
     return known_names(merged, declared, problems)
 

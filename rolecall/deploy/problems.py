@@ -20,9 +20,10 @@ class RefusedError(CommandError):
 
 @dataclass(slots=True)
 class Problems:
-    """Collects the problems that several checks find, and what they could not check."""
+    """Collects the problems that several checks find, what they warn of, and what they could not check."""
 
     found: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
 
     def add(self, what: str, remedy: str) -> None:
