@@ -90,7 +90,8 @@ def uses_organization_id(documents: Mapping[str, Document]) -> bool:
 
 def only_denies(document: Document) -> bool:
     """Whether a document, which may have been edited, can only take permissions away."""
-    found = listed(document.content.get("Statement", []))
+    content: Any = document.content
+    found = listed(content.get("Statement", [])) if isinstance(content, dict) else [None]
     return all(isinstance(each, dict) and each.get("Effect") == "Deny" for each in found)
 
 

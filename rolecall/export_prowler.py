@@ -12,17 +12,19 @@ from rolecall.errors import CommandError
 from rolecall.export_formats import Options, Target, heading, quoted
 from rolecall.files import MARK
 
-# Checks that read what DenyDataReads denies: the first two pass although nothing was read, the third reports nothing.
-_CHECKS_OF_DATA = (
-    *("awslambda_function_no_secrets_in_code", "cloudwatch_log_group_no_secrets_in_logs"),
-    "ssm_document_secrets",
-)
+# Checks by the data that they read: where it is denied, the first two pass although nothing was read, the third reports nothing.
+_CHECKS_OF_DATA = {
+    "awslambda_function_no_secrets_in_code": "lambda:GetFunction",
+    "cloudwatch_log_group_no_secrets_in_logs": "logs:FilterLogEvents",
+    "ssm_document_secrets": "ssm:GetDocument",
+}
 _MIN_ALIAS_CHARS = 3  # Provider.alias in Prowler's API
 
 
 def script(settings: Settings, targets: list[Target], options: Options) -> str:
     """Return a shell script that scans one account after the other, and ends with the worst status."""
-    arguments = ["--excluded-checks", *_CHECKS_OF_DATA] if settings.deny_data_reads else []
+    excluded = [check for check, action in _CHECKS_OF_DATA.items() if settings.denies(action)]
+    arguments = ["--excluded-checks", *excluded] if excluded else []
     arguments += ["--external-id", settings.external_id] if settings.external_id else []
     arguments += ["--profile", options.source_profile] if options.source_profile else []
     lines = [

@@ -174,6 +174,7 @@ def _changed_settings(content: Mapping[str, Any], settings: Settings) -> tuple[s
         "SourcePrincipalArns": (content["source_principals"], [each.arn for each in settings.source_principals]),
         "ExternalId": (content["external_id_required"], settings.external_id is not None),
         "DenyDataReads": (content["data_reads_denied"], settings.deny_data_reads),
+        "DenyDataReadsExcept": (content.get("data_reads_denied_except", []), sorted(settings.deny_data_reads_except)),
     }
     return tuple(name for name, (then, now) in then_and_now.items() if then != now)
 

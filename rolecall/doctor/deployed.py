@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from chalicelib.member_role import why_name_taken
+from rolecall.deploy.member_role_policies import unread_actions
 from rolecall.doctor.context import Context
 from rolecall.doctor.result import Check, CheckResult, failed, ok, unknown
 from rolecall.errors import InvalidSettingsError, NotDeployedError
-from rolecall.stage import FUNCTIONS
+from rolecall.stage import FUNCTIONS, Stage
 
 if TYPE_CHECKING:
     from mypy_boto3_events.type_defs import DescribeRuleResponseTypeDef
@@ -35,7 +36,14 @@ def _check_stage(context: Context) -> CheckResult:
         )
     if taken is not None:
         return failed(taken, context.deploy("--set MemberRoleName=…"))
-    return ok(f"{stage.name} is deployed in {stage.region} with valid settings")
+    return ok(f"{stage.name} is deployed in {stage.region} with valid settings{_unread(stage)}")
+
+
+def _unread(stage: Stage) -> str:
+    """Return what the operator's documents allow beyond reads: by other means than rolecall deploy, it is not checked."""
+    policies = stage.settings.member_role_policies
+    found = [f"{name} {what}" for name, document in policies.items() for what in unread_actions(document)]
+    return f"; of MemberRolePolicies, {'; '.join(found)}" if found else ""
 
 
 def check_functions(found: "Mapping[str, GetFunctionResponseTypeDef | None]", context: Context) -> CheckResult:

@@ -7,7 +7,7 @@ from chalicelib.accounts import Account, LedgerRow, Outcome, shown_outcome
 from chalicelib.arns import AccountId, role_arn
 from chalicelib.settings import Settings
 from rolecall.errors import CommandError
-from rolecall.prove.evidence import AccountClaims, Claim
+from rolecall.prove.evidence import DATA_READ, AccountClaims, Claim
 
 OUTSIDE_ACCOUNT = AccountId("000000000000")
 """An id outside the organization, tested if every account of the organization is enrolled."""
@@ -46,7 +46,7 @@ def select_accounts(
 def _enrolled_claims(settings: Settings) -> Iterator[Claim]:
     yield Claim.ASSUMED
     yield Claim.READ
-    if settings.deny_data_reads:
+    if settings.denies(DATA_READ):
         yield Claim.DATA_DENIED
     if settings.external_id is not None:
         yield Claim.EXTERNAL_ID_REQUIRED

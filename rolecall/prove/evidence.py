@@ -12,6 +12,9 @@ from rolecall.exit_status import ExitStatus
 
 _DENIED = {"AccessDenied", "AccessDeniedException"}
 
+DATA_READ = "ssm:GetParameter"
+"""The data read that is tested in place of all."""
+
 
 class Answer(StrEnum):
     """Whether AWS allowed a call; `unclear` if its answer shows neither, or there was none."""

@@ -11,7 +11,7 @@ from rich.text import Text
 from chalicelib.arns import AccountId
 from rolecall.console import print_line, print_wrapped, printable
 from rolecall.exit_status import ExitStatus
-from rolecall.prove.evidence import AccountEvidence, Answer, Call, Claim, ClaimResult, Evidence
+from rolecall.prove.evidence import DATA_READ, AccountEvidence, Answer, Call, Claim, ClaimResult, Evidence
 
 _MARKS = {True: ("✔", "green"), False: ("✘", "red"), None: ("?", "yellow")}
 _RESULTS = {ExitStatus.OK: "passed", ExitStatus.PROBLEM: "failed", ExitStatus.UNKNOWN: "unknown"}
@@ -23,7 +23,7 @@ _CONCLUSIONS = {
 _CLAIMS = {
     Claim.ASSUMED: "enrolled accounts allow the source principal to assume the member role (sts:AssumeRole)",
     Claim.READ: "enrolled accounts can be read (iam:GetAccountSummary)",
-    Claim.DATA_DENIED: "enrolled accounts deny reads of data (ssm:GetParameter)",
+    Claim.DATA_DENIED: f"enrolled accounts deny reads of data ({DATA_READ})",
     Claim.EXTERNAL_ID_REQUIRED: "enrolled accounts deny a session without the external id (sts:AssumeRole)",
     Claim.NOT_ASSUMABLE: "accounts that are not enrolled deny the source principal (sts:AssumeRole)",
 }
@@ -46,6 +46,7 @@ def evidence_json(evidence: Evidence) -> dict[str, Any]:
         "source_principals": [principal.arn for principal in settings.source_principals],
         "external_id_required": settings.external_id is not None,
         "data_reads_denied": settings.deny_data_reads,
+        "data_reads_denied_except": sorted(settings.deny_data_reads_except),
         "frozen": evidence.frozen,
         "source_principal": {"arn": evidence.principal_arn, "user_id": evidence.principal_id},
         "started": evidence.started.isoformat(),

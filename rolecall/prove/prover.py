@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.settings import Settings
-from rolecall.prove.evidence import AccountClaims, AccountEvidence, Answer, Call, Claim, parse_answer
+from rolecall.prove.evidence import DATA_READ, AccountClaims, AccountEvidence, Answer, Call, Claim, parse_answer
 from rolecall.prove.source_session import SESSION_NAME, THREADS, SourceSession
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Prover:
         if Claim.DATA_DENIED in account.claims:
             ssm = self._session.client("ssm", keys=keys)
             calls[Claim.DATA_DENIED], _ = _recorded(
-                "ssm:GetParameter", _PARAMETER, Answer.DENIED, lambda: ssm.get_parameter(Name=_PARAMETER)
+                DATA_READ, _PARAMETER, Answer.DENIED, lambda: ssm.get_parameter(Name=_PARAMETER)
             )
 
 

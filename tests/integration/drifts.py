@@ -75,8 +75,41 @@ _WITH_TAGS_AND_BOUNDARY = {
     ),
 }
 
+_EXTRA = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": {
+            "Effect": "Allow",
+            "Action": "macie2:GetMacieSession",
+            "Resource": "arn:{partition}:macie2:*:{account_id}:*",
+            "Condition": {"StringEquals": {"aws:ResourceOrgID": "{organization_id}"}},
+        },
+    }
+)
+_OF_ANOTHER_ACCOUNT = (
+    _EXTRA.replace("{partition}", "aws")
+    .replace("{account_id}", "111122223333")
+    .replace("{organization_id}", "o-another")
+)
+
+_WITH_DOCUMENTS = {
+    "DocumentEdited": Drift(
+        lambda iam: iam.put_role_policy(RoleName=MEMBER_ROLE, PolicyName="Extra", PolicyDocument=OTHER_DOCUMENT),
+        "iam:PutRolePolicy",
+    ),
+    "DocumentOfAnotherAccount": Drift(
+        lambda iam: iam.put_role_policy(RoleName=MEMBER_ROLE, PolicyName="Extra", PolicyDocument=_OF_ANOTHER_ACCOUNT),
+        "iam:PutRolePolicy",
+    ),
+    "DocumentDeleted": Drift(
+        lambda iam: iam.delete_role_policy(RoleName=MEMBER_ROLE, PolicyName="Extra"), "iam:PutRolePolicy"
+    ),
+    "StrayBesideDocument": _WITH_DEFAULTS["StrayInlinePolicy"],
+}
+
 DRIFTS: tuple[tuple[Mapping[str, str], Mapping[str, Drift]], ...] = (
     ({}, _WITH_DEFAULTS),
     ({"MemberRoleTags": "team=security", "PermissionsBoundaryArn": PERMISSIONS_BOUNDARY}, _WITH_TAGS_AND_BOUNDARY),
+    ({"MemberRolePolicies": f'{{"Extra":{_EXTRA}}}'}, _WITH_DOCUMENTS),
 )
 """Every possible drift, by the parameters under which it is possible."""

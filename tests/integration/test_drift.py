@@ -8,7 +8,7 @@ from tests.integration.organization import MANAGEMENT, Organization
 from tests.integration.stage import Stage
 
 
-@pytest.mark.parametrize(("parameters", "drifts"), DRIFTS, ids=["defaults", "tags and boundary"])
+@pytest.mark.parametrize(("parameters", "drifts"), DRIFTS, ids=["defaults", "tags and boundary", "documents"])
 def test_each_drift_is_repaired_by_one_call(
     organization: Organization, boundary: Boundary, parameters: dict[str, str], drifts: dict[str, Drift]
 ) -> None:

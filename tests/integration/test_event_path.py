@@ -7,7 +7,7 @@ import pytest
 
 from chalicelib.accounts import Account
 from chalicelib.arns import AccountId
-from chalicelib.data_read_denies import DENIED_DATA_READS
+from chalicelib.data_read_denies import deny_document
 from chalicelib.messages import Message, Trigger, write_message
 from tests.integration.boundary import Boundary
 from tests.integration.organization import (
@@ -40,20 +40,7 @@ ROLE = Role(
     },
     tags=STAGE_TAGS,
     attached={READ_ONLY},
-    inline={
-        "DenyDataReads": {
-            "Version": "2012-10-17",
-            "Statement": [
-                {"Sid": "DenyDataReads", "Effect": "Deny", "Action": list(DENIED_DATA_READS), "Resource": "*"},
-                {
-                    "Sid": "DenyApiKeys",
-                    "Effect": "Deny",
-                    "Action": ["apigateway:GET"],
-                    "Resource": ["arn:*:apigateway:*::/apikeys", "arn:*:apigateway:*::/apikeys/*"],
-                },
-            ],
-        }
-    },
+    inline={"DenyDataReads": deny_document().content},
     boundary=None,
     max_session=3600,
 )

@@ -19,11 +19,13 @@ from rolecall.deploy.location import Location
 from rolecall.deploy.next_steps import next_steps
 from rolecall.deploy.stack_events import Ended, Event
 from rolecall.deploy.stack_operations import FailedError
+from tests.unit.builders import EXTRA
 
 _DECLARED: dict[str, Any] = {
     "Threads": {"Default": 10},
     "ExternalId": {"Default": ""},
     "MemberRoleTags": {"Default": ""},
+    "MemberRolePolicies": {"Default": ""},
     "SourcePrincipalArns": {},
 }
 
@@ -40,6 +42,20 @@ def test_only_parameters_that_change_are_shown_and_no_external_id() -> None:
         "  ~ ExternalId: changed (not shown)",
         "  ~ MemberRoleTags: team=a → (empty)",
     ]
+
+
+def test_documents_are_shown_as_a_diff_of_each() -> None:
+    changed = EXTRA.replace("GetMacieSession", "Get*")
+    kept = {"MemberRolePolicies": f'{{"A":{EXTRA},"B":{EXTRA},"C":{EXTRA}}}'}
+    given = {"MemberRolePolicies": f'{{"A":{EXTRA},"B":{changed},"D":{EXTRA}}}'}
+    lines = _plain(parameter_lines(given, kept, _DECLARED))
+    assert lines[0] == "  ~ MemberRolePolicies: B"
+    assert lines[5:7] == ['        -     "Action": "macie2:GetMacieSession",', '        +     "Action": "macie2:Get*",']
+    assert [line for line in lines if "MemberRolePolicies" in line][1:] == [
+        "  - MemberRolePolicies: C",
+        "  + MemberRolePolicies: D",
+    ]
+    assert _plain(parameter_lines({"MemberRolePolicies": ""}, {"MemberRolePolicies": "edited"}, _DECLARED)) == []
 
 
 def test_new_stage_shows_what_differs_from_the_defaults() -> None:

@@ -226,6 +226,11 @@ def test_denied_data_reads_are_left_out_only_where_they_are_denied(tool: Tool) -
     assert "--excluded-checks" not in text
 
 
+def test_checks_of_data_that_may_be_read_are_run() -> None:
+    text = export(Tool.PROWLER, settings(DENY_DATA_READS_EXCEPT="logs:FilterLogEvents"), [PAYMENTS], ENVIRONMENT)
+    assert "--excluded-checks awslambda_function_no_secrets_in_code ssm_document_secrets" in text
+
+
 @pytest.mark.parametrize("tool", OF_ACCOUNTS)
 def test_accounts_are_those_with_access_in_force(tool: Tool) -> None:
     used = settings(EXTERNAL_ID="a:b")

@@ -184,6 +184,8 @@ def test_sample_has_accounts_of_each_kind() -> None:
     [
         ({}, CLAIMS),
         ({"DENY_DATA_READS": "false"}, CLAIMS[:2]),
+        ({"DENY_DATA_READS_EXCEPT": "s3:GetObject"}, CLAIMS),
+        ({"DENY_DATA_READS_EXCEPT": "ssm:GetParameter"}, CLAIMS[:2]),
         ({"EXTERNAL_ID": "secret"}, (*CLAIMS, Claim.EXTERNAL_ID_REQUIRED)),
     ],
 )

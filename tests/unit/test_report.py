@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from chalicelib.accounts import Outcome
+from chalicelib.data_read_denies import DENIED_DATA_READS
 from chalicelib.errors import Reason
 from chalicelib.source_policy.documents import capacity
 from chalicelib.source_policy.records import Control, Problem, Records, ShardRecord
@@ -16,7 +17,7 @@ from rolecall.report import Report
 from rolecall.report_accounts import WAITING, Branch
 from rolecall.report_page import render_report
 from rolecall.source_policy_state import RESTORE, read_source_policy
-from tests.unit.builders import settings
+from tests.unit.builders import EXTRA, settings
 from tests.unit.ledger_rows import records, shard
 from tests.unit.reported import GENERATED_AT, SANDBOXES, account, organization, report_of, row
 
@@ -134,6 +135,15 @@ def test_external_id_is_not_shown() -> None:
     report = report_of([], [], settings(EXTERNAL_ID="auditors-secret"))
     assert "auditors-secret" not in render_report(report)
     assert "External id required (not shown)" in Page(report).words
+
+
+def test_page_shows_the_operators_documents_and_exceptions() -> None:
+    given = settings(MEMBER_ROLE_POLICIES=f'{{"Extra":{EXTRA}}}', DENY_DATA_READS_EXCEPT="s3:GetObject")
+    words = Page(report_of([], [], given)).words
+    assert "policy/ReadOnlyAccess Extra (inline)" in words
+    assert f"{len(DENIED_DATA_READS) - 1} actions not denied: s3:GetObject" in words
+    assert "Inline policy Extra of every member role" in words
+    assert '"Action": "macie2:GetMacieSession"' in words
 
 
 def test_page_shows_who_can_assume_what() -> None:

@@ -112,12 +112,13 @@ def test_settings_that_changed_since_the_test_are_named(report: Report, tmp_path
             "frozen": True,
             "external_id_required": False,
             "data_reads_denied": False,
+            "data_reads_denied_except": ["s3:GetObject"],
             "member_role_name": "Old",
         }
 
     words = page_with(report, read(report, tmp_path, other_settings)).words
 
-    assert "Changed since: MemberRoleName, ExternalId, DenyDataReads." in words
+    assert "Changed since: MemberRoleName, ExternalId, DenyDataReads, DenyDataReadsExcept." in words
     assert "Frozen at the time: the source policy denied every new session." in words
 
 

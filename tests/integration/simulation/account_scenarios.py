@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from tests.integration.simulation import steps
-from tests.integration.simulation.environment import member_role_arn
+from tests.integration.simulation.environment import POLICIES, member_role_arn
 from tests.integration.simulation.iam import EMPTY_DOCUMENT, Role
 from tests.integration.simulation.scenario import FIRST, MEMBERS_ONLY, ORGANIZATION, SECOND, THIRD, Scenario
 from tests.integration.simulation.simulated_stage import UNINSTALL, SimulatedStage
@@ -74,6 +74,8 @@ def _other_settings(stage: SimulatedStage) -> None:
         **MEMBERS_ONLY,
         "EXTERNAL_ID": "shared-secret",
         "MEMBER_ROLE_POLICY_ARNS": "arn:aws:iam::aws:policy/SecurityAudit",
+        "MEMBER_ROLE_POLICIES": POLICIES,
+        "DENY_DATA_READS_EXCEPT": "s3:GetObject",
         "EXCLUDE_ACCOUNT_IDS": SECOND,
     }
 

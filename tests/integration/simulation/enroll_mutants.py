@@ -8,9 +8,10 @@ from chalicelib.arns import AccountId
 from chalicelib.aws.iam_roles import IamRoles
 from chalicelib.aws.ledger import Ledger
 from chalicelib.aws.organizations import Organization
+from chalicelib.data_read_denies import DENY_POLICY_NAME
 from chalicelib.enrollment import Enrollment, _Job
 from chalicelib.errors import Reason
-from chalicelib.member_role import Action, AttachPolicy, MemberRole, SetTrust
+from chalicelib.member_role import Action, AttachPolicy, MemberRole, PutInlinePolicy, SetTrust
 from chalicelib.reconciler import Reconciler, Verdict
 from chalicelib.source_policy.records import Records
 from tests.integration.simulation.mutants import mutates
@@ -27,6 +28,12 @@ def trust_is_not_repaired(original: Any, self: IamRoles, action: Action, arn: st
 @mutates(IamRoles, "carry_out", "is the desired one")
 def no_policy_is_attached(original: Any, self: IamRoles, action: Action, arn: str) -> None:
     if not isinstance(action, AttachPolicy):
+        original(self, action, arn)
+
+
+@mutates(IamRoles, "carry_out", "is the desired one", "settings changed")
+def no_document_of_the_operator_is_put(original: Any, self: IamRoles, action: Action, arn: str) -> None:
+    if not isinstance(action, PutInlinePolicy) or action.name == DENY_POLICY_NAME:
         original(self, action, arn)
 
 

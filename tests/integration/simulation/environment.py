@@ -1,5 +1,6 @@
 """The environment of a simulated stage's functions, and the events and context that Lambda passes to them."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +15,24 @@ LONGEST_TIMEOUT_SECONDS = 900.0
 _TIMEOUT_SECONDS = {"on_account_event": 30.0, "enroll": 600.0, "publish": 120.0, "freeze": 60.0}
 
 MEMBER_ROLE = "CrossAccountReadOnlyRole"
+POLICIES = json.dumps(
+    {
+        name: {
+            "Version": "2012-10-17",
+            "Statement": {
+                "Effect": effect,
+                "Action": "macie2:Get*",
+                "Resource": "*",
+                "Condition": {
+                    "StringEquals": {"aws:ResourceOrgID": "{organization_id}", "aws:ResourceAccount": "{account_id}"}
+                },
+            },
+        }
+        for name, effect in (("Allowing", "Allow"), ("Denying", "Deny"))
+    }
+)
+"""The operator's inline policies of the member role."""
+
 SETTINGS: tuple[dict[str, str], ...] = (
     {},
     {"EXTERNAL_ID": "shared-secret"},
@@ -21,7 +40,7 @@ SETTINGS: tuple[dict[str, str], ...] = (
     {"EXCLUDE_OU_IDS": "ou-ab12-11111111"},
     {"INCLUDE_OU_IDS": "ou-ab12-11111111,ou-ab12-22222222", "MAX_RETIRED_PERCENT": "100"},
     {"EXCLUDE_ACCOUNT_IDS": IDS[1], "MAX_RETIRED_PERCENT": "100"},
-    {"ADOPT_EXISTING_ROLES": "true", "DENY_DATA_READS": "false"},
+    {"ADOPT_EXISTING_ROLES": "true", "DENY_DATA_READS": "false", "MEMBER_ROLE_POLICIES": POLICIES},
     {"PERMISSIONS_BOUNDARY_ARN": "arn:aws:iam::aws:policy/ViewOnlyAccess", "INCLUDE_MANAGEMENT_ACCOUNT": "false"},
 )
 """Settings that a random run may deploy."""

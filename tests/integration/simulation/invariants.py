@@ -118,7 +118,7 @@ def _is_ours(settings: Settings, role: Role | None) -> bool:
 
 
 def _is_desired(role: Role | None, settings: Settings, account_id: str) -> bool:
-    desired = desired_role(settings, account_id)
+    desired = desired_role(settings, account_id, ORGANIZATION_ID)
     return (
         role is not None
         and Document(role.trust) == desired.trust

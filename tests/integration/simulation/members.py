@@ -96,6 +96,7 @@ class Members:
     def _account(self, member: Member) -> dict[str, Any]:
         account: dict[str, Any] = {
             "Id": member.id,
+            "Arn": f"arn:aws:organizations::{MANAGEMENT}:account/{ORGANIZATION_ID}/{member.id}",
             "Name": f"Account {member.id}",
             "State": member.state,
             "JoinedTimestamp": datetime.fromtimestamp(member.joined_at, UTC),

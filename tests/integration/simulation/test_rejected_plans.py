@@ -8,9 +8,11 @@ from itertools import combinations
 import pytest
 
 from chalicelib import reconciler
+from chalicelib.documents import Document
+from chalicelib.member_role_policies import only_denies
 from tests.integration.simulation import steps
 from tests.integration.simulation.calls import Call
-from tests.integration.simulation.environment import member_role_arn
+from tests.integration.simulation.environment import POLICIES, member_role_arn
 from tests.integration.simulation.harness import simulated
 from tests.integration.simulation.iam import Role
 from tests.integration.simulation.mutants import replaced
@@ -29,6 +31,7 @@ VARIANTS = {
         "MEMBER_ROLE_MAX_SESSION": "3600",
     },
     "no deny": {"DENY_DATA_READS": "false"},
+    "documents of the operator": {"MEMBER_ROLE_POLICIES": POLICIES},
 }
 COMBINATIONS = [*((name,) for name in ROLE_DRIFTS), *combinations(ROLE_DRIFTS, 2), tuple(ROLE_DRIFTS)]
 
@@ -39,7 +42,11 @@ def widened_by(role: Role, desired: Role) -> set[str]:
     return {
         *(f"DetachRolePolicy {arn}" for arn in role.attached - desired.attached),
         *(f"DeleteRolePolicy {name}" for name in inline.keys() - dict(desired.inline).keys()),
-        *(f"PutRolePolicy {name}" for name, document in desired.inline if inline.get(name) != document),
+        *(
+            f"PutRolePolicy {name}"
+            for name, document in desired.inline
+            if inline.get(name) != document and (name in inline or only_denies(Document(document)))
+        ),
         *({"UpdateAssumeRolePolicy"} if role.trust != desired.trust else ()),
         *({"UpdateRole"} if role.max_session > desired.max_session else ()),
         *({"PutRolePermissionsBoundary"} if desired.boundary not in {None, role.boundary} else ()),
@@ -51,6 +58,11 @@ def extended_by(role: Role, drifted: Role | None) -> set[str]:
     before = drifted or Role(ROLE)
     return {
         *(f"AttachRolePolicy {arn}" for arn in role.attached - before.attached),
+        *(
+            f"PutRolePolicy {name}"
+            for name, document in role.inline
+            if name not in dict(before.inline) and not only_denies(Document(document))
+        ),
         *({"DeleteRolePermissionsBoundary"} if before.boundary and not role.boundary else ()),
     }
 
