@@ -15,6 +15,7 @@ _EXEMPT = (
     "LICENSE",
     "tests/events/",
     "verify/reviewed_data_reads.json",  # names of AWS's actions
+    "rolecall/iam_actions.txt",
     ".chalice/requirements",
 )
 _CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")

@@ -338,7 +338,7 @@ DENIED_DATA_READS = (
 )
 
 
-_PATTERNS = (
+PATTERNS = (
     "athena:GetQueryResults*",
     "clouddirectory:List*TypedLinks",
     "cloudwatch:GetSpaceCredentials*",
@@ -389,6 +389,6 @@ def deny_document(allowed: frozenset[str] = frozenset()) -> Document:
 
 def _shortened(denied: list[str], allowed: frozenset[str]) -> list[str]:
     """Return actions with patterns in place of those that they match; a pattern that matches an allowed one isn't used."""
-    usable = [pattern for pattern in _PATTERNS if not fnmatch.filter(allowed, pattern)]
+    usable = [pattern for pattern in PATTERNS if not fnmatch.filter(allowed, pattern)]
     rest = [action for action in denied if not any(fnmatch.fnmatchcase(action, pattern) for pattern in usable)]
     return sorted([*rest, *usable])

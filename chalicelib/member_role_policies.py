@@ -177,7 +177,7 @@ def _list_problems(statement: dict[str, Any], element: str, pattern: re.Pattern[
 
 
 def _condition_problems(condition: Any) -> Iterator[str]:  # noqa: ANN401
-    operators = condition.values() if isinstance(condition, dict) else [None]
+    operators: list[Any] = list(condition.values()) if isinstance(condition, dict) else [None]
     if not all(isinstance(tests, dict) and tests for tests in operators):
         yield "a Condition that is no object of operators, each with an object of keys"
         return

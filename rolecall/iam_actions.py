@@ -15,7 +15,7 @@ class Actions(NamedTuple):
 
 
 def matching(pattern: str) -> Actions:
-    """Return the known actions that a policy's action, which may have wildcards, stands for; IAM ignores the case."""
+    """Return the known actions that a policy's action, which may have wildcards, matches; IAM ignores the case."""
     service, _, name = pattern.lower().partition(":")
     known = [_known()[service]] if service in _known() else list(_known().values()) if pattern == "*" else []
     is_meant = re.compile(fnmatch.translate(name or "*")).match

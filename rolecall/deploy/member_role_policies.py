@@ -72,7 +72,7 @@ def check_actions(
 ) -> None:
     """Add a problem for each document that writes or has unknown actions, or a warning if that is allowed or was deployed before.
 
-    Also warn of reads of data that the deny takes away again. A document that is malformed is reported with the settings.
+    Also warn of reads of data that the deny overrides. A document that is malformed is reported with the settings.
     """
     try:
         documents = parse_policies(parameters[PARAMETER]) if parameters[PARAMETER] else {}
@@ -114,7 +114,7 @@ def unread_actions(document: Document) -> Iterator[str]:
 
 
 def _ineffective(document: Document, denied: Collection[str]) -> Iterator[str]:
-    """Yield the reads of data that a document allows and the deny takes away."""
+    """Yield the reads of data that a document allows and the deny overrides."""
     for statement in statements(document.content):
         if statement["Effect"] == "Allow":
             for action in listed(statement.get("Action", [])):

@@ -1,7 +1,6 @@
 """The template and every policy, linted by cfn-lint and parliament."""
 
 import json
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,10 @@ from chalicelib.settings import Scope, Settings
 from chalicelib.source_policy.documents import document
 from chalicelib.source_policy.records import ShardContent
 from rolecall.deploy.intrinsics import resolve
+from rolecall.iam_actions import matching
 from rolecall.partitions import EVENT_REGIONS
 from tests.deployment.deployed import Deployment
-from verify.data_reads import action_of, service_models
-
-with warnings.catch_warnings():
-    # parliament leaves files open and uses pkg_resources.
-    warnings.simplefilter("ignore")
-    import parliament
+from verify.iam_actions import LIST, botocore_actions, parliament, written
 
 
 def _template_findings(text: str, *regions: str) -> list[str]:
@@ -87,12 +82,23 @@ def test_documents_that_the_code_writes_are_clean(template: dict[str, Any], depl
 
 def test_denied_actions_exist() -> None:
     """Parliament's list lacks newer actions, and botocore's models lack those without an API."""
-    known = {action_of(model, name) for model in service_models() for name in model.operation_names}
     deny = data_read_denies.deny_document().content
     reads, keys = deny["Statement"]
-    older = [action for action in reads["Action"] if action not in known | WITHOUT_API]
+    older = [action for action in data_read_denies.DENIED_DATA_READS if action not in botocore_actions() | WITHOUT_API]
 
     assert policy_findings({**deny, "Statement": [{**reads, "Action": older}, keys]}) == []
+
+
+def test_patterns_of_the_deny_match_only_denied_actions() -> None:
+    matched = {action for pattern in data_read_denies.PATTERNS for found in matching(pattern) for action in found}
+
+    assert matched - set(data_read_denies.DENIED_DATA_READS) == set()
+    assert all(len([*matching(each).reads, *matching(each).others]) > 1 for each in data_read_denies.PATTERNS)
+
+
+def test_list_of_actions_is_current() -> None:
+    """Otherwise: python -m verify.iam_actions."""
+    assert LIST.read_text() == written()
 
 
 @pytest.mark.parametrize(

@@ -16,17 +16,17 @@ def test_each_drift_is_repaired_by_one_call(
     drifted = {organization.member(name): drift for name, drift in drifts.items()}
     stage = Stage(organization, **parameters)
     stage.enroll(*drifted, MANAGEMENT)
-    desired = organization.role(MANAGEMENT)
+    desired = {account_id: organization.role(account_id) for account_id in (*drifted, MANAGEMENT)}
     for account_id, drift in drifted.items():
         drift.make(organization.iam(account_id))
         drift.make(organization.iam(MANAGEMENT))
-        assert organization.role(account_id) != desired
+        assert organization.role(account_id) != desired[account_id]
 
     with boundary.recording() as calls:
         stage.enroll(*drifted, MANAGEMENT)
 
     for account_id in (*drifted, MANAGEMENT):
-        assert organization.role(account_id) == desired
+        assert organization.role(account_id) == desired[account_id]
         assert (stage.status(account_id), stage.row(account_id)["change"]) == (("enrolled", None), "updated")
     repairs = [
         (call.target_account_id, call.operation)

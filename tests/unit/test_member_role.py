@@ -220,7 +220,7 @@ def test_deny_document_lists_each_action_once_in_order() -> None:
 
 @pytest.mark.parametrize("action", ["s3:GetObject", "ssm:GetParameter", API_KEYS_READ])
 def test_exception_is_not_denied_and_all_others_are(action: str) -> None:
-    """A pattern that matches an exception is replaced by the actions that it stood for."""
+    """A pattern that matches an exception is replaced by the actions that it matched."""
     patterns = [
         each for statement in deny_document(frozenset({action})).content["Statement"] for each in statement["Action"]
     ]

@@ -31,7 +31,7 @@ def no_policy_is_attached(original: Any, self: IamRoles, action: Action, arn: st
         original(self, action, arn)
 
 
-@mutates(IamRoles, "carry_out", "is the desired one", "settings changed")
+@mutates(IamRoles, "carry_out", "is the desired one", first=14)
 def no_document_of_the_operator_is_put(original: Any, self: IamRoles, action: Action, arn: str) -> None:
     if not isinstance(action, PutInlinePolicy) or action.name == DENY_POLICY_NAME:
         original(self, action, arn)
