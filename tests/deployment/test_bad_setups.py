@@ -12,6 +12,7 @@ import pytest
 from local.organization import LocalOrganization
 from rolecall.deploy.problems import RefusedError
 from tests.deployment.deploying import Deploying
+from tests.unit.builders import EXTRA
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,14 @@ SETUPS = {
     "value out of range": BadSetup(("Threads is '0': expected a whole number from 1 to 64",), pairs=("Threads=0",)),
     "value that isn't allowed": BadSetup(
         ("DenyDataReads is 'no': expected one of true, false",), pairs=("DenyDataReads=no",)
+    ),
+    "document that writes": BadSetup(
+        ("A allows s3:PutObject, .* only reads: allow only reads, or pass --allow-writes",),
+        pairs=('MemberRolePolicies={"A":' + EXTRA.replace("macie2:GetMacieSession", "s3:PutObject") + "}",),
+    ),
+    "exception that is not denied": BadSetup(
+        ("DENY_DATA_READS_EXCEPT contains 's3:GetObjects': .* such as s3:GetObject$",),
+        pairs=("DenyDataReadsExcept=s3:GetObjects",),
     ),
     "session instead of a role": BadSetup(
         ("SourcePrincipalArns is 'arn:aws:sts::.*expected ARNs of IAM roles or users",),

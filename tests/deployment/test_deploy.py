@@ -1,6 +1,7 @@
 """deploy and undeploy, in the local AWS organization."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
@@ -11,9 +12,12 @@ from rolecall.deploy.problems import RefusedError
 from rolecall.errors import CommandError
 from rolecall.exit_status import ExitStatus
 from tests.deployment.deploying import Deploying
+from tests.unit.builders import EXTRA
 
 
-def test_deploying_again_changes_only_the_given_settings(deploying: Callable[[str], Deploying]) -> None:
+def test_deploying_again_changes_only_the_given_settings(deploying: Callable[[str], Deploying], tmp_path: Path) -> None:
+    extra = tmp_path / "extra.json"
+    extra.write_text(EXTRA.replace("macie2:GetMacieSession", "s3:PutObject"))
     stage = deploying("again")
     assert stage.deploy("BatchSize=9") is ExitStatus.OK
     assert "stack rolecall-again in us-east-1" in stage.output
@@ -24,10 +28,15 @@ def test_deploying_again_changes_only_the_given_settings(deploying: Callable[[st
     assert "Resources: nothing changes" in stage.output
     assert stage.variables() == first
 
-    stage.deploy("Threads=3")
+    stage.deploy("Threads=3", policies=(str(extra),), allow_writes=True)
     assert "~ Threads: 10 → 3" in stage.output
+    assert "+ MemberRolePolicies: extra" in stage.output
+    assert "! MemberRolePolicies: extra allows s3:PutObject, which doesn't only read" in stage.output
     assert "~ Enroll (AWS::Lambda::Function)" in stage.output
-    assert stage.variables() == first | {"THREADS": "3"}
+    assert stage.variables() == first | {
+        "THREADS": "3",
+        "MEMBER_ROLE_POLICIES": f'{{"extra":{extra.read_text()}}}',
+    }
     stack = stage.stack()
     assert stack is not None
     kept = {each["ParameterKey"]: each["ParameterValue"] for each in stack["Parameters"]}

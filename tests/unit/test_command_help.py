@@ -130,5 +130,5 @@ def test_wheel_contains_every_package_and_the_page_template() -> None:
         for found in (ROOT / top).rglob("__init__.py")
     }
     assert set(project["tool"]["setuptools"]["packages"]) == packages
-    assert project["tool"]["setuptools"]["package-data"] == {"rolecall": ["*.html", "*.css", "*.js", "app/*"]}
+    assert project["tool"]["setuptools"]["package-data"] == {"rolecall": ["*.html", "*.css", "*.js", "*.txt", "app/*"]}
     assert project["project"]["scripts"] == {"rolecall": "rolecall.__main__:main"}
