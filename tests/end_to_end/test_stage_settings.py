@@ -1,5 +1,7 @@
 """Settings that change while accounts are enrolled: a full resync applies them, but other names are refused."""
 
+import json
+
 from local.organization import LocalOrganization
 from tests.end_to_end.command_line import CommandLine
 from tests.end_to_end.deployed_stage import Deploy, DeployedStage, environment_changed
@@ -14,6 +16,16 @@ from tests.end_to_end.organization_changes import (
 
 AUDIT = "arn:aws:iam::aws:policy/SecurityAudit"
 EXTERNAL_ID = "secret-of-the-reader"
+EXTRA = {
+    "Version": "2012-10-17",
+    "Statement": {
+        "Effect": "Allow",
+        "Action": "macie2:GetMacieSession",
+        "Resource": "*",
+        "Condition": {"StringEquals": {"aws:ResourceOrgID": "{organization_id}"}},
+    },
+}
+"""A document of the operator's."""
 
 
 def enrolled(deploy: Deploy, name: str, **parameters: str) -> DeployedStage:
@@ -36,7 +48,12 @@ def test_full_resync_applies_changed_settings(deploy: Deploy, organization: Loca
 
     names = {"MemberRoleName": "Changing", "SourcePolicyName": "Changing"}
     policies = f"{AUDIT},arn:aws:iam::aws:policy/ReadOnlyAccess"
-    role = {"MemberRolePolicyArns": policies, "DenyDataReads": "false", "ExternalId": EXTERNAL_ID}
+    role = {
+        "MemberRolePolicyArns": policies,
+        "MemberRolePolicies": json.dumps({"Extra": EXTRA}),
+        "DenyDataReadsExcept": "ssm:GetParameter",
+        "ExternalId": EXTERNAL_ID,
+    }
     deploy("changing", SourcePrincipalArns=successor, ExcludeOuIds=outside, **role, **names)
     stage.invoke_and_wait("resync")
 
@@ -55,6 +72,9 @@ def test_full_resync_applies_changed_settings(deploy: Deploy, organization: Loca
     changed = stage.role(kept)
     assert changed
     assert AUDIT in changed["attached"]
+    assert changed["inline"].keys() == {"DenyDataReads", "Extra"}
+    condition = changed["inline"]["Extra"]["Statement"]["Condition"]
+    assert condition == {"StringEquals": {"aws:ResourceOrgID": organization.organization_id}}
     versions = stage.policy_versions()
     stage.age_records()
     stage.invoke_and_wait("resync")

@@ -13,6 +13,7 @@ from chalicelib.documents import Document
 from chalicelib.errors import SettingsError
 from rolecall.deploy.member_role_policies import PARAMETER, check_actions, read_policy_files
 from rolecall.deploy.problems import Problems
+from tests.conftest import ROOT
 from tests.unit.builders import EXTRA, environ
 
 
@@ -244,3 +245,12 @@ def test_white_space_of_the_parameter_is_not_deployed() -> None:
     value = json.dumps({"A": json.loads(EXTRA)}, indent=4)
 
     assert checked_settings(environ(MEMBER_ROLE_POLICIES=value)).member_role_policies == {"A": Document(EXTRA)}
+
+
+def test_example_for_prowler_is_accepted_beside_the_deny(tmp_path: Path) -> None:
+    path = tmp_path / "prowler.json"
+    path.write_text((ROOT / "docs/readers.md").read_text().partition("```json\n")[2].partition("```")[0])
+
+    problems = problems_of([str(path)])
+
+    assert (problems.found, problems.warnings) == ([], [])
