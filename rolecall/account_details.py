@@ -104,7 +104,7 @@ def read_details(stage: Stage, account_id: AccountId) -> AccountDetails:
         account=account,
         path=tuple(unit.name for unit in path),
         row=row,
-        role=desired_role(stage.settings, account_id),
+        role=desired_role(stage.settings, account_id, *([records.status.organization_id] if records.status else [])),
         plan=plan,
         plan_error=plan_error,
         log=tuple(log[-_MAX_LOG_LINES:]),

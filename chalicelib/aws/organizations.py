@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
@@ -25,6 +26,7 @@ class Organization:
         self._client = client
         self._by_ou = settings.names_ous
         self._id: str | None = None
+        self._reading_id = Lock()
 
     def describe(self, account_id: AccountId) -> Account | None:
         """Return an account, or None if Organizations answers that it is no member."""
@@ -72,9 +74,10 @@ class Organization:
         return self._id
 
     def id_of(self, account_id: AccountId) -> str:
-        """Return the organization's id from the ARN of an account that is a member, which is described unless one was before."""
-        if self._id is None:
-            self.describe(account_id)
+        """Return the organization's id from the ARN of a member, which is described unless the ARN of another is known."""
+        with self._reading_id:
+            if self._id is None:
+                self.describe(account_id)
         if self._id is None:
             raise RetryableError(Reason.NOT_READY, f"not ready yet: Organizations doesn't know account {account_id}")
         return self._id

@@ -106,6 +106,7 @@ def deploy(
         rolecall deploy prod --source-principal arn:aws:iam::111122223333:role/Reader
         rolecall deploy prod --exclude-ou ou-ab12-11111111 --dry-run
         rolecall deploy prod --set Threads=20 --set MemberRoleTags=team=security --yes
+        rolecall deploy prod --member-role-policy prowler.json --dry-run
         rolecall deploy prod --parameters rolecall.toml
     """
     from rolecall.deploy.deploy import deploy as deploy_stage

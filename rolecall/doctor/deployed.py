@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from chalicelib.member_role import why_name_taken
+from chalicelib.settings import Settings
 from rolecall.deploy.member_role_policies import unread_actions
 from rolecall.doctor.context import Context
 from rolecall.doctor.result import Check, CheckResult, failed, ok, unknown
 from rolecall.errors import InvalidSettingsError, NotDeployedError
-from rolecall.stage import FUNCTIONS, Stage
+from rolecall.stage import FUNCTIONS
 
 if TYPE_CHECKING:
     from mypy_boto3_events.type_defs import DescribeRuleResponseTypeDef
@@ -36,12 +37,12 @@ def _check_stage(context: Context) -> CheckResult:
         )
     if taken is not None:
         return failed(taken, context.deploy("--set MemberRoleName=…"))
-    return ok(f"{stage.name} is deployed in {stage.region} with valid settings{_unread(stage)}")
+    return ok(f"{stage.name} is deployed in {stage.region} with valid settings{beyond_reads(stage.settings)}")
 
 
-def _unread(stage: Stage) -> str:
+def beyond_reads(settings: Settings) -> str:
     """Return what the operator's documents allow beyond reads: by other means than rolecall deploy, it is not checked."""
-    policies = stage.settings.member_role_policies
+    policies = settings.member_role_policies
     found = [f"{name} {what}" for name, document in policies.items() for what in unread_actions(document)]
     return f"; of MemberRolePolicies, {'; '.join(found)}" if found else ""
 

@@ -2,6 +2,9 @@
 
 import pytest
 
+from chalicelib.arns import AccountId
+from chalicelib.aws.organizations import Organization as Organizations
+from chalicelib.errors import RetryableError
 from tests.integration.boundary import Boundary, writes
 from tests.integration.organization import (
     MANAGEMENT,
@@ -11,6 +14,7 @@ from tests.integration.organization import (
     Organization,
 )
 from tests.integration.stage import Stage
+from tests.unit.builders import EXTRA, settings
 
 
 def test_one_resync_applies_changed_settings(organization: Organization, boundary: Boundary) -> None:
@@ -243,3 +247,37 @@ def test_dry_runs_show_what_is_installed_under_former_names(organization: Organi
     assert account["actions"][-1]["before"] == f"arn:aws:iam::{retired}:role/CrossAccountReadOnlyRole"
     (shard,) = planned["source_policy"]
     assert (shard["policy_name"], shard["revoked"]) == ("CrossAccountReadOnlyAccess", [retired])
+
+
+def test_documents_are_filled_in_with_no_more_calls_and_deleted(organization: Organization, boundary: Boundary) -> None:
+    accounts = Stage(organization).enroll_members(3)
+    document = EXTRA.replace('"*"', '"*","Condition":{"StringEquals":{"aws:ResourceOrgID":"{organization_id}"}}')
+    described = []
+    for text in (EXTRA, document):
+        changed = Stage(organization, MemberRolePolicies=f'{{"Extra":{text}}}')
+        with boundary.recording() as calls:
+            changed.run_and_drain("resync")
+        described.append([call.operation for call in calls if call.operation.startswith("organizations:")])
+
+    assert sorted(described[0]) == sorted(described[1])
+    organization_id = organization.organizations.describe_organization()["Organization"]["Id"]
+    for account_id in (*accounts, MANAGEMENT):
+        condition = organization.role(account_id).inline["Extra"]["Statement"]["Condition"]
+        assert condition == {"StringEquals": {"aws:ResourceOrgID": organization_id}}
+    Stage(organization).run_and_drain("resync")
+    assert organization.role(MANAGEMENT).inline.keys() == {"DenyDataReads"}
+
+
+def test_organizations_id_is_read_from_one_account(organization: Organization) -> None:
+    described: list[str] = []
+    client = organization.organizations
+    client.meta.events.register("before-call.organizations.DescribeAccount", lambda **_: described.append("once"))
+    found = Organizations(settings(), client)
+    with pytest.raises(RetryableError, match="not ready yet"):
+        found.id_of(AccountId("999999999999"))
+    described.clear()
+
+    ids = {found.id_of(AccountId(each)) for each in (MANAGEMENT, MANAGEMENT, organization.member())}
+
+    assert ids == {client.describe_organization()["Organization"]["Id"]}
+    assert described == ["once"]

@@ -27,7 +27,7 @@ from rolecall.partitions import EVENT_REGIONS
 from rolecall.reasons import REMEDY
 from rolecall.source_policy_state import RESTORE, read_source_policy
 from rolecall.stage import ALARMS, DEAD_LETTER_QUEUES, FUNCTIONS, WORK_QUEUES, QueueCounts, Stage
-from tests.unit.builders import MANAGEMENT, MEMBER, SOURCE, settings
+from tests.unit.builders import EXTRA, MANAGEMENT, MEMBER, SOURCE, settings
 from tests.unit.ledger_rows import NOW, SHARD, records, row, shard
 
 OK, FAILED, UNKNOWN = CheckStatus
@@ -401,6 +401,14 @@ DENYING = replace(shard(frozen=True, attached=frozenset({PRINCIPAL.arn})), denie
 )
 def test_stage_must_not_be_frozen_or_uninstalling(found: Records, remedy: str | None) -> None:
     assert operations.check_freeze(read_source_policy(found, settings())).remedy == remedy
+
+
+def test_documents_that_write_are_shown() -> None:
+    """They may have been deployed by other means than rolecall deploy."""
+    policies = f'{{"Reads":{EXTRA},"Writes":{EXTRA.replace("macie2:GetMacieSession", "s3:PutObject")}}}'
+    shown = deployed.beyond_reads(settings(MEMBER_ROLE_POLICIES=policies))
+    assert shown == "; of MemberRolePolicies, Writes allows s3:PutObject, which doesn't only read"
+    assert not deployed.beyond_reads(settings())
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ from chalicelib.accounts import Access
 from chalicelib.arns import AccountId
 from chalicelib.checked_settings import checked_settings
 from chalicelib.errors import SettingsError
-from chalicelib.member_role import TRUST_LIMIT, desired_role, plan
+from chalicelib.member_role import INLINE_LIMIT, TRUST_LIMIT, desired_role, plan
 from chalicelib.session_policies import SESSION_POLICY_LIMIT, member_role_write
 from chalicelib.settings import _DEFAULTS, Scope, Settings, check_environment_size
 from chalicelib.source_policy.assignment import assign
 from chalicelib.source_policy.documents import POLICY_LIMIT, capacity, document
 from chalicelib.source_policy.records import MAX_SHARDS
 from tests.integration.fuzzing.target import Target
-from tests.integration.simulation.environment import SETTINGS, environ
+from tests.integration.simulation.environment import POLICIES, SETTINGS, environ
 from tests.integration.simulation.example_stages import ExampleStages
 from tests.integration.simulation.members import IDS
 
@@ -38,6 +38,7 @@ def _run(_: ExampleStages, content: Any) -> None:
         return
     role = desired_role(settings, settings.management_account_id)
     assert role.trust.size <= TRUST_LIMIT
+    assert sum(each.size for each in role.inline.values()) <= INLINE_LIMIT
     assert member_role_write(settings, settings.management_account_id).size <= SESSION_POLICY_LIMIT
     assert plan(role, role) == ()
     most = capacity(settings)
@@ -72,6 +73,7 @@ def _seeds() -> list[Any]:
         {"SOURCE_PRINCIPAL_ARNS": sso, "ATTACH_SOURCE_POLICY": "false"},
         {"PARTITION": "aws-us-gov", "SOURCE_PRINCIPAL_ARNS": "arn:aws-us-gov:iam::111122223333:role/Reader"},
         {"PERMISSIONS_BOUNDARY_ARN": boundary, "INCLUDE_OU_IDS": "ou-ab12-11111111"},
+        {"MEMBER_ROLE_POLICIES": POLICIES, "DENY_DATA_READS_EXCEPT": "s3:GetObject,ssm:GetParameter"},
         {"ACCESS_ROLE_NAMES": "", "MEMBER_ROLE_NAME": "a" * 64, "SOURCE_POLICY_NAME": "b" * 120},
     ]
 
