@@ -78,9 +78,10 @@ def why_wrong_name(name: str) -> str | None:
 def why_wrong(document: Any) -> str | None:  # noqa: ANN401 - any JSON
     """Return what makes a document no policy of a role that IAM would accept and that means what it seems to mean, or None."""
     try:
-        return next(_problems(document), None)
+        found = [*_problems(document)]
     except RecursionError:
         return "is nested too deeply"
+    return found[0] if found else None
 
 
 def uses_organization_id(documents: Mapping[str, Document]) -> bool:
@@ -137,8 +138,8 @@ def _problems(document: Any) -> Iterator[str]:  # noqa: ANN401
         yield "has no Statement"
     for number, statement in enumerate(found, start=1):
         yield from (f"has {problem} in statement {number}" for problem in _statement_problems(statement))
-    sids = [statement["Sid"] for statement in found if "Sid" in statement]
-    if len(set(sids)) < len(sids):
+    sids = [statement["Sid"] for statement in found if isinstance(statement, dict) and "Sid" in statement]
+    if any(sids.count(each) > 1 for each in sids):
         yield "has the same Sid in two statements"
 
 

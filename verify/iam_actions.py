@@ -8,10 +8,10 @@ AWS's own policies of reads, and count as reads only if their names do.
 
 import json
 import re
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from moto.iam.aws_managed_policies import aws_managed_policies_data
@@ -19,11 +19,6 @@ from moto.iam.aws_managed_policies import aws_managed_policies_data
 from chalicelib.data_read_denies import DENIED_DATA_READS
 from rolecall import iam_actions
 from verify.data_reads import action_of, allowed_actions, service_models
-
-with warnings.catch_warnings():
-    # parliament leaves files open and uses pkg_resources.
-    warnings.simplefilter("ignore")
-    import parliament
 
 LIST = Path(iam_actions.__file__).with_suffix(".txt")
 
@@ -57,7 +52,10 @@ def actions() -> dict[str, bool]:
 
 
 def _reference() -> Iterator[tuple[str, bool]]:
-    content = json.loads((Path(parliament.__file__).parent / "iam_definition.json").read_text())
+    found = find_spec("parliament")  # whose import warns
+    if found is None or found.origin is None:
+        raise FileNotFoundError("parliament is not installed: pip install -r requirements-dev.txt")
+    content = json.loads(Path(found.origin).with_name("iam_definition.json").read_text())
     for service in content:
         for privilege in service["privileges"]:
             action, level = f"{service['prefix']}:{privilege['privilege'].strip()}", privilege["access_level"]

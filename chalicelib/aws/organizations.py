@@ -84,8 +84,7 @@ class Organization:
 
     def _account(self, listed: "AccountTypeDef", *, walk: bool = True) -> Account:
         account_id = AccountId(listed["Id"])
-        if "Arn" in listed:
-            self._id = listed["Arn"].split("/")[1]
+        self._id = listed.get("Arn", "").partition(":account/")[2].partition("/")[0] or self._id
         return Account(
             id=account_id,
             name=listed.get("Name", ""),

@@ -1,6 +1,7 @@
 """The template and every policy, linted by cfn-lint and parliament."""
 
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,12 @@ from rolecall.deploy.intrinsics import resolve
 from rolecall.iam_actions import matching
 from rolecall.partitions import EVENT_REGIONS
 from tests.deployment.deployed import Deployment
-from verify.iam_actions import LIST, botocore_actions, parliament, written
+from verify.iam_actions import LIST, botocore_actions, written
+
+with warnings.catch_warnings():
+    # parliament leaves files open and uses pkg_resources.
+    warnings.simplefilter("ignore")
+    import parliament
 
 
 def _template_findings(text: str, *regions: str) -> list[str]:
