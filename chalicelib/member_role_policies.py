@@ -92,8 +92,8 @@ def uses_organization_id(documents: Mapping[str, Document]) -> bool:
 def only_denies(document: Document) -> bool:
     """Whether a document, which may have been edited, can only take permissions away."""
     content: Any = document.content
-    found = listed(content.get("Statement", [])) if isinstance(content, dict) else [None]
-    return all(isinstance(each, dict) and each.get("Effect") == "Deny" for each in found)
+    found = listed(content.get("Statement", [])) if isinstance(content, dict) else []
+    return bool(found) and all(isinstance(each, dict) and each.get("Effect") == "Deny" for each in found)
 
 
 def statements(content: Mapping[str, Any]) -> list[dict[str, Any]]:
