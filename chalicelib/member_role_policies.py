@@ -19,6 +19,8 @@ PARAMETER_LIMIT = 4096
 ACTION = re.compile(r"\*|[a-z0-9-]+:[a-z0-9*?]+", re.ASCII | re.IGNORECASE)
 """An action, or a pattern of actions of one service. `*:*` is written as `*`."""
 
+_MAX_CHARS = 80  # of a text in an error
+
 _POLICY_NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
 _TEXT = re.compile(r"[\t\n\r -\xff]*")  # PutRolePolicy in the "IAM API Reference"
 _SID = re.compile(r"[a-z0-9]*", re.ASCII | re.IGNORECASE)
@@ -59,7 +61,7 @@ def parse_policies(text: str) -> dict[str, Document]:
     for name, document in content.items():
         wrong = why_wrong_name(name) or why_wrong(document)
         if wrong is not None:
-            raise DocumentError(f"contains the policy {name!r}, which {wrong}")
+            raise DocumentError(f"contains the policy {name[:_MAX_CHARS]!r}, which {wrong}")
     names = [name.lower() for name in content]
     if len(set(names)) < len(names):
         raise DocumentError("contains two policies whose names differ only by case")
@@ -111,12 +113,12 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise DocumentError(f"contains the key {twice!r} twice in one object")
+        raise DocumentError(f"contains the key {twice[:_MAX_CHARS]!r} twice in one object")
     return content
 
 
 def _reject_number(text: str) -> float:
-    raise DocumentError(f"contains {text}, which is no JSON number")
+    raise DocumentError(f"contains {text[:_MAX_CHARS]}, which is no JSON number")
 
 
 def _finite_number(text: str) -> float:
@@ -130,7 +132,7 @@ def _problems(document: Any) -> Iterator[str]:  # noqa: ANN401
         return
     yield from (problem for text in _texts(document) for problem in _text_problems(text))
     for element in sorted(document.keys() - {"Version", "Id", "Statement"}):
-        yield f"has the element {element!r}: a policy document has Version, Id and Statement"
+        yield f"has the element {element[:_MAX_CHARS]!r}: a policy document has Version, Id and Statement"
     if document.get("Version") != "2012-10-17":
         yield 'needs "Version": "2012-10-17"'
     found = listed(document.get("Statement", []))
@@ -150,7 +152,7 @@ def _statement_problems(statement: Any) -> Iterator[str]:  # noqa: ANN401
     for element in sorted(statement.keys() - _ELEMENTS):
         is_principal = element in {"Principal", "NotPrincipal"}
         why = "only a resource's policy may have" if is_principal else "no statement may have (case counts)"
-        yield f"the element {element}, which {why}"
+        yield f"the element {element[:_MAX_CHARS]!r}, which {why}"
     if statement.get("Effect") not in ("Allow", "Deny"):
         yield "no Effect of Allow or Deny"
     if not (isinstance(statement.get("Sid", ""), str) and _SID.fullmatch(statement.get("Sid", ""))):
@@ -174,7 +176,7 @@ def _list_problems(statement: dict[str, Any], element: str, pattern: re.Pattern[
         yield f"an empty {given[0]}"
     for value in values:
         if not isinstance(value, str) or not pattern.fullmatch(value):
-            yield f"{json.dumps(value)[:100]} as {given[0]}, which is not {expected}"
+            yield f"{json.dumps(value)[:_MAX_CHARS]} as {given[0]}, which is not {expected}"
 
 
 def _condition_problems(condition: Any) -> Iterator[str]:  # noqa: ANN401
@@ -210,4 +212,4 @@ def _text_problems(text: str) -> Iterator[str]:
         rest = re.sub(rf"(?<!\$){re.escape(placeholder)}", " ", rest)
     unknown = _BRACE.search(rest)
     if unknown is not None:
-        yield f"contains {unknown[0]}, which is no placeholder: choose from {', '.join(PLACEHOLDERS)}"
+        yield f"contains {unknown[0][:_MAX_CHARS]!r}, which is no placeholder: choose from {', '.join(PLACEHOLDERS)}"

@@ -7,10 +7,9 @@ from typing import Any
 from rich.text import Text
 
 from chalicelib.documents import Document
-from chalicelib.member_role_policies import DocumentError, parse_policies
 from rolecall.console import printable
 from rolecall.deploy.change_set import ResourceChange
-from rolecall.deploy.member_role_policies import PARAMETER
+from rolecall.deploy.member_role_policies import PARAMETER, parsed
 from rolecall.deploy.preflight import Plan
 from rolecall.deploy.stack import Stack
 from rolecall.deploy.stack_events import Event
@@ -60,7 +59,7 @@ def parameter_lines(given: Mapping[str, str], kept: Mapping[str, str], declared:
         if value == before:
             continue
         if name == PARAMETER:
-            yield from _document_lines(_documents(before), _documents(value))
+            yield from _document_lines(parsed(before), parsed(value))
             continue
         if name in _SECRET:
             yield Text(f"  ~ {name}: changed (not shown)", "yellow")
@@ -78,13 +77,6 @@ def _document_lines(before: Mapping[str, Document], after: Mapping[str, Document
             mark, style = ("+", "green") if old is None else ("-", "red") if new is None else ("~", "yellow")
             yield Text(f"  {mark} {PARAMETER}: {name}", style)
             yield from diff_lines(old and old.content, new and new.content)
-
-
-def _documents(value: str) -> dict[str, Document]:
-    try:
-        return parse_policies(value) if value else {}
-    except DocumentError:
-        return {}  # deployed by other means, and refused by the functions
 
 
 def _shown(value: str) -> str:

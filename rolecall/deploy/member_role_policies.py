@@ -25,7 +25,8 @@ PARAMETER = "MemberRolePolicies"
 ALLOW_WRITES = "--allow-writes"
 
 _MAX_FILE_BYTES = 65_536  # many times what the parameter may contain
-_MAX_SHOWN = 3
+_MAX_SHOWN = 3  # actions
+_MAX_CHARS = 80  # of an action that doesn't exist
 
 
 def read_policy_files(files: Iterable[str], problems: Problems) -> str | None:
@@ -74,11 +75,7 @@ def check_actions(
 
     Also warn of reads of data that the deny overrides. A document that is malformed is reported with the settings.
     """
-    try:
-        documents = parse_policies(parameters[PARAMETER]) if parameters[PARAMETER] else {}
-        before = parse_policies(kept[PARAMETER]) if kept.get(PARAMETER) else {}
-    except DocumentError:
-        return
+    documents, before = parsed(parameters[PARAMETER]), parsed(kept.get(PARAMETER, ""))
     excepted = parameters["DenyDataReadsExcept"].split(",")
     denied = set(DENIED_DATA_READS).difference(excepted) if parameters["DenyDataReads"] == "true" else set()
     for name, document in documents.items():
@@ -94,13 +91,21 @@ def check_actions(
         problems.warnings += [f"{PARAMETER}: {name} {what}" for what in _ineffective(document, denied)]
 
 
+def parsed(value: str) -> dict[str, Document]:
+    """Return the documents of the parameter, or none if it is malformed."""
+    try:
+        return parse_policies(value) if value else {}
+    except DocumentError:
+        return {}
+
+
 def unread_actions(document: Document) -> Iterator[str]:
     """Yield what of a document doesn't only read, in words that follow its name."""
     for number, statement in enumerate(statements(document.content), start=1):
         for action in listed(statement.get("Action", statement.get("NotAction"))):
             found = matching(action)
             if not (found.reads or found.others):
-                yield f"has {action} in statement {number}, which is no action that this version of Rolecall knows"
+                yield f"has {action[:_MAX_CHARS]} in statement {number}, which is no action that this version of Rolecall knows"
         if statement["Effect"] == "Deny":
             continue
         if "NotAction" in statement:

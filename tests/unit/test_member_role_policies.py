@@ -59,6 +59,10 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
     ),
     # Actions that don't exist.
     "unknown action": (document(allow("s3:GetBuckets")), "s3:GetBuckets in statement 1, which is no action that this"),
+    "unknown action of a thousand letters": (
+        document(allow(f"s3:{'x' * 1_000}")),
+        "has s3:x+ in statement 1, which is",
+    ),
     "unknown service": (document(allow("s4:Get*")), r"s4:Get\* in statement 1, which is no action that this version"),
     "unknown action in a deny": (
         document(READ, {"Effect": "Deny", "Action": "s3:GetObjects", "Resource": "*"}),
@@ -77,8 +81,8 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
     "no action": (document(allow([])), "has an empty Action in statement 1"),
     "action and NotAction": (document(allow("s3:Get*", NotAction="s3:*")), "has both Action and NotAction"),
     # Documents that aren't what they seem.
-    "principal": (document({**READ, "Principal": "*"}), "the element Principal, which only a resource's policy"),
-    "element in another case": (document({**READ, "action": "s3:*"}), r"the element action, which no statement"),
+    "principal": (document({**READ, "Principal": "*"}), "the element .Principal., which only a resource's policy"),
+    "element in another case": (document({**READ, "action": "s3:*"}), r"the element .action., which no statement"),
     "element that doesn't exist": (document(READ, Statements=[]), "has the element 'Statements': a policy document"),
     "effect in another case": (document({**READ, "Effect": "allow"}), "has no Effect of Allow or Deny in statement 1"),
     "effect that is a list": (document({**READ, "Effect": ["Allow"]}), "has no Effect of Allow or Deny"),
@@ -93,12 +97,20 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
     "condition without keys": (document({**READ, "Condition": {"Bool": {}}}), "has a Condition that is no object"),
     "condition with an object": (document({**READ, "Condition": {"Bool": {"a": {}}}}), "a Condition with a value that"),
     # Placeholders.
-    "unknown placeholder": (on("arn:aws:s3:::{account}"), "contains {account}, which is no placeholder: choose from"),
-    "placeholder of a shell": (on("arn:aws:s3:::${account_id}"), r"contains \$\{account_id\}, which is no placeholder"),
-    "placeholder in a variable": (on("arn:aws:s3:::${aws:PrincipalTag/{account_id}}"), r"contains \$\{aws:Princip"),
-    "placeholder in pieces": (on("arn:aws:s3:::{{account_id}account_id}"), "contains {"),
-    "placeholder that doesn't end": (on("arn:aws:s3:::{account_id"), "contains {account_id, which is no placeholder"),
-    "placeholder in a key": (on("*", Condition={"Bool": {"{x}": "true"}}), "contains {x}, which is no placeholder"),
+    "unknown placeholder": (on("arn:aws:s3:::{account}"), "contains .{account}., which is no placeholder: choose from"),
+    "placeholder of a shell": (
+        on("arn:aws:s3:::${account_id}"),
+        r"contains .\$\{account_id\}., which is no placeholder",
+    ),
+    "placeholder in a variable": (on("arn:aws:s3:::${aws:PrincipalTag/{account_id}}"), r"contains .\$\{aws:Princip"),
+    "placeholder in pieces": (on("arn:aws:s3:::{{account_id}account_id}"), "contains .{"),
+    "placeholder that doesn't end": (on("arn:aws:s3:::{account_id"), "contains .{account_id., which is no placeholder"),
+    "placeholder in a key": (on("*", Condition={"Bool": {"{x}": "true"}}), "contains .{x}., which is no placeholder"),
+    "placeholder with an escape sequence": (on("arn:aws:s3:::{\x9b31m}"), r"contains .\{.x9b31m\}., which is no"),
+    "placeholder of a thousand letters": (
+        on(f"arn:aws:s3:::{{{'x' * 1_000}}}"),
+        "contains .{xxx.*, which is no placeholder",
+    ),
     # No JSON, or more than JSON.
     "no JSON": ("Version: 2012-10-17", "is not JSON: Expecting value"),
     "empty": ("", "is not JSON: Expecting value"),
@@ -221,10 +233,10 @@ def test_writes_are_a_warning_if_allowed_or_deployed_before(tmp_path: Path) -> N
 
     allowed = problems_of([str(path)], allow_writes=True)
     kept = problems_of([str(path)], kept=f'{{"extra":{path.read_text()}}}')
-    changed = problems_of([str(path)], kept=f'{{"extra":{EXTRA}}}')
+    changed = [problems_of([str(path)], kept=kept) for kept in (f'{{"extra":{EXTRA}}}', '{"extra":', "")]
 
     assert (allowed.found, allowed.warnings) == (kept.found, kept.warnings) == ([], expected)
-    assert len(changed.found) == 2
+    assert [len(each.found) for each in changed] == [2, 2, 2]
 
 
 @pytest.mark.parametrize(
