@@ -377,18 +377,18 @@ A role's inline policies share a quota, so what the deny doesn't take is left fo
 """
 
 
-@cache
 def deny_document(allowed: frozenset[str] = frozenset()) -> Document:
     """Build the inline policy that denies the data reads, but for those that the operator allows."""
-    denied = [action for action in DENIED_DATA_READS if action not in allowed]
-    reads = {"Sid": DENY_POLICY_NAME, "Effect": "Deny", "Action": _shortened(denied, allowed), "Resource": "*"}
+    reads = {"Sid": DENY_POLICY_NAME, "Effect": "Deny", "Action": _denied_actions(allowed), "Resource": "*"}
     # API Gateway has one read action for all its resources.
     keys = {"Sid": "DenyApiKeys", "Effect": "Deny", "Action": [API_KEYS_READ], "Resource": list(_API_KEYS)}
     return Document.of({"Version": "2012-10-17", "Statement": [reads] if API_KEYS_READ in allowed else [reads, keys]})
 
 
-def _shortened(denied: list[str], allowed: frozenset[str]) -> list[str]:
-    """Return actions with patterns in place of those that they match; a pattern that matches an allowed one isn't used."""
-    usable = [pattern for pattern in PATTERNS if not fnmatch.filter(allowed, pattern)]
-    rest = [action for action in denied if not any(fnmatch.fnmatchcase(action, pattern) for pattern in usable)]
-    return sorted([*rest, *usable])
+@cache
+def _denied_actions(allowed: frozenset[str]) -> tuple[str, ...]:
+    """Return the denied actions, with patterns in place of those that they match; a pattern that matches an allowed one isn't used."""
+    patterns = [pattern for pattern in PATTERNS if not fnmatch.filter(allowed, pattern)]
+    denied = [action for action in DENIED_DATA_READS if action not in allowed]
+    rest = [action for action in denied if not any(fnmatch.fnmatchcase(action, pattern) for pattern in patterns)]
+    return tuple(sorted([*rest, *patterns]))

@@ -12,10 +12,11 @@ REJECTED = ("LimitExceeded", "Cannot exceed quota")
 
 def widened_by(role: Role, desired: Role) -> set[str]:
     """Return what of a role allows more than desired, by the operation that would change it."""
+    edited = [key for key in role.inline.keys() & desired.inline.keys() if role.inline[key] != desired.inline[key]]
     return {
         *({"iam:DetachRolePolicy"} if role.attached - desired.attached else ()),
         *({"iam:DeleteRolePolicy"} if role.inline.keys() - desired.inline.keys() else ()),
-        *({"iam:PutRolePolicy"} if any(role.inline.get(key) != desired.inline[key] for key in desired.inline) else ()),
+        *({"iam:PutRolePolicy"} if edited or "DenyDataReads" not in role.inline else ()),
         *({"iam:UpdateAssumeRolePolicy"} if role.trust != desired.trust else ()),
         *({"iam:UpdateRole"} if role.max_session > desired.max_session else ()),
         *({"iam:PutRolePermissionsBoundary"} if desired.boundary not in {None, role.boundary} else ()),
