@@ -35,7 +35,9 @@ def rolecall(role_state: RoleState, threads: int) -> Runner:  # noqa: ARG001 - i
     config = client_config(threads)
     reconcile = Reconciler(
         settings,
-        Organization(settings, session.client("organizations", config=config)),
+        Organization(
+            settings, session.client("organizations", config=config), lambda: session.client("resourcegroupstaggingapi")
+        ),
         Sessions(settings, session.client("sts", config=config)),
         IamRoles(account_client(session, "iam", config)),
         lambda: datetime.now(UTC),

@@ -1,13 +1,13 @@
 """An account as Organizations describes it and as the ledger records it, and whether it should be enrolled."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
-from chalicelib.settings import Settings
+from chalicelib.settings import AccountTag, Settings
 
 
 class Outcome(StrEnum):
@@ -45,7 +45,8 @@ class Change(StrEnum):
 class Account:
     """A member of the organization, or its management account.
 
-    `ou_ids` are the organizational units above it, nearest last; None where they were not read.
+    `ou_ids` are the organizational units above it, nearest last; None where they were not read. `tags` are its tags of the keys
+    that the settings select by, whose value is None where it has none of that key; None where they were not read.
     """
 
     id: AccountId
@@ -53,10 +54,20 @@ class Account:
     state: str
     joined_at: datetime | None
     ou_ids: tuple[str, ...] | None = None
+    tags: Mapping[str, str | None] | None = None
 
     def is_below(self, ou_ids: Iterable[str]) -> bool:
         """Whether the account is in one of the organizational units, or below one."""
         return not frozenset(ou_ids).isdisjoint(self.ou_ids or ())
+
+    def has_tag(self, wanted: Iterable[AccountTag]) -> bool:
+        """Whether the account has one of the tags."""
+        own = self.tags or {}
+        return any(own.get(tag.key) is not None and tag.value in {None, own[tag.key]} for tag in wanted)
+
+    def shows_selection(self, settings: Settings) -> bool:
+        """Whether it contains all that the settings select by, which one listed for other settings may lack."""
+        return (self.ou_ids is not None or not settings.names_ous) and settings.tag_keys <= (self.tags or {}).keys()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,7 +197,10 @@ def why_unreachable(account: Account | None) -> Reason | None:
 REMOVAL_REASONS = frozenset({Reason.RETIRED_BY_REQUEST, Reason.UNINSTALLED})
 """The reasons for which the member role is deleted, once the source policy no longer grants the account."""
 
-INELIGIBLE_REASONS = frozenset({Reason.EXCLUDED, Reason.DEPARTED, *_UNWORKABLE_STATES.values(), *REMOVAL_REASONS})
+EXCLUSION_REASONS = frozenset({Reason.EXCLUDED, Reason.EXCLUDED_BY_TAG})
+"""The reasons for which the settings don't select an account."""
+
+INELIGIBLE_REASONS = frozenset({*EXCLUSION_REASONS, Reason.DEPARTED, *_UNWORKABLE_STATES.values(), *REMOVAL_REASONS})
 """The reasons for which an account should not be enrolled: no failures."""
 
 ROLE_KEPT = "the source policy may still grant the account: its role is kept until then"
@@ -208,7 +222,7 @@ def access_for(account: Account | None, ineligible: Reason | None) -> Access:
     """Return the access that an account should have, given why it must not be enrolled."""
     if ineligible is None:
         return Access.GRANTED
-    if account is not None and ineligible in {Reason.EXCLUDED, *REMOVAL_REASONS}:
+    if account is not None and ineligible in EXCLUSION_REASONS | REMOVAL_REASONS:
         return Access.EXCLUDED
     return Access.NONE
 
@@ -221,4 +235,6 @@ def why_not_selected(account: Account, settings: Settings) -> Reason | None:
         return Reason.EXCLUDED
     if settings.include_ou_ids and not account.is_below(settings.include_ou_ids):
         return Reason.EXCLUDED
+    if account.has_tag(settings.exclude_tags) or (settings.include_tags and not account.has_tag(settings.include_tags)):
+        return Reason.EXCLUDED_BY_TAG
     return _UNWORKABLE_STATES.get(account.state)

@@ -62,7 +62,7 @@ class Application:
 
     def enqueue(self, event: dict[str, Any]) -> None:
         """Send an event's accounts to the queue, and record changes of control policies."""
-        enqueue_accounts(event, self._accounts_queue, lambda: self._table, self._now)
+        enqueue_accounts(event, self._settings.tag_keys, self._accounts_queue, lambda: self._table, self._now)
 
     def enroll(self, records: list[dict[str, Any]], context: Any) -> dict[str, Any]:
         """Handle a batch off the accounts queue within the function's remaining time."""
@@ -201,7 +201,9 @@ class Application:
 
     @cached_property
     def _organization(self) -> Organization:
-        return Organization(self._settings, self._client("organizations"))
+        return Organization(
+            self._settings, self._client("organizations"), lambda: self._client("resourcegroupstaggingapi")
+        )
 
     @cached_property
     def _sessions(self) -> Sessions:

@@ -1,6 +1,6 @@
 """Send the accounts of an event to the queue, and record changes of control policies."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -16,13 +16,18 @@ if TYPE_CHECKING:
 
 
 def enqueue_accounts(
-    event: object, queue: "AccountsQueue", table: Callable[[], "SourcePolicyTable"], clock: Callable[[], datetime]
+    event: object,
+    tag_keys: Collection[str],
+    queue: "AccountsQueue",
+    table: Callable[[], "SourcePolicyTable"],
+    clock: Callable[[], datetime],
 ) -> None:
     """Send an event's accounts to the queue, and record a change of control policies; any other event is counted as ignored.
 
+    `tag_keys` are the keys of the tags whose change makes an account due.
     The accounts that a changed policy denied are not looked up here: the next scheduled rerun sends them.
     """
-    found, now = account_ids(event), clock()
+    found, now = account_ids(event, tag_keys), clock()
     changes_policies = changes_control_policies(event)
     if changes_policies:
         table().record_control_policy_change(now)

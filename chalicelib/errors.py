@@ -17,6 +17,7 @@ class Reason(StrEnum):
 
     # Skipped or retired: the account should not be enrolled.
     EXCLUDED = "excluded"
+    EXCLUDED_BY_TAG = "excluded_by_tag"
     PENDING_ACTIVATION = "pending_activation"
     SUSPENDED = "suspended"
     PENDING_CLOSURE = "pending_closure"

@@ -7,7 +7,7 @@ EventBridge reference), so an event is only a hint: each account is described be
 import json
 import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeAlias
 
 from chalicelib.arns import AccountId, is_account_id
@@ -24,8 +24,11 @@ _ACCOUNT_ARN = re.compile(r"arn:aws[a-z-]*:organizations::[0-9]{12}:account/o-[a
 _SEARCH_LIMIT = 1000  # values; an event has some sixty
 
 
-def account_ids(event: object) -> list[AccountId]:
-    """Return the accounts that an event is about: none if it is about no change, or is malformed."""
+def account_ids(event: object, tag_keys: Collection[str] = ()) -> list[AccountId]:
+    """Return the accounts that an event is about: none if it is about no change, or is malformed.
+
+    Tags of other keys than `tag_keys` change nothing.
+    """
     if not isinstance(event, dict):
         return []
     detail = _mapping(event.get("detail"))
@@ -35,10 +38,13 @@ def account_ids(event: object) -> list[AccountId]:
     parser = _PARSERS.get(name) if isinstance(name, str) else None
     if parser is None:
         return []
-    not_meant = [event.get("account")]
-    if parser is not _accepted:  # An invitation is accepted by the account that it is about.
+    if parser is _tagged and not _changes_tags(detail, tag_keys):
+        return []
+    # Only a tag can be set on the management account.
+    not_meant = [] if parser is _tagged else [event.get("account")]
+    if parser not in {_accepted, _tagged}:  # An invitation is accepted by the account that it is about.
         not_meant.append(detail.get("recipientAccountId"))
-    if parser not in {_accepted, _anywhere}:  # A member that leaves calls LeaveOrganization itself.
+    if parser not in {_accepted, _anywhere, _tagged}:  # A member that leaves calls LeaveOrganization itself.
         not_meant.append(_at(detail, "userIdentity").get("accountId"))
     found = (value for value in parser(detail) if is_account_id(value) and value not in not_meant)
     return [AccountId(value) for value in dict.fromkeys(found)]
@@ -99,6 +105,19 @@ def _targeted(detail: dict[str, Any]) -> Iterator[Any]:
     yield _at(detail, "requestParameters").get("targetId")  # an account, an organizational unit or the root
 
 
+def _tagged(detail: dict[str, Any]) -> Iterator[Any]:
+    yield _at(detail, "requestParameters").get("resourceId")  # an account, an organizational unit, the root or a policy
+
+
+def _changes_tags(detail: dict[str, Any], keys: Collection[str]) -> bool:
+    """Whether a tag of one of the keys was set or removed; also if the event doesn't contain which."""
+    request = _at(detail, "requestParameters")
+    tags, removed = (each if isinstance(each, list) else [] for each in (request.get("tags"), request.get("tagKeys")))
+    changed = [*(_mapping(tag).get("key") for tag in tags), *removed]
+    known = {key for key in changed if isinstance(key, str)}
+    return bool(keys) and (not known or not known.isdisjoint(keys))
+
+
 def _accepted(detail: dict[str, Any]) -> Iterator[Any]:
     handshake = _at(detail, "responseElements", "handshake")
     parties = handshake.get("parties")
@@ -148,6 +167,8 @@ _PARSERS: dict[str, _Parser] = {
     "UpdateManagedAccount": _managed("updateManagedAccountStatus"),
     "AttachPolicy": _targeted,
     "DetachPolicy": _targeted,
+    "TagResource": _tagged,
+    "UntagResource": _tagged,
 }
 
 # The detail-type is left open: whether joined and departed come as API calls or service events is not documented.

@@ -43,6 +43,7 @@ def write_message(message: Message) -> str:
             "state": account.state,
             "joined_at": account.joined_at.isoformat() if account.joined_at else None,
             "ou_ids": account.ou_ids,
+            **({} if account.tags is None else {"tags": dict(account.tags)}),
         }
         body["listed_at"] = message.listed_at.isoformat()
     if message.first_seen_at is not None:
@@ -86,15 +87,16 @@ def _listing(account_id: AccountId, content: dict[str, Any]) -> tuple[Account, d
     try:
         listed, listed_at = content["account"], datetime.fromisoformat(content["listed_at"])
         joined_at = datetime.fromisoformat(listed["joined_at"]) if listed["joined_at"] else None
-        ou_ids = listed["ou_ids"]
+        ou_ids, tags = listed["ou_ids"], listed.get("tags")
         account = Account(
             id=account_id,
             name=str(listed["name"]),
             state=str(listed["state"]),
             joined_at=joined_at,
             ou_ids=None if ou_ids is None else tuple(str(ou_id) for ou_id in ou_ids),
+            tags=None if tags is None else {key: None if tag is None else str(tag) for key, tag in tags.items()},
         )
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None, None
     # A time without a time zone can't be compared.
     return (account, listed_at) if listed_at.tzinfo and (joined_at is None or joined_at.tzinfo) else (None, None)

@@ -15,6 +15,7 @@ from chalicelib.accounts import (
     access_for,
     parse_time,
     why_ineligible,
+    why_not_selected,
     why_unreachable,
 )
 from chalicelib.arns import AccountId
@@ -125,7 +126,7 @@ class Reconciler:
         failure: AccountError | None = None
         is_new = False
         try:
-            account = self._account(account_id, listed)
+            account = self._account(account_id, row, listed)
             reason = why_ineligible(account, row, self._settings, uninstalling=uninstalling)
             is_new = self._is_new(account, first_seen_at)
             if reason is Reason.PENDING_ACTIVATION and is_new:
@@ -140,11 +141,20 @@ class Reconciler:
         blocked = failure is not None and failure is blocking
         return _verdict(account_id, account, row, reason, access, work, failure, blocked=blocked)
 
-    def _account(self, account_id: AccountId, listed: Account | None) -> Account | None:
-        # A listing that was made before the settings named OUs doesn't hold the account's.
-        if listed is not None and not (self._settings.names_ous and listed.ou_ids is None):
-            return listed
-        return self._organization.describe(account_id)
+    def _account(self, account_id: AccountId, row: LedgerRow | None, listed: Account | None) -> Account | None:
+        if listed is None or not listed.shows_selection(self._settings) or self._may_lag(listed, row):
+            return self._organization.describe(account_id)
+        return listed
+
+    def _may_lag(self, listed: Account, row: LedgerRow | None) -> bool:
+        """Whether an account's listed tags would take its access, or end what left it out until now.
+
+        The tagging API's index, which they are from, lags behind Organizations.
+        """
+        is_left_out = why_not_selected(listed, self._settings) is Reason.EXCLUDED_BY_TAG
+        if row is None or row.has_access:
+            return row is not None and is_left_out
+        return row.reason is Reason.EXCLUDED_BY_TAG and not is_left_out
 
     def _install(
         self, account_id: AccountId, row: LedgerRow | None, work: _Work, blocking: AccountError | None, *, dry_run: bool

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from itertools import takewhile
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from chalicelib.arns import AccountId, Principal, is_account_id, is_ou_id, parse_principal
 from chalicelib.data_read_denies import API_KEYS_READ, DENIED_DATA_READS
@@ -39,6 +39,7 @@ _STAGE = re.compile(r"[a-z][a-z0-9-]{0,19}")
 _PARTITION = re.compile(r"aws(-[a-z]+)*")
 _EXTERNAL_ID = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
 _TAG_TEXT = re.compile(r"[\w\s.:/=+\-@]*")
+_MAX_ACCOUNT_TAGS = 10
 _MANAGED_POLICY = re.compile(r"arn:aws[a-z-]*:iam::(aws|[0-9]{12}):policy/[\w+=,.@/-]+", re.ASCII)
 
 
@@ -47,6 +48,13 @@ class Scope(StrEnum):
 
     ACCOUNTS = "accounts"
     ORGANIZATION = "organization"
+
+
+class AccountTag(NamedTuple):
+    """A tag by which accounts are selected; a value of None stands for any."""
+
+    key: str
+    value: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +80,8 @@ class Settings:
     access_role_names: tuple[str, ...]
     include_ou_ids: frozenset[str]
     exclude_ou_ids: frozenset[str]
+    include_tags: frozenset[AccountTag]
+    exclude_tags: frozenset[AccountTag]
     exclude_account_ids: frozenset[str]
     include_management_account: bool
     adopt_existing_roles: bool
@@ -99,6 +109,11 @@ class Settings:
     def names_ous(self) -> bool:
         """Whether the settings select accounts by organizational unit."""
         return bool(self.include_ou_ids or self.exclude_ou_ids)
+
+    @property
+    def tag_keys(self) -> frozenset[str]:
+        """The keys of the tags by which the settings select accounts; empty if they select by none."""
+        return frozenset(tag.key for tag in self.include_tags | self.exclude_tags)
 
     @property
     def ownership_tags(self) -> dict[str, str]:
@@ -137,6 +152,8 @@ class Settings:
             access_role_names=read.each("ACCESS_ROLE_NAMES", _role_name),
             include_ou_ids=frozenset(read.each("INCLUDE_OU_IDS", _ou_id)),
             exclude_ou_ids=frozenset(read.each("EXCLUDE_OU_IDS", _ou_id)),
+            include_tags=_account_tags(read, "INCLUDE_TAGS"),
+            exclude_tags=_account_tags(read, "EXCLUDE_TAGS"),
             exclude_account_ids=frozenset(read.each("EXCLUDE_ACCOUNT_IDS", _account_id)),
             include_management_account=read.boolean("INCLUDE_MANAGEMENT_ACCOUNT"),
             adopt_existing_roles=read.boolean("ADOPT_EXISTING_ROLES"),
@@ -284,12 +301,31 @@ def _tags(read: _Variables) -> dict[str, str]:
 
 def _tag(value: str) -> str | None:
     key, equals, text = value.partition("=")
-    fits = 1 <= len(key) <= 128 and len(text) <= 256 and _TAG_TEXT.fullmatch(value)  # noqa: PLR2004 - IAM's tag quotas
-    if not (equals and fits) or key.lower().startswith("aws:"):
+    if not (equals and _is_tag(key, text)) or key.lower().startswith("aws:"):
         return "key=value, of the characters that IAM allows in tags"
     if key.lower() in {MANAGED_BY_TAG, STAGE_TAG}:  # IAM ignores the case of keys
         return f"a tag other than {MANAGED_BY_TAG} and {STAGE_TAG}, which are Rolecall's ownership tags"
     return None
+
+
+def _account_tags(read: _Variables, name: str) -> frozenset[AccountTag]:
+    parts = [part.partition("=") for part in read.each(name, _account_tag)]
+    # The messages of a sweep contain the account's tags of all these keys.
+    if len(parts) > _MAX_ACCOUNT_TAGS:
+        read.problems.append(f"{name} contains {len(parts)} tags: it must be at most {_MAX_ACCOUNT_TAGS}")
+    return frozenset(AccountTag(key, None if value == "*" else value) for key, _, value in parts)
+
+
+def _account_tag(value: str) -> str | None:
+    # AWS sets tags of the keys that begin with aws:, which accounts can be selected by, too.
+    key, equals, text = value.partition("=")
+    fits = equals and _is_tag(key, "" if text == "*" else text)
+    return None if fits else "key=value, or key=* for any value, of the characters that Organizations allows in tags"
+
+
+def _is_tag(key: str, value: str) -> bool:
+    """Whether a tag is one by the quotas and characters of IAM and Organizations, which are the same."""
+    return 1 <= len(key) <= 128 and len(value) <= 256 and _TAG_TEXT.fullmatch(key + value) is not None  # noqa: PLR2004
 
 
 def _role_name(value: str) -> str | None:

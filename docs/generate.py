@@ -59,6 +59,7 @@ _ONLY_IF = {  # the template's condition
     "MemberRoleOfThisAccountIsBounded": "unless `IncludeManagementAccount` is false; with a `PermissionsBoundaryArn`",
     "MemberRoleOfThisAccountIsUnbounded": "unless `IncludeManagementAccount` is false; without a `PermissionsBoundaryArn`",
     "ReadersAreInThisAccount": "if the source account is the management account",
+    "AccountsAreSelectedByTag": "with `IncludeTags` or `ExcludeTags`",
     "ReadersAreElsewhere": "if the source account is not the management account",
 }
 _ESTIMATED = ((100, 1), (1_000, 5), (10_000, 20), (50_000, 50))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from chalicelib.accounts import REMOVAL_REASONS, Access, Change, Outcome
+from chalicelib.accounts import EXCLUSION_REASONS, REMOVAL_REASONS, Access, Change, Outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from chalicelib.settings import Scope
@@ -231,7 +231,7 @@ def _access(account: Mapping[str, Any]) -> Access | None:
         return None
     if account["outcome"] == Outcome.ENROLLED:
         return Access.GRANTED
-    return Access.EXCLUDED if account["reason"] in {Reason.EXCLUDED, *REMOVAL_REASONS} else Access.NONE
+    return Access.EXCLUDED if account["reason"] in EXCLUSION_REASONS | REMOVAL_REASONS else Access.NONE
 
 
 def _pages(stage: Stage, function: str, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

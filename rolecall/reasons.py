@@ -4,6 +4,7 @@ from chalicelib.errors import Reason
 
 TITLE = {
     Reason.EXCLUDED: "excluded by the settings",
+    Reason.EXCLUDED_BY_TAG: "excluded by its tags",
     Reason.PENDING_ACTIVATION: "sign-up not complete",
     Reason.SUSPENDED: "suspended by AWS",
     Reason.PENDING_CLOSURE: "being closed",
@@ -36,6 +37,7 @@ TITLE = {
 
 MEANING = {
     Reason.EXCLUDED: "The account is excluded by the settings.",
+    Reason.EXCLUDED_BY_TAG: "The account has a tag of ExcludeTags, or none of IncludeTags.",
     Reason.PENDING_ACTIVATION: "The account's sign-up is not complete.",
     Reason.SUSPENDED: "AWS suspended the account.",
     Reason.PENDING_CLOSURE: "The account is being closed.",
@@ -69,6 +71,7 @@ _RERUN = "; then rolecall rerun"
 
 REMEDY = {
     Reason.EXCLUDED: "Nothing; if you change the setting, the next resync enrolls it.",
+    Reason.EXCLUDED_BY_TAG: "Nothing; if you change its tags, it is enrolled within a minute.",
     Reason.PENDING_ACTIVATION: "Complete the sign-up; the next resync enrolls the account.",
     Reason.SUSPENDED: "Resolve it with AWS Support; the next resync enrolls the account again.",
     Reason.PENDING_CLOSURE: "Nothing; if it is reinstated, the next resync enrolls it again.",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -175,10 +175,15 @@ class Stage:
         with translate_errors("reading the source-policy table"):
             return SourcePolicyTable(self.settings, self._dynamodb, self.environment["SOURCE_POLICY_TABLE"]).load()
 
+    @property
+    def _organization(self) -> Organization:
+        tagging = partial(self.client, "resourcegroupstaggingapi")
+        return Organization(self.settings, self.client("organizations"), tagging)
+
     def accounts(self) -> list[Account]:
         """Return the organization's accounts, with the organizational units above each."""
         with translate_errors("listing the organization's accounts"):
-            return list(Organization(self.settings, self.client("organizations")).accounts(by_ou=True))
+            return list(self._organization.accounts(by_ou=True))
 
     def units(self) -> dict[str, Unit]:
         """Return the organization's roots and organizational units by their ids."""
@@ -187,7 +192,7 @@ class Stage:
     def account(self, account_id: AccountId) -> Account | None:
         """Return an account, or None if it is not a member of the organization."""
         with translate_errors(f"describing account {account_id}"):
-            return Organization(self.settings, self.client("organizations")).describe(account_id)
+            return self._organization.describe(account_id)
 
     def invoke(self, function: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Invoke a function once and return its response. Raise FunctionError if it fails or rejects the request."""

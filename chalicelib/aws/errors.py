@@ -39,6 +39,7 @@ _TRANSIENT = {
     "RequestTimeTooSkewed",
     "EntityTemporarilyUnmodifiable",
     "FinalizingOrganizationException",
+    "TargetNotFoundException",  # of an account that was described a moment ago
 }
 # The clock of a function that was frozen between invocations may be wrong for a moment.
 _CLOCK_SKEW = ("signature expired", "signature not yet current")

@@ -1,9 +1,9 @@
-"""Accounts and organizational units, from AWS Organizations."""
+"""Accounts, their organizational units and tags, from AWS Organizations and the Resource Groups Tagging API."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -18,13 +18,21 @@ if TYPE_CHECKING:
     from mypy_boto3_organizations.type_defs import AccountTypeDef
 
 
+_TAGGED_PER_PAGE = 100  # the most that GetResources returns
+
+
 class Organization:
     """The organization of the management account."""
 
-    def __init__(self, settings: Settings, client: "OrganizationsClient") -> None:
-        """Take the client that the function's own role signs for."""
+    def __init__(self, settings: Settings, client: "OrganizationsClient", tagging: Callable[[], Any]) -> None:
+        """Take the client that the function's own role signs for, and what creates the tagging API's, if that is needed.
+
+        The tagging API returns accounts in the region in which Organizations delivers its events, which is the stage's.
+        """
         self._client = client
+        self._tagging = tagging
         self._by_ou = settings.names_ous
+        self._tag_keys = settings.tag_keys
         self._id: str | None = None
         self._reading_id = Lock()
 
@@ -38,11 +46,20 @@ class Organization:
                 if error_code(error) == "AccountNotFoundException":
                     return None
                 raise account_error(error, doing) from error
-            return self._account(answer["Account"])
+            account = self._account(answer["Account"])
+            return replace(account, tags=self._tags_of(account_id)) if self._tag_keys else account
+
+    def _tags_of(self, account_id: AccountId) -> dict[str, str | None]:
+        pages = self._client.get_paginator("list_tags_for_resource").paginate(ResourceId=account_id)
+        return self._selected({tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]})
 
     def accounts(self, *, by_ou: bool) -> Iterator[Account]:
-        """Yield every account, page by page; with `by_ou`, also the OUs above each."""
+        """Yield every account, page by page; with `by_ou`, also the OUs above each.
+
+        Tags come from the tagging API, in pages of a hundred accounts; its index may be minutes behind.
+        """
         by_ou = by_ou or self._by_ou
+        tagged = self._tagged() if self._tag_keys else None
         walked: dict[str, tuple[str, ...]] | None = None
         with translated("listing the organization's accounts"):
             for page in self._client.get_paginator("list_accounts").paginate():
@@ -53,7 +70,29 @@ class Organization:
                         account = replace(account, ou_ids=walked.get(account.id, ()))
                     elif by_ou:
                         account = replace(account, ou_ids=_ou_ids_of(listed["Paths"]))
+                    if tagged is not None:
+                        account = replace(account, tags=tagged.get(account.id) or self._selected({}))
                     yield account
+
+    def _tagged(self) -> dict[str, dict[str, str | None]]:
+        """Return the tags of each account that has any."""
+        with translated("reading the accounts' tags"):
+            # Without a filter of tags: an account must match every filter of a request.
+            pages = (
+                self._tagging()
+                .get_paginator("get_resources")
+                .paginate(ResourceTypeFilters=["organizations:account"], ResourcesPerPage=_TAGGED_PER_PAGE)
+            )
+            return {
+                resource["ResourceARN"].rpartition("/")[2]: self._selected(
+                    {tag["Key"]: tag["Value"] for tag in resource["Tags"]}
+                )
+                for page in pages
+                for resource in page["ResourceTagMappingList"]
+            }
+
+    def _selected(self, tags: Mapping[str, str]) -> dict[str, str | None]:
+        return {key: tags.get(key) for key in sorted(self._tag_keys)}
 
     def _walk(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Yield each account with the OUs above it, for a listing without paths."""

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from chalicelib.arns import AccountId
 from chalicelib.documents import Document
-from chalicelib.settings import Scope, Settings
+from chalicelib.settings import AccountTag, Scope, Settings
 
 PARTITIONS = ("aws", "aws-us-gov", "aws-cn", "aws-eusc")
 MANAGEMENT = AccountId("999999999999")
@@ -42,6 +42,8 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "ACCESS_ROLE_NAMES": ("One,Two,One", ("One", "Two")),
     "INCLUDE_OU_IDS": ("ou-ab12-11111111", frozenset({"ou-ab12-11111111"})),
     "EXCLUDE_OU_IDS": ("ou-ab12-22222222,ou-ab12-33333333", frozenset({"ou-ab12-22222222", "ou-ab12-33333333"})),
+    "INCLUDE_TAGS": ("env=prod,team=*", frozenset({AccountTag("env", "prod"), AccountTag("team", None)})),
+    "EXCLUDE_TAGS": ("aws:note=a=b,env=", frozenset({AccountTag("aws:note", "a=b"), AccountTag("env", "")})),
     "EXCLUDE_ACCOUNT_IDS": (MEMBER, frozenset({MEMBER})),
     "INCLUDE_MANAGEMENT_ACCOUNT": ("false", False),
     "ADOPT_EXISTING_ROLES": ("true", True),

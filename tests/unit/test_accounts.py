@@ -28,11 +28,14 @@ ROW = LedgerRow(account_id=MEMBER, outcome=Outcome.ENROLLED, updated_at=NOW.isof
 
 
 def account(
-    account_id: AccountId = MEMBER, *, state: str = "ACTIVE", ou_ids: tuple[str, ...] | None = (PARENT, OU)
+    account_id: AccountId = MEMBER,
+    *,
+    state: str = "ACTIVE",
+    ou_ids: tuple[str, ...] | None = (PARENT, OU),
+    tags: dict[str, str | None] | None = None,
 ) -> Account:
-    return Account(
-        id=account_id, name="payments", state=state, joined_at=datetime(2026, 1, 1, tzinfo=UTC), ou_ids=ou_ids
-    )
+    joined_at = datetime(2026, 1, 1, tzinfo=UTC)
+    return Account(id=account_id, name="payments", state=state, joined_at=joined_at, ou_ids=ou_ids, tags=tags)
 
 
 # --- Eligibility ------------------------------------------------------------------------------------------------------
@@ -59,6 +62,23 @@ def account(
         (account(ou_ids=None), {"INCLUDE_OU_IDS": OTHER}, Reason.EXCLUDED),
         (account(), {"INCLUDE_OU_IDS": PARENT, "EXCLUDE_OU_IDS": OU}, Reason.EXCLUDED),
         (account(state="CLOSED"), {"EXCLUDE_ACCOUNT_IDS": MEMBER}, Reason.EXCLUDED),
+        (account(tags={"env": "prod"}), {"INCLUDE_TAGS": "env=prod"}, None),
+        (account(tags={"env": "Prod"}), {"INCLUDE_TAGS": "env=prod"}, Reason.EXCLUDED_BY_TAG),
+        (account(tags={"env": None}), {"INCLUDE_TAGS": "env=prod"}, Reason.EXCLUDED_BY_TAG),
+        (account(tags={"env": None, "team": ""}), {"INCLUDE_TAGS": "env=prod,team=*"}, None),
+        (account(tags={"env": None}), {"INCLUDE_TAGS": "env=*"}, Reason.EXCLUDED_BY_TAG),
+        (account(tags={"env": ""}), {"INCLUDE_TAGS": "env="}, None),
+        (account(tags={"env": "prod"}), {"INCLUDE_TAGS": "env="}, Reason.EXCLUDED_BY_TAG),
+        (account(), {"INCLUDE_TAGS": "env=*"}, Reason.EXCLUDED_BY_TAG),
+        (account(), {"EXCLUDE_TAGS": "env=*"}, None),
+        (account(tags={"env": "prod"}), {"EXCLUDE_TAGS": "env=dev"}, None),
+        (account(tags={"env": "dev"}), {"EXCLUDE_TAGS": "env=dev"}, Reason.EXCLUDED_BY_TAG),
+        (account(tags={"env": "dev"}), {"INCLUDE_TAGS": "env=*", "EXCLUDE_TAGS": "env=dev"}, Reason.EXCLUDED_BY_TAG),
+        (account(tags={"env": "prod"}), {"INCLUDE_TAGS": "env=prod", "INCLUDE_OU_IDS": OU}, None),
+        (account(tags={"env": "prod"}), {"INCLUDE_TAGS": "env=prod", "INCLUDE_OU_IDS": OTHER}, Reason.EXCLUDED),
+        (account(tags={"env": None}), {"INCLUDE_TAGS": "env=prod", "INCLUDE_OU_IDS": OU}, Reason.EXCLUDED_BY_TAG),
+        (account(state="CLOSED", tags={"env": None}), {"INCLUDE_TAGS": "env=prod"}, Reason.EXCLUDED_BY_TAG),
+        (account(MANAGEMENT, tags={"env": None}), {"INCLUDE_TAGS": "env=prod"}, Reason.EXCLUDED_BY_TAG),
     ],
 )
 def test_state_and_settings_decide_eligibility(
@@ -67,6 +87,23 @@ def test_state_and_settings_decide_eligibility(
     assert why_not_selected(subject, settings(**changes)) is reason
     assert why_ineligible(subject, ROW, settings(**changes)) is reason
     assert reason in {None, *INELIGIBLE_REASONS}
+
+
+@pytest.mark.parametrize(
+    ("subject", "changes", "is_complete"),
+    [
+        (account(ou_ids=None), {}, True),
+        (account(ou_ids=None), {"EXCLUDE_OU_IDS": OU}, False),
+        (account(), {"INCLUDE_TAGS": "env=prod"}, False),
+        (account(tags={"env": None}), {"INCLUDE_TAGS": "env=prod"}, True),
+        (account(tags={"env": "prod"}), {"INCLUDE_TAGS": "env=prod", "EXCLUDE_TAGS": "team=*"}, False),
+        (account(tags={"env": "prod", "team": None}), {"EXCLUDE_TAGS": "team=*"}, True),
+    ],
+)
+def test_listing_made_for_other_settings_may_lack_what_these_select_by(
+    subject: Account, changes: dict[str, str], is_complete: bool
+) -> None:
+    assert subject.shows_selection(settings(**changes)) == is_complete
 
 
 @pytest.mark.parametrize("state", [None, "ACTIVE", "CLOSED"])
@@ -105,6 +142,7 @@ def test_uninstall_makes_every_reachable_account_ineligible(
     [
         (account(), None, Access.GRANTED),
         (account(), Reason.EXCLUDED, Access.EXCLUDED),
+        (account(), Reason.EXCLUDED_BY_TAG, Access.EXCLUDED),
         (account(), Reason.RETIRED_BY_REQUEST, Access.EXCLUDED),
         (account(), Reason.UNINSTALLED, Access.EXCLUDED),
         # Closed accounts can't be reached, so they need no room among the excluded accounts.

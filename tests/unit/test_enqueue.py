@@ -35,10 +35,10 @@ class MemoryTable(SourcePolicyTable):
         self.policies_changed_at = now
 
 
-def enqueue(event: object, queue: MemoryQueue) -> datetime | None:
+def enqueue(event: object, queue: MemoryQueue, tag_keys: frozenset[str] = frozenset()) -> datetime | None:
     """Enqueue an event's accounts, and return when it recorded a change of control policies, if it did."""
     table = MemoryTable()
-    enqueue_accounts(event, queue, lambda: table, lambda: NOW)
+    enqueue_accounts(event, tag_keys, queue, lambda: table, lambda: NOW)
     return table.policies_changed_at
 
 
@@ -156,6 +156,19 @@ def test_change_of_control_policies_is_recorded(
 
     assert [message.account_id for message in queue.messages] == json.loads(log.getvalue())["accounts"] == accounts
     assert counts() == {"EventsReceived": 1}
+
+
+@pytest.mark.parametrize(
+    ("keys", "counted"), [({"team"}, "EventsReceived"), ({"env"}, "EventsIgnored"), ((), "EventsIgnored")]
+)
+def test_tagged_account_is_sent_if_the_settings_select_by_the_key(
+    queue: MemoryQueue, log: io.StringIO, keys: Iterable[str], counted: str
+) -> None:
+    enqueue(payload("tag_account"), queue, frozenset(keys))
+
+    assert [message.account_id for message in queue.messages] == json.loads(log.getvalue())["accounts"]
+    assert bool(queue.messages) == ("team" in keys)
+    assert counts() == {counted: 1}
 
 
 @pytest.mark.parametrize("name", ["update_backup_policy", "enable_tag_policies", "detach_policy_denied"])

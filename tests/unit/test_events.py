@@ -32,6 +32,7 @@ MATCHED: dict[str, list[str]] = {
     "enable_tag_policies.json": [],
     "move_account.json": [ACCOUNT],
     "remove_account.json": [ACCOUNT],
+    "tag_account.json": [],
     "update_backup_policy.json": [],
     "update_managed_account_failed.json": [],
     "update_service_control_policy.json": [],
@@ -41,7 +42,6 @@ NOT_MATCHED = {
     "detach_policy_denied.json",
     "invite_account_sent.json",
     "remove_account_denied.json",
-    "tag_account.json",
 }
 CONTROL_POLICIES = {
     "attach_policy_to_unit.json",
@@ -103,10 +103,37 @@ def test_id_of_anything_but_an_account_is_ignored(name: str, other: str) -> None
     assert account_ids(event) == []
 
 
-def test_tags_of_an_account_are_no_change_of_it() -> None:
+@pytest.mark.parametrize(
+    ("name", "request_parameters", "accounts"),
+    [
+        ("TagResource", {"tags": [{"key": "team", "value": "payments"}]}, [ACCOUNT]),
+        ("TagResource", {"tags": [{"key": "cost", "value": "1"}, {"key": "team", "value": ""}]}, [ACCOUNT]),
+        ("TagResource", {"tags": [{"key": "Team", "value": "payments"}]}, []),
+        ("TagResource", {"tags": [{"key": "cost", "value": "team"}]}, []),
+        ("UntagResource", {"tagKeys": ["cost", "team"]}, [ACCOUNT]),
+        ("UntagResource", {"tagKeys": ["cost"]}, []),
+        ("TagResource", {"resourceId": CALLER}, [CALLER]),  # the management account
+        ("TagResource", {"resourceId": "ou-ab12-11111111"}, []),
+        ("TagResource", {"resourceId": "r-ab12"}, []),
+        ("UntagResource", {"resourceId": "p-bvdv3rx3"}, []),
+        ("TagResource", {"tags": "HIDDEN_DUE_TO_SECURITY_REASONS"}, [ACCOUNT]),
+        ("UntagResource", {"tagKeys": [5, None]}, [ACCOUNT]),
+        ("UntagResource", {}, [ACCOUNT]),
+    ],
+)
+def test_tag_of_a_selecting_key_makes_the_account_due(
+    name: str, request_parameters: dict[str, Any], accounts: list[str]
+) -> None:
+    event = json.loads(json.dumps(PAYLOADS["tag_account.json"]))
+    event["detail"] |= {"eventName": name, "requestParameters": {"resourceId": ACCOUNT, **request_parameters}}
+
+    assert account_ids(event, {"team", "env"}) == accounts
+    assert account_ids(event) == []
+
+
+def test_tags_of_an_account_are_no_change_of_its_membership() -> None:
     event = PAYLOADS["tag_account.json"]
 
-    assert account_ids(event) == []
     assert not changes_control_policies(event)
     assert not is_membership_event(event)
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -27,6 +28,7 @@ def messages(draw: st.DrawFn) -> Message:
         state=draw(st.text()),
         joined_at=draw(st.none() | times),
         ou_ids=draw(st.none() | st.lists(st.text(max_size=10), max_size=3).map(tuple)),
+        tags=draw(st.none() | st.dictionaries(st.text(max_size=10), st.none() | st.text(max_size=10), max_size=3)),
     )
     return Message(account_id, trigger, account, draw(times), first_seen_at)
 
@@ -76,6 +78,14 @@ def test_message_format_is_stable() -> None:
     }
 
 
+def test_message_contains_tags_only_if_the_settings_select_by_them() -> None:
+    assert LISTED.account is not None
+    tagged = LISTED._replace(account=replace(LISTED.account, tags={"env": "prod", "team": None}))
+
+    assert json.loads(write_message(tagged))["account"]["tags"] == {"env": "prod", "team": None}
+    assert "tags" not in json.loads(write_message(LISTED))["account"]
+
+
 def test_unknown_keys_are_ignored() -> None:
     later = {**BODY, "priority": 1, "account": {**BODY["account"], "email": "x"}}
 
@@ -94,6 +104,8 @@ def test_unknown_keys_are_ignored() -> None:
         {"account": {**BODY["account"], "joined_at": "yesterday"}},
         {"account": {**BODY["account"], "joined_at": "2026-01-01T00:00:00"}},
         {"account": {**BODY["account"], "ou_ids": 5}},
+        {"account": {**BODY["account"], "tags": ["env"]}},
+        {"account": {**BODY["account"], "tags": 5}},
         {"listed_at": None},
         {"listed_at": 1_800_000_000},
         {"listed_at": "2026-03-15T08:27:00"},

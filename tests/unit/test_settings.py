@@ -93,6 +93,13 @@ def test_missing_required_setting_is_an_error(name: str, value: str | None) -> N
         ("INCLUDE_OU_IDS", "r-ab12", "an organizational unit's id"),
         ("EXCLUDE_OU_IDS", "Workloads", "an organizational unit's id"),
         ("EXCLUDE_ACCOUNT_IDS", "1234", "twelve digits"),
+        ("INCLUDE_TAGS", "prod", "key=value"),
+        ("INCLUDE_TAGS", "=prod", "key=value"),
+        ("INCLUDE_TAGS", "env=pr*", "key=value"),
+        ("INCLUDE_TAGS", "*=prod", "key=value"),
+        ("EXCLUDE_TAGS", "k" * 129 + "=v", "key=value"),
+        ("EXCLUDE_TAGS", "k=" + "v" * 257, "key=value"),
+        ("EXCLUDE_TAGS", "env=a;b", "key=value"),
         ("READY_GRACE_SECONDS", "10801", "from 0 to 10800"),
         ("MAX_RETIRED_PERCENT", "101", "from 0 to 100"),
         ("THREADS", "0", "from 1 to 64"),
@@ -114,6 +121,7 @@ def test_invalid_setting_is_reported_with_value_and_expectation(name: str, value
         ("ACCESS_ROLE_NAMES", "Admin"),
         ("SOURCE_PRINCIPAL_ARNS", READER),
         ("INCLUDE_OU_IDS", "ou-ab12-11111111"),
+        ("EXCLUDE_TAGS", "env=prod"),
     ],
 )
 def test_invalid_part_of_a_list_is_reported(name: str, valid: str) -> None:
@@ -126,6 +134,14 @@ def test_principals_of_two_accounts_are_rejected() -> None:
 
     assert message.startswith("SOURCE_PRINCIPAL_ARNS contains principals of 2 accounts (111122223333, 444455556666)")
     assert "deploy a second stage for the other account" in message
+
+
+def test_accounts_are_selected_by_a_few_tags() -> None:
+    """A message contains the account's tags of all keys."""
+    tags = [f"key{number}=*" for number in range(11)]
+
+    assert len(settings(INCLUDE_TAGS=",".join(tags[:10]), EXCLUDE_TAGS=tags[10]).tag_keys) == 11
+    assert error_of(INCLUDE_TAGS=",".join(tags)) == "INCLUDE_TAGS contains 11 tags: it must be at most 10"
 
 
 def test_root_must_be_the_only_principal() -> None:
