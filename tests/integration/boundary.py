@@ -65,7 +65,7 @@ class Call:
 
     @property
     def is_write(self) -> bool:
-        return not re.fullmatch(r"\w+:(Get|List|Describe|BatchGet|Scan|Assume)\w*", self.operation)
+        return not re.fullmatch(r"[\w-]+:(Get|List|Describe|BatchGet|Scan|Assume)\w*", self.operation)
 
 
 def writes(calls: Iterable[Call], service: str = "") -> list[str]:

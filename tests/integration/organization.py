@@ -117,6 +117,7 @@ class Organization:
         self.create_role(SOURCE_PRINCIPAL)
         boundary.find_role = self.find_role
         boundary.find_tags = self.find_tags
+        self.index()
 
     # Accounts.
 
@@ -138,6 +139,36 @@ class Organization:
     def move(self, account_id: str, unit: str) -> None:
         parent = self.organizations.list_parents(ChildId=account_id)["Parents"][0]["Id"]
         self.organizations.move_account(AccountId=account_id, SourceParentId=parent, DestinationParentId=unit)
+
+    def tag(self, account_id: str, **tags: str | None) -> None:
+        """Set tags of an account, and remove those whose value is None."""
+        for key, value in tags.items():
+            if value is None:
+                self.organizations.untag_resource(ResourceId=account_id, TagKeys=[key])
+            else:
+                self.organizations.tag_resource(ResourceId=account_id, Tags=[{"Key": key, "Value": value}])
+
+    def stop_indexing(self) -> None:
+        """Have the tagging API return the tags as they are now, whatever changes."""
+        index = self._tagged
+        self._index = lambda: index
+
+    def index(self) -> None:
+        """Have the tagging API return the tags as they are."""
+        self._index = lambda: self._tagged
+
+    @property
+    def _tagged(self) -> list[dict[str, Any]]:
+        """The accounts that have a tag, and the management account, as one that had some."""
+        tagged = (each for each in self._backend.accounts if each.tags or each.id == MANAGEMENT)
+        return [{"ResourceARN": each.arn, "Tags": _tag_list(each.tags)} for each in tagged]
+
+    def tagged_resources(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a page of the tagging API, which moto lacks for accounts."""
+        assert params["ResourceTypeFilters"] == ["organizations:account"]
+        start, size, tagged = int(params.get("PaginationToken") or 0), params["ResourcesPerPage"], self._index()
+        token = str(start + size) if start + size < len(tagged) else ""
+        return {"ResourceTagMappingList": tagged[start : start + size], "PaginationToken": token}
 
     @property
     def _root(self) -> str:

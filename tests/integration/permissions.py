@@ -12,6 +12,7 @@ from tests.integration.boundary import Call
 _ACTIONS = {
     "sqs:SendMessageBatch": "sqs:SendMessage",
     "lambda:Invoke": "lambda:InvokeFunction",
+    "resource-groups-tagging-api:GetResources": "tag:GetResources",
 }
 # IAM requires these as well if the operation sets tags.
 _TAGGING = {"iam:CreateRole": "iam:TagRole", "iam:CreatePolicy": "iam:TagPolicy"}
@@ -80,7 +81,9 @@ def _resources(call: Call) -> Iterable[str]:
             tables = {params["TableName"]} if "TableName" in params else set(params.get("RequestItems", ()))
             return [_regional(call, "dynamodb", f"table/{table}") for table in sorted(tables)]
         case "organizations":
-            of = params.get("AccountId") or params.get("ChildId") or params.get("ParentId")
+            of = next(
+                (params[key] for key in ("AccountId", "ChildId", "ParentId", "ResourceId") if key in params), None
+            )
             kind = {"ou": "ou", "r": "root"}.get(str(of).partition("-")[0], "account")
             return [f"arn:aws:organizations::{call.account_id}:{kind}/o-example/{of}"] if of else ["*"]
         case "sts":

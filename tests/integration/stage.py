@@ -92,6 +92,7 @@ class Stage(Queues, Tables):
         boundary.respond("sqs:ListMessageMoveTasks", lambda _: {"Results": list(self.move_tasks)})
         boundary.respond("sqs:StartMessageMoveTask", self.redrive)
         boundary.respond("lambda:Invoke", self._invoke)
+        boundary.respond("resource-groups-tagging-api:GetResources", self.organization.tagged_resources)
 
     def _application(self, function: str) -> Application:
         self.activate()
@@ -128,7 +129,7 @@ class Stage(Queues, Tables):
         return {"StatusCode": 200}
 
     def send_event(self, name: str, account_id: str) -> None:
-        """Deliver an event that names an account, or another target of a policy."""
+        """Deliver an event that names an account, or another target of a policy or tag."""
         self._application("on_account_event").enqueue(event(name, account_id))
 
     def enroll(self, *account_ids: str, seconds: float = 600.0) -> Delivery:
@@ -223,6 +224,8 @@ def event(name: str, account_id: str) -> dict[str, Any]:
         "AccountJoinedOrganization": {"serviceEventDetails": {"accountId": account_id, "joinedMethod": "INVITED"}},
         "AccountDepartedOrganization": {"serviceEventDetails": {"accountId": account_id, "departureMethod": "LEFT"}},
         "MoveAccount": {"requestParameters": {"accountId": account_id}},
+        "TagResource": {"requestParameters": {"resourceId": account_id, "tags": [{"key": "env", "value": "prod"}]}},
+        "UntagResource": {"requestParameters": {"resourceId": account_id, "tagKeys": ["env"]}},
         "DetachPolicy": {"requestParameters": {"policyId": "p-bvdv3rx3", "targetId": account_id}},
     }
     return {

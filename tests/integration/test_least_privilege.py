@@ -76,6 +76,7 @@ def all_calls(
         _changed_principals,
         _separate_source_account,
         _organizations,
+        _account_tags,
         _operations,
         _operations_with_a_separate_source_account,
     ):
@@ -162,6 +163,22 @@ def _organizations(organization: Organization) -> Iterator[Stage]:
     stage.skip_delays()
     stage.deliver()
     yield stage
+
+
+def _account_tags(organization: Organization) -> Iterator[Stage]:
+    """Read the tags of all accounts, and look up those of one, in every function that can."""
+    member = organization.member()
+    organization.tag(member, env="prod")
+    stage = Stage(organization, IncludeTags="env=prod")
+    yield stage
+    stage.run("backfill", {"accounts": [member], "dry_run": True})
+    stage.run_and_drain("backfill")
+    organization.tag(member, env=None)
+    stage.run("resync", {"dry_run": True})
+    stage.run_and_drain("resync")
+    stage.put_row(member, outcome="failed", reason="quota", access="granted")
+    stage.run("rerun", {"dry_run": True})
+    stage.run("retire", {"accounts": [member], "dry_run": True})
 
 
 def _operations(organization: Organization, account_id: str = MANAGEMENT) -> Iterator[Stage]:
