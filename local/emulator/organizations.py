@@ -5,14 +5,14 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
 from emulator import events
 from emulator.switches import SWITCHES
 from ministack.core.responses import error_response_json, get_account_id, new_uuid, request_scope
-from ministack.services import iam
+from ministack.services import iam, tagging
 from ministack.services import organizations as ministack
 
 Response = tuple[int, dict[str, str], bytes]
@@ -98,8 +98,17 @@ def patch() -> None:
     for name in list(operations):
         operations[name] = _with_event(name, operations[name])
     ministack._public_account = _public_account
+    tagging._COLLECTORS["organizations"] = _tagged_resources
     ministack.handle_request = _in_one_organization(ministack.handle_request)
     create_organization()
+
+
+def _tagged_resources() -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """Yield the accounts and organizational units that have or had tags, which ministack's tagging API lacks."""
+    for resource_id, tags in ministack._tags.items():
+        resource = ministack._accounts.get(resource_id) or ministack._ous.get(resource_id)
+        if resource is not None:
+            yield resource["Arn"], [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
 def _in_one_organization(handle_request: Callable[..., Any]) -> Callable[..., Any]:

@@ -52,7 +52,7 @@ def _iam_arn(params: Any, account_id: str) -> str | None:
 def _organizations_arn(body: bytes) -> str | None:
     """Return the ARN of the account or organizational unit that a call is about, or `*` for a listing."""
     record = None
-    for field in ("AccountId", "ChildId", "OrganizationalUnitId", "ParentId"):
+    for field in ("AccountId", "ChildId", "OrganizationalUnitId", "ParentId", "ResourceId"):
         if name := iam_actions._safe_json_field(body, field):
             for store in (
                 ministack_organizations._accounts,

@@ -71,6 +71,13 @@ def move_account(organization: LocalOrganization, account_id: str, destination: 
     organizations.move_account(AccountId=account_id, SourceParentId=source, DestinationParentId=destination)
 
 
+def tag_account(organization: LocalOrganization, account_id: str, **tags: str) -> None:
+    """Set tags of an account."""
+    organization.client("organizations").tag_resource(
+        ResourceId=account_id, Tags=[{"Key": key, "Value": value} for key, value in tags.items()]
+    )
+
+
 def attached_policies(organization: LocalOrganization, principal: str = "Reader") -> set[str]:
     """Return the names of the policies attached to a role of the management account."""
     attached = organization.client("iam").list_attached_role_policies(RoleName=principal)["AttachedPolicies"]

@@ -14,6 +14,7 @@ from tests.end_to_end.organization_changes import (
     create_without_events,
     move_account,
     root_id,
+    tag_account,
 )
 
 
@@ -26,7 +27,8 @@ def outer(organization: LocalOrganization) -> str:
 @pytest.fixture(scope="module")
 def stage(deploy: Deploy, reader: str, outer: str) -> DeployedStage:
     """A stage with batches of one account, which are processed concurrently."""
-    return deploy("lifecycle", SourcePrincipalArns=reader, ExcludeOuIds=outer, BatchSize="1", MaximumConcurrency="4")
+    selection = {"ExcludeOuIds": outer, "ExcludeTags": "access=none"}
+    return deploy("lifecycle", SourcePrincipalArns=reader, BatchSize="1", MaximumConcurrency="4", **selection)
 
 
 def enrolled(organization: LocalOrganization, stage: DeployedStage, name: str) -> str:
@@ -117,6 +119,22 @@ def test_account_in_an_excluded_unit_has_no_access_until_moved_back(
 
     move_account(organization, account_id, root_id(organization))
     stage.wait_for_outcome(account_id, "enrolled")
+    assert stage.assume_member_role(account_id)
+
+
+def test_account_with_an_excluding_tag_has_no_access_until_it_is_removed(
+    organization: LocalOrganization, stage: DeployedStage
+) -> None:
+    account_id = enrolled(organization, stage, "tagged")
+
+    tag_account(organization, account_id, access="none")
+    stage.wait_for_outcome(account_id, "retired", "excluded_by_tag", skip_delays=False)
+    assert account_id not in stage.granted_accounts()
+    with denied("sts:AssumeRole"):
+        stage.assume_member_role(account_id)
+
+    organization.client("organizations").untag_resource(ResourceId=account_id, TagKeys=["access"])
+    stage.wait_for_outcome(account_id, "enrolled", skip_delays=False)
     assert stage.assume_member_role(account_id)
 
 

@@ -12,6 +12,7 @@ from tests.end_to_end.organization_changes import (
     create_unit,
     create_without_events,
     move_account,
+    tag_account,
 )
 
 AUDIT = "arn:aws:iam::aws:policy/SecurityAudit"
@@ -36,13 +37,14 @@ def enrolled(deploy: Deploy, name: str, **parameters: str) -> DeployedStage:
 
 
 def test_full_resync_applies_changed_settings(deploy: Deploy, organization: LocalOrganization, reader: str) -> None:
-    kept, excluded = create_without_events(organization, 2)
+    kept, excluded, tagged = create_without_events(organization, 3)
+    tag_account(organization, tagged, access="none")
     organization.client("ssm", kept).put_parameter(Name="/open", Value="data", Type="String")
     outside = create_unit(organization, "Outside")
     stage = enrolled(deploy, "Changing", SourcePrincipalArns=reader)
     move_account(organization, excluded, outside)
     stage.invoke_and_wait("resync")
-    assert stage.granted_accounts() >= {kept, excluded}
+    assert stage.granted_accounts() >= {kept, excluded, tagged}
     assert stage.assume_member_role(kept)
     successor = organization.create_source_principal("Successor")
 
@@ -54,7 +56,7 @@ def test_full_resync_applies_changed_settings(deploy: Deploy, organization: Loca
         "DenyDataReadsExcept": "ssm:GetParameter",
         "ExternalId": EXTERNAL_ID,
     }
-    deploy("changing", SourcePrincipalArns=successor, ExcludeOuIds=outside, **role, **names)
+    deploy("changing", SourcePrincipalArns=successor, ExcludeOuIds=outside, ExcludeTags="access=none", **role, **names)
     stage.invoke_and_wait("resync")
 
     assert "Changing" not in attached_policies(organization)
@@ -66,7 +68,8 @@ def test_full_resync_applies_changed_settings(deploy: Deploy, organization: Loca
     with denied("sts:AssumeRole"):
         stage.assume_member_role(kept, reader, ExternalId=EXTERNAL_ID)
     stage.wait_for_outcome(excluded, "retired", "excluded")
-    assert excluded not in stage.granted_accounts()
+    stage.wait_for_outcome(tagged, "retired", "excluded_by_tag")
+    assert stage.granted_accounts().isdisjoint({excluded, tagged})
     with denied("sts:AssumeRole"):
         stage.assume_member_role(excluded, successor, ExternalId=EXTERNAL_ID)
     changed = stage.role(kept)
