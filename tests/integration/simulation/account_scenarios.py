@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from tests.integration.simulation import steps
-from tests.integration.simulation.environment import POLICIES, member_role_arn
+from tests.integration.simulation.environment import POLICIES, member_role_arn, tag_event
 from tests.integration.simulation.iam import EMPTY_DOCUMENT, Role
 from tests.integration.simulation.scenario import FIRST, MEMBERS_ONLY, ORGANIZATION, SECOND, THIRD, Scenario
 from tests.integration.simulation.simulated_stage import UNINSTALL, SimulatedStage
@@ -100,6 +100,22 @@ def _include_unit_during_backfill(stage: SimulatedStage) -> None:
     steps.require_granted(stage, FIRST)
 
 
+def _tag_before_the_index(stage: SimulatedStage) -> None:
+    """Enroll an account by a tag that the tagging API's index doesn't show."""
+    stage.cloud.join(FIRST)
+    stage.pause(1)
+    stage.cloud.members.indexed_at = stage.cloud.now - 1
+    stage.cloud.members.change(FIRST, env="prod")
+    stage.request("on_account_event", tag_event(FIRST))
+    stage.drain()
+    stage.pause(86_400)
+
+
+def _resync_by_the_index(stage: SimulatedStage) -> None:
+    steps.resync(stage)
+    steps.require_granted(stage, FIRST)
+
+
 ACCOUNT_SCENARIOS: Mapping[str, Scenario] = {
     "new account": Scenario(steps.new_account),
     "unchanged": Scenario(steps.handle_events(FIRST), steps.enrolled),
@@ -115,4 +131,5 @@ ACCOUNT_SCENARIOS: Mapping[str, Scenario] = {
     "uninstall": Scenario(_uninstall, steps.enrolled, MEMBERS_ONLY),
     "departed and back": Scenario(_leave_and_return, steps.enrolled),
     "units named while a listing waits": Scenario(_include_unit_during_backfill),
+    "index of tags behind": Scenario(_resync_by_the_index, _tag_before_the_index, {"INCLUDE_TAGS": "env=prod"}),
 }

@@ -33,11 +33,13 @@ class Causes:
         if account_id in self.retired and "retirement_requested_at" in self._cloud.row(account_id):
             return True
         member = self._cloud.members.members.get(account_id)
-        unit = member.unit if member else None
+        unit, env = (member.unit, member.env) if member else (None, None)
         return any(
             account_id in settings.get("EXCLUDE_ACCOUNT_IDS", "")
             or (unit is not None and unit in settings.get("EXCLUDE_OU_IDS", ""))
             or ("INCLUDE_OU_IDS" in settings and (unit is None or unit not in settings["INCLUDE_OU_IDS"]))
+            or settings.get("EXCLUDE_TAGS") == f"env={env}"
+            or settings.get("INCLUDE_TAGS", f"env={env}") != f"env={env}"
             or (account_id == MANAGEMENT and settings.get("INCLUDE_MANAGEMENT_ACCOUNT") == "false")
             for settings in self._run.settings_in_use
         )

@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING, Any
 from chalicelib.documents import Document
 from chalicelib.source_policy.documents import parse
 from tests.integration.simulation.cloud import LOSSES, SOURCE_POLICY
-from tests.integration.simulation.environment import environ, event, member_role_arn, settings_of, source_policy_arn
+from tests.integration.simulation.environment import (
+    environ,
+    event,
+    member_role_arn,
+    settings_of,
+    source_policy_arn,
+    tag_event,
+)
 from tests.integration.simulation.iam import EMPTY_DOCUMENT, Policy, Role
-from tests.integration.simulation.members import IDS, MANAGEMENT, ORGANIZATION_ID, UNITS, UNKNOWN_ACCOUNT
+from tests.integration.simulation.members import ENVIRONMENTS, IDS, MANAGEMENT, ORGANIZATION_ID, UNITS, UNKNOWN_ACCOUNT
 from tests.integration.simulation.role_drifts import ROLE_DRIFTS
 
 if TYPE_CHECKING:
@@ -61,13 +68,14 @@ class Changes:
     def _create(self, account_id: str) -> None:
         random = self._random
         is_invited = random.random() < 0.2
-        self._cloud.join(account_id, random.choice((None, *UNITS)), access_role=not is_invited)
+        unit, env = random.choice((None, *UNITS)), random.choice((None, *ENVIRONMENTS))
+        self._cloud.join(account_id, unit, env, access_role=not is_invited)
         if random.random() < 0.5:
             # The access role of a new account can be assumed some time later.
             self._cloud.denied[account_id] = ""
             self._run.after(random.choice((20.0, 300.0)), lambda: self._run.operators.allow(account_id))
         self._log(account_id, "joins")
-        self._send_event(account_id)
+        self._send_event(event(account_id))
         if random.random() < 0.05:
             # While IAM's reads may not show its role yet.
             self._run.operators.retire(account_id, after=random.choice((3.0, 10.0, 20.0)))
@@ -79,7 +87,7 @@ class Changes:
             return
         if account_id == MANAGEMENT:
             return
-        change = random.choice(("remove", "close", "suspend", "move", "activate"))
+        change = random.choice(("remove", "close", "suspend", "move", "tag", "activate"))
         self._log(account_id, change)
         match change:
             case "remove":
@@ -91,17 +99,21 @@ class Changes:
                 return  # without an event
             case "activate":
                 members.change(account_id, state="ACTIVE")
+            case "tag":
+                members.change(account_id, env=random.choice((None, *ENVIRONMENTS)))
+                self._send_event(tag_event(account_id))
+                return
             case _:
                 members.change(account_id, unit=random.choice((None, *UNITS)))
-        self._send_event(account_id)
+        self._send_event(event(account_id))
 
-    def _send_event(self, account_id: str) -> None:
+    def _send_event(self, sent: dict[str, Any]) -> None:
         """Let EventBridge deliver an event: maybe never, late or twice."""
         if self._random.random() < self._run.rates.losing:
             self._run.faults["event lost"] += 1
             return
         for _ in range(self._random.choice((1, 1, 1, 2))):
-            self._run.schedule(self._random.choice((0.5, 5.0, 120.0, 3000.0)), "on_account_event", event(account_id))
+            self._run.schedule(self._random.choice((0.5, 5.0, 120.0, 3000.0)), "on_account_event", sent)
 
     # Edits by hand.
 

@@ -55,8 +55,10 @@ class Cloud:
             self.violated = invariant
             raise InvariantError(invariant)
 
-    def join(self, account_id: str, unit: str | None = None, *, access_role: bool = True) -> None:
-        self.members.join(account_id, unit)
+    def join(
+        self, account_id: str, unit: str | None = None, env: str | None = None, *, access_role: bool = True
+    ) -> None:
+        self.members.join(account_id, unit, env)
         if access_role and account_id != MANAGEMENT:
             arn = access_role_arn(account_id)
             self.iam.put(arn, Role(arn))
@@ -103,7 +105,7 @@ class Cloud:
                 return self.tables.answer(call.name, call.params)
             case "sqs":
                 return self.queues.answer(call.name, call.params)
-            case "organizations":
+            case "organizations" | "resourcegroupstaggingapi":
                 return self.members.answer(call.name, call.params)
             case "sts":
                 return self._assume(call.params["RoleArn"])

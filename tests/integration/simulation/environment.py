@@ -40,6 +40,8 @@ SETTINGS: tuple[dict[str, str], ...] = (
     {"EXCLUDE_OU_IDS": "ou-ab12-11111111"},
     {"INCLUDE_OU_IDS": "ou-ab12-11111111,ou-ab12-22222222", "MAX_RETIRED_PERCENT": "100"},
     {"EXCLUDE_ACCOUNT_IDS": IDS[1], "MAX_RETIRED_PERCENT": "100"},
+    {"INCLUDE_TAGS": "env=prod", "MAX_RETIRED_PERCENT": "100"},
+    {"EXCLUDE_TAGS": "env=dev", "MAX_RETIRED_PERCENT": "100"},
     {"ADOPT_EXISTING_ROLES": "true", "DENY_DATA_READS": "false", "MEMBER_ROLE_POLICIES": POLICIES},
     {"PERMISSIONS_BOUNDARY_ARN": "arn:aws:iam::aws:policy/ViewOnlyAccess", "INCLUDE_MANAGEMENT_ACCOUNT": "false"},
 )
@@ -99,6 +101,13 @@ def event(account_id: str) -> dict[str, Any]:
     """Return an event that names an account."""
     status = {"state": "SUCCEEDED", "accountId": account_id}
     detail = {"eventName": "CreateAccountResult", "serviceEventDetails": {"createAccountStatus": status}}
+    return {"source": "aws.organizations", "account": MANAGEMENT, "detail": detail}
+
+
+def tag_event(account_id: str) -> dict[str, Any]:
+    """Return the event of a tag that was set or removed."""
+    request = {"resourceId": account_id, "tagKeys": ["env"]}
+    detail = {"eventName": "UntagResource", "requestParameters": request}
     return {"source": "aws.organizations", "account": MANAGEMENT, "detail": detail}
 
 

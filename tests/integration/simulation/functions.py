@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.integration.simulation.random_run import RandomRun
 
 READ_TIMEOUT_SECONDS = 10.0  # of freeze's call of publish (`invoke_config`)
+INDEX_SECONDS = 20_000.0  # by which the tagging API's index may lag behind
 SKEW_SECONDS = 5.0  # by which a function's clock may be wrong
 LATE_SECONDS = 15.0  # until the last call of a killed function takes effect at the latest
 
@@ -252,13 +253,15 @@ class Functions(Invocations):
         cloud, random, rates = self._cloud, self._random, self._rates
         if call.service == "organizations" and random.random() < rates.outdated:
             cloud.members.read_at = cloud.now - random.uniform(0, 30)
+        if call.service == "resourcegroupstaggingapi" and rates.outdated:
+            cloud.members.indexed_at = cloud.now - random.uniform(0, INDEX_SECONDS)
         if call.service == "iam" and call.is_read and random.random() < rates.stale:
             cloud.iam.read_at = cloud.now - random.uniform(0, 20)
         scope = cloud.scope if call.writes_record else None
         try:
             return cloud.answer(call, invocation)
         finally:
-            cloud.iam.read_at = cloud.members.read_at = None
+            cloud.iam.read_at = cloud.members.read_at = cloud.members.indexed_at = None
             if call.name == "UpdateItem":
                 self._run.causes.check(invocation.name)
             if scope is not None and scope != cloud.scope:

@@ -1,4 +1,4 @@
-"""Organizations in memory: the member accounts, their state and organizational unit."""
+"""Organizations and the tagging API in memory: the member accounts, their state, organizational unit and a tag."""
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -12,17 +12,19 @@ ROOT = "r-ab12"
 IDS = tuple(f"{number:012}" for number in range(1, 7))
 UNKNOWN_ACCOUNT = "777777777777"  # never a member
 UNITS = ("ou-ab12-11111111", "ou-ab12-22222222")
+ENVIRONMENTS = ("prod", "dev")
 PAGE = 3  # accounts of a page; other calls come between pages
 
 
 @dataclass(frozen=True)
 class Member:
-    """A member account."""
+    """A member account; `env` is the value of its tag of that key."""
 
     id: str
     state: str = "ACTIVE"
     joined_at: float = 0.0
     unit: str | None = None
+    env: str | None = None
 
 
 @dataclass
@@ -31,13 +33,14 @@ class Members:
 
     now: float = 0.0
     read_at: float | None = None  # the time as of which reads are answered; None for now
+    indexed_at: float | None = None  # the time as of which the tagging API answers; None for now
     members: dict[str, Member] = field(default_factory=dict)
     history: dict[str, list[tuple[float, Member | None]]] = field(default_factory=dict)
     confirmed: set[str] = field(default_factory=set)  # accounts that may be entered: every former and current member
     returns_paths: bool = True
 
-    def join(self, account_id: str, unit: str | None = None) -> None:
-        self._put(account_id, Member(account_id, joined_at=self.now, unit=unit))
+    def join(self, account_id: str, unit: str | None = None, env: str | None = None) -> None:
+        self._put(account_id, Member(account_id, joined_at=self.now, unit=unit, env=env))
         self.confirmed.add(account_id)
 
     def leave(self, account_id: str) -> None:
@@ -53,9 +56,10 @@ class Members:
             self.members[account_id] = member
 
     def _read(self) -> dict[str, Member]:
-        if self.read_at is None:
-            return self.members
-        then = {key: [each for at, each in past if at <= self.read_at][-1:] for key, past in self.history.items()}
+        return self.members if self.read_at is None else self._as_of(self.read_at)
+
+    def _as_of(self, time: float) -> dict[str, Member]:
+        then = {key: [each for at, each in past if at <= time][-1:] for key, past in self.history.items()}
         return {key: each[0] for key, each in then.items() if each and each[0] is not None}
 
     def answer(self, operation: str, params: Any) -> dict[str, Any]:
@@ -93,6 +97,20 @@ class Members:
     def _ListOrganizationalUnitsForParent(self, params: Any) -> dict[str, Any]:  # noqa: N802
         return {"OrganizationalUnits": [{"Id": each} for each in UNITS] if params["ParentId"] == ROOT else []}
 
+    def _ListTagsForResource(self, params: Any) -> dict[str, Any]:  # noqa: N802
+        member = self._read().get(params["ResourceId"])
+        if member is None:
+            raise client_error("TargetNotFoundException", "You specified a target that doesn't exist.")
+        return {"Tags": _tags(member)}
+
+    def _GetResources(self, params: Any) -> dict[str, Any]:  # noqa: N802
+        members = self.members if self.indexed_at is None else self._as_of(self.indexed_at)
+        after = params.get("PaginationToken", "")
+        tagged = sorted(key for key, member in members.items() if member.env is not None and key > after)
+        arn = f"arn:aws:organizations::{MANAGEMENT}:account/{ORGANIZATION_ID}/"
+        found = [{"ResourceARN": arn + key, "Tags": _tags(members[key])} for key in tagged[:PAGE]]
+        return {"ResourceTagMappingList": found, "PaginationToken": tagged[PAGE - 1] if len(tagged) > PAGE else ""}
+
     def _account(self, member: Member) -> dict[str, Any]:
         account: dict[str, Any] = {
             "Id": member.id,
@@ -105,3 +123,7 @@ class Members:
             path = [ORGANIZATION_ID, ROOT, *([member.unit] if member.unit else []), member.id, ""]
             account["Paths"] = ["/".join(path)]
         return account
+
+
+def _tags(member: Member) -> list[dict[str, str]]:
+    return [{"Key": "env", "Value": member.env}] if member.env is not None else []
