@@ -1,15 +1,19 @@
 """5. API calls for one account, by role state, with and without throttling."""
 
+import os
 from collections import Counter
 
 from benchmarks.deployment import batch
 from benchmarks.handler import functions
+from benchmarks.invocation import invoke_in_subprocess
 from benchmarks.profiles import Profile
 from benchmarks.report import Cell, Claim, Measurement
+from benchmarks.stub.organizations import TAG, TAGGED_PAGE
 from benchmarks.stub.process import Conditions, StubProcess
 from benchmarks.stub.role_states import RoleState, account_ids
 
 _BATCH = 100
+_TAGGED = 5_000
 _CONCURRENT_BATCHES = 5  # as MaximumConcurrency; one run of publish follows them
 _MAX_CALLS_IN_ACCOUNT = 5  # AssumeRole and four reads
 _IN_THE_ACCOUNT = ("sts:", "iam:")
@@ -48,7 +52,34 @@ def measure(stub: StubProcess, profile: Profile) -> list[Measurement]:  # noqa: 
     )
     normal, throttled = _total(stub, 0), _total(stub, 3)
     measured.claims.append(Claim("every third call throttled: calls / unthrottled", throttled / normal, 2))
-    return [measured]
+    return [measured, _selected_by_tag(stub)]
+
+
+def _selected_by_tag(stub: StubProcess) -> Measurement:
+    """Count the calls that selecting accounts by tag adds to sweeps and to a batch of what they send."""
+    measured = Measurement(f"5b. API calls, {_TAGGED:,} accounts selected by tag")
+    selections: dict[str, dict[str, str]] = {"all": {}, "by tag": {"INCLUDE_TAGS": f"{TAG['Key']}={TAG['Value']}"}}
+    counted: dict[tuple[str, str], int] = {}
+    for name, settings in selections.items():
+        os.environ.update(settings)
+        stub.reset(Conditions(role_state=RoleState.UNCHANGED, accounts=_TAGGED))
+        stage = functions(10)
+        for step in ("backfill", "resync", "batch"):
+            before = stub.counts().calls
+            if step == "batch":
+                tags = {TAG["Key"]: TAG["Value"]} if settings else None
+                stage.enroll(batch(account_ids(RoleState.UNCHANGED, _BATCH), tags=tags))
+            else:
+                invoke_in_subprocess(step)
+            counted[name, step] = (stub.counts().calls - before).total()
+        for setting in settings:
+            del os.environ[setting]
+    for step, limit in (("backfill", _TAGGED / TAGGED_PAGE), ("resync", _TAGGED / TAGGED_PAGE), ("batch", 0)):
+        row: dict[str, Cell] = {"step": step, **{name: counted[name, step] for name in selections}}
+        measured.rows.append(row)
+        more = counted["by tag", step] - counted["all", step]
+        measured.claims.append(Claim(f"{step}: calls for the tags", more, limit))
+    return measured
 
 
 def _count(stub: StubProcess, role_state: RoleState, *, listed: bool) -> tuple[Counter[str], Counter[str]]:

@@ -1,7 +1,7 @@
 """The stage that the benchmarks measure: environment, events and invocation context."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -60,10 +60,13 @@ class Context:
         return int(self.seconds * 1000)
 
 
-def batch(account_ids: Iterable[str], *, listed: bool = True) -> dict[str, Any]:
+def batch(
+    account_ids: Iterable[str], *, listed: bool = True, tags: Mapping[str, str | None] | None = None
+) -> dict[str, Any]:
     """Return the event of a batch of the accounts queue; `listed` messages come from a sweep, with the listed account."""
     now = datetime.now(UTC)
-    account = {"name": "Account", "state": "ACTIVE", "joined_at": "2024-01-01T00:00:00+00:00", "ou_ids": []}
+    account: dict[str, Any] = {"name": "Account", "state": "ACTIVE", "ou_ids": [], "tags": tags}
+    account["joined_at"] = "2024-01-01T00:00:00+00:00"
     listing = {"account": account, "listed_at": now.isoformat()} if listed else {}
     bodies = {
         account_id: json.dumps({"account_id": account_id, "trigger": "backfill", **listing}, separators=(",", ":"))

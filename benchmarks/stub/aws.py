@@ -15,9 +15,15 @@ from benchmarks.stub.roles import MemberAccounts
 from benchmarks.stub.tables import Tables
 from chalicelib.settings import Settings
 
-_JSON_SERVICES = {"AWSOrganizationsV20161128": "organizations", "AmazonSQS": "sqs", "DynamoDB_20120810": "dynamodb"}
+_JSON_SERVICES = {
+    "AWSOrganizationsV20161128": "organizations",
+    "ResourceGroupsTaggingAPI_20170126": "tag",
+    "AmazonSQS": "sqs",
+    "DynamoDB_20120810": "dynamodb",
+}
 _THROTTLING = {
     "organizations": "TooManyRequestsException",
+    "tag": "ThrottledException",
     "sqs": "ThrottlingException",
     "dynamodb": "ThrottlingException",
 }
@@ -63,7 +69,7 @@ class Aws:
             raise ServiceError(throttling)
 
     def _json(self, service: str, operation: str, content: dict[str, Any]) -> Response:
-        if service == "organizations":
+        if service in {"organizations", "tag"}:
             return self.organization.handle(operation, content)
         if service == "sqs":
             return queue.handle(operation, content)

@@ -1,4 +1,4 @@
-"""Organizations: a configurable number of accounts in pages of twenty, with a rate limit."""
+"""Organizations and the tagging API: a configurable number of accounts with one tag, in pages, with a rate limit."""
 
 import json
 import time
@@ -12,6 +12,12 @@ from benchmarks.stub.role_states import RoleState, account_id
 
 PAGE = 20
 """Accounts of a page of ListAccounts (its MaxResults)."""
+
+TAGGED_PAGE = 100
+"""Accounts of a page of GetResources (its ResourcesPerPage)."""
+
+TAG = {"Key": "env", "Value": "prod"}
+"""The tag of every account."""
 
 
 @dataclass(slots=True)
@@ -47,12 +53,16 @@ class Organization:
     listing: Bucket | None = None
 
     def handle(self, operation: str, content: dict[str, Any]) -> Response:
-        """Return the response to a call of Organizations."""
+        """Return the response to a call of Organizations or the tagging API."""
         match operation:
             case "ListAccounts":
                 if self.listing is not None and not self.listing.take():
                     raise ServiceError("TooManyRequestsException")
                 return self._page(int(content.get("NextToken", "0")))
+            case "GetResources":
+                return self._tagged_page(int(content.get("PaginationToken") or 0))
+            case "ListTagsForResource":
+                return raw_json_response(json.dumps({"Tags": [TAG]}).encode())
             case "DescribeAccount":
                 return raw_json_response(b'{"Account":' + _account(content["AccountId"]) + b"}")
             case "DescribeOrganization":
@@ -68,10 +78,21 @@ class Organization:
         following = b',"NextToken":"%d"' % last if last < self.accounts else b""
         return raw_json_response(b'{"Accounts":[' + accounts + b"]" + following + b"}")
 
+    def _tagged_page(self, first: int) -> Response:
+        last = min(first + TAGGED_PAGE, self.accounts)
+        found = [_arn(account_id(self.role_state, number)) for number in range(first, last)]
+        resources = [{"ResourceARN": arn, "Tags": [TAG]} for arn in found]
+        token = str(last) if last < self.accounts else ""
+        return raw_json_response(json.dumps({"ResourceTagMappingList": resources, "PaginationToken": token}).encode())
+
+
+def _arn(account_id: str) -> str:
+    return f"arn:aws:organizations::{MANAGEMENT}:account/o-benchmarks/{account_id}"
+
 
 def _account(account_id: str) -> bytes:
     return (
-        f'{{"Id":"{account_id}","Arn":"arn:aws:organizations::{MANAGEMENT}:account/o-benchmarks/{account_id}",'
+        f'{{"Id":"{account_id}","Arn":"{_arn(account_id)}",'
         f'"Email":"{account_id}@example.com","Name":"Account {account_id}","Status":"ACTIVE","State":"ACTIVE",'
         '"JoinedMethod":"CREATED","JoinedTimestamp":1704067200.0,'
         f'"Paths":["o-benchmarks/r-ab12/ou-ab12-11111111/{account_id}/"]}}'

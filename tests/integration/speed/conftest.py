@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
@@ -42,17 +42,25 @@ def _bytes(value: Any) -> bytes:
 class StubbedStage:
     """The enroll and publish functions over the stub, after a first run of publish."""
 
-    def __init__(self, aws: Aws) -> None:
+    def __init__(self, aws: Aws, settings: Mapping[str, str]) -> None:
         self.aws = aws
         session = boto3.Session("AKIAXXXXXXXXXXXXXXXX", "secret", region_name=REGION)
         # One thread, so that the order of calls, and which of them are throttled, is always the same.
-        self._application = Application({**ENVIRON, "THREADS": "1"}, session)
+        self._application = Application({**ENVIRON, "THREADS": "1", **settings}, session)
 
-    def enroll(self, account_ids: list[str], *, listed: bool = True) -> dict[str, int]:
+    def enroll(
+        self, account_ids: list[str], *, listed: bool = True, tags: Mapping[str, str | None] | None = None
+    ) -> dict[str, int]:
         """Handle a batch, which must be finished, and return the number of its calls."""
         before = self.aws.calls.copy()
-        records = batch(account_ids, listed=listed)["Records"]
+        records = batch(account_ids, listed=listed, tags=tags)["Records"]
         assert self._application.enroll(records, Context()) == {"batchItemFailures": []}
+        return dict(self.aws.calls - before)
+
+    def sweep(self, function: str) -> dict[str, int]:
+        """Run a backfill or resync, and return the number of its calls."""
+        before = self.aws.calls.copy()
+        getattr(self._application, function)({}, Context())
         return dict(self.aws.calls - before)
 
     def try_publish(self) -> bool:
@@ -67,7 +75,7 @@ class StubbedStage:
 
 
 @pytest.fixture
-def deploy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Aws], StubbedStage]]:
+def deploy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., StubbedStage]]:
     # botocore waits between its tries.
     monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _: None))
     # A hundred values of one metric are written out at once.
@@ -77,9 +85,9 @@ def deploy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Aws], StubbedS
     def handle(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
         return respond(current[-1], request)
 
-    def deployed(aws: Aws) -> StubbedStage:
+    def deployed(aws: Aws, **settings: str) -> StubbedStage:
         current.append(aws)
-        return StubbedStage(aws)
+        return StubbedStage(aws, settings)
 
     # No other hook reaches the client that works in all accounts, which has a session of its own.
     BUILTIN_HANDLERS.append(("before-send", handle))

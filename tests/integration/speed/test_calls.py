@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.deployment import ENVIRON
 from benchmarks.stub.aws import Aws
+from benchmarks.stub.organizations import PAGE, TAG, TAGGED_PAGE, Organization
 from benchmarks.stub.role_states import RoleState, account_ids
 from benchmarks.stub.rows import ledger_rows
 from chalicelib.settings import Settings
@@ -13,7 +14,7 @@ from chalicelib.source_policy.documents import capacity
 from rolecall.calls import BATCH, NEW, REQUEST_TO_PUBLISH, RUN, SHARD, UNCHANGED, Calls
 from tests.integration.speed.conftest import StubbedStage
 
-Deploy = Callable[[Aws], StubbedStage]
+Deploy = Callable[..., StubbedStage]
 
 MANY = 20
 REPAIR = {"iam:DetachRolePolicy": 1, "iam:UpdateAssumeRolePolicy": 1}
@@ -64,6 +65,21 @@ def test_calls_per_account_and_three_per_batch(
 
     described = {} if listed else {"organizations:DescribeAccount": 1}
     assert calls == total(times({**expected, **described}, MANY), BATCH, REQUEST_TO_PUBLISH)
+
+
+def test_accounts_selected_by_tag_cost_a_call_for_each_page_of_tags(deploy: Deploy) -> None:
+    number = 5_000
+    stub = Aws(organization=Organization(RoleState.NEW, number))
+    stage = deploy(stub, INCLUDE_TAGS="env=prod", EXCLUDE_TAGS="secret=*")
+    stage.publish()
+
+    listed = stage.sweep("resync")
+    enrolled = stage.enroll(account_ids(RoleState.NEW, MANY), tags={TAG["Key"]: TAG["Value"], "secret": None})
+
+    read = {name: count for name, count in listed.items() if name.startswith(("organizations:", "tag:"))}
+    assert read == {"organizations:ListAccounts": number // PAGE, "tag:GetResources": number // TAGGED_PAGE}
+    assert listed["sqs:SendMessageBatch"] == number // 10
+    assert enrolled == total(times(NEW, MANY), BATCH, REQUEST_TO_PUBLISH)
 
 
 @pytest.mark.parametrize("number", [1, MANY])
