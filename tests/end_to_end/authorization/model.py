@@ -80,9 +80,13 @@ def _is_known_as(account: Account, stage: Stage, *, eligible: bool) -> bool:
 
 
 def _is_selected(account: Account, stage: Stage) -> bool:
-    """The settings exclude accounts and units, and can include only some units; exclusion takes precedence."""
+    """The settings exclude accounts, units and tags, and can include only some units and tags; exclusion takes precedence."""
     if account.id in stage.excluded_accounts or account.units & stage.excluded_units:
         return False
     if account.id == MANAGEMENT and not stage.includes_management:
+        return False
+    if account.env is not None and stage.excluded_env in {"*", account.env}:
+        return False
+    if stage.included_env is not None and (account.env is None or stage.included_env not in {"*", account.env}):
         return False
     return not stage.included_units or bool(account.units & stage.included_units)

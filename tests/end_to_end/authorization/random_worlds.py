@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.end_to_end.authorization.world import (
     ELSEWHERE,
+    ENVIRONMENTS,
     LAST,
     MANAGEMENT,
     MEMBER,
@@ -96,7 +97,12 @@ def _account(random: Random, account_id: str) -> Account:
 
     units = frozenset(random.sample(UNITS, random.randint(0, len(UNITS))))
     return Account(
-        id=account_id, membership=membership, units=units, records=(record(), record()), roles=(role(), role())
+        id=account_id,
+        membership=membership,
+        units=units,
+        env=random.choice((None, *ENVIRONMENTS)),
+        records=(record(), record()),
+        roles=(role(), role()),
     )
 
 
@@ -140,6 +146,8 @@ def _stage(random: Random, number: int, principals: tuple[Principal, ...]) -> St
         excluded_accounts=frozenset(_mostly(random, (), (MEMBER,), (LAST, OUTSIDE))),
         excluded_units=frozenset(_mostly(random, (), *((each,) for each in UNITS))),
         included_units=frozenset(_mostly(random, (), *((each,) for each in UNITS))),
+        excluded_env=_mostly(random, None, "dev", "*"),
+        included_env=_mostly(random, None, "prod", "*"),
         includes_management=_mostly(random, True, False),
         attaches=is_fixed and _mostly(random, True, False),
         frozen=_mostly(random, False, True),

@@ -22,6 +22,7 @@ ENROLLED = Account(
     id="",
     membership=Membership.MEMBER,
     units=frozenset(),
+    env=None,
     records=(Record.RECONCILED, Record.RECONCILED),
     roles=("", ""),
 )
@@ -38,6 +39,8 @@ def deployed_world(source: str, enrolled: str, skipped: str, retired: str, depar
         excluded_accounts=frozenset({skipped}),
         excluded_units=frozenset(),
         included_units=frozenset(),
+        excluded_env=None,
+        included_env=None,
         includes_management=False,
         attaches=True,
         frozen=False,

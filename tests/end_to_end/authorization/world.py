@@ -13,6 +13,9 @@ MEMBER_ROLES = ("Audit", "Audit2")
 """The name of each stage's member role, and of its source policy; one begins with the other."""
 
 UNITS = ("ou-ab12-11111111", "ou-ab12-22222222")
+ENVIRONMENTS = ("prod", "dev")
+"""The values of the accounts' tag env."""
+
 SINGLE_SIGN_ON = "aws-reserved/sso.amazonaws.com/"
 
 
@@ -70,6 +73,7 @@ class Account:
     id: str
     membership: Membership
     units: frozenset[str]
+    env: str | None
     records: tuple[Record, Record]
     roles: tuple[str | None, str | None]
 
@@ -101,6 +105,7 @@ class Principal:
 class Stage:
     """A stage's settings, and whether it is frozen; `sources` are the ends of the source principals' ARNs.
 
+    `excluded_env` and `included_env` are the values of the tag env by which accounts are selected, `*` for any.
     `others` is the number of further accounts that it has enrolled.
     """
 
@@ -112,6 +117,8 @@ class Stage:
     excluded_accounts: frozenset[str]
     excluded_units: frozenset[str]
     included_units: frozenset[str]
+    excluded_env: str | None
+    included_env: str | None
     includes_management: bool
     attaches: bool
     frozen: bool

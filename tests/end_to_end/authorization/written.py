@@ -133,6 +133,8 @@ def _settings(world: World, stage: Stage) -> Settings:
             "EXCLUDE_ACCOUNT_IDS": ",".join(sorted(stage.excluded_accounts)),
             "EXCLUDE_OU_IDS": ",".join(sorted(stage.excluded_units)),
             "INCLUDE_OU_IDS": ",".join(sorted(stage.included_units)),
+            "EXCLUDE_TAGS": f"env={stage.excluded_env}" if stage.excluded_env else "",
+            "INCLUDE_TAGS": f"env={stage.included_env}" if stage.included_env else "",
             "INCLUDE_MANAGEMENT_ACCOUNT": str(stage.includes_management).lower(),
             "ATTACH_SOURCE_POLICY": str(stage.attaches).lower(),
         }
@@ -161,7 +163,9 @@ def _access(settings: Settings, account: Account, record: Record) -> Access:
     described = None
     if account.membership is not Membership.DEPARTED:
         units = tuple(sorted(account.units))
-        described = rolecall.Account(id=AccountId(account.id), name="", state="ACTIVE", joined_at=None, ou_ids=units)
+        described = rolecall.Account(
+            id=AccountId(account.id), name="", state="ACTIVE", joined_at=None, ou_ids=units, tags={"env": account.env}
+        )
     row = LedgerRow(
         account_id=AccountId(account.id),
         outcome=Outcome.ENROLLED,
