@@ -51,7 +51,7 @@ class Scope(StrEnum):
 
 
 class AccountTag(NamedTuple):
-    """A tag by which accounts are selected; a value of None stands for any."""
+    """A tag by which accounts are selected; a value of None means any."""
 
     key: str
     value: str | None

@@ -211,6 +211,18 @@ def test_enroll_may_not_change_an_excluded_management_account(template: dict[str
 
 
 @pytest.mark.parametrize(
+    ("setting", "reads"), [({}, False), ({"IncludeTags": "env=prod"}, True), ({"ExcludeTags": "env=*"}, True)]
+)
+def test_tags_may_be_read_only_if_they_select_accounts(
+    template: dict[str, Any], setting: dict[str, str], reads: bool
+) -> None:
+    stage = deployed(template, "aws", **setting)
+    assert {name for name, _ in _allowing(stage, "tag:GetResources")} == ({"Backfill", "Resync"} if reads else set())
+    looking_up = {name for name, _ in _allowing(stage, "organizations:ListTagsForResource")}
+    assert looking_up == ({"Enroll", *_DRY_RUN} if reads else set())
+
+
+@pytest.mark.parametrize(
     ("boundary", "condition"),
     [
         (

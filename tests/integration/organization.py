@@ -117,7 +117,7 @@ class Organization:
         self.create_role(SOURCE_PRINCIPAL)
         boundary.find_role = self.find_role
         boundary.find_tags = self.find_tags
-        self.index()
+        self._index: Callable[[], list[dict[str, Any]]] = lambda: self._tagged
 
     # Accounts.
 
@@ -152,10 +152,6 @@ class Organization:
         """Have the tagging API return the tags as they are now, whatever changes."""
         index = self._tagged
         self._index = lambda: index
-
-    def index(self) -> None:
-        """Have the tagging API return the tags as they are."""
-        self._index = lambda: self._tagged
 
     @property
     def _tagged(self) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from chalicelib.errors import Reason
 from chalicelib.settings import Settings
 from chalicelib.source_policy.records import Control, Problem, Records, ShardRecord
 from rolecall.console import output_console
-from rolecall.doctor import access_role, deployed, location, operations, principals
+from rolecall.doctor import access_role, account_tags, deployed, location, operations, principals
 from rolecall.doctor.checks import CHECKS, denied
 from rolecall.doctor.command import overall_status, print_result
 from rolecall.doctor.context import Context
@@ -74,6 +74,35 @@ def trail(name: str, selectors: dict[str, Any], *, is_logging: bool = True, home
 )
 def test_trail_selects_write_management_events(selectors: dict[str, Any], records_writes: bool) -> None:
     assert trail("trail", selectors).records_writes is records_writes
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "summary"),
+    [
+        ({"INCLUDE_TAGS": "env=prod"}, OK, "of 3 accounts, 2 have one of IncludeTags"),
+        ({"EXCLUDE_TAGS": "env=test"}, OK, "of 3 accounts, 0 have one of ExcludeTags"),
+        (
+            {"INCLUDE_TAGS": "env=*", "EXCLUDE_TAGS": "env=dev"},
+            OK,
+            "of 3 accounts, 3 have one of IncludeTags and 1 have one of ExcludeTags",
+        ),
+        (
+            {"INCLUDE_TAGS": "team=*,env=Prod"},
+            FAILED,
+            "none of 3 accounts has a tag of IncludeTags (env=Prod, team=*), so none is enrolled",
+        ),
+    ],
+)
+def test_an_account_must_have_a_tag_by_which_accounts_are_included(
+    changes: dict[str, str], status: CheckStatus, summary: str
+) -> None:
+    tagged = [
+        Account(id=MEMBER, name="", state="ACTIVE", joined_at=None, tags={"env": env, "team": None})
+        for env in ("prod", "prod", "dev")
+    ]
+    result = account_tags.check_account_tags(tagged, settings(**changes))
+    assert (result.status, result.summary) == (status, summary)
+    assert (result.remedy is None) == (status is OK)
 
 
 PUT = "aws cloudtrail put-event-selectors --trail-name {} --region us-east-1 --event-selectors ReadWriteType=All,IncludeManagementEvents=true"
