@@ -1,5 +1,6 @@
 """Bodies on the accounts queue, JSON or not: returned to the queue, or about an account that is checked."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from chalicelib.accounts import Account
@@ -44,6 +45,7 @@ def _seeds() -> list[str]:
         messages += [
             Message(account_id=account_id, trigger=Trigger.EVENT),
             Message(account_id=account_id, trigger=Trigger.RESYNC, account=account, listed_at=now),
+            Message(account_id, Trigger.BACKFILL, replace(account, tags={"env": "prod", "team": None}), now),
         ]
     return [*map(write_message, messages), "not JSON", "{}", "[" * 5000, '{"account_id":' + "9" * 5000 + "}"]
 

@@ -74,6 +74,7 @@ def _seeds() -> list[Any]:
         {"PARTITION": "aws-us-gov", "SOURCE_PRINCIPAL_ARNS": "arn:aws-us-gov:iam::111122223333:role/Reader"},
         {"PERMISSIONS_BOUNDARY_ARN": boundary, "INCLUDE_OU_IDS": "ou-ab12-11111111"},
         {"MEMBER_ROLE_POLICIES": POLICIES, "DENY_DATA_READS_EXCEPT": "s3:GetObject,ssm:GetParameter"},
+        {"INCLUDE_TAGS": "env=prod,team=*", "EXCLUDE_TAGS": "aws:note=a=b"},
         {"ACCESS_ROLE_NAMES": "", "MEMBER_ROLE_NAME": "a" * 64, "SOURCE_POLICY_NAME": "b" * 120},
     ]
 
