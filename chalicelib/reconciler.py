@@ -151,10 +151,10 @@ class Reconciler:
 
         The tagging API's index, which they are from, lags behind Organizations.
         """
+        if row is None or not self._settings.tag_keys:
+            return False
         is_left_out = why_not_selected(listed, self._settings) is Reason.EXCLUDED_BY_TAG
-        if row is None or row.has_access:
-            return row is not None and is_left_out
-        return row.reason is Reason.EXCLUDED_BY_TAG and not is_left_out
+        return is_left_out if row.has_access else row.reason is Reason.EXCLUDED_BY_TAG and not is_left_out
 
     def _install(
         self, account_id: AccountId, row: LedgerRow | None, work: _Work, blocking: AccountError | None, *, dry_run: bool
