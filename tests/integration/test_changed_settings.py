@@ -272,7 +272,7 @@ def test_organizations_id_is_read_from_one_account(organization: Organization) -
     described: list[str] = []
     client = organization.organizations
     client.meta.events.register("before-call.organizations.DescribeAccount", lambda **_: described.append("once"))
-    found = Organizations(settings(), client)
+    found = Organizations(settings(), client, lambda: None)
     with pytest.raises(RetryableError, match="not ready yet"):
         found.id_of(AccountId("999999999999"))
     described.clear()
