@@ -210,6 +210,8 @@ def _write(made: Path) -> list[Path]:
     describe_functions(template)
     remove_chalices_tags(template)
     template["Resources"]["Dashboard"]["Properties"]["DashboardBody"] = dashboard_body()
+    access_role = _HERE.parent / "docs" / "access-role-narrow.yaml"
+    template["Resources"]["AccessRoles"]["Properties"]["TemplateBody"] = access_role.read_text(encoding="utf-8")
     shared = json.loads((_HERE / "statements.json").read_text())
     for role in template["Resources"].values():
         for policy in role["Properties"].get("Policies", []) if role["Type"] == "AWS::IAM::Role" else []:

@@ -225,9 +225,10 @@ class Reconciler:
         work.role_arn = work.role_arn if dry_run else None
 
     def _access_roles(self, row: LedgerRow | None) -> list[str]:
-        """Return the access roles to try, the one that enrolled the account first."""
+        """Return the access roles to try: the StackSet's first, since it allows least, then the one that enrolled the account."""
         worked = row.access_role if row is not None and row.outcome is Outcome.ENROLLED else None
-        return sorted(self._settings.access_role_names, key=lambda name: name != worked)
+        names, first = self._settings.access_role_names, self._settings.stack_set_role
+        return sorted(names, key=lambda name: (name != first, name != worked))
 
     def _do_in(
         self, account_id: AccountId, session_policy: Document, names: list[str], work: _Work, do: Callable[[], None]

@@ -116,6 +116,12 @@ class Settings:
         return frozenset(tag.key for tag in self.include_tags | self.exclude_tags)
 
     @property
+    def stack_set_role(self) -> str | None:
+        """The access role that the stage's StackSet creates in every account, or None without a StackSet."""
+        name = stack_set_role_name(self.stage)
+        return name if name in self.access_role_names else None
+
+    @property
     def ownership_tags(self) -> dict[str, str]:
         """The two tags that mark a role or policy as this stage's."""
         return ownership_tags(self.stage)
@@ -165,6 +171,11 @@ class Settings:
         if read.problems:
             raise SettingsError(*read.problems)
         return settings
+
+
+def stack_set_role_name(stage: str) -> str:
+    """Return the name of the access role that a stage's StackSet creates, and of the StackSet (.chalice/resources.yaml)."""
+    return f"rolecall-{stage}-access"
 
 
 def parameters_with_role(

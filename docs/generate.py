@@ -87,9 +87,9 @@ def settings() -> str:
     """Return a table of the template's parameters for each of its groups."""
     template = _template()
     variables = {
-        value["Ref"]: name
+        parameter: name
         for name, value in template["Globals"]["Function"]["Environment"]["Variables"].items()
-        if "Ref" in value
+        for parameter in re.findall(r'"Ref": "(\w+)"', json.dumps(value))
     }
     sections = []
     for group in template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]:

@@ -192,6 +192,6 @@ def _not_assumed(account_id: str, names: Sequence[str], denials: list[str]) -> T
     return TerminalError(
         Reason.NO_ACCESS_ROLE,
         f"no access role could be assumed in {account_id} (tried {tried}). Invited accounts have none: create one there that trusts "
-        "the management account. If it has another name, add it to AccessRoleNames. If it was edited or deleted, restore its trust. "
+        "the management account, or set AccessRoleStackSet=true. If it has another name, add it to AccessRoleNames. If it was edited or deleted, restore its trust. "
         f"AWS returned: {denials[-1]}",
     )

@@ -1,6 +1,7 @@
 """The access roles, the trail and the service control policy in docs/."""
 
 import json
+import re
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import chain
@@ -25,8 +26,9 @@ _PARAMETERS: dict[str, Any] = {
     "AccessRoleName": "RolecallAccess",
     "AccessRole": "RolecallAccess",
     "MemberRoleName": "CrossAccountReadOnlyRole",
-    "MemberRolePolicyArns": ["arn:aws:iam::aws:policy/ReadOnlyAccess"],
+    "MemberRolePolicyArns": "arn:{partition}:iam::aws:policy/ReadOnlyAccess,arn:{partition}:iam::{account_id}:policy/More",
     "PermissionsBoundaryArn": "",
+    "SourceAccountId": "",
     "SourcePolicyName": "",
     "SourcePrincipalArns": [""],
 }
@@ -34,6 +36,7 @@ _SOURCE_ACCOUNT = {
     "SourcePolicyName": "CrossAccountReadOnlyAccess",
     "SourcePrincipalArns": [f"arn:aws:iam::{_ACCOUNT}:role/Reader", f"arn:aws:iam::{_ACCOUNT}:user/reader"],
 }
+_TEMPLATE_BODY_BYTES = 51_200  # "Understand CloudFormation quotas"
 _BOUNDARY = f"arn:aws:iam::{_ACCOUNT}:policy/Boundary"
 
 
@@ -60,16 +63,32 @@ def _allowed(statements: list[dict[str, Any]]) -> set[tuple[str, str]]:
 def _narrow(**parameters: Any) -> list[dict[str, Any]]:
     """Return the statements of the narrow role with these parameters."""
     values = _PARAMETERS | parameters
-    principals = "".join(values["SourcePrincipalArns"])
-    conditions = {
-        "HasBoundary": bool(values["PermissionsBoundaryArn"]),
-        "IsSourceAccount": bool(values["SourcePolicyName"]),
-        "HasSourcePrincipals": bool(values["SourcePolicyName"] and principals),
-    }
     template = yaml_parse((ROOT / "docs/access-role-narrow.yaml").read_text())
+    conditions = _conditions(template, values)
     included = [each for each in template["Resources"].values() if conditions.get(each.get("Condition"), True)]
     role, *others = (each["Properties"] for each in resolve(included, values | conditions))
     return list(chain.from_iterable(policy["PolicyDocument"]["Statement"] for policy in (*role["Policies"], *others)))
+
+
+def _conditions(template: dict[str, Any], values: dict[str, Any]) -> dict[str, bool]:
+    """Return the values of the conditions, each of which may refer to those before it."""
+    conditions: dict[str, bool] = {}
+    for name, condition in template["Conditions"].items():
+        conditions[name] = _condition(condition, values | conditions)
+    return conditions
+
+
+def _condition(node: dict[str, Any], values: dict[str, Any]) -> bool:
+    match node:
+        case {"Condition": name}:
+            return bool(values[name])
+        case {"Fn::And": parts}:
+            return all(_condition(part, values) for part in parts)
+        case {"Fn::Or": parts}:
+            return any(_condition(part, values) for part in parts)
+        case {"Fn::Not": [part]}:
+            return not _condition(part, values)
+    return bool(resolve(node, values))
 
 
 @pytest.mark.parametrize("boundary", [None, _BOUNDARY])
@@ -113,9 +132,75 @@ def test_narrow_role_with_a_root_principal_only_detaches() -> None:
 
 def test_narrow_role_attaches_only_the_configured_policies() -> None:
     (attach,) = [each for each in _narrow() if each["Action"] == "iam:AttachRolePolicy"]
-    assert attach["Condition"] == {"ArnLike": {"iam:PolicyARN": ["arn:aws:iam::aws:policy/ReadOnlyAccess"]}}
-    (create,) = [each for each in _narrow(PermissionsBoundaryArn=_BOUNDARY) if "iam:CreateRole" in each["Action"]]
-    assert create["Condition"] == {"ArnEquals": {"iam:PermissionsBoundary": _BOUNDARY}}
+    policies = ["arn:*:iam::aws:policy/ReadOnlyAccess", "arn:*:iam::*:policy/More"]
+    assert attach["Condition"] == {"ArnLike": {"iam:PolicyARN": policies}}
+
+
+@pytest.mark.parametrize(
+    ("boundary", "pattern"),
+    [(_BOUNDARY, _BOUNDARY), ("arn:{partition}:iam::{account_id}:policy/Boundary", "arn:*:iam::*:policy/Boundary")],
+)
+def test_narrow_role_creates_only_with_the_configured_boundary(boundary: str, pattern: str) -> None:
+    (create,) = [each for each in _narrow(PermissionsBoundaryArn=boundary) if "iam:CreateRole" in each["Action"]]
+    assert create["Condition"] == {"ArnLike": {"iam:PermissionsBoundary": pattern}}
+
+
+@pytest.mark.parametrize(("source_account", "is_source"), [("", True), (_ACCOUNT, True), ("777788889999", False)])
+def test_narrow_role_manages_the_source_policy_only_in_the_source_account(source_account: str, is_source: bool) -> None:
+    statements = _narrow(**_SOURCE_ACCOUNT, SourceAccountId=source_account)
+    assert any("iam:CreatePolicy" in each["Action"] for each in statements) == is_source
+
+
+@pytest.mark.parametrize("boundary", ["", "arn:{partition}:iam::{account_id}:policy/Boundary"])
+def test_stack_set_deploys_the_narrow_role_with_the_stages_settings(template: dict[str, Any], boundary: str) -> None:
+    policies = "arn:{partition}:iam::aws:policy/SecurityAudit"
+    given = {"MemberRoleName": "Audit", "MemberRolePolicyArns": policies, "PermissionsBoundaryArn": boundary}
+    source = f"arn:aws:iam::{_ACCOUNT}:role/Reader"
+    targets = "ou-ab12-11111111,ou-ab12-22222222"
+    used = {"AccessRoleStackSet": "true", "AccessRoleTargets": targets, "SourcePrincipalArns": source}
+    stack_set = deployed(template, "aws", **given, **used).only("AWS::CloudFormation::StackSet")
+
+    narrow = (ROOT / "docs/access-role-narrow.yaml").read_text()
+    assert stack_set["TemplateBody"] == narrow
+    assert len(narrow) <= _TEMPLATE_BODY_BYTES
+    assert {each["ParameterKey"]: each["ParameterValue"] for each in stack_set["Parameters"]} == {
+        **given,
+        "ManagementAccountId": "111122223333",
+        "Stage": "dev",
+        "AccessRoleName": "rolecall-dev-access",
+        "SourceAccountId": _ACCOUNT,
+        "SourcePolicyName": "CrossAccountReadOnlyAccess",
+        "SourcePrincipalArns": source,
+    }
+    declared = yaml_parse(narrow)["Parameters"]
+    assert declared.keys() == {each["ParameterKey"] for each in stack_set["Parameters"]}
+    for each in stack_set["Parameters"]:
+        pattern = declared[each["ParameterKey"]].get("AllowedPattern", ".*")
+        assert re.fullmatch(pattern, each["ParameterValue"]), each
+    (group,) = stack_set["StackInstancesGroup"]
+    assert group == {"DeploymentTargets": {"OrganizationalUnitIds": targets.split(",")}, "Regions": ["us-east-1"]}
+    assert (stack_set["PermissionModel"], stack_set["StackSetName"]) == ("SERVICE_MANAGED", "rolecall-dev-access")
+    assert stack_set["AutoDeployment"] == {"Enabled": True, "RetainStacksOnAccountRemoval": False}
+    # Without the last tag, enroll could take the role for a member role.
+    assert {tag["Key"] for tag in stack_set["Tags"]} == {"managed-by", "rolecall-stage", "rolecall-part"}
+
+
+@pytest.mark.parametrize(
+    ("principals", "attach"),
+    [(f"arn:aws:iam::{_ACCOUNT}:root", "true"), (f"arn:aws:iam::{_ACCOUNT}:role/Reader", "false")],
+)
+def test_stack_sets_role_attaches_nothing_where_rolecall_does_not(
+    template: dict[str, Any], principals: str, attach: str
+) -> None:
+    used = {"AccessRoleStackSet": "true", "SourcePrincipalArns": principals, "AttachSourcePolicy": attach}
+    stack_set = deployed(template, "aws", **used).only("AWS::CloudFormation::StackSet")
+    assert {"ParameterKey": "SourcePrincipalArns", "ParameterValue": ""} in stack_set["Parameters"]
+
+
+def test_stack_set_is_deployed_only_on_request(template: dict[str, Any]) -> None:
+    condition = template["Resources"]["AccessRoles"]["Condition"]
+    assert deployed(template, "aws", AccessRoleStackSet="true").values[condition]
+    assert not deployed(template, "aws").values[condition]
 
 
 def _assuming_roles(deployment: Deployment) -> dict[str, bool]:

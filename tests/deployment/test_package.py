@@ -33,6 +33,8 @@ def copied(tmp_path: Path) -> Path:
         shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("deployments", "__pycache__"))
     (copy / "rolecall").mkdir()
     shutil.copy(ROOT / "rolecall" / "__init__.py", copy / "rolecall")  # the version
+    (copy / "docs").mkdir()
+    shutil.copy(ROOT / "docs" / "access-role-narrow.yaml", copy / "docs")
     return copy
 
 

@@ -169,6 +169,24 @@ def test_access_roles_are_assumed_by_name_in_this_organization(deployment: Deplo
         assert assume["Condition"] == {"StringEquals": {"aws:ResourceOrgID": "${aws:PrincipalOrgID}"}}
 
 
+_ELSEWHERE = {"SourcePrincipalArns": "arn:aws:iam::444455556666:role/Reader"}
+
+
+@pytest.mark.parametrize("names", ["OrganizationAccountAccessRole,RolecallAccess", "RolecallAccess", ""])
+@pytest.mark.parametrize("stack_set", ["true", "false"])
+def test_functions_may_assume_exactly_the_roles_in_their_settings(
+    template: dict[str, Any], names: str, stack_set: str
+) -> None:
+    deployment = deployed(template, "aws", AccessRoleNames=names, AccessRoleStackSet=stack_set, **_ELSEWHERE)
+    own = ["rolecall-dev-access"] if stack_set == "true" else []
+    roles = [*own, *filter(None, names.split(","))]
+    variables = deployment["Enroll"]["Environment"]["Variables"]
+    assert variables["ACCESS_ROLE_NAMES"] == ",".join(roles)
+    for _, statement in _allowing(deployment, "sts:AssumeRole"):
+        # Without any, which rolecall deploy refuses, none: no role has an empty name.
+        assert statement["Resource"] == [f"arn:*:iam::*:role/{role}" for role in roles or [""]]
+
+
 def test_publish_enters_only_a_separate_source_account(template: dict[str, Any]) -> None:
     separate = deployed(template, "aws", SourcePrincipalArns="arn:aws:iam::444455556666:role/Reader")
     assume = dict(_allowing(separate, "sts:AssumeRole"))["Publish"]

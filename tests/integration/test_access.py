@@ -60,6 +60,23 @@ def test_next_access_role_is_tried_if_the_first_is_denied_the_work(
     assert session.params["RoleArn"].endswith(CONTROL_TOWER_ROLE)
 
 
+def test_stack_sets_role_is_tried_first_again_and_again(organization: Organization, boundary: Boundary) -> None:
+    """It replaces an administrator role as soon as it exists, although that one worked."""
+    own = "rolecall-dev-access"
+    account_id = organization.member()
+    stage = Stage(organization, "dev", AccessRoleStackSet="true")
+
+    stage.enroll(account_id)
+    with boundary.recording() as calls:
+        stage.enroll(account_id)
+    tried = [call.params["RoleArn"].rpartition("/")[2] for call in calls if call.operation == "sts:AssumeRole"]
+    organization.create_role(f"arn:aws:iam::{account_id}:role/{own}")
+    stage.enroll(account_id)
+
+    assert tried == [own, ACCESS_ROLE]
+    assert stage.row(account_id)["access_role"] == own
+
+
 def test_denial_of_every_access_role_is_the_first_ones(organization: Organization, boundary: Boundary) -> None:
     account_id = organization.member()
     organization.age_account(account_id)

@@ -172,6 +172,14 @@ def test_role_is_found_in_parameters_whatever_its_case(arn: str, name: str, para
     assert found == (["SourcePrincipalArns", "AccessRoleNames"] if parameters is None else parameters)
 
 
+@pytest.mark.parametrize(
+    ("names", "role"),
+    [("rolecall-dev-access,Admin", "rolecall-dev-access"), ("rolecall-prod-access", None), ("Admin", None)],
+)
+def test_stack_sets_role_is_known_by_the_stages_name(names: str, role: str | None) -> None:
+    assert settings(ACCESS_ROLE_NAMES=names).stack_set_role == role
+
+
 def test_all_invalid_settings_are_reported_at_once() -> None:
     wrong = {
         "STAGE": "Dev",
