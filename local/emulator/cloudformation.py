@@ -1,11 +1,11 @@
-"""CloudFormation: functions in conditions, the checks of event source mappings, dashboard bodies, and trails."""
+"""CloudFormation: functions in conditions, the checks of event source mappings, dashboard bodies, role policies, and trails."""
 
 import json
 from typing import Any
 
 from ministack.core import iam_evaluator
 from ministack.core.responses import get_account_id, get_region
-from ministack.services import cloudtrail, lambda_svc, s3
+from ministack.services import cloudtrail, iam, lambda_svc, s3
 from ministack.services.cloudformation import _stacks as stacks_by_name
 from ministack.services.cloudformation import changesets, engine, handlers, provisioners, stacks
 
@@ -16,7 +16,7 @@ _NUMBERS = ("BatchSize", "MaximumBatchingWindowInSeconds")
 
 
 def patch() -> None:
-    """Wrap the evaluation of conditions, event source mappings and dashboard bodies, and add trails."""
+    """Wrap the evaluation of conditions, event source mappings and dashboard bodies, and add role policies and trails."""
     evaluate = engine._evaluate_conditions
 
     def evaluate_resolved(template: dict[str, Any], params: dict[str, Any]) -> dict[str, bool]:
@@ -47,6 +47,10 @@ def patch() -> None:
         return body
 
     provisioners._cw_dashboard_body = parsed_body
+    provisioners._RESOURCE_HANDLERS["AWS::IAM::RolePolicy"] = {
+        "create": _put_role_policy,
+        "delete": _delete_role_policy,
+    }
     provisioners._RESOURCE_HANDLERS["AWS::CloudTrail::Trail"] = {"create": _create_trail, "delete": _delete_trail}
 
 
@@ -104,6 +108,16 @@ def _check_queue_permissions(props: dict[str, Any]) -> None:
         )
         if iam_evaluator.evaluate(context, policies).decision != "Allow":
             raise ValueError(f"The function execution role does not have permissions to call {name} on SQS")
+
+
+def _put_role_policy(_: str, props: dict[str, Any], __: str) -> tuple[str, dict[str, Any]]:
+    name = props["PolicyName"]
+    iam._roles[props["RoleName"]]["InlinePolicies"][name] = json.dumps(props["PolicyDocument"])
+    return name, {}
+
+
+def _delete_role_policy(name: str, props: dict[str, Any]) -> None:
+    iam._roles[props["RoleName"]]["InlinePolicies"].pop(name, None)
 
 
 def _create_trail(_: str, props: dict[str, Any], __: str) -> tuple[str, dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Resets of the whole server, or of IAM alone, much faster than a restart."""
 
-from emulator import functions, iam, move_tasks, organizations
+from emulator import functions, iam, move_tasks, organizations, stack_sets
 from emulator.switches import SWITCHES, Switches
 from ministack import app
 from ministack.services import iam as ministack_iam
@@ -13,6 +13,7 @@ def reset() -> None:
     app._reset_all_state()
     vars(SWITCHES).update(vars(Switches()))
     move_tasks.reset()
+    stack_sets.reset()
     iam.add_managed_policies()
     organizations.create_organization()
 

@@ -19,6 +19,8 @@ def patch() -> None:
             arn = _iam_arn(params, account_id=where[1])
         elif service == "organizations":
             arn = _organizations_arn(body)
+        elif service == "cloudformation" and (name := _first(params, "StackSetName")):
+            arn = f"arn:aws:cloudformation:{where[0]}:{where[1]}:stackset/{name.partition(':')[0]}:id"
         elif service == "sqs":
             arn = iam_actions._safe_json_field(body, "SourceArn")  # of a message move task
         return arn or str(extract_resource_arn(service, method, path, headers, body, params, *where))

@@ -24,6 +24,7 @@ from emulator import (
     schedules,
     sns,
     sqs,
+    stack_sets,
     sts,
     throttles,
 )
@@ -44,7 +45,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 _PATCHED = (
     *(resources, dynamodb, conditions, limits, iam, sts, sqs, move_tasks, organizations),
-    *(functions, function_logs, schedules, metrics, alarms, sns, cloudformation, throttles),
+    *(functions, function_logs, schedules, metrics, alarms, sns, cloudformation, stack_sets, throttles),
 )
 
 
