@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from chalicelib.settings import stack_set_role_name
 from rolecall.clients import ClientFactory
 from rolecall.deploy.location import Location
 from rolecall.deploy.stack import stack_name
@@ -25,6 +26,11 @@ def next_steps(client: ClientFactory, stage: str, location: Location, values: Ma
     width = max(len(begins + command) for command, _ in steps)
     for command, does in steps:
         yield f"  {begins + command:{width}}  {does}"
+    if values["AccessRoleStackSet"] == "true":
+        yield (
+            f"StackSet {stack_set_role_name(stage)} creates the access role in {values['AccessRoleTargets']}, in new accounts, "
+            "too; doctor and status show where it fails."
+        )
     if not values["AlarmEmail"]:
         yield f"To be notified of alarms: rolecall deploy {stage} --alarm-email ADDRESS"
     yield f"To change settings, run rolecall deploy {stage} with other options; all others keep their values."

@@ -160,6 +160,10 @@ def contradictions(template: Mapping[str, Any], values: Mapping[str, Any]) -> li
             check(environment)
         except SettingsError as error:
             found += error.problems
+    if not values["AccessRoleNames"] and values["AccessRoleStackSet"] == "false":
+        found.append(
+            "AccessRoleNames is empty and AccessRoleStackSet is false, so that no account could be entered: set one of them"
+        )
     reserved, most = values["ReservedConcurrency"], values["MaximumConcurrency"]
     if reserved and int(reserved) < int(most):
         found.append(

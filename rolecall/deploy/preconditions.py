@@ -11,8 +11,9 @@ from botocore.exceptions import ClientError
 from chalicelib.arns import Principal, parse_principal, role_arn
 from chalicelib.aws.source_principals import DEFAULT_ATTACHMENTS, attachment_quota
 from chalicelib.member_role import why_taken
-from chalicelib.settings import parameters_with_role
+from chalicelib.settings import parameters_with_role, stack_set_role_name
 from chalicelib.source_policy.records import MAX_SHARDS, shard_name
+from rolecall.access_role_stack_set import ACTIVATE, stack_set_exists, trusted_access
 from rolecall.aws_errors import translate_errors
 from rolecall.clients import ClientFactory
 from rolecall.deploy.location import Location
@@ -24,6 +25,7 @@ from rolecall.principals import principal_arns
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
+    from mypy_boto3_organizations import OrganizationsClient
 
 _READS = {
     "Version": "2012-10-17",
@@ -54,7 +56,7 @@ class _Names:
             member_role=values["MemberRoleName"],
             source_policy=values["SourcePolicyName"],
             principals=tuple(_principals(values)),
-            access_roles=tuple(values["AccessRoleNames"].split(",")),
+            access_roles=_access_roles(values),
         )
 
     @property
@@ -73,6 +75,7 @@ class _Names:
 
 def check_preconditions(
     values: Mapping[str, Any],
+    kept: Mapping[str, str],
     location: Location,
     client: ClientFactory,
     problems: Problems,
@@ -81,7 +84,7 @@ def check_preconditions(
 ) -> None:
     """Add a problem for each parameter that can't work in this account, and what AWS refused to show.
 
-    `wrong` are parameters whose value is a substitute, so that nothing is reported about them.
+    `kept` are the parameters of the stack as it is. `wrong` are parameters whose value is a substitute, so that nothing is reported about them.
     """
 
     def add(found: Iterator[_Problem]) -> None:
@@ -99,10 +102,59 @@ def check_preconditions(
             problems.unchecked += [f"{parameter} {why}" for parameter, why in missing]
     with problems.attempt("whether the organizational units exist"):
         add(_missing_units(values, client))
+    if values["AccessRoleStackSet"] == "true":
+        with problems.attempt("the trusted access of StackSets"):
+            add(_missing_access(client))
+        with problems.attempt("the names of other StackSets"):
+            add(_taken_stack_set(values, kept, client))
+        with problems.attempt("the targets of the StackSet"):
+            add(_missing_targets(values, location, client))
     with problems.attempt("the quota of policies attached to a role"):
         add(_too_many_policies(values, location, client))
     with problems.attempt("the names of other stages"):
         add(_names_in_use(values, client))
+
+
+def _access_roles(values: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the names of the access roles in the order that they are tried."""
+    own = [stack_set_role_name(values["Stage"])] if values["AccessRoleStackSet"] == "true" else []
+    return (*own, *filter(None, values["AccessRoleNames"].split(",")))
+
+
+def _missing_access(client: ClientFactory) -> Iterator[_Problem]:
+    state = trusted_access(client("cloudformation"))
+    if state != "ENABLED":
+        yield "AccessRoleStackSet", f"is true, and the trusted access of StackSets is {state}: activate it: {ACTIVATE}"
+
+
+def _taken_stack_set(values: Mapping[str, str], kept: Mapping[str, str], client: ClientFactory) -> Iterator[_Problem]:
+    """Yield that a StackSet of the name exists, which isn't in the stack."""
+    name = stack_set_role_name(values["Stage"])
+    if kept.get("AccessRoleStackSet") != "true" and stack_set_exists(client("cloudformation"), name):
+        yield "AccessRoleStackSet", f"is true, and another StackSet {name} exists: delete it, with its instances"
+
+
+def _missing_targets(values: Mapping[str, str], location: Location, client: ClientFactory) -> Iterator[_Problem]:
+    """Yield what is to be entered and is below none of the StackSet's targets, if there is no other access role."""
+    targets, organizations = set(values["AccessRoleTargets"].split(",")), client("organizations")
+    if values["AccessRoleNames"] or any(target.startswith("r-") for target in targets):
+        return
+    source, units = values["SourcePrincipalArns"].split(":")[4], values["IncludeOuIds"]
+    entered = {unit: f"{unit} of IncludeOuIds" for unit in filter(None, units.split(","))}
+    if source != location.account_id:
+        entered[source] = f"the source account {source}"
+    missing = [] if units else ["the organization's root, and IncludeOuIds is empty"]
+    missing += [text for each, text in entered.items() if targets.isdisjoint(_levels_above(organizations, each))]
+    for each in missing:
+        yield "AccessRoleTargets", f"does not contain {each}: add it, since there is no other access role"
+
+
+def _levels_above(organizations: "OrganizationsClient", child: str) -> Iterator[str]:
+    """Yield an account or organizational unit, and the units above it."""
+    while not child.startswith("r-"):
+        yield child
+        with translate_errors(f"listing the parents of {child}"):
+            child = organizations.list_parents(ChildId=child)["Parents"][0]["Id"]
 
 
 def _taken_name(values: Mapping[str, str]) -> Iterator[_Problem]:
@@ -158,7 +210,7 @@ def _missing_principals(values: Mapping[str, str], location: Location, client: C
 def _enter(account_id: str, values: Mapping[str, str], location: Location, client: ClientFactory) -> "IAMClient":
     """Return a client with the first access role that can be assumed in another account."""
     errors = []
-    for name in values["AccessRoleNames"].split(","):
+    for name in _access_roles(values):
         arn = role_arn(location.partition, account_id, name)
         try:
             with translate_errors(f"assuming {arn}"):
@@ -172,8 +224,8 @@ def _enter(account_id: str, values: Mapping[str, str], location: Location, clien
 
 
 def _missing_units(values: Mapping[str, str], client: ClientFactory) -> Iterator[_Problem]:
-    for parameter in ("IncludeOuIds", "ExcludeOuIds"):
-        for unit in filter(None, values[parameter].split(",")):
+    for parameter in ("IncludeOuIds", "ExcludeOuIds", "AccessRoleTargets"):
+        for unit in filter(lambda target: target.startswith("ou-"), values[parameter].split(",")):
             with translate_errors(f"reading {unit}"):
                 try:
                     client("organizations").describe_organizational_unit(OrganizationalUnitId=unit)
@@ -207,7 +259,9 @@ def _names_in_use(values: Mapping[str, str], client: ClientFactory) -> Iterator[
         parameters = {each.get("ParameterKey", ""): each.get("ParameterValue", "") for each in pairs}
         is_stage = {"Stage", "MemberRoleName", "SourcePolicyName", "SourcePrincipalArns"} <= parameters.keys()
         if is_stage and parameters["Stage"] != ours.stage and stack["StackStatus"] not in NEVER_CREATED:
-            yield from _collisions(ours, _Names.of({"AccessRoleNames": "", **parameters}))
+            yield from _collisions(
+                ours, _Names.of({"AccessRoleNames": "", "AccessRoleStackSet": "false", **parameters})
+            )
 
 
 def _collisions(ours: _Names, theirs: _Names) -> Iterator[_Problem]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib.arns import AccountId, root_arn
+from rolecall.aws_errors import translate_errors
 from rolecall.clients import ClientFactory
 from rolecall.deploy.artifacts import Artifacts
 from rolecall.deploy.location import Location, check_location, read_location
@@ -101,12 +102,14 @@ def check_deployment(given: Given, app: PackagedApp, client: ClientFactory, regi
     stack, step = _stack(given.stage, client, problems) if is_named else (None, Step.CREATE)
     kept = dict(stack.parameters) if stack is not None else {}
     stage = given.stage if is_named else _ANY_STAGE
+    with problems.collect():
+        parameters |= _access_role_targets(merge_parameters(declared, parameters, kept), client)
     values, wrong = _known_values(app.template, parameters | {"Stage": stage}, kept, location)
     problems.found[:0] = [*wrong.values(), *contradictions(app.template, values)]
     check_actions(values, kept, problems, allow_writes=given.allow_writes)
     artifacts, tables = Artifacts.connect(client, location, given.bucket), Tables(client("dynamodb"))
     if is_named:
-        check_preconditions(values, location, client, problems, wrong=wrong)
+        check_preconditions(values, kept, location, client, problems, wrong=wrong)
     artifacts.check(problems)
     if problems.found:
         raise RefusedError(refused, problems.found, problems.unchecked)
@@ -147,6 +150,15 @@ def _given_parameters(given: Given, declared: Mapping[str, Any], problems: Probl
     merged = merge_given(options, (*given.pairs, *split_pairs(given.text, problems)), file, problems)
     set_elsewhere(os.environ, declared, problems)
     return known_names(merged, declared, problems)
+
+
+def _access_role_targets(values: Mapping[str, str], client: ClientFactory) -> dict[str, str]:
+    """Return the targets of the access roles' StackSet if none are set: the included units, or the organization's root."""
+    if values["AccessRoleStackSet"] != "true" or values["AccessRoleTargets"]:
+        return {}
+    with translate_errors("listing the organization's root"):
+        targets = values["IncludeOuIds"] or client("organizations").list_roots()["Roots"][0]["Id"]
+    return {"AccessRoleTargets": targets}
 
 
 def _known_values(

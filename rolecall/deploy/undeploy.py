@@ -3,6 +3,8 @@
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from chalicelib.accounts import UNREACHABLE
+from chalicelib.settings import stack_set_role_name
+from rolecall.access_role_stack_set import read_failed_instances
 from rolecall.deploy.changes_page import await_end, report_failure, stack_operations
 from rolecall.deploy.location import check_location, read_location
 from rolecall.deploy.preflight import check_stage_name
@@ -41,6 +43,9 @@ def undeploy(operation: Operation) -> ExitStatus:
             stacks.delete(stack)
     except FailedError as error:
         report_failure(operation, error, f"remove the cause, and run rolecall undeploy {stage.name} again")
+        if stack is not None and stack.parameters.get("AccessRoleStackSet") == "true":
+            for line in _instance_lines(operation, stacks):
+                operation.print(line)
         return ExitStatus.PROBLEM
     kept = _existing(name, tables)
     left = _left(name, kept, tables)  # and until its functions were deleted
@@ -48,6 +53,14 @@ def undeploy(operation: Operation) -> ExitStatus:
     for line in _left_lines(operation, left) if left else _report(operation, kept):
         operation.print(line)
     return ExitStatus.PROBLEM if left else ExitStatus.OK
+
+
+def _instance_lines(operation: Operation, stacks: StackOperations) -> Iterator[str]:
+    """Yield the accounts in which the access role could not be deleted."""
+    failures = read_failed_instances(stacks.cloudformation, stack_set_role_name(operation.stage.name)) or ()
+    if failures:
+        yield f"The StackSet failed in {len(failures)} accounts (docs/access-roles.md#failed-instances):"
+        yield from (f"  {each}" for each in _listed(list(map(str, failures))))
 
 
 def _refused(operation: Operation, problems: Iterable[str]) -> RefusedError:

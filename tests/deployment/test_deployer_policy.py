@@ -1,4 +1,4 @@
-"""docs/deployer-policy.json allows what deploying needs: the template's resource types, and the command's own calls."""
+"""The deployer policies in docs/ allow what deploying needs: the template's resource types, and the command's own calls."""
 
 import json
 from collections.abc import Callable
@@ -19,6 +19,11 @@ _MANAGED_POLICY_CHARS = 6144  # "IAM and AWS STS quotas"
 # The permissions of each type's create, read, update and delete handlers in its resource type schema, for the properties
 # that the template has.
 _NEEDED = {
+    "AWS::CloudFormation::StackSet": (
+        "cloudformation:CreateStackSet UpdateStackSet DeleteStackSet DescribeStackSet DescribeStackSetOperation "
+        "CreateStackInstances UpdateStackInstances DeleteStackInstances DescribeStackInstance ListStackInstances "
+        "TagResource UntagResource"
+    ),
     "AWS::CloudWatch::Alarm": "cloudwatch:PutMetricAlarm DeleteAlarms DescribeAlarms TagResource UntagResource ListTagsForResource",
     "AWS::CloudWatch::Dashboard": "cloudwatch:PutDashboard GetDashboard DeleteDashboards",
     "AWS::DynamoDB::Table": (
@@ -65,31 +70,46 @@ _NEEDED = {
 }
 
 
+def _read(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((ROOT / "docs" / name).read_text())
+    return document
+
+
 @pytest.fixture(scope="module")
 def policy() -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((ROOT / "docs" / "deployer-policy.json").read_text())
-    return document
+    return _read("deployer-policy.json")
+
+
+@pytest.fixture(scope="module")
+def stack_set_policy() -> dict[str, Any]:
+    """What a StackSet of access roles needs besides."""
+    return _read("deployer-policy-stack-set.json")
 
 
 def _allowed(policy: dict[str, Any]) -> set[str]:
     return {action for statement in policy["Statement"] for action in statement["Action"]}
 
 
-def test_policy_is_clean_and_fits_into_a_managed_policy(policy: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", ["deployer-policy.json", "deployer-policy-stack-set.json"])
+def test_policy_is_clean_and_fits_into_a_managed_policy(name: str) -> None:
+    policy = _read(name)
     # The bucket's policy and lifecycle are the deployer's to set, and CloudFormation generates the ids of keys and mappings.
     known = ("RESOURCE_POLICY_PRIVILEGE_ESCALATION", "RESOURCE_EFFECTIVELY_STAR")
     assert [each for each in policy_findings(policy) if not each.startswith(known)] == []
     assert len(json.dumps(policy, separators=(",", ":"))) <= _MANAGED_POLICY_CHARS
 
 
-def test_policy_allows_what_the_templates_resource_types_need(template: dict[str, Any], policy: dict[str, Any]) -> None:
+def test_policy_allows_what_the_templates_resource_types_need(
+    template: dict[str, Any], policy: dict[str, Any], stack_set_policy: dict[str, Any]
+) -> None:
     types = {
         each["Type"] for each in deployed(template, "aws", AlarmEmail="ops@example.com").expanded["Resources"].values()
     }
     assert types == _NEEDED.keys()
     for kind, needed in _NEEDED.items():
         service, _, names = needed.partition(":")
-        assert {f"{service}:{name}" for name in names.split()} <= _allowed(policy), kind
+        allowed = _allowed(stack_set_policy if kind == "AWS::CloudFormation::StackSet" else policy)
+        assert {f"{service}:{name}" for name in names.split()} <= allowed, kind
 
 
 def test_policy_allows_nothing_that_deploying_does_not_need(policy: dict[str, Any]) -> None:
@@ -102,6 +122,13 @@ def test_policy_allows_nothing_that_deploying_does_not_need(policy: dict[str, An
         *("dynamodb:GetItem", "dynamodb:Scan", "iam:PassRole", "lambda:InvokeFunction"),
         *("iam:GetAccountSummary", "iam:GetUser", "iam:ListRoles"),
         *("organizations:DescribeOrganization", "organizations:DescribeOrganizationalUnit"),
+    }
+
+
+def test_policy_of_the_stack_set_allows_nothing_else(stack_set_policy: dict[str, Any]) -> None:
+    of_type = {f"cloudformation:{name}" for name in _NEEDED["AWS::CloudFormation::StackSet"].split(":")[1].split()}
+    assert _allowed(stack_set_policy) - of_type == {
+        *("cloudformation:DescribeOrganizationsAccess", "organizations:ListParents", "organizations:ListRoots"),
     }
 
 

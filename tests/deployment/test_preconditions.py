@@ -25,11 +25,13 @@ _VALUES = {
     "SourcePolicyName": "CrossAccountReadOnlyAccess",
     "AttachSourcePolicy": "true",
     "AccessRoleNames": "OrganizationAccountAccessRole,AWSControlTowerExecution",
+    "AccessRoleStackSet": "false",
+    "AccessRoleTargets": "",
     "IncludeOuIds": "",
     "ExcludeOuIds": "",
     "SourcePolicyTable": "rolecall-dev-source-policy",
 }
-_UNIT = "ou-ab12-11111111"
+_UNIT, _BELOW, _ELSEWHERE_UNIT = "ou-ab12-11111111", "ou-ab12-33333333", "ou-ab12-44444444"
 
 
 class Account:
@@ -43,12 +45,16 @@ class Account:
         stacks: Iterable[Mapping[str, str]] = (),
         quotas: Mapping[str, int] | None = None,
         denied: Iterable[str] = (),
+        trusted_access: str = "ENABLED",
+        stack_sets: Iterable[str] = (),
     ) -> None:
         self.arns = list(arns)
         self.access_roles = dict(access_roles or {})
         self.stacks = list(stacks)
         self.quotas = dict(quotas or {})
         self.denied = set(denied)
+        self.trusted_access = trusted_access
+        self.stack_sets = set(stack_sets)
 
     def __call__(self, service: str, *, keys: Mapping[str, str] | None = None) -> "Client":
         assert service in {"cloudformation", "dynamodb", "iam", "organizations", "sts"}
@@ -90,8 +96,20 @@ class Client:
 
     def describe_organizational_unit(self, OrganizationalUnitId: str) -> None:  # noqa: N803
         self._check("describe-organizational-unit")
-        if OrganizationalUnitId != _UNIT:
+        if OrganizationalUnitId not in {_UNIT, _BELOW, _ELSEWHERE_UNIT}:
             raise _error("OrganizationalUnitNotFoundException")
+
+    def list_parents(self, ChildId: str) -> Any:  # noqa: N803
+        return {"Parents": [{"Id": {_BELOW: _UNIT, _ELSEWHERE: _ELSEWHERE_UNIT}.get(ChildId, "r-ab12")}]}
+
+    def describe_organizations_access(self) -> Any:
+        self._check("describe-organizations-access")
+        return {"Status": self._account.trusted_access}
+
+    def describe_stack_set(self, StackSetName: str) -> Any:  # noqa: N803
+        if StackSetName not in self._account.stack_sets:
+            raise _error("StackSetNotFoundException")
+        return {"StackSet": {"Status": "ACTIVE"}}
 
     def get_account_summary(self) -> Any:
         self._check("get-account-summary")
@@ -117,9 +135,11 @@ def _stack(parameters: Mapping[str, str]) -> dict[str, Any]:
     return {"StackName": "any", "StackStatus": parameters.get("status", "CREATE_COMPLETE"), "Parameters": pairs}
 
 
-def find_problems(values: Mapping[str, str], account: Account) -> tuple[list[str], list[str]]:
+def find_problems(
+    values: Mapping[str, str], account: Account, kept: Mapping[str, str] | None = None
+) -> tuple[list[str], list[str]]:
     problems = Problems()
-    check_preconditions(values, _HERE, cast("ClientFactory", account), problems)
+    check_preconditions(values, kept or {}, _HERE, cast("ClientFactory", account), problems)
     return problems.found, problems.unchecked
 
 
@@ -206,7 +226,7 @@ def test_source_account_that_cannot_be_entered_is_not_checked() -> None:
     assert reason.startswith("whether the source principals exist: ")
 
 
-@pytest.mark.parametrize("parameter", ["IncludeOuIds", "ExcludeOuIds"])
+@pytest.mark.parametrize("parameter", ["IncludeOuIds", "ExcludeOuIds", "AccessRoleTargets"])
 def test_missing_organizational_unit_is_rejected(parameter: str) -> None:
     (problem,) = _problems(Account(), **{parameter: f"{_UNIT},ou-ab12-22222222"})
     assert problem.startswith(f"{parameter} contains ou-ab12-22222222, which does not exist in this organization: ")
@@ -294,3 +314,66 @@ def test_name_of_another_stage_is_rejected(theirs: dict[str, str], problem: str)
 def test_names_that_do_not_collide_are_accepted(theirs: dict[str, str]) -> None:
     unrelated = {"MemberRoleName": _VALUES["MemberRoleName"]}
     assert _problems(Account(stacks=[_OTHER | theirs, unrelated])) == []
+
+
+_STACK_SET = {**_VALUES, "AccessRoleStackSet": "true", "AccessRoleTargets": "r-ab12"}
+_ALONE = {**_STACK_SET, "AccessRoleNames": ""}
+
+
+def test_stack_set_needs_trusted_access() -> None:
+    (problem,) = find_problems(_STACK_SET, Account(trusted_access="DISABLED"))[0]
+    assert problem.startswith("AccessRoleStackSet is true, and the trusted access of StackSets is DISABLED: ")
+    assert problem.endswith("aws cloudformation activate-organizations-access")
+    assert _problems(Account(trusted_access="DISABLED")) == []
+
+
+@pytest.mark.parametrize(("kept", "count"), [("false", 1), ("true", 0)])
+def test_stack_set_of_the_same_name_must_be_the_stages(kept: str, count: int) -> None:
+    account = Account(stack_sets=["rolecall-dev-access"])
+    problems, _ = find_problems(_STACK_SET, account, {"AccessRoleStackSet": kept})
+    assert [each.partition(":")[0] for each in problems] == [
+        "AccessRoleStackSet is true, and another StackSet rolecall-dev-access exists"
+    ] * count
+
+
+@pytest.mark.parametrize(
+    ("included", "targets", "missing"),
+    [
+        ("", "r-ab12", []),
+        ("", _UNIT, ["the organization's root, and IncludeOuIds is empty"]),
+        (_BELOW, _UNIT, []),
+        (f"{_UNIT},{_BELOW}", _BELOW, [f"{_UNIT} of IncludeOuIds"]),
+    ],
+)
+def test_targets_of_the_only_access_role_contain_all_accounts(included: str, targets: str, missing: list[str]) -> None:
+    problems = find_problems({**_ALONE, "IncludeOuIds": included, "AccessRoleTargets": targets}, Account())[0]
+    assert [each.partition(": ")[0] for each in problems] == [
+        f"AccessRoleTargets does not contain {each}" for each in missing
+    ]
+    others = find_problems({**_STACK_SET, "IncludeOuIds": included, "AccessRoleTargets": targets}, Account())[0]
+    assert others == []
+
+
+@pytest.mark.parametrize(("targets", "count"), [(_UNIT, 1), (_ELSEWHERE_UNIT, 0), ("r-ab12", 0)])
+def test_targets_of_the_only_access_role_contain_the_source_account(targets: str, count: int) -> None:
+    principal = f"arn:aws:iam::{_ELSEWHERE}:role/Reader"
+    account = Account(arns=[principal], access_roles={_ELSEWHERE: "rolecall-dev-access"})
+    values = {"IncludeOuIds": targets if targets.startswith("ou-") else "", "AccessRoleTargets": targets}
+    problems, _ = find_problems({**_ALONE, **values, "SourcePrincipalArns": principal}, account)
+    assert [each.partition(": ")[0] for each in problems] == [
+        f"AccessRoleTargets does not contain the source account {_ELSEWHERE}"
+    ] * count
+
+
+def test_member_role_must_not_be_the_stack_sets_role() -> None:
+    (problem,) = find_problems({**_ALONE, "MemberRoleName": "Rolecall-dev-access"}, Account())[0]
+    assert problem.startswith("MemberRoleName is Rolecall-dev-access, which AccessRoleNames contains, too")
+    theirs = _OTHER | {"AccessRoleStackSet": "true"}
+    (problem,) = find_problems({**_VALUES, "MemberRoleName": "rolecall-prod-access"}, Account(stacks=[theirs]))[0]
+    assert problem.startswith("MemberRoleName is rolecall-prod-access, which is a source principal or access role of")
+
+
+def test_source_account_is_entered_by_the_stack_sets_role() -> None:
+    principal = f"arn:aws:iam::{_ELSEWHERE}:role/Reader"
+    account = Account(arns=[principal], access_roles={_ELSEWHERE: "rolecall-dev-access"})
+    assert find_problems({**_ALONE, "SourcePrincipalArns": principal}, account) == ([], [])

@@ -151,6 +151,9 @@ def test_operation_without_a_failed_resource_has_the_stacks_reason() -> None:
     assert Ended.from_events(events).failures == ("stack: Transform failed",)
 
 
+_DEFAULTS = {"AlarmEmail": "", "AccessRoleStackSet": "false"}
+
+
 def _queues(*stages: str) -> Any:
     """Return a factory of clients that list the queues of some stages; without one, that is denied."""
 
@@ -172,17 +175,19 @@ def _queues(*stages: str) -> Any:
 @pytest.mark.parametrize("deployed", [("dev", "prod"), ("dev",), ()])
 def test_next_steps_name_the_default_stage_if_another_is_deployed(deployed: tuple[str, ...]) -> None:
     location = Location("aws", "111122223333", "us-east-1")
-    lines = list(next_steps(_queues(*deployed), "prod", location, {"AlarmEmail": ""}))
+    lines = list(next_steps(_queues(*deployed), "prod", location, _DEFAULTS))
     assert any(line.startswith("  rolecall --stage prod backfill ") for line in lines)
 
 
 def test_next_steps_are_commands_for_the_stage() -> None:
     location = Location("aws", "111122223333", "us-east-1")
-    prod = list(next_steps(_queues("prod"), "prod", location, {"AlarmEmail": ""}))
+    prod = list(next_steps(_queues("prod"), "prod", location, _DEFAULTS))
     assert prod[0].startswith("Stage prod is deployed: stack rolecall-prod in us-east-1 of account 111122223333.")
     assert any(line.startswith("  rolecall backfill ") for line in prod)
     assert "To be notified of alarms: rolecall deploy prod --alarm-email ADDRESS" in prod
 
-    dev = list(next_steps(_queues("dev"), "dev", location, {"AlarmEmail": "ops@example.com"}))
+    values = {"AlarmEmail": "ops@example.com", "AccessRoleStackSet": "true", "AccessRoleTargets": "r-ab12"}
+    dev = list(next_steps(_queues("dev"), "dev", location, values))
+    assert any(line.startswith("StackSet rolecall-dev-access creates the access role in r-ab12") for line in dev)
     assert any(line.startswith("  rolecall --stage dev prove --reader-profile NAME ") for line in dev)
     assert not any("--alarm-email" in line for line in dev)
