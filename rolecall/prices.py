@@ -57,7 +57,14 @@ INVOCATION = Price(Service.LAMBDA, "invocations", "requests", 0.20, _MILLION)
 STANDARD_QUEUE = Price(Service.SQS, "standard queues", "requests", 0.40, _MILLION)
 FIFO_QUEUE = Price(Service.SQS, "FIFO queues", "requests", 0.50, _MILLION)
 
-FREE = ("EventBridge (events of AWS services, schedules)", "IAM", "STS", "Organizations", "CloudTrail's first trail")
+FREE = (
+    "EventBridge (events of AWS services, schedules)",
+    "IAM",
+    "STS",
+    "Organizations",
+    "CloudFormation and its StackSets",
+    "CloudTrail's first trail",
+)
 """What a stage uses without a charge."""
 
 ALL = (

@@ -12,6 +12,7 @@ from chalicelib.errors import Reason
 from chalicelib.requests import Selection
 from chalicelib.settings import Settings
 from chalicelib.source_policy.records import Records
+from rolecall.access_role_stack_set import FailedInstance, read_failed_instances
 from rolecall.console import counted
 from rolecall.exit_status import ExitStatus
 from rolecall.shard_drift import read_drift
@@ -57,7 +58,10 @@ class Resync:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageStatus:
-    """The status of a stage; `last_full_resync` is the last one that verified every account."""
+    """The status of a stage; `last_full_resync` is the last one that verified every account.
+
+    `failed_instances` are those of the access roles' StackSet, if the settings use one.
+    """
 
     stage: str
     region: str
@@ -69,6 +73,7 @@ class StageStatus:
     last_full_resync: Resync | None
     queues: tuple[QueueCounts, ...]
     alarms: tuple[Alarm, ...]
+    failed_instances: tuple[FailedInstance, ...] = ()
 
     @property
     def alarming(self) -> tuple[Alarm, ...]:
@@ -84,6 +89,7 @@ class StageStatus:
     def problems(self) -> tuple[str, ...]:
         """What needs attention; alarms that are expected or whose actions are disabled are ignored."""
         covered = self.coverage
+        unset = len(self.failed_instances)
         failing, granted = sum(covered.failing.values()), len(covered.still_granted)
         alarming = [alarm for alarm in self.alarming if alarm.notifies and not self.is_expected(alarm)]
         in_alarm = [alarm.name.removeprefix(f"rolecall-{self.stage}-") for alarm in alarming]
@@ -93,6 +99,7 @@ class StageStatus:
             (covered.waiting, f"{counted(covered.waiting, 'account')} waiting to be enrolled"),
             (granted, f"{counted(granted, 'account')} still granted access"),
             *((queue.total, f"{queue.name} is not empty") for queue in self.queues if queue.name in DEAD_LETTER_QUEUES),
+            (unset, f"the access role's StackSet failed in {counted(unset, 'account')}"),
             (in_alarm, f"in alarm: {', '.join(in_alarm)}"),
         ]
         return (*self.source_policy.problems, *(sentence for applies, sentence in found if applies))
@@ -125,7 +132,13 @@ def read_status(stage: Stage, now: datetime) -> StageStatus:
         last_full_resync=next((each for each in reversed(resyncs) if each.selection == Selection.ALL), None),
         queues=tuple(stage.queues()),
         alarms=tuple(stage.alarms()),
+        failed_instances=_failed_instances(stage),
     )
+
+
+def _failed_instances(stage: Stage) -> tuple[FailedInstance, ...]:
+    name = stage.settings.stack_set_role
+    return (read_failed_instances(stage.client("cloudformation"), name) or ()) if name else ()
 
 
 def count_coverage(

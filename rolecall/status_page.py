@@ -53,6 +53,8 @@ def _rows(status: StageStatus) -> Iterator[tuple[str, RenderableType]]:
     if covered.waiting:
         yield "waiting", Text(str(covered.waiting), "yellow")
     yield "failing", _by_reason(covered.failing, "red")
+    if status.failed_instances:
+        yield "access role", Text("\n").join(_failed_instances(status))
     yield "skipped", _by_reason(covered.skipped, "")
     yield "retired", _by_reason(covered.retired, "")
     if covered.still_granted:
@@ -94,6 +96,13 @@ def _some(account_ids: Sequence[str]) -> str:
     """Return the first ids and the number of the others."""
     more = len(account_ids) - _MAX_IDS
     return ", ".join(account_ids[:_MAX_IDS]) + (f" and {more} more" if more > 0 else "")
+
+
+def _failed_instances(status: StageStatus) -> Iterator[Text]:
+    for each in status.failed_instances[:_MAX_IDS]:
+        yield plain(f"StackSet failed in {each}", "red")
+    more = len(status.failed_instances) - _MAX_IDS
+    yield Text(f"{f'and {more} more ' if more > 0 else ''}→ docs/access-roles.md#failed-instances")
 
 
 def _shard(shard: ShardState) -> Text:

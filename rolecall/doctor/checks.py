@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from botocore.exceptions import BotoCoreError, ClientError
 
 from rolecall.aws_errors import DENIED
-from rolecall.doctor import access_role, account_tags, deployed, location, operations, principals, trail
+from rolecall.doctor import access_role, account_tags, deployed, location, operations, principals, stack_set, trail
 from rolecall.doctor.context import Context
 from rolecall.doctor.result import Check, CheckResult, CheckStatus, failed, unknown
 from rolecall.errors import CommandError, DeniedError, InvalidSettingsError
@@ -17,6 +17,7 @@ CHECKS: tuple[Check, ...] = (
     *deployed.CHECKS,
     *principals.CHECKS,
     *account_tags.CHECKS,
+    *stack_set.CHECKS,
     *access_role.CHECKS,
     *operations.CHECKS,
 )

@@ -49,13 +49,19 @@ def stage(organization: LocalOrganization, deploy: Deploy, reader: str, member: 
 def create_trail(organization: LocalOrganization) -> None:
     """Create the trail as the check's remedy prints it."""
     aws, *arguments = shlex.split(check_trails([], REGION).remedy or "")
+    assert aws == "aws"
+    run_aws(organization, *arguments)
+
+
+def run_aws(organization: LocalOrganization, *arguments: str) -> None:
+    """Run a command of the AWS CLI as root of the management account."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("AWS_ENDPOINT_URL", organization.endpoint_url)
         environment.setenv("AWS_ACCESS_KEY_ID", organization.management_account_id)
         environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
         environment.chdir(ROOT)
         ran = in_this_process(arguments)
-    assert (aws, ran.returncode) == ("aws", 0), ran.stdout + ran.stderr
+    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 def subscribe(stage: DeployedStage) -> str:

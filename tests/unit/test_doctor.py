@@ -16,8 +16,9 @@ from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from chalicelib.settings import Settings
 from chalicelib.source_policy.records import Control, Problem, Records, ShardRecord
+from rolecall.access_role_stack_set import FailedInstance
 from rolecall.console import output_console
-from rolecall.doctor import access_role, account_tags, deployed, location, operations, principals
+from rolecall.doctor import access_role, account_tags, deployed, location, operations, principals, stack_set
 from rolecall.doctor.checks import CHECKS, denied
 from rolecall.doctor.command import overall_status, print_result
 from rolecall.doctor.context import Context
@@ -308,6 +309,53 @@ def test_dry_run_must_access_the_account(changes: dict[str, Any], packed: int, s
     account = {"account_id": MEMBER, "outcome": "enrolled", "reason": None, "error": None, "actions": []} | changes
     response = {"accounts": [account], "packed_policy_percent": packed}
     assert access_role.check_dry_run(MEMBER, response).status is status
+
+
+RETRY = (
+    "aws cloudformation update-stack-instances --stack-set-name rolecall-dev-access --region us-east-1 --regions us-east-1 "
+    "--deployment-targets OrganizationalUnitIds=r-ab12,Accounts=000000000000,000000000001,AccountFilterType=INTERSECTION"
+)
+FAILURES = [
+    FailedInstance(account_id=f"{number:012}", unit_id="r-ab12", state="FAILED", reason="exists" if number else "")
+    for number in range(7)
+]
+
+
+@pytest.mark.parametrize(
+    ("access", "failures", "summary", "remedy"),
+    [
+        ("DISABLED", [], "the trusted access of StackSets is DISABLED", "aws cloudformation activate-"),
+        ("ENABLED", None, "StackSet rolecall-dev-access does not exist", "rolecall deploy"),
+        (
+            "ENABLED",
+            FAILURES[:2],
+            "failed in 2 accounts: 000000000000 FAILED: CloudFormation shows no reason; 000000000001 FAILED: exists",
+            f"remove the cause (docs/access-roles.md#failed-instances), then {RETRY}",
+        ),
+        ("ENABLED", FAILURES, "000000000004 FAILED: exists; and 2 more", "remove the cause"),
+    ],
+)
+def test_stack_set_must_have_deployed_everywhere(
+    access: str, failures: list[FailedInstance] | None, summary: str, remedy: str
+) -> None:
+    result = stack_set.check_stack_set(CONTEXT, "rolecall-dev-access", access, failures)
+    assert result is not None
+    assert result.status is FAILED
+    assert summary in result.summary
+    assert (result.remedy or "").startswith(remedy)
+
+
+def test_stack_set_without_failures_is_no_problem() -> None:
+    assert stack_set.check_stack_set(CONTEXT, "rolecall-dev-access", "ENABLED", ()) is None
+
+
+def test_accounts_entered_by_another_role_than_the_stack_sets_are_listed() -> None:
+    role = "rolecall-dev-access"
+    entered = [row(MEMBER, access_role=role), row(MANAGEMENT, access_role=None)]
+    assert stack_set.check_entered(role, entered).status is OK
+    result = stack_set.check_entered(role, [*entered, row(SOURCE, access_role="Administrator")])
+    assert result.status is FAILED
+    assert f"{SOURCE} by Administrator" in result.summary
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from chalicelib.errors import Reason
 from chalicelib.settings import Scope
 from chalicelib.source_policy.documents import capacity, exclusion_capacity
 from chalicelib.source_policy.records import Control, Problem, Records, ShardRecord
+from rolecall.access_role_stack_set import FailedInstance
 from rolecall.reasons import MEANING, REMEDY
 from rolecall.source_policy_state import RESTORE, SourcePolicyState, read_source_policy
 from rolecall.stage import Alarm, QueueCounts, parse_log_line
@@ -427,3 +428,17 @@ def test_watched_page_is_printed_until_ctrl_c(capsys: pytest.CaptureFixture[str]
     with pytest.raises(KeyboardInterrupt):
         watch_pages(lambda: next(pages), pause)
     assert (capsys.readouterr().out, pauses) == ("one\ntwo\n", [5.0, 5.0])
+
+
+def test_failed_instances_of_the_stack_set_are_a_problem() -> None:
+    instances = [
+        FailedInstance(account_id=f"{number:012}", unit_id="r-ab12", state="FAILED", reason="exists\x1b[31m")
+        for number in range(7)
+    ]
+    status = replace(HEALTHY, failed_instances=tuple(instances))
+
+    assert status.problems == ("the access role's StackSet failed in 7 accounts",)
+    lines = page_lines(status)
+    assert sum("StackSet failed in 0000" in line for line in lines) == 5
+    assert any(r"000000000000 FAILED: exists\x1b[31m" in line for line in lines)
+    assert any("and 2 more → docs/access-roles.md#failed-instances" in line for line in lines)

@@ -1,0 +1,72 @@
+"""The check of the StackSet that creates the access role: trusted access, failed instances, and accounts entered by another role."""
+
+from collections.abc import Iterable, Sequence
+
+from chalicelib.accounts import LedgerRow, Outcome
+from rolecall.access_role_stack_set import (
+    ACTIVATE,
+    FailedInstance,
+    read_failed_instances,
+    retry_command,
+    trusted_access,
+)
+from rolecall.console import counted
+from rolecall.doctor.context import Context
+from rolecall.doctor.result import Check, CheckResult, failed, ok
+
+SECTION = "docs/access-roles.md#failed-instances"
+_MAX_LISTED = 5
+
+
+def check_stack_set(
+    context: Context, name: str, access: str, failures: Sequence[FailedInstance] | None
+) -> CheckResult | None:
+    """Return that StackSets has no trusted access, that the StackSet does not exist, or which of its instances failed, otherwise None."""
+    if access != "ENABLED":
+        return failed(f"the trusted access of StackSets is {access}: new accounts get no access role", ACTIVATE)
+    if failures is None:
+        return failed(f"StackSet {name} does not exist", context.deploy("--set AccessRoleStackSet=true"))
+    if failures:
+        return failed(
+            f"StackSet {name} failed in {counted(len(failures), 'account')}: {_some(list(map(str, failures)))}",
+            f"remove the cause ({SECTION}), then {retry_command(name, context.stage.region, failures[:_MAX_LISTED])}",
+        )
+    return None
+
+
+def check_entered(role: str, rows: Iterable[LedgerRow]) -> CheckResult:
+    """Check that enrolled accounts were last entered by the StackSet's role, not by another, such as an administrator role."""
+    entered = [row for row in rows if row.outcome is Outcome.ENROLLED and row.access_role is not None]
+    others = [f"{row.account_id} by {row.access_role}" for row in entered if row.access_role != role]
+    if others:
+        return failed(
+            f"{counted(len(others), 'account')} could only be entered by another role than {role}: {_some(others)}",
+            f"rolecall resync, and if it stays so, {SECTION}",
+        )
+    return ok(f"StackSet {role} failed nowhere, and enroll entered {counted(len(entered), 'account')} by its role")
+
+
+def _check(context: Context) -> CheckResult:
+    role = context.settings.stack_set_role
+    if role is None:
+        return ok("not used (AccessRoleStackSet=false)")
+    cloudformation = context.stage.client("cloudformation")
+    access, failures = trusted_access(cloudformation), read_failed_instances(cloudformation, role)
+    return check_stack_set(context, role, access, failures) or check_entered(role, context.rows)
+
+
+def _some(texts: Sequence[str]) -> str:
+    more = [f"and {len(texts) - _MAX_LISTED} more"] if len(texts) > _MAX_LISTED else []
+    return "; ".join([*texts[:_MAX_LISTED], *more])
+
+
+CHECKS = (
+    Check(
+        name="StackSet",
+        run=_check,
+        permissions=(
+            *("cloudformation:DescribeOrganizationsAccess", "cloudformation:ListStackInstances"),
+            "dynamodb:Scan",
+        ),
+    ),
+)
