@@ -3,15 +3,20 @@
 The documents are those that the code writes and the template deploys.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from samtranslator.yaml_helper import yaml_parse
 
+from rolecall.deploy.intrinsics import resolve
 from rolecall.partitions import EVENT_REGIONS
+from tests.conftest import ROOT
 from tests.deployment.conftest import template
 from tests.deployment.deployed import MANAGEMENT_ACCOUNT, deployed
 from tests.end_to_end.authorization.agreement import disagreements, undetected
+from tests.end_to_end.authorization.entering import ACCESS_ROLE_SETTINGS, ADMINISTRATORS, may_enter, stack_set_role
 from tests.end_to_end.authorization.local_iam import LocalIam
 from tests.end_to_end.authorization.mutants import EQUIVALENT
 from tests.end_to_end.authorization.random_worlds import random_worlds
@@ -132,6 +137,36 @@ def test_no_function_both_reaches_accounts_and_writes_the_source_policy(
         name: each | ({source} if "access roles" in each else set()) for name, each in FUNCTION_CAPABILITIES.items()
     }
     assert capabilities == expected | ({"publish": {source}} if separate else {})
+
+
+@pytest.mark.parametrize("settings", ACCESS_ROLE_SETTINGS.values(), ids=ACCESS_ROLE_SETTINGS)
+@pytest.mark.parametrize("partition", PARTITIONS)
+def test_functions_enter_accounts_as_the_model_expects(
+    evaluator: Evaluator, template: dict[str, Any], partition: str, settings: Mapping[str, str]
+) -> None:
+    deployment = deployed(template, partition, **settings)
+    documents = _access_role_trust(partition) | {"narrow": _narrow_trust(partition)}
+    requests, expected = [], []
+    for name, function in FUNCTIONS.items():
+        (policy,) = deployment[f"{function}Role"]["Policies"]
+        documents[function] = policy["PolicyDocument"]
+        for role in (*ADMINISTRATORS, stack_set_role("dev"), "Others"):
+            arn = f"arn:{partition}:iam::{MEMBER}:role/{role}"
+            own = f"arn:{partition}:iam::{MANAGEMENT_ACCOUNT}:role/rolecall-dev-{function}Role-1A2B3C"
+            context = {"aws:ResourceOrgID": ORGANIZATION, "aws:ResourceAccount": MEMBER, "aws:PrincipalArn": own}
+            request = _by_function(partition, function, "sts:AssumeRole", arn, context)
+            requests.append(replace(request, trust="narrow" if role == stack_set_role("dev") else request.trust))
+            expected.append(may_enter(name, role, "dev", settings))
+    decisions = evaluator.evaluate(documents, requests)
+    assert [each == ALLOWED for each in decisions] == expected, list(zip(requests, decisions, strict=True))
+
+
+def _narrow_trust(partition: str) -> dict[str, Any]:
+    """Return the trust policy of the StackSet's role in an account that isn't the source account."""
+    narrow = yaml_parse((ROOT / "docs/access-role-narrow.yaml").read_text())["Resources"]["AccessRole"]["Properties"]
+    values = {"AWS::Partition": partition, "ManagementAccountId": MANAGEMENT_ACCOUNT, "Stage": "dev"}
+    trust: dict[str, Any] = resolve(narrow["AssumeRolePolicyDocument"], values | {"IsSourceAccount": False})
+    return trust
 
 
 def _assume_access_role(partition: str, account_id: str) -> tuple[str, str, dict[str, str]]:
