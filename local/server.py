@@ -71,7 +71,7 @@ class Server:
         }
         python = _ROOT / ".venv-local/bin/python"
         if not python.exists():
-            raise RuntimeError(f"{python} not found; create the virtual environment with: make .venv-local/up-to-date")
+            raise RuntimeError(f"{python} not found; create the virtual environment with: .ci/packages install")
         command = [
             str(python),
             str(_ROOT / "local/emulator"),

@@ -12,7 +12,7 @@ import pytest
 from local.organization import REGION, LocalOrganization, trust_policy
 from tests.end_to_end.command_line import CommandLine
 from tests.end_to_end.deployed_stage import ROLE, Deploy, DeployedStage
-from verify.installed_tools import node_packages, python_commands
+from verify.installed_tools import aws_cli, node_packages, python_commands
 
 EXTERNAL_ID = "shared-with-the-reader"
 CHECKS = (
@@ -102,7 +102,7 @@ def test_boto3_reads_the_merged_config(exported: Reader, profiles: list[str]) ->
 
 
 def test_aws_cli_reads_the_merged_config(exported: Reader, profiles: list[str]) -> None:
-    aws = Path(sys.executable).with_name("aws")
+    aws = aws_cli()
     for each in profiles:
         identity = json.loads(exported.run([aws, "--profile", each, "sts", "get-caller-identity", "--output", "json"]))
         assert (identity["Account"], identity["Arn"].split("/")[1]) == (each, ROLE)

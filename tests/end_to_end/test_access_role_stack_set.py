@@ -1,6 +1,7 @@
 """A stage whose only access role is that of its StackSet, in the local AWS organization."""
 
 import json
+import re
 import secrets
 
 import pytest
@@ -20,7 +21,7 @@ from tests.end_to_end.expected_errors import denied
 from tests.end_to_end.function_sessions import FUNCTIONS, function_session
 from tests.end_to_end.iam_roles import read_role
 from tests.end_to_end.organization_changes import root_id
-from tests.end_to_end.test_command_doctor import results_of, run_aws
+from tests.end_to_end.test_command_doctor import results_of
 
 ALONE = ACCESS_ROLE_SETTINGS["StackSet alone"]
 OWN = stack_set_role("alone")
@@ -87,11 +88,32 @@ def test_failed_instance_is_shown_and_enrolled_after_its_repair(
     assert "the access role's StackSet failed in 1 account" in status["problems"]
 
     organization.client("iam", account_id).delete_role(RoleName=OWN)
-    _, _, command = str(found.remedy).partition(", then aws ")
-    run_aws(organization, *command.split())
+    _update_stack_instances(organization, str(found.remedy).partition(", then aws ")[2])
 
     stage.wait_for_outcome(account_id, "enrolled")
     assert shown() is None
+
+
+def _update_stack_instances(organization: LocalOrganization, command: str) -> None:
+    """Call what a command of the AWS CLI calls."""
+    words = command.split()
+    assert words[:2] == ["cloudformation", "update-stack-instances"]
+    options = dict(zip(words[2::2], words[3::2], strict=True))
+    # In the shorthand, a comma separates the values of a list, and its items.
+    found = re.fullmatch(
+        "OrganizationalUnitIds=(.+),Accounts=(.+),AccountFilterType=(.+)", options["--deployment-targets"]
+    )
+    assert found is not None
+    units, accounts, kind = found.groups()
+    organization.client("cloudformation").update_stack_instances(
+        StackSetName=options["--stack-set-name"],
+        Regions=[options["--regions"]],
+        DeploymentTargets={
+            "OrganizationalUnitIds": units.split(","),
+            "Accounts": accounts.split(","),
+            "AccountFilterType": kind,
+        },
+    )
 
 
 def test_retired_accounts_member_role_is_deleted_by_the_access_role(

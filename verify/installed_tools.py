@@ -21,6 +21,11 @@ def python_commands(requirement: str) -> Path:
     return directory / "bin"
 
 
+def aws_cli() -> Path:
+    """Return the AWS CLI."""
+    return python_commands("awscli==1.46.3") / "aws"
+
+
 def node_packages(*requirements: str) -> Path:
     """Return the directory that contains packages of npm and their dependencies."""
     directory = _CACHE / "+".join(requirements).replace("/", "-")
