@@ -52,7 +52,7 @@ audit: .venv/audit ## check the shipped packages for known vulnerabilities; need
 	@$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements.txt -r requirements-chalice.txt
 
 clean: ## delete everything that make created
-	rm -rf .venv .venv-local .venv-cli build dist rolecall/app *.egg-info .chalice/deployments .coverage .cache .*_cache .hypothesis
+	rm -rf .venv .venv-* build dist rolecall/app *.egg-info .chalice/deployments .coverage .cache .*_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(READY): requirements-dev.txt local/requirements.txt

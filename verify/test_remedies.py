@@ -4,10 +4,10 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from verify.installed_tools import aws_cli
 from local.organization import REGION, LocalOrganization
 from rolecall.doctor.trail import check_trails
 from tests.end_to_end.command_line import CommandLine
+from verify.installed_tools import aws_cli
 
 ROOT = Path(__file__).parents[1]
 
