@@ -6,6 +6,8 @@ needs = $(foreach name,$(1),$(if $($(name)),,$(error $(name) is required: make $
 
 .DEFAULT_GOAL := help
 export PARAMS
+# Packages are installed without bytecode: Python writes that of each module at its first import.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo local install test check requirements bench soak fuzz browser proofs verify package deploy undeploy dist audit clean
 
 help: ## list the targets
