@@ -77,7 +77,8 @@ class LedgerRow:
     `access` is written by enroll alone, `in_force_since` by publish alone (absent while the source policy doesn't grant the
     account), and `retirement_requested_at` by retire and backfill alone. `revision` counts every write but publish's.
     `attempts` counts the failures since the account was last enrolled or skipped, the first of them at `failed_at`; 0 in a
-    failed row means that the source policy was blocked.
+    failed row means that the source policy was blocked. `fingerprint` is of the settings that the role was last made for, and
+    `attempted_fingerprint` of changed settings that failed in an account which was enrolled.
     """
 
     account_id: AccountId
@@ -89,6 +90,8 @@ class LedgerRow:
     access: Access | None = None
     in_force_since: str | None = None
     role_arn: str | None = None
+    fingerprint: str | None = None
+    attempted_fingerprint: str | None = None
     trigger: str | None = None
     access_role: str | None = None
     attempts: int = 0

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
@@ -13,6 +13,7 @@ from chalicelib.accounts import Account, Change, LedgerRow, Outcome, format_time
 from chalicelib.arns import AccountId
 from chalicelib.chunks import chunked
 from chalicelib.errors import MessageError, Reason
+from chalicelib.member_role import fingerprint
 from chalicelib.messages import Message, Trigger, read_message
 from chalicelib.reconciler import Reconciler, Verdict, unfinished
 from chalicelib.settings import Settings
@@ -182,6 +183,10 @@ class Enrollment:
         recorded_since = job.row is not None and job.row.updated_at > format_time(listed_at - _MAX_CLOCK_SKEW)
         return None if recorded_since else job.message.account
 
+    @cached_property
+    def _fingerprint(self) -> str:
+        return fingerprint(self._settings)
+
     def _write(self, job: _Job, records: Records) -> None:
         verdict = job.verdict
         if verdict is None or verdict.reason is Reason.OUT_OF_TIME:
@@ -191,7 +196,7 @@ class Enrollment:
         if is_unknown and job.row is None and verdict.account_id not in records.maybe_named:
             return  # not an account's id, and no shard grants it
         try:
-            row = _row_after(job, verdict, datetime.fromtimestamp(self._clock(), UTC))
+            row = _row_after(job, verdict, self._fingerprint, datetime.fromtimestamp(self._clock(), UTC))
             # If another invocation wrote the row since it was read, this pass may be based on older facts.
             job.conflict = not self._ledger.write(row, over=job.row)
             job.written = None if job.conflict else row
@@ -242,7 +247,7 @@ def _needs_publish(job: _Job, records: Records) -> bool:
     return changed or waits or unmarked or records.differs(row.account_id, row.access)
 
 
-def _row_after(job: _Job, verdict: Verdict, now: datetime) -> LedgerRow:
+def _row_after(job: _Job, verdict: Verdict, fingerprint: str, now: datetime) -> LedgerRow:
     before = job.row or LedgerRow(account_id=verdict.account_id, outcome=verdict.outcome, updated_at="")
     account = verdict.account
     now_text = format_time(now)
@@ -266,12 +271,17 @@ def _row_after(job: _Job, verdict: Verdict, now: datetime) -> LedgerRow:
     if account is not None:
         joined_at = account.joined_at.isoformat() if account.joined_at else None
         row = replace(row, name=account.name, joined_at=joined_at)
+    was_enrolled = before.outcome is Outcome.ENROLLED
     if failed:
-        return row
+        # An account that failed already, under whichever settings, shows nothing about these.
+        is_changed = was_enrolled and before.fingerprint != fingerprint
+        attempted = fingerprint if is_changed or before.attempted_fingerprint else None
+        return replace(row, attempted_fingerprint=attempted)
+    row = replace(row, attempted_fingerprint=None)
     if verdict.outcome is not Outcome.ENROLLED:
         return replace(row, enrolled_at=None)
-    was_enrolled = before.outcome is Outcome.ENROLLED and before.enrolled_at
-    return replace(row, enrolled_at=before.enrolled_at if was_enrolled else now_text)
+    enrolled_at = before.enrolled_at if was_enrolled and before.enrolled_at else now_text
+    return replace(row, enrolled_at=enrolled_at, fingerprint=fingerprint)
 
 
 def _report(job: _Job, verdict: Verdict) -> None:

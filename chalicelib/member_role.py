@@ -1,7 +1,9 @@
 """The member role: the desired one, and the plan that changes an observed one into it."""
 
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from hashlib import sha256
 from typing import Any, TypeAlias
 
 from chalicelib.arns import role_arn, root_arn
@@ -26,6 +28,11 @@ TRUST_LIMIT = 2048
 
 INLINE_LIMIT = 10_240
 """Characters of all inline policies of a role together ("IAM and AWS STS quotas"), which can't be raised."""
+
+ANY_ACCOUNT = "000000000000"
+"""In the place of an account's id, in what is the same for every account."""
+
+_FINGERPRINT_CHARS = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,6 +151,17 @@ def _inline(settings: Settings, account_id: str, organization_id: str) -> dict[s
         name: Document(_filled(each.text, settings, account_id).replace("{organization_id}", organization_id))
         for name, each in settings.member_role_policies.items()
     }
+
+
+def fingerprint(settings: Settings) -> str:
+    """Return a digest of the desired role: equal for settings, and releases, that desire the same role in every account."""
+    role = desired_role(settings, ANY_ACCOUNT)
+    content = {field.name: getattr(role, field.name) for field in fields(role)}
+    return sha256(json.dumps(content, default=_comparable, sort_keys=True).encode()).hexdigest()[:_FINGERPRINT_CHARS]
+
+
+def _comparable(value: Document | frozenset[str]) -> Any:  # noqa: ANN401 - what JSON can represent
+    return value.canonical if isinstance(value, Document) else sorted(value)
 
 
 def plan(observed: MemberRole | None, desired: MemberRole) -> tuple[Action, ...]:

@@ -31,6 +31,7 @@ _DEFAULTS = {
     "ADOPT_EXISTING_ROLES": "false",
     "READY_GRACE_SECONDS": "1800",
     "MAX_RETIRED_PERCENT": "20",
+    "ROLLOUT_PERCENT": "100",
     "THREADS": "10",
 }
 
@@ -87,6 +88,7 @@ class Settings:
     adopt_existing_roles: bool
     ready_grace_seconds: int
     max_retired_percent: int
+    rollout_percent: int
     threads: int
 
     @property
@@ -166,6 +168,7 @@ class Settings:
             # The queue's receive count allows for more than three hours (.chalice/resources.yaml).
             ready_grace_seconds=read.integer("READY_GRACE_SECONDS", 0, 10800),
             max_retired_percent=read.integer("MAX_RETIRED_PERCENT", 0, 100),
+            rollout_percent=read.integer("ROLLOUT_PERCENT", 1, 100),
             threads=read.integer("THREADS", 1, 64),
         )
         if read.problems:

@@ -114,6 +114,12 @@ def _sweep(
     candidates = listed | (before.keys() if whole else frozenset())
     counts = stage.invoke(function, request)["counts"]
     status = operation.follow(Sent(accounts=frozenset(candidates), count=counts["sent"], before=before))
+    if counts.get("rollout_waiting"):  # Functions of earlier releases don't return it.
+        operation.print(
+            f"{counted(counts['rollout_waiting'], 'role')} of other settings wait for a later wave (RolloutPercent): rolecall status "
+            "shows how far the rollout is, and the next resync continues it.",
+            "yellow",
+        )
     if not counts["deferred"]:
         return status
     operation.print(

@@ -76,10 +76,14 @@ class PlannedShard:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What would change for some accounts, sorted by id, and in the source policy."""
+    """What would change for some accounts, sorted by id, and in the source policy.
+
+    `rollout_waiting` further accounts wait for a later wave of a change of settings.
+    """
 
     accounts: tuple[PlannedAccount, ...]
     source_policy: tuple[PlannedShard, ...]
+    rollout_waiting: int = 0
 
     @property
     def counts(self) -> Counter[Kind]:
@@ -93,6 +97,7 @@ class Plan:
         parts = [f"{counts[kind]} to {kind}" for kind in (Kind.CREATE, Kind.UPDATE, Kind.DELETE)]
         parts += [f"{counts[Kind.RETIRE]} to retire"] if counts[Kind.RETIRE] else []
         parts += [f"{counts[kind]} {kind}" for kind in (Kind.UNCHANGED, Kind.SKIPPED, Kind.FAILING)]
+        parts += [f"{self.rollout_waiting} waiting for the rollout"] if self.rollout_waiting else []
         return f"Plan: {', '.join(parts)}."
 
     @property
@@ -128,7 +133,7 @@ class Plan:
                 }
                 for shard in self.source_policy
             ],
-            "summary": {kind: self.counts[kind] for kind in Kind},
+            "summary": {**{kind: self.counts[kind] for kind in Kind}, "rollout_waiting": self.rollout_waiting},
         }
 
 
@@ -149,7 +154,7 @@ def fetch_plan(stage: Stage, function: str, request: Mapping[str, Any]) -> Plan:
         errors = {shard.policy_name: shard.error for page in pages for shard in parse_shards(page["source_policy"])}
         shards = assign_together(stage, accounts, errors)
     names = _names(stage, [AccountId(each["account_id"]) for each in accounts], listing=request["accounts"] == "all")
-    return parse_plan(accounts, shards, names)
+    return replace(parse_plan(accounts, shards, names), rollout_waiting=pages[0]["counts"].get("rollout_waiting", 0))
 
 
 def parse_plan(

@@ -10,6 +10,7 @@ from chalicelib.accounts import Account, LedgerRow, Outcome, listed_outcome, par
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from chalicelib.requests import Selection
+from chalicelib.rollout import Rollout
 from chalicelib.settings import Settings
 from chalicelib.source_policy.records import Records
 from rolecall.access_role_stack_set import FailedInstance, read_failed_instances
@@ -57,10 +58,37 @@ class Resync:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RolloutState:
+    """How many of the roles were made for the current settings; how many the next wave changes, and the failures for which it waits.
+
+    `stopped` means that a failure isn't retried any more, and that roles wait for an operator to handle it.
+    """
+
+    current: int
+    total: int
+    wave: int
+    failed: Mapping[Reason, int]
+    stopped: bool
+
+    @property
+    def sentence(self) -> str:
+        """The state in one line."""
+        done = f"{self.current} of {counted(self.total, 'role')} at the current settings"
+        if not self.failed:
+            return f"{done}; the next wave changes {self.wave}"
+        reasons = ", ".join(self.failed)
+        return f"{done}; waits: {sum(self.failed.values())} {'failed' if self.stopped else 'retried'} ({reasons})"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StageStatus:
     """The status of a stage; `last_full_resync` is the last one that verified every account.
 
+<<<<<<< HEAD
     `failed_instances` are those of the access roles' StackSet, if the settings use one.
+=======
+    `rollout` is None unless roles wait for a later wave.
+>>>>>>> 9ffc62e (rollout: change the member role in waves of RolloutPercent)
     """
 
     stage: str
@@ -68,6 +96,7 @@ class StageStatus:
     account_id: str
     at: datetime
     coverage: Coverage
+    rollout: RolloutState | None = None
     source_policy: SourcePolicyState
     last_resync: Resync | None
     last_full_resync: Resync | None
@@ -98,6 +127,7 @@ class StageStatus:
             (covered.pending, f"{counted(covered.pending, 'account')} pending: {covered.pending_reason}"),
             (covered.waiting, f"{counted(covered.waiting, 'account')} waiting to be enrolled"),
             (granted, f"{counted(granted, 'account')} still granted access"),
+            (self.rollout and self.rollout.stopped, f"rollout stopped: {self.rollout and self.rollout.sentence}"),
             *((queue.total, f"{queue.name} is not empty") for queue in self.queues if queue.name in DEAD_LETTER_QUEUES),
             (unset, f"the access role's StackSet failed in {counted(unset, 'account')}"),
             (in_alarm, f"in alarm: {', '.join(in_alarm)}"),
@@ -127,6 +157,7 @@ def read_status(stage: Stage, now: datetime) -> StageStatus:
         account_id=stage.account_id,
         at=now,
         coverage=count_coverage(accounts, rows, records, settings),
+        rollout=read_rollout(accounts, rows, records, settings, now),
         source_policy=read_source_policy(records, settings, read_drift(stage, records, now)),
         last_resync=resyncs[-1] if resyncs else None,
         last_full_resync=next((each for each in reversed(resyncs) if each.selection == Selection.ALL), None),
@@ -146,7 +177,7 @@ def count_coverage(
 ) -> Coverage:
     """Count the accounts of the organization and of the ledger by status."""
     listed, known = {account.id: account for account in accounts}, {row.account_id: row for row in rows}
-    uninstalling, blocked = records.control.uninstalling or records.control.uninstalled, blocked_reason(records)
+    uninstalling, blocked = _is_uninstalling(records), blocked_reason(records)
     counts: dict[Outcome | None, Counter[Reason]] = {outcome: Counter() for outcome in (None, *Outcome)}
     eligible, pending = set(), []
     for account_id in listed.keys() | known.keys():
@@ -173,6 +204,30 @@ def count_coverage(
         failing=_by_count(counts[Outcome.FAILED]),
         still_granted=tuple(sorted(granted - eligible)),
     )
+
+
+def read_rollout(
+    accounts: Iterable[Account], rows: Iterable[LedgerRow], records: Records, settings: Settings, now: datetime
+) -> RolloutState | None:
+    """Return how far a change of the member role is, or None if there are no waves, or if all roles are changed."""
+    rollout, known = Rollout.to(settings), {row.account_id: row for row in rows}
+    for account in accounts:
+        row = known.get(account.id)
+        ineligible = why_ineligible(account, row, settings, uninstalling=_is_uninstalling(records))
+        rollout.count(account, row, ineligible, now)
+    if rollout.current == rollout.total:
+        return None
+    return RolloutState(
+        current=rollout.current,
+        total=rollout.total,
+        wave=rollout.outdated - rollout.waiting,
+        failed=_by_count(rollout.failed),
+        stopped=rollout.is_stopped,
+    )
+
+
+def _is_uninstalling(records: Records) -> bool:
+    return records.control.uninstalling or records.control.uninstalled
 
 
 def parse_resyncs(lines: Iterable[tuple[datetime, Mapping[str, Any]]]) -> tuple[Resync, ...]:

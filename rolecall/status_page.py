@@ -59,6 +59,8 @@ def _rows(status: StageStatus) -> Iterator[tuple[str, RenderableType]]:
     yield "retired", _by_reason(covered.retired, "")
     if covered.still_granted:
         yield "still granted", Text(_some(covered.still_granted), "yellow")
+    if status.rollout:
+        yield "rollout", Text(status.rollout.sentence, "red" if status.rollout.stopped else "yellow")
     yield "source policy", Group(*map(_shard, policy.shards)) if policy.shards else "none"
     yield "publishing", _publishing(policy, status.at)
     yield "freeze", _freeze(policy)

@@ -17,7 +17,11 @@ _RECENT = timedelta(days=2)  # Older accounts may be older than the deployment.
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of the listed accounts, and of what was sent."""
+    """Counts of the listed accounts, and of what was sent.
+
+    `rollout_waiting` have a role that was made for other settings, and wait for a later wave, or until an operator has handled a
+    failure (`rollout_stopped`).
+    """
 
     listed: int = 0
     sent: int = 0
@@ -28,6 +32,8 @@ class Tally:
     missed: int = 0
     given_up: int = 0
     unrecorded: int = 0
+    rollout_waiting: int = 0
+    rollout_stopped: bool = False
     skipped: Counter[Reason] = field(default_factory=Counter)
     retired: Counter[Reason] = field(default_factory=Counter)
     failing: Counter[Reason] = field(default_factory=Counter)
@@ -66,6 +72,7 @@ class Tally:
             "skipped": dict(self.skipped),
             "retired": dict(self.retired),
             "failing": dict(self.failing),
+            "rollout_waiting": self.rollout_waiting,
         }
 
 
@@ -82,6 +89,7 @@ def emit_gauges(tally: Tally, stage: str, now: datetime) -> None:
     failing = sum(tally.failing.values())
     oldest = (now - tally.oldest_failure).total_seconds() if tally.oldest_failure else 0
     left_out = tally.skipped + tally.retired
+    undecided = tally.deferred + (tally.rollout_waiting if tally.rollout_stopped else 0)
     if tally.eligible:
         metrics.add_metric(Metric.COVERAGE, MetricUnit.Percent, 100 * tally.enrolled / tally.eligible)
     for name, unit, value in (
@@ -90,7 +98,7 @@ def emit_gauges(tally: Tally, stage: str, now: datetime) -> None:
         (Metric.PENDING, MetricUnit.Count, tally.pending),
         (Metric.SKIPPED, MetricUnit.Count, left_out.total()),
         (Metric.FAILING, MetricUnit.Count, failing),
-        (Metric.NEEDING_ATTENTION, MetricUnit.Count, tally.given_up + tally.deferred),
+        (Metric.NEEDING_ATTENTION, MetricUnit.Count, tally.given_up + undecided),
         (Metric.OLDEST_FAILURE, MetricUnit.Seconds, oldest),
         (Metric.EVENTS_MISSED, MetricUnit.Count, tally.missed),
     ):

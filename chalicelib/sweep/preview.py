@@ -60,9 +60,11 @@ class Preview:
         deadline: float,
         uninstalling: bool = False,
         retiring: bool = False,
+        waiting: int = 0,
     ) -> dict[str, Any]:
         """Return what would change for each selected account and why, in the order of account ids.
 
+        `waiting` further ones wait for a later wave of a change of settings.
         `next` in the response is the request that continues, if the time or the size of a response was too short.
         """
         chosen = sorted(selected, key=lambda pair: pair[0])
@@ -89,7 +91,7 @@ class Preview:
         counts = Counter(f"{each.outcome}" for each in verdicts) + Counter(f"change_{each.change}" for each in verdicts)
         following = replace(request, after=pending[done - 1][0]) if done < len(pending) else None
         return {
-            "counts": {"selected": len(chosen), **counts},
+            "counts": {"selected": len(chosen), "rollout_waiting": waiting, **counts},
             "accounts": [_shown(verdict) for verdict in verdicts],
             "source_policy": planned_shards(records, changes, installed),
             "packed_policy_percent": self._sessions.packed_policy_percent,

@@ -32,7 +32,8 @@ _POLICIES_EFFECTIVE_AFTER = timedelta(minutes=15)
 
 def covers_organization(request: Request) -> bool:
     """Whether a request is about every account, so that one that the listing lacks is gone."""
-    return not (request.ous or request.reasons or request.accounts is Selection.FAILED)
+    is_limited = isinstance(request.accounts, tuple) or request.accounts is Selection.FAILED
+    return not (is_limited or request.ous or request.reasons)
 
 
 def is_selected(account: Account, row: LedgerRow | None, ineligible: Reason | None, request: Request) -> bool:

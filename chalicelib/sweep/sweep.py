@@ -13,6 +13,7 @@ from chalicelib.chunks import chunked
 from chalicelib.errors import Reason, RequestError
 from chalicelib.messages import Message, Trigger
 from chalicelib.requests import Request, Selection
+from chalicelib.rollout import Rollout
 from chalicelib.settings import Settings
 from chalicelib.source_policy.records import Records
 from chalicelib.sweep.gauges import Tally, emit_gauges
@@ -65,7 +66,7 @@ class Sweep:
     def backfill(self, request: Request, *, deadline: float) -> dict[str, Any]:
         """Send every selected account to the queue, or with `dry_run` return what would become of it."""
         if request.dry_run:
-            return self._preview.plan(request, self._selected(request, uninstalling=False), deadline=deadline)
+            return self._plan(request, deadline, uninstalling=False)
         records = self._table.load()
         if records.control.uninstalling or records.control.uninstalled:
             self._table.set_uninstalling(uninstalling=False)
@@ -116,8 +117,7 @@ class Sweep:
         records = self._table.load()
         uninstalling = records.control.uninstalling
         if request.dry_run:
-            selected = self._selected(request, uninstalling=uninstalling)
-            return self._preview.plan(request, selected, deadline=deadline, uninstalling=uninstalling)
+            return self._plan(request, deadline, uninstalling=uninstalling)
         self._publish.send()
         tally = self._send_selected(request, Trigger.RESYNC, records)
         # The scope may change only once the ledger contains every listed account.
@@ -134,7 +134,7 @@ class Sweep:
 
     def _send_selected(self, request: Request, trigger: Trigger, records: Records) -> Tally:
         """Send what a request selects; the accounts that would lose access come last, and only if they are not too many."""
-        now, tally = self._now(), Tally()
+        now, tally, rollout = self._now(), Tally(), self._rollout(request)
         listed: set[int] = set()
         losing: list[Message] = []
         for chunk in self._listing(request, uninstalling=records.control.uninstalling):
@@ -142,12 +142,14 @@ class Sweep:
             for account, row, ineligible in chunk:
                 listed.add(int(account.id))
                 tally.count(account, row, ineligible, now)
-                if is_selected(account, row, ineligible, request):
+                waits = rollout.count(account, row, ineligible, now)
+                if not waits and is_selected(account, row, ineligible, request):
                     # An operator waits for a backfill, so its denials are reported at once.
                     first_seen_at = now if trigger is Trigger.RESYNC and is_first_seen(row) else None
                     message = Message(account.id, trigger, account, now, first_seen_at)
                     (losing if loses_access(row, ineligible) else messages).append(message)
             self._send(messages, tally)
+        self._send_wave(rollout, trigger, now, tally)
         orphaned = orphaned_accounts(records, listed, request)
         with_access = 0
         gone: list[Message] = []
@@ -165,6 +167,20 @@ class Sweep:
         self._accounts.send(messages)
         tally.sent += len(messages)
 
+    def _rollout(self, request: Request) -> Rollout:
+        # Where an operator chose the accounts, all of them are changed.
+        return Rollout.to(self._settings) if covers_organization(request) else Rollout()
+
+    def _send_wave(self, rollout: Rollout, trigger: Trigger, now: datetime, tally: Tally) -> None:
+        self._send([Message(account.id, trigger, account, now) for account in rollout.wave()], tally)
+        tally.rollout_waiting, tally.rollout_stopped = rollout.waiting, rollout.is_stopped
+        if rollout.is_stopped:
+            logger.error(
+                "rollout stopped: accounts failed with the current settings; correct the cause, or deploy the former settings",
+                failed=dict(rollout.failed),
+                waiting=rollout.waiting,
+            )
+
     def _send_losing(self, losing: list[Message], with_access: int, tally: Tally, *, force: bool) -> None:
         """Send the accounts that would lose access, unless they are too many at once: a listing may be wrong."""
         allowed = max(_MIN_RETIREMENTS_ALLOWED, with_access * self._settings.max_retired_percent // 100)
@@ -181,18 +197,29 @@ class Sweep:
             self._send(losing, tally)
         metrics.add_metric(Metric.RETIREMENTS_DEFERRED, MetricUnit.Count, tally.deferred)
 
-    def _selected(self, request: Request, *, uninstalling: bool) -> Iterator[tuple[AccountId, Account | None]]:
-        """Yield the accounts that a backfill or resync would send."""
+    def _plan(self, request: Request, deadline: float, *, uninstalling: bool) -> dict[str, Any]:
+        """Return what would become of the accounts that a backfill or resync would send."""
+        rollout = self._rollout(request)
+        selected = list(self._selected(request, rollout, uninstalling=uninstalling))
+        waiting = rollout.waiting
+        return self._preview.plan(request, selected, deadline=deadline, uninstalling=uninstalling, waiting=waiting)
+
+    def _selected(
+        self, request: Request, rollout: Rollout, *, uninstalling: bool
+    ) -> Iterator[tuple[AccountId, Account | None]]:
+        """Yield the accounts that a backfill or resync would send; once all are yielded, the rollout has counted its own."""
         if isinstance(request.accounts, tuple):
             yield from ((account_id, None) for account_id in request.accounts)
             return
-        records = self._table.load()
+        records, now = self._table.load(), self._now()
         listed: set[int] = set()
         for chunk in self._listing(request, uninstalling=uninstalling):
             listed.update(int(account.id) for account, _, _ in chunk)
             for account, row, ineligible in chunk:
-                if is_selected(account, row, ineligible, request):
+                waits = rollout.count(account, row, ineligible, now)
+                if not waits and is_selected(account, row, ineligible, request):
                     yield account.id, account
+        yield from ((account.id, account) for account in rollout.wave())
         gone = {row.account_id for row in self._ledger.accesses() if is_gone(row, listed, request)}
         yield from ((account_id, None) for account_id in gone | orphaned_accounts(records, listed, request))
 

@@ -11,6 +11,7 @@ from rolecall.console import printable
 from rolecall.deploy.change_set import ResourceChange
 from rolecall.deploy.member_role_policies import PARAMETER, parsed
 from rolecall.deploy.preflight import Plan
+from rolecall.deploy.role_changes import role_lines
 from rolecall.deploy.stack import Stack
 from rolecall.deploy.stack_events import Event
 from rolecall.deploy.stack_operations import FailedError, StackOperations
@@ -45,6 +46,8 @@ def change_lines(plan: Plan, declared: Mapping[str, Any], changes: Sequence[Reso
     yield from parameter_lines(plan.given, plan.kept, declared)
     for warning in plan.warnings:
         yield Text(f"  ! {printable(warning)}", "yellow")
+    if plan.roles is not None:
+        yield from role_lines(plan.roles)
     if changes is None:
         known = "the rollback is finished" if plan.step is Step.CONTINUE_ROLLBACK else "the bucket exists"
         yield Text(f"  the changes of resources are shown once {known}", "yellow")

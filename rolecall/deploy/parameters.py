@@ -151,13 +151,18 @@ def _dns_suffix(partition: str) -> str:
     return next(str(each["outputs"]["dnsSuffix"]) for each in known if each["id"] == partition)
 
 
+def environment(template: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the environment variables of the functions."""
+    variables: dict[str, str] = resolve(template["Globals"]["Function"]["Environment"]["Variables"], values)
+    return variables
+
+
 def contradictions(template: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
     """Return why the functions would reject the settings, or Lambda their environment or concurrency."""
-    environment: dict[str, str] = resolve(template["Globals"]["Function"]["Environment"]["Variables"], values)
-    found: list[str] = []
+    variables, found = environment(template, values), list[str]()
     for check in (checked_settings, check_environment_size):
         try:
-            check(environment)
+            check(variables)
         except SettingsError as error:
             found += error.problems
     if not values["AccessRoleNames"] and values["AccessRoleStackSet"] == "false":

@@ -27,6 +27,7 @@ from rolecall.deploy.parameters import (
 )
 from rolecall.deploy.preconditions import check_preconditions
 from rolecall.deploy.problems import Problems, RefusedError
+from rolecall.deploy.role_changes import RoleChanges, read_role_changes
 from rolecall.deploy.stack import Stack, describe_stack, resource_names, stack_name
 from rolecall.deploy.stack_status import Step, check_owner, check_status, next_step
 from rolecall.deploy.tables import Tables, existing_tables
@@ -70,6 +71,7 @@ class Plan:
     tables: Mapping[str, str]
     artifacts: Artifacts
     warnings: tuple[str, ...]
+    roles: RoleChanges | None
     unchecked: tuple[str, ...]
 
     @property
@@ -113,6 +115,9 @@ def check_deployment(given: Given, app: PackagedApp, client: ClientFactory, regi
     artifacts.check(problems)
     if problems.found:
         raise RefusedError(refused, problems.found, problems.unchecked)
+    roles: RoleChanges | None = None
+    with problems.attempt("in how many accounts the member role will change"):
+        roles = read_role_changes(app.template, values, kept, location, tables)
     return Plan(
         stage=given.stage,
         location=location,
@@ -124,6 +129,7 @@ def check_deployment(given: Given, app: PackagedApp, client: ClientFactory, regi
         tables=existing_tables(app.template, values, tables) if step in {Step.CREATE, Step.REPLACE} else {},
         artifacts=artifacts,
         warnings=tuple(problems.warnings),
+        roles=roles,
         unchecked=tuple(problems.unchecked),
     )
 

@@ -49,6 +49,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "ADOPT_EXISTING_ROLES": ("true", True),
     "READY_GRACE_SECONDS": ("0", 0),
     "MAX_RETIRED_PERCENT": ("100", 100),
+    "ROLLOUT_PERCENT": ("1", 1),
     "THREADS": ("64", 64),
 }
 """For each optional variable a value other than its default, and what Settings reads from it."""

@@ -1,0 +1,91 @@
+"""A change of the member role in waves: which roles were made for other settings, and which of them a sweep changes now.
+
+The state is in the ledger alone. At most `RolloutPercent` of the roles are being changed at any time: a sweep sends the first of the
+outdated ones, which are the same again until a pass has written their rows, and none while one of them fails.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from chalicelib.accounts import Account, LedgerRow, Outcome, is_retry_pending
+from chalicelib.errors import Reason
+from chalicelib.member_role import fingerprint
+from chalicelib.settings import Settings
+
+AT_ONCE = 100
+"""The percentage with which there are no waves: no role waits, and none is counted."""
+
+
+@dataclass(slots=True)
+class Rollout:
+    """Counts of the eligible accounts' roles: at the current settings, outdated, and failed to change.
+
+    `retrying` are those of the failed ones that the queue still retries. By default there are no waves.
+    """
+
+    fingerprint: str = ""
+    percent: int = AT_ONCE
+    current: int = 0
+    failed: Counter[Reason] = field(default_factory=Counter)
+    retrying: int = 0
+    _outdated: list[tuple[str, Account]] = field(default_factory=list)
+
+    @classmethod
+    def to(cls, settings: Settings) -> "Rollout":
+        """Return the rollout to the current settings, before any account is counted."""
+        return cls(fingerprint(settings), settings.rollout_percent)
+
+    def count(self, account: Account, row: LedgerRow | None, ineligible: Reason | None, now: datetime) -> bool:
+        """Count an account, and return whether its role is outdated, so that it waits for its wave.
+
+        A role without a fingerprint may have been made for any settings. An account that fails for other reasons doesn't count.
+        """
+        if row is None or ineligible is not None or self.percent == AT_ONCE:
+            return False
+        if row.outcome is Outcome.FAILED and row.attempted_fingerprint is not None:
+            self.failed[row.reason or Reason.UNEXPECTED] += 1
+            self.retrying += is_retry_pending(row, now)
+        elif row.outcome is Outcome.ENROLLED and row.fingerprint == self.fingerprint:
+            self.current += 1
+        elif row.outcome is Outcome.ENROLLED:
+            self._outdated.append((row.enrolled_at or "", account))
+            return True
+        return False
+
+    @property
+    def outdated(self) -> int:
+        """How many roles were made for other settings."""
+        return len(self._outdated)
+
+    @property
+    def total(self) -> int:
+        """How many roles there are."""
+        return self.current + self.outdated + self.failed.total()
+
+    @property
+    def size(self) -> int:
+        """How many roles are changed at a time, at most."""
+        return wave_size(self.total, self.percent)
+
+    @property
+    def waiting(self) -> int:
+        """How many outdated roles are not changed yet by this wave."""
+        return self.outdated if self.failed else max(0, self.outdated - self.size)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether outdated roles wait for an operator: a change failed, and isn't retried any more."""
+        return self.outdated > 0 and self.failed.total() > self.retrying
+
+    def wave(self) -> list[Account]:
+        """Return the accounts to change now: the latest enrolled first, and none while one fails."""
+        if self.failed:
+            return []
+        self._outdated.sort(key=lambda pair: (pair[0], pair[1].id), reverse=True)
+        return [account for _, account in self._outdated[: self.size]]
+
+
+def wave_size(roles: int, percent: int) -> int:
+    """Return how many of some roles are changed at a time: at least one."""
+    return max(1, roles * percent // 100)
