@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ IN_WAVES = settings(ROLLOUT_PERCENT="10")
 CURRENT = fingerprint(IN_WAVES)
 
 
-def enrolled(number: int, made_for: str | None = "former", **more: object) -> LedgerRow:
+def enrolled(number: int, made_for: str | None = "former", **more: Any) -> LedgerRow:
     """Build the row of a role; a higher number was enrolled later."""
     return row(numbered(number), fingerprint=made_for, enrolled_at=f"2026-03-01T10:{number:02}:00.000000+00:00", **more)
 

@@ -46,6 +46,9 @@ SETTINGS: tuple[dict[str, str], ...] = (
     {"PERMISSIONS_BOUNDARY_ARN": "arn:aws:iam::aws:policy/ViewOnlyAccess", "INCLUDE_MANAGEMENT_ACCOUNT": "false"},
 )
 """Settings that a random run may deploy."""
+BROKEN_POLICIES = {"MEMBER_ROLE_POLICY_ARNS": "arn:aws:iam::aws:policy/SecurityAudit,arn:aws:iam::aws:policy/Missing"}
+ROLE_SETTINGS: tuple[dict[str, str], ...] = (*SETTINGS[:3], BROKEN_POLICIES)
+"""Settings of the member role, which a random run with waves deploys also."""
 
 
 def environ(**settings: str) -> dict[str, str]:

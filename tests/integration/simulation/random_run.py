@@ -5,6 +5,7 @@ Once nothing fails any more and a full resync has run, the invariants must hold.
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -14,7 +15,13 @@ from tests.integration.simulation.calls import InvariantError
 from tests.integration.simulation.causes import Causes
 from tests.integration.simulation.changes import RESTORED, Changes
 from tests.integration.simulation.cloud import LOSSES, SOURCE, START, Cloud, source_principal
-from tests.integration.simulation.environment import LONGEST_TIMEOUT_SECONDS, environ, settings_of
+from tests.integration.simulation.environment import (
+    BROKEN_POLICIES,
+    LONGEST_TIMEOUT_SECONDS,
+    ROLE_SETTINGS,
+    environ,
+    settings_of,
+)
 from tests.integration.simulation.full_shard import fill_shard
 from tests.integration.simulation.functions import Functions, Invocation
 from tests.integration.simulation.harness import Harness
@@ -25,9 +32,10 @@ from tests.integration.simulation.simulated_stage import UNINSTALL
 
 CONDITIONS = (
     *("scope organization", "scope changed", "separate source account", "full shard", "foreign source policy"),
-    *("uninstalled", "outdated organization", "overlapping runs", "late run", "frozen", *LOSSES, RESTORED),
+    *("uninstalled", "outdated organization", "overlapping runs", "late run", "frozen", "waves", *LOSSES, RESTORED),
 )
 """What a run may meet; each is counted once per seed."""
+WAVES = 12  # more than the accounts, of which each wave changes one at least
 MAX_STEPS = 300_000  # several times what any seed takes
 RESYNC_SECONDS = 3600.0  # between two resyncs, after which IAM's reads show what was written
 THROTTLED_SECONDS = 700.0  # after which Lambda may still start a batch that it received
@@ -62,6 +70,8 @@ class RandomRun:
 
     def __init__(self, harness: Harness, seed: int, trace: list[str] | None = None) -> None:
         self.random = Random(seed)  # noqa: S311 - repeatable, not secret
+        # A source of its own: the other choices of a seed stay the same.
+        self._random_of_waves = Random(~seed)  # noqa: S311
         self.faults: Counter[str] = Counter()
         self.conditions: set[str] = set()
         self._base_settings, self.cloud = self._setup()
@@ -79,12 +89,17 @@ class RandomRun:
         self.causes = Causes(self)
         self.operators = Operators(self)
         self._changes = Changes(self, self.random.randint(6, 14))
+        if "waves" in self.conditions:
+            self._schedule_rollouts()
 
     def _setup(self) -> tuple[dict[str, str], Cloud]:
         """Choose what no later deployment changes."""
         settings: dict[str, str] = {}
         if self.random.random() < 0.2:
             settings["SOURCE_POLICY_SCOPE"] = "organization"
+        if self._random_of_waves.random() < 0.2:
+            settings["ROLLOUT_PERCENT"] = "10"
+            self.conditions.add("waves")
         source_account = MANAGEMENT
         if self.random.random() < 0.15:
             source_account = SOURCE
@@ -172,6 +187,31 @@ class RandomRun:
             self._complete("rerun", {})
         self._complete("resync", {}, after=RESYNC_SECONDS)
         self._complete("resync", {"accounts": "new"}, after=RESYNC_SECONDS)
+        if "waves" in self.conditions:
+            self._complete_rollout()
+
+    def _schedule_rollouts(self) -> None:
+        random = self._random_of_waves
+        for number in range(random.randint(1, 4)):
+            settings = random.choice(ROLE_SETTINGS)
+            at = 20_000.0 * number + random.choice((100.0, 3000.0, 10_000.0))
+            self.after(at, partial(self.deploy, settings))
+            for wave in range(random.randint(0, 3)):
+                self.schedule(at + 1800.0 * wave + 1.0, "resync", {"accounts": random.choice(("all", "new"))})
+
+    def _complete_rollout(self) -> None:
+        """Continue a rollout to its last wave; an operator ends one that is stopped by accounts which still fail."""
+        for _ in range(WAVES):
+            if not self._response["counts"]["rollout_waiting"]:
+                break
+            self._complete("resync", {"accounts": "new"}, after=RESYNC_SECONDS)
+        else:
+            failing = any("attempted_fingerprint" in row for row in self.cloud.rows().values())
+            self.cloud.require("a rollout without failures ends", failing)
+            self.conditions.add("rollout stopped")
+            self.deploy({**self.settings, "ROLLOUT_PERCENT": "100"})
+            self._complete("resync", {}, after=RESYNC_SECONDS)
+        self._complete("resync", {}, after=RESYNC_SECONDS)
 
     def _uninstall(self) -> None:
         """Uninstall, after a resync has repaired what would prevent it."""
@@ -181,6 +221,8 @@ class RandomRun:
 
     def _stop_faults(self) -> None:
         self.rates.stop_faults()
+        if self.settings.keys() >= BROKEN_POLICIES.keys() and "Missing" in str(self.settings):
+            self.deploy({})
         self.log("faults", "stop")
         self._changes.delete_foreign_policies()
         self.cloud.pass_time(self.cloud.now + 7200)

@@ -4,10 +4,10 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
-from tests.integration.simulation import enroll_mutants, publish_mutants
+from tests.integration.simulation import enroll_mutants, publish_mutants, rollout_mutants
 from tests.integration.simulation.mutants import MUTANTS, Mutant, violation
 
-MODULES = (enroll_mutants, publish_mutants)  # they register their mutants
+MODULES = (enroll_mutants, publish_mutants, rollout_mutants)  # they register their mutants
 SEEDS = 400  # many times what any of them takes
 
 
