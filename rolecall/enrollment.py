@@ -114,20 +114,34 @@ def _sweep(
     candidates = listed | (before.keys() if whole else frozenset())
     counts = stage.invoke(function, request)["counts"]
     status = operation.follow(Sent(accounts=frozenset(candidates), count=counts["sent"], before=before))
-    if counts.get("rollout_waiting"):  # Functions of earlier releases don't return it.
+    return max(status, _print_unsent(operation, counts))
+
+
+def _print_unsent(operation: Operation, counts: Mapping[str, Any]) -> ExitStatus:
+    """Print which accounts a sweep did not send, and return PROBLEM if they wait for the operator."""
+    status = ExitStatus.OK
+    # Functions of earlier releases don't return what waits for a rollout.
+    waiting = counts.get("rollout_waiting", 0)
+    if waiting and counts["rollout_stopped"]:
         operation.print(
-            f"{counted(counts['rollout_waiting'], 'role')} of other settings wait for a later wave (RolloutPercent): rolecall status "
-            "shows how far the rollout is, and the next resync continues it.",
+            f"The rollout is stopped: {counted(waiting, 'role')} wait because accounts failed with the current settings. "
+            "rolecall status counts them; correct the cause and run rolecall rerun, or deploy the former settings.",
+            "red",
+        )
+        status = ExitStatus.PROBLEM
+    elif waiting:
+        operation.print(
+            f"{counted(waiting, 'role')} wait for a later wave of the rollout (RolloutPercent); the next resync continues it.",
             "yellow",
         )
-    if not counts["deferred"]:
-        return status
-    operation.print(
-        f"{counted(counts['deferred'], 'account')} would lose access, more than MaxRetiredPercent allows; none of them was sent. "
-        "Review them with rolecall plan; to retire them, run rolecall backfill --force.",
-        "red",
-    )
-    return max(status, ExitStatus.PROBLEM)
+    if counts["deferred"]:
+        operation.print(
+            f"{counted(counts['deferred'], 'account')} would lose access, more than MaxRetiredPercent allows; none of them was sent. "
+            "Review them with rolecall plan; to retire them, run rolecall backfill --force.",
+            "red",
+        )
+        status = ExitStatus.PROBLEM
+    return status
 
 
 def enroll(operation: Operation, account_ids: Iterable[AccountId]) -> ExitStatus:

@@ -75,7 +75,7 @@ class RolloutState:
         """The state in one line."""
         done = f"{self.current} of {counted(self.total, 'role')} at the current settings"
         if not self.failed:
-            return f"{done}; the next wave changes {self.wave}"
+            return f"{done}; next wave: {self.wave}"
         reasons = ", ".join(self.failed)
         return f"{done}; waits: {sum(self.failed.values())} {'failed' if self.stopped else 'retried'} ({reasons})"
 
@@ -127,11 +127,12 @@ class StageStatus:
             (covered.pending, f"{counted(covered.pending, 'account')} pending: {covered.pending_reason}"),
             (covered.waiting, f"{counted(covered.waiting, 'account')} waiting to be enrolled"),
             (granted, f"{counted(granted, 'account')} still granted access"),
-            (self.rollout and self.rollout.stopped, f"rollout stopped: {self.rollout and self.rollout.sentence}"),
             *((queue.total, f"{queue.name} is not empty") for queue in self.queues if queue.name in DEAD_LETTER_QUEUES),
             (unset, f"the access role's StackSet failed in {counted(unset, 'account')}"),
             (in_alarm, f"in alarm: {', '.join(in_alarm)}"),
         ]
+        if self.rollout is not None:
+            found.append((self.rollout.stopped, f"the rollout is stopped: {self.rollout.sentence}"))
         return (*self.source_policy.problems, *(sentence for applies, sentence in found if applies))
 
     @property

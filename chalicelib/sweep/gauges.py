@@ -73,6 +73,7 @@ class Tally:
             "retired": dict(self.retired),
             "failing": dict(self.failing),
             "rollout_waiting": self.rollout_waiting,
+            "rollout_stopped": self.rollout_stopped,
         }
 
 

@@ -122,8 +122,8 @@ def _words(action: Action) -> str:
             words = f"set the longest session to {seconds} seconds"
         case SetBoundary(boundary):
             words = f"set the permissions boundary {boundary}" if boundary else "remove the permissions boundary"
-        case TagRole(tags):
-            words = f"set {counted(len(tags), 'tag')}"
+        case TagRole():
+            words = "set the tags"
         case _:
             words = type(action).__name__
     return words.replace(ANY_ACCOUNT, "{account_id}")

@@ -123,8 +123,11 @@ def test_dry_run_of_a_deployed_stage_leaves_no_change_set(deploying: Callable[[s
     stage.deploy()
     before = stage.variables()
     cloudformation = stage.organization.client("cloudformation")
-    assert stage.deploy("Threads=4", dry_run=True, answer=None) is ExitStatus.OK
-    assert "~ Threads: 10 → 4" in stage.output
+    row = {name: {"S": value} for name, value in (("account_id", "444455556666"), ("outcome", "enrolled"))}
+    stage.organization.client("dynamodb").put_item(TableName="rolecall-dry-again-ledger", Item=row)
+    assert stage.deploy("MemberRoleMaxSession=7200", dry_run=True, answer=None) is ExitStatus.OK
+    assert "~ MemberRoleMaxSession: 3600 → 7200" in stage.output
+    assert "~ the member role in 1 account: set the longest session to 7200 seconds" in stage.output
     assert "updated" in stage.output
     assert {"Enroll": "Modify"}.items() <= {
         each["logical_id"]: each["action"] for each in stage.details["changes"]

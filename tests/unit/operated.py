@@ -134,9 +134,10 @@ def operation_on(stage: OperatedStage, out: io.StringIO | None = None, **options
     )
 
 
-def sent(count: int, deferred: int = 0) -> dict[str, Any]:
+def sent(count: int, deferred: int = 0, **counts: Any) -> dict[str, Any]:
     """Build the response to a request that sent so many accounts."""
-    return {"counts": {"sent": count, "deferred": deferred}, "accounts": [], "source_policy": [], "next": None}
+    counts = {"sent": count, "deferred": deferred, **counts}
+    return {"counts": counts, "accounts": [], "source_policy": [], "next": None}
 
 
 def dry_run(account_id: AccountId) -> dict[str, Any]:
@@ -146,5 +147,6 @@ def dry_run(account_id: AccountId) -> dict[str, Any]:
     return {
         "accounts": [{"account_id": account_id, **account}],
         "source_policy": [{**shard, "error": None}],
+        "counts": {},
         "next": None,
     }

@@ -7,6 +7,8 @@ import pytest
 from botocore.stub import Stubber
 from rich.text import Text
 
+from chalicelib.member_role import ANY_ACCOUNT, desired_role, fingerprint, plan
+from chalicelib.settings import Settings
 from rolecall.deploy.change_set import ResourceChange
 from rolecall.deploy.changes_page import (
     event_display,
@@ -17,9 +19,10 @@ from rolecall.deploy.changes_page import (
 )
 from rolecall.deploy.location import Location
 from rolecall.deploy.next_steps import next_steps
+from rolecall.deploy.role_changes import count_roles, role_lines
 from rolecall.deploy.stack_events import Ended, Event
 from rolecall.deploy.stack_operations import FailedError
-from tests.unit.builders import EXTRA
+from tests.unit.builders import EXAMPLES, EXTRA, settings
 
 _DECLARED: dict[str, Any] = {
     "Threads": {"Default": 10},
@@ -191,3 +194,80 @@ def test_next_steps_are_commands_for_the_stage() -> None:
     assert any(line.startswith("StackSet rolecall-dev-access creates the access role in r-ab12") for line in dev)
     assert any(line.startswith("  rolecall --stage dev prove --reader-profile NAME ") for line in dev)
     assert not any("--alarm-email" in line for line in dev)
+
+
+_FORMER = settings()
+_OUTDATED = {"outcome": "enrolled", "fingerprint": fingerprint(_FORMER), "attempted_fingerprint": None}
+_REJECTED = {"outcome": "failed", "fingerprint": None, "attempted_fingerprint": "any"}
+_UNKNOWN = {**_OUTDATED, "fingerprint": None}
+
+
+def _role_lines(rows: list[dict[str, Any]], new: Settings) -> list[str]:
+    actions = plan(desired_role(_FORMER, ANY_ACCOUNT), desired_role(new, ANY_ACCOUNT))
+    return _plain(role_lines(count_roles(rows, new, actions)))
+
+
+def test_changed_role_is_shown_with_its_waves() -> None:
+    new = settings(
+        ROLLOUT_PERCENT="10",
+        MEMBER_ROLE_POLICY_ARNS="arn:{partition}:iam::{account_id}:policy/Own",
+        EXTERNAL_ID="secret",
+    )
+    skipped = {**_OUTDATED, "outcome": "skipped"}
+    assert _role_lines([*[_OUTDATED] * 55, *[_UNKNOWN] * 5, skipped], new) == [
+        (
+            "  ~ the member role in 60 accounts: detach arn:aws:iam::aws:policy/ReadOnlyAccess; replace the trust policy; "
+            "attach arn:aws:iam::{account_id}:policy/Own"
+        ),
+        "    in 10 waves of at most 6 accounts (RolloutPercent=10); each resync, hourly ones too, starts the next",
+        (
+            "    ! this restricts the role: it is in force in every account only after 10 waves; to restrict all accounts with the next "
+            "resync, set RolloutPercent=100"
+        ),
+    ]
+
+
+def test_changed_role_is_shown_without_waves() -> None:
+    assert _role_lines([_OUTDATED], settings(MEMBER_ROLE_TAGS="a=1,b=2", MEMBER_ROLE_MAX_SESSION="7200")) == [
+        "  ~ the member role in 1 account: set the longest session to 7200 seconds; set the tags",
+        "    by the next resync, all at once: rolecall resync",
+    ]
+
+
+def test_change_that_extends_the_role_has_no_warning() -> None:
+    extended = settings(
+        ROLLOUT_PERCENT="10",
+        MEMBER_ROLE_POLICY_ARNS="arn:aws:iam::aws:policy/ReadOnlyAccess,arn:aws:iam::aws:policy/SecurityAudit",
+    )
+    assert len(_role_lines([_OUTDATED] * 20, extended)) == 2
+
+
+def test_settings_of_former_roles_restore_failed_accounts() -> None:
+    assert _role_lines([*[_OUTDATED] * 54, *[_REJECTED] * 6], settings(ROLLOUT_PERCENT="10")) == [
+        "  ~ the member role in 6 accounts: made for other settings or by another release",
+        "    in 1 wave of at most 6 accounts (RolloutPercent=10); each resync, hourly ones too, starts the next",
+    ]
+
+
+def test_unchanged_roles_are_not_shown() -> None:
+    """Neither are those of an earlier release, whose settings stay."""
+    assert _role_lines([_OUTDATED, _UNKNOWN], settings(THREADS="64")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "former_words"),
+    [
+        ("DENY_DATA_READS", "delete inline policy DenyDataReads", "write inline policy DenyDataReads"),
+        (
+            "PERMISSIONS_BOUNDARY_ARN",
+            "set the permissions boundary arn:aws:iam::{account_id}:policy/P",
+            "remove the permissions boundary",
+        ),
+    ],
+)
+def test_change_of_the_role_is_in_words(name: str, words: str, former_words: str) -> None:
+    new = settings(**{name: EXAMPLES[name][0]})
+    roles = [desired_role(each, ANY_ACCOUNT) for each in (_FORMER, new)]
+    for actions, expected in ((plan(*roles), words), (plan(*reversed(roles)), former_words)):
+        (first, _) = _plain(role_lines(count_roles([_REJECTED], new, actions)))
+        assert first == f"  ~ the member role in 1 account: {expected}"

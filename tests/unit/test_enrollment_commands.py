@@ -114,6 +114,20 @@ def test_deferred_retirements_fail_the_command() -> None:
 
 
 @pytest.mark.parametrize(
+    ("stopped", "status", "line"),
+    [
+        (False, 0, "54 roles wait for a later wave of the rollout (RolloutPercent); the next resync continues it."),
+        (True, 1, "The rollout is stopped: 54 roles wait because accounts failed with the current settings."),
+    ],
+)
+def test_rollout_that_waits_is_shown(*, stopped: bool, status: int, line: str) -> None:
+    response = sent(1, rollout_waiting=54, rollout_stopped=stopped)
+    ran = run(backfill, OperatedStage(responses=[response], listed=[ONE], steps=[[written(1)]]))
+    assert ran.status == status
+    assert line in " ".join(ran.lines)
+
+
+@pytest.mark.parametrize(
     ("ous", "error"),
     [
         (["ou-empty"], "no accounts in ou-empty: name organizational units that contain accounts"),

@@ -178,7 +178,7 @@ def test_unfreeze_waits_until_it_is_in_force(last: list[dict[str, Any]], status:
 def remaining(*accounts: dict[str, Any], after: str | None = None, shards: int = 0) -> dict[str, Any]:
     following = EVERYTHING | ({"after": after} if after else {}) if accounts or after or shards else None
     policy = [{"policy_name": "Access", "accounts": 2}] * shards
-    return {"accounts": list(accounts), "source_policy": policy, "next": following}
+    return {"accounts": list(accounts), "source_policy": policy, "counts": {}, "next": following}
 
 
 def sent_to_retire(*numbers: int) -> dict[str, Any]:

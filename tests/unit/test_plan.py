@@ -205,7 +205,7 @@ def test_json_has_the_actions_and_the_counts() -> None:
     (account,) = data["accounts"]
     assert (account["plan"], account["name"]) == ("update", "Account 1")
     assert {"action": "SetMaxSession", "before": 7200, "after": 3600} in account["actions"]
-    assert data["summary"] == {**dict.fromkeys(Kind, 0), Kind.UPDATE: 1}
+    assert data["summary"] == dict.fromkeys([*Kind, "rollout_waiting"], 0) | {Kind.UPDATE: 1}
 
 
 def account(number: int, **more: Any) -> dict[str, Any]:
@@ -219,11 +219,13 @@ def page(
     revoked: Sequence[str] = (),
     following: dict[str, Any] | None = None,
     error: str | None = None,
+    waiting: int = 0,
 ) -> dict[str, Any]:
     policy = {"policy_name": SHARD, "accounts": len(granted), "capacity": 385, "error": error}
     return {
         "accounts": list(accounts),
         "source_policy": [{**policy, "granted": list(granted), "revoked": list(revoked)}],
+        "counts": {"rollout_waiting": waiting},
         "next": following,
     }
 
@@ -240,6 +242,15 @@ def two_pages(*second: dict[str, Any], error: str | None = None) -> list[dict[st
 
 def fetch(stage: OperatedStage, accounts: Any) -> Plan:
     return fetch_plan(cast("Any", stage), "backfill", {"accounts": accounts})
+
+
+def test_accounts_that_wait_for_a_later_wave_are_only_counted() -> None:
+    plan = fetch(OperatedStage(responses=[page(account(1, change="updated"), waiting=54)], listed=[ONE]), "all")
+
+    assert plan.as_json()["summary"]["rollout_waiting"] == 54
+    assert plan.summary.endswith(
+        "1 to update, 0 to delete, 0 unchanged, 0 skipped, 0 failing, 54 waiting for the rollout."
+    )
 
 
 def test_pages_are_fetched_by_dry_runs_and_assigned_together() -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from chalicelib.accounts import Outcome
+from chalicelib.accounts import LedgerRow, Outcome
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
+from chalicelib.member_role import fingerprint
 from chalicelib.settings import Scope
 from chalicelib.source_policy.documents import capacity, exclusion_capacity
 from chalicelib.source_policy.records import Control, Problem, Records, ShardRecord
@@ -19,7 +20,7 @@ from rolecall.access_role_stack_set import FailedInstance
 from rolecall.reasons import MEANING, REMEDY
 from rolecall.source_policy_state import RESTORE, SourcePolicyState, read_source_policy
 from rolecall.stage import Alarm, QueueCounts, parse_log_line
-from rolecall.status import Coverage, Resync, StageStatus, count_coverage, parse_resyncs
+from rolecall.status import Coverage, Resync, RolloutState, StageStatus, count_coverage, parse_resyncs, read_rollout
 from rolecall.status_page import build_status_page, watch_pages
 from tests.unit.builders import settings
 from tests.unit.ledger_rows import SHARD, account, records, row, shard
@@ -215,6 +216,44 @@ def test_page_shows_what_others_changed_and_what_was_not_compared() -> None:
     assert (line in uncompared, line in changed) == (True, False)
 
 
+IN_WAVES = settings(ROLLOUT_PERCENT="50")
+STOPPED = RolloutState(current=6, total=60, wave=0, failed={Reason.NO_SUCH_POLICY: 2}, stopped=True)
+
+
+def rollout_of(*rows: LedgerRow, control: Control | None = None) -> RolloutState | None:
+    return read_rollout(map(account, (A, B, C)), rows, records(control=control), IN_WAVES, NOW)
+
+
+def test_rollout_counts_roles_until_all_have_the_current_settings() -> None:
+    current: dict[str, Any] = {"fingerprint": fingerprint(IN_WAVES)}
+    failed = row(C, Outcome.FAILED, reason=Reason.NO_SUCH_POLICY, attempted_fingerprint="any")
+    assert rollout_of(row(A, **current), row(B), row(C)) == RolloutState(
+        current=1, total=3, wave=1, failed={}, stopped=False
+    )
+    assert rollout_of(row(A, **current), row(B), failed) == RolloutState(
+        current=1, total=3, wave=0, failed={Reason.NO_SUCH_POLICY: 1}, stopped=True
+    )
+    assert rollout_of(row(A, **current), row(B, **current)) is None
+    assert rollout_of(row(A), control=Control(uninstalling=True)) is None
+
+
+@pytest.mark.parametrize(
+    ("rollout", "line"),
+    [
+        (STOPPED, "6 of 60 roles at the current settings; waits: 2 failed (no_such_policy)"),
+        (
+            replace(STOPPED, failed={Reason.THROTTLED: 1}, stopped=False),
+            "6 of 60 roles at the current settings; waits: 1 retried (throttled)",
+        ),
+        (replace(STOPPED, wave=6, failed={}, stopped=False), "6 of 60 roles at the current settings; next wave: 6"),
+    ],
+)
+def test_page_shows_how_far_a_rollout_is(rollout: RolloutState, line: str) -> None:
+    status = replace(HEALTHY, rollout=rollout)
+    assert f"rollout        {line}" in page_lines(status)
+    assert status.as_json()["rollout"]["current"] == 6
+
+
 def covering(**changes: Any) -> dict[str, Any]:
     return {"coverage": replace(HEALTHY.coverage, **changes)}
 
@@ -230,6 +269,7 @@ def with_records(found: Records) -> dict[str, Any]:
         (covering(pending=1, pending_since=NOW, pending_reason=Reason.QUOTA), "1 account pending: quota"),
         (covering(waiting=1), "1 account waiting to be enrolled"),
         (covering(still_granted=(A,)), "1 account still granted access"),
+        ({"rollout": STOPPED}, f"the rollout is stopped: {STOPPED.sentence}"),
         ({"queues": (queue("accounts", 9), queue("accounts-dlq", 1))}, "accounts-dlq is not empty"),
         ({"queues": (queue("publish.fifo", 9), queue("publish-dlq.fifo", 1))}, "publish-dlq.fifo is not empty"),
         ({"queues": (queue("events-dlq", 1),)}, "events-dlq is not empty"),

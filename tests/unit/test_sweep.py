@@ -401,3 +401,27 @@ def test_remaining_roles_are_returned_in_several_responses() -> None:
         responses += 1
 
     assert found == [each.account_id for each in rows]
+
+
+@pytest.mark.parametrize(
+    ("request_", "sent"),
+    [
+        (ALL, 1),
+        (Request(accounts=Selection.NEW), 1),
+        (Request(accounts=Selection.ALL, ous=frozenset({"ou-ab12-11111111"})), 3),
+        (Request(accounts=(numbered(1), numbered(2), numbered(3))), 3),
+        (FAILED, 0),
+    ],
+    ids=["all", "new", "by OU", "by id", "failed"],
+)
+def test_waves_are_of_sweeps_of_the_whole_organization(request_: Request, sent: int) -> None:
+    """An operator who names accounts or organizational units has chosen the wave."""
+    accounts = [numbered(number) for number in (1, 2, 3)]
+    aws = FakeAws(accounts, [row(each, fingerprint="former") for each in accounts])
+    in_waves = settings(THREADS="1", ROLLOUT_PERCENT="34")
+
+    planned = sweep_of(aws, in_waves).backfill(replace(request_, dry_run=True), deadline=FAR)
+    sweep_of(aws, in_waves).backfill(request_, deadline=FAR)
+
+    assert aws.sent == accounts[3 - sent :]
+    assert planned["counts"]["selected"] == sent
