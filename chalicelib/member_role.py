@@ -32,7 +32,7 @@ INLINE_LIMIT = 10_240
 ANY_ACCOUNT = "000000000000"
 """In the place of an account's id, in what is the same for every account."""
 
-_FINGERPRINT_CHARS = 16
+_FINGERPRINT_CHARS = 12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,7 @@ from benchmarks.stub.role_states import RoleState, account_id
 from benchmarks.stub.tables import Item
 
 _OF_PUBLISH = {"account_id", "in_force_since"}  # not written by enroll
-_ABSENT = ("reason", "error", "failed_at")
+_ABSENT = ("reason", "error", "failed_at", "attempted_fingerprint")
 
 
 def ledger_rows(role_state: RoleState, numbers: Iterable[int], *, in_force: bool) -> tuple[str, Iterator[Item]]:
@@ -27,6 +27,7 @@ def ledger_row(account_id: str, *, in_force: bool = True) -> Item:
         "change": "none",
         "access": "granted",
         "role_arn": f"arn:aws:iam::{account_id}:role/CrossAccountReadOnlyRole",
+        "fingerprint": "0123456789ab",
         "trigger": "resync",
         "access_role": "OrganizationAccountAccessRole",
         "joined_at": "2024-01-01T00:00:00+00:00",

@@ -85,6 +85,38 @@ def test_full_resync_applies_changed_settings(deploy: Deploy, organization: Loca
     assert stage.invoke_and_wait("resync")["source_policy"] == []
 
 
+def test_broken_change_stops_after_a_wave_until_it_is_taken_back(
+    deploy: Deploy, organization: LocalOrganization, reader: str
+) -> None:
+    create_without_events(organization, 3)
+    names = {"MemberRoleName": "Waves", "SourcePolicyName": "Waves", "SourcePrincipalArns": reader}
+    stage = enrolled(deploy, "Waves", SourcePrincipalArns=reader)
+    roles = stage.accounts_with_outcome("enrolled")
+    wave = len(roles) * 50 // 100
+    rolecall = CommandLine(organization, "waves")
+
+    deploy("waves", RolloutPercent="50", MemberRolePolicyArns=f"{AUDIT},arn:aws:iam::aws:policy/Missing", **names)
+    stage.invoke_and_wait("resync")
+    resync, status = rolecall("resync"), rolecall("status")
+
+    failed = stage.accounts_with_outcome("failed")
+    assert len(failed) == wave
+    assert f"0 of {len(roles)} roles at the current settings; waits: {wave} failed (no_such_policy)" in status.stdout
+    assert (resync.returncode, status.returncode) == (1, 1)
+    assert "The rollout is stopped" in resync.stdout
+    assert stage.alarm_state("accounts-need-attention") == "ALARM"
+    for account_id in roles - failed:
+        assert AUDIT not in (stage.role(account_id) or {})["attached"]
+
+    deploy("waves", RolloutPercent="50", **names)
+    stage.invoke_and_wait("resync")
+
+    assert stage.accounts_with_outcome("enrolled") == roles == stage.granted_accounts()
+    for account_id in roles:
+        assert (stage.role(account_id) or {})["attached"] == {"arn:aws:iam::aws:policy/ReadOnlyAccess"}
+    assert "current settings" not in rolecall("status").stdout
+
+
 def test_changed_names_stop_newcomers_and_revoke_nothing(
     deploy: Deploy, organization: LocalOrganization, reader: str
 ) -> None:
