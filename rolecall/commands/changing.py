@@ -75,10 +75,11 @@ def resync(
 
     Does what the schedules do: daily for every account and every shard, hourly
     with --new. Waits until each account is finished and publish has checked the
-    source policy against IAM, and shows the repairs.
+    source policy against IAM, and shows the repairs. With RolloutPercent below
+    100, of the roles made for other settings it changes the next wave.
 
-    Exit status: 0, 1 if an account failed, a shard could not be written or
-    publishing is blocked, 2 if accounts are not finished or the source policy
+    Exit status: 0, 1 if an account failed, a rollout is stopped, a shard could
+    not be written or publishing is blocked, 2 if accounts are not finished or the source policy
     was not checked in time.
 
     Examples:

@@ -174,7 +174,8 @@ def plan(
     with the desired one: + is created, ~ updated,
     - deleted or revoked, ! fails. Documents are compared line by line; a
     document that was shown for one account is not repeated for others. Also
-    shows what each shard of the source policy would grant. Changes nothing.
+    shows what each shard of the source policy would grant. With RolloutPercent
+    below 100, roles that wait for a later wave are only counted. Changes nothing.
 
     Exit status: 0, or 1 if an account would fail.
 
