@@ -14,6 +14,7 @@ from chalicelib.member_role import (
     AttachPolicy,
     DeleteInlinePolicy,
     DetachPolicy,
+    MemberRole,
     PutInlinePolicy,
     SetBoundary,
     SetMaxSession,
@@ -34,12 +35,18 @@ from rolecall.deploy.tables import Tables
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RoleChanges:
-    """How many of the roles are outdated with the new settings, and the actions that change each, if they are known."""
+    """How many of the roles are outdated with the new settings, and the actions that change the former one, if it is known."""
 
     outdated: int
     roles: int
     percent: int
+    former: MemberRole | None
     actions: tuple[Action, ...]
+
+    @property
+    def restricts(self) -> bool:
+        """Whether an action may only take permissions away."""
+        return any(restricts(action, self.former) for action in self.actions)
 
 
 def read_role_changes(
@@ -49,25 +56,23 @@ def read_role_changes(
     if not tables.exists(values["LedgerTable"]):
         return None
     settings = Settings.from_env(environment(template, values))
-    actions = _actions(template, kept, location, settings) if kept else ()
+    former = _former_role(template, kept, location) if kept else None
     rows = tables.items(values["LedgerTable"], "outcome", "fingerprint", "attempted_fingerprint")
-    return count_roles(rows, settings, actions)
+    return count_roles(rows, settings, former)
 
 
-def _actions(
-    template: Mapping[str, Any], kept: Mapping[str, str], location: Location, settings: Settings
-) -> tuple[Action, ...]:
-    """Return the actions from the role of the deployed parameters to that of the new ones."""
+def _former_role(template: Mapping[str, Any], kept: Mapping[str, str], location: Location) -> MemberRole | None:
+    """Return the role of the deployed parameters."""
     deployed = known_values(template, merge_parameters(template["Parameters"], {}, kept), location)
     try:
-        former = Settings.from_env(environment(template, deployed))
+        return desired_role(Settings.from_env(environment(template, deployed)), ANY_ACCOUNT)
     except SettingsError:  # of an earlier release, which allowed other values
-        return ()
-    return plan(desired_role(former, ANY_ACCOUNT), desired_role(settings, ANY_ACCOUNT))
+        return None
 
 
-def count_roles(rows: Iterable[Mapping[str, Any]], settings: Settings, actions: tuple[Action, ...]) -> RoleChanges:
+def count_roles(rows: Iterable[Mapping[str, Any]], settings: Settings, former: MemberRole | None) -> RoleChanges:
     """Count the roles of enrolled accounts, and of those in which a change of settings failed."""
+    actions = plan(former, desired_role(settings, ANY_ACCOUNT)) if former is not None else ()
     new, outdated, roles = fingerprint(settings), 0, 0
     for row in rows:
         made_for, attempted = row["fingerprint"], row["attempted_fingerprint"]
@@ -78,7 +83,7 @@ def count_roles(rows: Iterable[Mapping[str, Any]], settings: Settings, actions: 
         elif row["outcome"] == Outcome.FAILED and attempted is not None:
             roles += 1
             outdated += 1
-    return RoleChanges(outdated=outdated, roles=roles, percent=settings.rollout_percent, actions=actions)
+    return RoleChanges(outdated=outdated, roles=roles, percent=settings.rollout_percent, former=former, actions=actions)
 
 
 def role_lines(changes: RoleChanges) -> Iterator[Text]:
@@ -97,10 +102,10 @@ def role_lines(changes: RoleChanges) -> Iterator[Text]:
         "ones too, starts the next",
         "yellow",
     )
-    if any(map(restricts, changes.actions)) and waves > 1:
+    if changes.restricts and waves > 1:
         yield Text(
-            f"    ! this restricts the role: it is in force in every account only after {waves} waves; to restrict all accounts "
-            "with the next resync, set RolloutPercent=100",
+            f"    ! what restricts the role is in force in every account only after {waves} waves; to restrict all accounts with the "
+            "next resync, set RolloutPercent=100",
             "bold yellow",
         )
 

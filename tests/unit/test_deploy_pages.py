@@ -7,7 +7,7 @@ import pytest
 from botocore.stub import Stubber
 from rich.text import Text
 
-from chalicelib.member_role import ANY_ACCOUNT, desired_role, fingerprint, plan
+from chalicelib.member_role import ANY_ACCOUNT, desired_role, fingerprint
 from chalicelib.settings import Settings
 from rolecall.deploy.change_set import ResourceChange
 from rolecall.deploy.changes_page import (
@@ -203,8 +203,7 @@ _UNKNOWN = {**_OUTDATED, "fingerprint": None}
 
 
 def _role_lines(rows: list[dict[str, Any]], new: Settings) -> list[str]:
-    actions = plan(desired_role(_FORMER, ANY_ACCOUNT), desired_role(new, ANY_ACCOUNT))
-    return _plain(role_lines(count_roles(rows, new, actions)))
+    return _plain(role_lines(count_roles(rows, new, desired_role(_FORMER, ANY_ACCOUNT))))
 
 
 def test_changed_role_is_shown_with_its_waves() -> None:
@@ -221,8 +220,8 @@ def test_changed_role_is_shown_with_its_waves() -> None:
         ),
         "    in 10 waves of at most 6 accounts (RolloutPercent=10); each resync, hourly ones too, starts the next",
         (
-            "    ! this restricts the role: it is in force in every account only after 10 waves; to restrict all accounts with the next "
-            "resync, set RolloutPercent=100"
+            "    ! what restricts the role is in force in every account only after 10 waves; to restrict all accounts with the "
+            "next resync, set RolloutPercent=100"
         ),
     ]
 
@@ -266,8 +265,14 @@ def test_unchanged_roles_are_not_shown() -> None:
     ],
 )
 def test_change_of_the_role_is_in_words(name: str, words: str, former_words: str) -> None:
-    new = settings(**{name: EXAMPLES[name][0]})
-    roles = [desired_role(each, ANY_ACCOUNT) for each in (_FORMER, new)]
-    for actions, expected in ((plan(*roles), words), (plan(*reversed(roles)), former_words)):
-        (first, _) = _plain(role_lines(count_roles([_REJECTED], new, actions)))
+    pair = (_FORMER, settings(**{name: EXAMPLES[name][0]}))
+    for (former, new), expected in ((pair, words), (pair[::-1], former_words)):
+        (first, _) = _plain(role_lines(count_roles([_REJECTED], new, desired_role(former, ANY_ACCOUNT))))
         assert first == f"  ~ the member role in 1 account: {expected}"
+
+
+def test_role_of_settings_that_are_not_valid_any_more_is_unknown() -> None:
+    changes = count_roles([_OUTDATED], settings(MEMBER_ROLE_MAX_SESSION="7200"), None)
+    assert _plain(role_lines(changes))[0] == (
+        "  ~ the member role in 1 account: made for other settings or by another release"
+    )

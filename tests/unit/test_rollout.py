@@ -99,7 +99,13 @@ def test_nothing_waits_without_waves() -> None:
 def test_fingerprint_differs_with_the_member_role_alone(name: str) -> None:
     of_the_role = {
         *("MEMBER_ROLE_NAME", "MEMBER_ROLE_POLICY_ARNS", "DENY_DATA_READS", "MEMBER_ROLE_MAX_SESSION"),
-        *("PERMISSIONS_BOUNDARY_ARN", "EXTERNAL_ID", "MEMBER_ROLE_TAGS"),
+        *(
+            "MEMBER_ROLE_POLICIES",
+            "DENY_DATA_READS_EXCEPT",
+            "PERMISSIONS_BOUNDARY_ARN",
+            "EXTERNAL_ID",
+            "MEMBER_ROLE_TAGS",
+        ),
     }
     changed = fingerprint(settings(**{name: EXAMPLES[name][0]}))
     assert (changed != CURRENT) is (name in of_the_role)
