@@ -221,7 +221,7 @@ class RandomRun:
 
     def _stop_faults(self) -> None:
         self.rates.stop_faults()
-        if self.settings.keys() >= BROKEN_POLICIES.keys() and "Missing" in str(self.settings):
+        if BROKEN_POLICIES.items() <= self.settings.items():
             self.deploy({})
         self.log("faults", "stop")
         self._changes.delete_foreign_policies()
