@@ -84,11 +84,8 @@ class RolloutState:
 class StageStatus:
     """The status of a stage; `last_full_resync` is the last one that verified every account.
 
-<<<<<<< HEAD
-    `failed_instances` are those of the access roles' StackSet, if the settings use one.
-=======
-    `rollout` is None unless roles wait for a later wave.
->>>>>>> 9ffc62e (rollout: change the member role in waves of RolloutPercent)
+    `failed_instances` are those of the access roles' StackSet, if the settings use one. `rollout` is None unless roles wait for a
+    later wave.
     """
 
     stage: str
