@@ -1,6 +1,6 @@
 """Build the wheel and the sdist with the packaged app in them, reproducibly: python .ci/dist.py OUT.
 
-Both are built from a copy of the tracked files with one date and one mode, so that a checkout's own files and times don't matter.
+With REPOSITORY_URL, as https://github.com/OWNER/NAME, they link to the documents of the version's tag. Both are built from a copy of the tracked files with one date and one mode, so that a checkout's own files and times don't matter.
 """
 
 import gzip
@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parents[1]
 _PICTURE = re.compile(r"<picture>.*?</picture>\n\n", re.DOTALL)
-_RELATIVE_LINK = re.compile(r"\[([^\]]+)\]\((?![a-z]+:|#)([^)#]+)(?:#[^)]*)?\)")
+_RELATIVE_LINK = re.compile(r"\[([^\]]+)\]\((?![a-z]+:|#)([^)#]+)(#[^)]*)?\)")
 _COPIED = ("rolecall", "chalicelib", "pyproject.toml", "README.md", "LICENSE")
 _BUILD = """
 import sys
@@ -56,13 +56,28 @@ def _copy(copy: Path) -> None:
         if (ROOT / name).exists():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, copy / name)
+    documents = None
+    if repository := os.environ.get("REPOSITORY_URL"):
+        (version,) = re.findall(
+            r'^__version__ = "(.+)"$', (copy / "rolecall" / "__init__.py").read_text(), re.MULTILINE
+        )
+        documents = f"{repository}/blob/v{version}"
+        with (copy / "pyproject.toml").open("a", encoding="utf-8") as project:
+            project.write(
+                f'\n[project.urls]\nSource = "{repository}"\nDocumentation = "{documents}/README.md#documentation"\n'
+                f'Changes = "{documents}/CHANGELOG.md"\nIssues = "{repository}/issues"\n'
+            )
     readme = copy / "README.md"
-    readme.write_text(long_description(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    readme.write_text(long_description(readme.read_text(encoding="utf-8"), documents), encoding="utf-8")
 
 
-def long_description(readme: str) -> str:
-    """Return README for a package index, which has neither its documents nor its picture: links become the names of documents."""
-    return _RELATIVE_LINK.sub(r"\1 (\2)", _PICTURE.sub("", readme))
+def long_description(readme: str, documents: str | None) -> str:
+    """Return README for a package index, which has neither its picture nor its documents.
+
+    Links lead to the documents at an URL, or become the documents' names if there is none.
+    """
+    linked = rf"[\1]({documents}/\2\3)" if documents else r"\1 (\2)"
+    return _RELATIVE_LINK.sub(linked, _PICTURE.sub("", readme))
 
 
 def _set_times(directory: Path, epoch: int) -> None:

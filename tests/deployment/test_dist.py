@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 import sysconfig
@@ -18,11 +19,15 @@ from local.__main__ import write_profiles
 from local.organization import LocalOrganization
 from tests.conftest import ROOT
 
+REPOSITORY = "https://git.example/rolecall"
+
 
 def _build(out: Path) -> tuple[Path, Path]:
     """Build both, and return the wheel and the sdist."""
     command = [sys.executable, str(ROOT / ".ci" / "dist.py"), str(out)]
-    wheel, sdist = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    environment = os.environ | {"REPOSITORY_URL": REPOSITORY}
+    ran = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    wheel, sdist = ran.stdout.splitlines()
     return Path(wheel), Path(sdist)
 
 
@@ -97,10 +102,18 @@ def test_wheel_contains_the_app_and_describes_itself(built: tuple[Path, Path], p
     description = str(metadata.get_payload())
     assert description.startswith("# Rolecall")
     assert not re.search(r"\]\((?!https?:|#)|<picture|src=", description), "would lead nowhere on a package index"
-    assert "All settings (docs/settings.md)" in description
+    documents = f"{REPOSITORY}/blob/v{metadata['Version']}"
+    assert f"[All settings]({documents}/docs/settings.md)" in description
+    assert f"Changes, {documents}/CHANGELOG.md" in metadata.get_all("Project-URL", [])
     assert "Programming Language :: Python :: 3.14" in metadata.get_all("Classifier", [])
     requires = {each.split(">")[0] for each in metadata.get_all("Requires-Dist", [])}
     assert requires == {"boto3", "jinja2", "rich", "typer"}
+
+
+def test_links_are_names_where_the_repository_is_unknown() -> None:
+    long_description = runpy.run_path(str(ROOT / ".ci" / "dist.py"))["long_description"]
+    readme = "<picture>\n</picture>\n\n[a](docs/b.md#c), [d](https://e.example), [f](#g)"
+    assert long_description(readme, None) == "a (docs/b.md), [d](https://e.example), [f](#g)"
 
 
 def test_sdist_contains_what_the_wheel_contains(built: tuple[Path, Path]) -> None:
