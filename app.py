@@ -7,9 +7,9 @@ gc.disable()  # Imported objects stay: collecting garbage meanwhile takes a twen
 from collections.abc import Callable
 from typing import Any
 
-from chalice.app import Chalice, CloudWatchEvent, ConvertToMiddleware, SQSEvent
+from chalice.app import Chalice, CloudWatchEvent, ConvertToMiddleware, DynamoDBEvent, SQSEvent
 
-from chalicelib.bootstrap import application
+from chalicelib.bootstrap import announcer, application
 from chalicelib.errors import RequestError
 from chalicelib.events import PATTERN
 from chalicelib.telemetry import logger, metrics
@@ -89,3 +89,10 @@ def retire(event: dict[str, Any], context: Any) -> dict[str, Any]:
 def freeze(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Deny the source principals everything, or lift that."""
     return application().freeze(event, context)
+
+
+# .chalice/resources.yaml overrides the stream and the batch size.
+@app.on_dynamodb_record(stream_arn="rolecall-ledger")
+def announce_outcome(event: DynamoDBEvent) -> dict[str, Any]:
+    """Put an event on the event bus for every change of an account's outcome."""
+    return announcer()(event.to_dict()["Records"])

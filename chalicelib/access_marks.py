@@ -43,7 +43,7 @@ def write_marks(
             changed.append(row)
     for chunk in chunked(changed, _CHUNK):
         lease.hold()
-        list(pool.map(lambda row: ledger.set_in_force(row.account_id, _mark(row, now)), chunk))
+        list(pool.map(lambda row: ledger.set_in_force(row, _mark(row, now)), chunk))
         for row in filter(_is_new, chunk):
             waited = now - parse_time(row.joined_at)
             if row.trigger == Trigger.EVENT and waited < _RECENT:

@@ -1,7 +1,7 @@
 """An account as Organizations describes it and as the ledger records it, and whether it should be enrolled."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -79,6 +79,10 @@ class LedgerRow:
     `attempts` counts the failures since the account was last enrolled or skipped, the first of them at `failed_at`; 0 in a
     failed row means that the source policy was blocked. `fingerprint` is of the settings that the role was last made for, and
     `attempted_fingerprint` of changed settings that failed in an account which was enrolled.
+
+    `outcome_since` is when outcome and reason last changed, and `previous_outcome` and `previous_reason` are what they were
+    before. `marked_for` is written by publish with every change of `in_force_since`: the `outcome_since` that it had read.
+    `ou_path` are the ids of the organizational units above the account, nearest last, separated by slashes.
     """
 
     account_id: AccountId
@@ -97,7 +101,12 @@ class LedgerRow:
     attempts: int = 0
     failed_at: str | None = None
     joined_at: str | None = None
+    ou_path: str | None = None
     enrolled_at: str | None = None
+    outcome_since: str | None = None
+    previous_outcome: Outcome | None = None
+    previous_reason: Reason | None = None
+    marked_for: str | None = None
     retirement_requested_at: str | None = None
     revision: int = 0
     updated_at: str
@@ -108,6 +117,9 @@ class LedgerRow:
         return self.access is Access.GRANTED or self.in_force_since is not None
 
 
+_LEFT_OUT = frozenset({Outcome.SKIPPED, Outcome.RETIRED})
+
+
 def shown_outcome(row: LedgerRow, blocked: Reason | None = None) -> tuple[Outcome, Reason | None]:
     """Return the outcome and reason that a person is shown: enrolled only once the source policy grants the account.
 
@@ -116,9 +128,41 @@ def shown_outcome(row: LedgerRow, blocked: Reason | None = None) -> tuple[Outcom
     """
     if row.outcome is Outcome.ENROLLED and row.in_force_since is None:
         return Outcome.PENDING, blocked or Reason.SOURCE_POLICY_PENDING
-    if row.outcome in {Outcome.SKIPPED, Outcome.RETIRED} and row.in_force_since is not None:
+    if row.outcome in _LEFT_OUT and row.in_force_since is not None:
         return Outcome.PENDING, Reason.SOURCE_POLICY_PENDING
     return row.outcome, row.reason
+
+
+def settled_outcome(row: LedgerRow) -> tuple[Outcome | None, Reason | None]:
+    """Return the outcome and reason that a person was last shown, apart from pending; None if there were none.
+
+    An outcome is pending with the mark or without it. So if publish has changed the mark since the row has its outcome, that was
+    shown before the change. If publish read the row before it got its outcome, the one before is returned though this one may
+    have been shown.
+    """
+    shown = shown_outcome(row)
+    if shown[0] is not Outcome.PENDING:
+        return shown
+    if row.marked_for is not None and row.marked_for == row.outcome_since:
+        return row.outcome, row.reason
+    return row.previous_outcome, row.previous_reason
+
+
+def with_outcome(row: LedgerRow, outcome: Outcome, reason: Reason | None, now: datetime) -> LedgerRow:
+    """Return a row with an outcome and a reason; if they differ, since now, and with the ones before."""
+    if (row.outcome, row.reason) == (outcome, reason):
+        return row if row.outcome_since is not None else replace(row, outcome_since=format_time(now))
+    # While a row has the mark, an account that is left out is pending, and keeps what was shown before.
+    is_left_out = {row.outcome, outcome} <= _LEFT_OUT
+    before, why_before = settled_outcome(row) if is_left_out else (row.outcome, row.reason)
+    return replace(
+        row,
+        outcome=outcome,
+        reason=reason,
+        outcome_since=format_time(now),
+        previous_outcome=before,
+        previous_reason=why_before,
+    )
 
 
 def listed_outcome(
@@ -129,7 +173,7 @@ def listed_outcome(
     `ineligible` is why it must not be enrolled, or None. The outcome is None while an eligible account waits for a pass.
     Until a pass has found that an account is no longer eligible, it is pending if it is granted, and otherwise skipped.
     """
-    is_left_out = row is not None and row.outcome in {Outcome.SKIPPED, Outcome.RETIRED}
+    is_left_out = row is not None and row.outcome in _LEFT_OUT
     if ineligible is None:
         return (None, None) if row is None or is_left_out else shown_outcome(row, blocked)
     if row is None or (row.in_force_since is None and not is_left_out):

@@ -241,3 +241,21 @@ class Application:
 def application() -> Application:
     """Return the process's application, built from its environment."""
     return Application(os.environ, boto3.Session())
+
+
+def announcing(environ: Mapping[str, str], session: boto3.Session) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+    """Return what announces the changes in a batch of the ledger's stream; no setting but the stage and the bus matters to it."""
+    from chalicelib.announcements import Announcer
+    from chalicelib.aws.event_bus import EventBus
+    from chalicelib.aws.ledger_stream import row_changes
+
+    with models_loading():
+        client = session.client("events", config=client_config(1))
+    announcer = Announcer(EventBus(client, environ["EVENT_BUS_NAME"], f"rolecall.{environ['STAGE']}"))
+    return lambda records: announcer(row_changes(records))
+
+
+@cache
+def announcer() -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+    """Return the process's announcer, built from its environment."""
+    return announcing(os.environ, boto3.Session())

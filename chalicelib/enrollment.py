@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from chalicelib.accounts import Account, Change, LedgerRow, Outcome, format_time
+from chalicelib.accounts import Account, Change, LedgerRow, Outcome, format_time, with_outcome
 from chalicelib.arns import AccountId
 from chalicelib.chunks import chunked
 from chalicelib.errors import MessageError, Reason
@@ -248,15 +248,15 @@ def _needs_publish(job: _Job, records: Records) -> bool:
 
 
 def _row_after(job: _Job, verdict: Verdict, fingerprint: str, now: datetime) -> LedgerRow:
-    before = job.row or LedgerRow(account_id=verdict.account_id, outcome=verdict.outcome, updated_at="")
+    before = job.row or LedgerRow(
+        account_id=verdict.account_id, outcome=verdict.outcome, reason=verdict.reason, updated_at=""
+    )
     account = verdict.account
     now_text = format_time(now)
     failed = verdict.outcome is Outcome.FAILED
     row = replace(
-        before,
-        outcome=verdict.outcome,
+        with_outcome(before, verdict.outcome, verdict.reason, now),
         change=verdict.change,
-        reason=verdict.reason,
         error=verdict.error,
         # A failure leaves the access as it was.
         access=verdict.access or before.access,
@@ -270,7 +270,8 @@ def _row_after(job: _Job, verdict: Verdict, fingerprint: str, now: datetime) -> 
     )
     if account is not None:
         joined_at = account.joined_at.isoformat() if account.joined_at else None
-        row = replace(row, name=account.name, joined_at=joined_at)
+        ou_path = "/".join(account.ou_ids) if account.ou_ids is not None else None
+        row = replace(row, name=account.name, joined_at=joined_at, ou_path=ou_path)
     was_enrolled = before.outcome is Outcome.ENROLLED
     if failed:
         # An account that failed already, under whichever settings, shows nothing about these.

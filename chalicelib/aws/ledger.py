@@ -22,7 +22,7 @@ _ASKS = 10
 _MAX_COUNT = 10**15
 _KNOWN = {field.name for field in fields(LedgerRow)}
 _ENROLLS = tuple(
-    sorted(_KNOWN - {"account_id", "in_force_since", "retirement_requested_at"})
+    sorted(_KNOWN - {"account_id", "in_force_since", "marked_for", "retirement_requested_at"})
 )  # The attributes that enroll writes.
 _OUTCOMES, _CHANGES, _REASONS = ({each.value: each for each in words} for words in (Outcome, Change, Reason))
 _ACCESSES: dict[str | None, Access] = {access.value: access for access in Access}
@@ -38,6 +38,7 @@ class AccessRow(NamedTuple):
     joined_at: str | None
     trigger: str | None
     reason: str | None = None
+    outcome_since: str | None = None
 
     @property
     def has_access(self) -> bool:
@@ -62,7 +63,7 @@ class Ledger:
             for _ in range(_ASKS):
                 answer = self._client.batch_get_item(RequestItems=wanted)
                 for item in answer["Responses"].get(self._name, []):
-                    row = _row(item)
+                    row = parse_row(item)
                     rows[row.account_id] = row
                 wanted = answer.get("UnprocessedKeys")
                 if not wanted:
@@ -74,7 +75,7 @@ class Ledger:
 
     def rows(self) -> Iterator[LedgerRow]:
         """Yield every account's row, page by page; other items in the table are omitted."""
-        rows = map(_row, items.scan(self._client, self._name))
+        rows = map(parse_row, items.scan(self._client, self._name))
         return (row for row in rows if is_account_id(row.account_id))
 
     def accesses(self) -> Iterator[AccessRow]:
@@ -82,7 +83,9 @@ class Ledger:
         found = items.scan(
             self._client,
             self._name,
-            ProjectionExpression="account_id, #access, in_force_since, enrolled_at, joined_at, #trigger, #reason",
+            ProjectionExpression=(
+                "account_id, #access, in_force_since, enrolled_at, joined_at, #trigger, #reason, outcome_since"
+            ),
             ExpressionAttributeNames={"#access": "access", "#trigger": "trigger", "#reason": "reason"},
         )
         return (row for row in map(_access_row, found) if is_account_id(row.account_id))
@@ -90,7 +93,7 @@ class Ledger:
     def write(self, row: LedgerRow, *, over: LedgerRow | None) -> bool:
         """Write the attributes that enroll owns, or return False if the row's revision is no longer the one that was read.
 
-        The attributes of other writers (in_force_since, retirement_requested_at) stay as they are.
+        The attributes of other writers (in_force_since, marked_for, retirement_requested_at) stay as they are.
         """
         revision = over.revision if over else 0
         held = asdict(replace(row, revision=revision + 1))
@@ -116,10 +119,15 @@ class Ledger:
         change = f"{change}, revision = :one" if moment else f"SET revision = :one {change}"
         return self._update(account_id, change, condition, values=values)
 
-    def set_in_force(self, account_id: AccountId, since: str | None) -> None:
-        """Record since when the source policy grants an account, or that it doesn't; a deleted row is not created again."""
-        change = "SET in_force_since = :since" if since else "REMOVE in_force_since"
-        self._update(account_id, change, "attribute_exists(account_id)", values={":since": since} if since else {})
+    def set_in_force(self, row: AccessRow, since: str | None) -> None:
+        """Record since when the source policy grants an account, or that it doesn't; a deleted row is not created again.
+
+        The row is as it was read: `marked_for` shows later whether it had another outcome already.
+        """
+        marks = {"in_force_since": since, "marked_for": row.outcome_since}
+        change, values = items.set_and_remove(marks)
+        condition = "attribute_exists(account_id)"
+        self._update(row.account_id, change, condition, names=tuple(marks), values=values)
 
     def _update(
         self,
@@ -139,16 +147,19 @@ def _access_row(item: dict[str, Any]) -> AccessRow:
     return AccessRow(item["account_id"].get("S", ""), _ACCESSES.get(item.get("access", {}).get("S")), *values)
 
 
-def _row(item: dict[str, Any]) -> LedgerRow:
+def parse_row(item: dict[str, Any]) -> LedgerRow:
     """Parse an item; an attribute that is missing or has another type, as in an edited row, gets its default."""
     texts = {name: value["S"] for name, value in item.items() if name in _KNOWN and "S" in value}
     outcome, change, reason = (texts.get(name, "") for name in ("outcome", "change", "reason"))
+    before, why_before = texts.get("previous_outcome", ""), texts.get("previous_reason", "")
     return LedgerRow(
         **{
             **texts,
             "outcome": _OUTCOMES.get(outcome, Outcome.FAILED),
             "change": _CHANGES.get(change, Change.NONE),
             "reason": _REASONS.get(reason),
+            "previous_outcome": _OUTCOMES.get(before),
+            "previous_reason": _REASONS.get(why_before),
             "access": _ACCESSES.get(texts.get("access")),
             "attempts": _count(item.get("attempts", {}).get("N", "0")),
             "revision": _count(item.get("revision", {}).get("N", "0")),

@@ -54,7 +54,7 @@ class Organization:
         return self._selected({tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]})
 
     def accounts(self, *, by_ou: bool) -> Iterator[Account]:
-        """Yield every account, page by page; with `by_ou`, also the OUs above each.
+        """Yield every account, page by page; with `by_ou`, the OUs above each even if that takes more calls.
 
         Tags come from the tagging API, in pages of a hundred accounts; its index may be minutes behind.
         """
@@ -65,11 +65,9 @@ class Organization:
             for page in self._client.get_paginator("list_accounts").paginate():
                 for listed in page["Accounts"]:
                     account = self._account(listed, walk=False)
-                    if by_ou and not listed.get("Paths"):
+                    if by_ou and account.ou_ids is None:
                         walked = walked if walked is not None else dict(self._walk())
                         account = replace(account, ou_ids=walked.get(account.id, ()))
-                    elif by_ou:
-                        account = replace(account, ou_ids=_ou_ids_of(listed["Paths"]))
                     if tagged is not None:
                         account = replace(account, tags=tagged.get(account.id) or self._selected({}))
                     yield account
@@ -122,7 +120,12 @@ class Organization:
         return self._id
 
     def _account(self, listed: "AccountTypeDef", *, walk: bool = True) -> Account:
-        account_id = AccountId(listed["Id"])
+        account_id, paths = AccountId(listed["Id"]), listed.get("Paths")
+        ou_ids: tuple[str, ...] | None = None
+        if paths:
+            ou_ids = tuple(part for path in paths for part in path.split("/") if part.startswith("ou-"))
+        elif self._by_ou and walk:
+            ou_ids = self._walk_up(account_id)
         self._id = listed.get("Arn", "").partition(":account/")[2].partition("/")[0] or self._id
         return Account(
             id=account_id,
@@ -130,12 +133,11 @@ class Organization:
             # Status is replaced by State, and was announced to be removed in September 2026.
             state=listed.get("State") or listed.get("Status", "ACTIVE"),
             joined_at=listed.get("JoinedTimestamp"),
-            ou_ids=self._ou_ids(account_id, listed.get("Paths", [])) if self._by_ou and walk else None,
+            ou_ids=ou_ids,
         )
 
-    def _ou_ids(self, account_id: AccountId, paths: list[str]) -> tuple[str, ...]:
-        if paths:
-            return _ou_ids_of(paths)
+    def _walk_up(self, account_id: AccountId) -> tuple[str, ...]:
+        """Return the OUs above an account that was described without paths."""
         found: list[str] = []
         child: str = account_id
         while True:
@@ -145,7 +147,3 @@ class Organization:
                 return tuple(reversed(found))
             child = parent["Id"]
             found.append(child)
-
-
-def _ou_ids_of(paths: list[str]) -> tuple[str, ...]:
-    return tuple(part for path in paths for part in path.split("/") if part.startswith("ou-"))
