@@ -25,6 +25,9 @@ RUN: Calls = {"dynamodb:Scan": 2, "dynamodb:UpdateItem": 3, **LOOK}
 SHARD: Calls = {"dynamodb:UpdateItem": 2, "iam:CreatePolicyVersion": 1}
 """A changed shard, whose record is written before and after it."""
 
+ANNOUNCEMENT: Calls = {"events:PutEvents": 1}
+"""A new account, which is announced once its access is in force."""
+
 RESYNC: Calls = {"dynamodb:Scan": 2, "dynamodb:UpdateItem": 1, "sqs:SendMessage": 2}
 """A resync, besides the listing, which reads the rows of a hundred accounts at once, and the messages that it sends."""
 RERUN: Calls = {

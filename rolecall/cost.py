@@ -6,7 +6,7 @@ from math import ceil
 from typing import Any
 
 from rolecall import prices
-from rolecall.calls import BATCH, NEW, RERUN, RESYNC, RUN, SHARD, UNCHANGED, Calls
+from rolecall.calls import ANNOUNCEMENT, BATCH, NEW, RERUN, RESYNC, RUN, SHARD, UNCHANGED, Calls
 from rolecall.prices import Price
 
 HOURS = 730.0  # in a month, as AWS counts
@@ -14,10 +14,18 @@ DAYS = HOURS / 24
 
 # The template's defaults and resources, which a test compares with it.
 BATCH_SIZE = 50
+STREAM_BATCH_SIZE = 100
 THREADS = 10
 LOG_RETENTION_MONTHS = 3
-MEMORY_GB: Mapping[str, float] = {"on_account_event": 0.25, "enroll": 0.5, "publish": 0.5, "rerun": 0.5, "resync": 0.5}
-ALARM_METRICS = 31
+MEMORY_GB: Mapping[str, float] = {
+    "on_account_event": 0.25,
+    "enroll": 0.5,
+    "publish": 0.5,
+    "rerun": 0.5,
+    "resync": 0.5,
+    "announce_outcome": 0.25,
+}
+ALARM_METRICS = 35
 DASHBOARDS = 1
 KEYS = 1
 
@@ -25,7 +33,7 @@ KEYS = 1
 HOURLY_METRICS = 19
 DAILY_METRICS = 3
 EVENT_METRICS = 5
-ROW_BYTES = 450
+ROW_BYTES = 650
 RECORD_BYTES = 600  # of a shard, besides its accounts
 RECORDED_ACCOUNT_BYTES = 13
 STATUS_BYTES = 1_500
@@ -117,7 +125,8 @@ class Estimate:
 def estimate(accounts: int, per_day: int) -> Estimate:
     """Return what enrolled accounts cost in a month in which so many are new every day."""
     month = _Month(accounts, per_day)
-    lines = (*month.lambda_(), *month.dynamodb(), *month.sqs(), *month.cloudwatch(), *month.kms())
+    services = (month.lambda_, month.dynamodb, month.sqs, month.eventbridge, month.cloudwatch, month.kms)
+    lines = tuple(line for service in services for line in service())
     return Estimate(accounts=accounts, per_day=per_day, lines=lines)
 
 
@@ -148,6 +157,16 @@ class _Month:
         return sent + self.new
 
     @property
+    def changes(self) -> float:
+        """Changes of rows, which Lambda reads from the ledger's stream free of charge."""
+        return DAYS * self.accounts + 2 * self.new
+
+    @property
+    def announcing(self) -> float:
+        """Invocations for changes: those of a daily resync arrive as fast as its batches end, those of a new account singly."""
+        return ceil(self.accounts / STREAM_BATCH_SIZE) * DAYS + 2 * self.new
+
+    @property
     def invocations(self) -> Mapping[str, float]:
         return {
             "on_account_event": self.new,
@@ -155,6 +174,7 @@ class _Month:
             "publish": self.runs,
             "rerun": HOURS,
             "resync": self.resyncs,
+            "announce_outcome": self.announcing,
         }
 
     def lambda_(self) -> tuple[Line, ...]:
@@ -167,6 +187,7 @@ class _Month:
             "publish": self.runs * (_seconds(RUN) + pages * CALL_SECONDS) + self.new * _seconds(SHARD),
             "rerun": HOURS * (_seconds(RERUN) + pages * CALL_SECONDS),
             "resync": self.resyncs * (_seconds(RESYNC) + self.accounts / LISTED_PER_SECOND + pages * CALL_SECONDS),
+            "announce_outcome": self.new * _seconds(ANNOUNCEMENT) + self.announcing * CALL_SECONDS,
         }
         # Within an hour, publish starts once; batches of a resync start together.
         starts = {
@@ -175,6 +196,7 @@ class _Month:
             "publish": HOURS,
             "rerun": HOURS,
             "resync": HOURS,
+            "announce_outcome": DAYS + self.new,
         }
         used = sum(MEMORY_GB[name] * (seconds[name] + starts[name] * START_SECONDS) for name in seconds)
         return (
@@ -193,7 +215,7 @@ class _Month:
         scans = self.runs + HOURS + self.resyncs  # of each table, by publish, reruns and resyncs
         rows_read = self.resyncs * self.accounts + DAYS * self.accounts + self.new
         reads = scans * ceil(ledger / _READ_BYTES) + (scans + self.batches) * ceil(records / _READ_BYTES) + rows_read
-        rows_written = DAYS * self.accounts + 2 * self.new  # by enroll, and as granted by publish
+        rows_written = self.changes  # by enroll, and as granted by publish
         of_status = self.runs * RUN["dynamodb:UpdateItem"] * ceil(STATUS_BYTES / _WRITE_BYTES)
         of_shards = self.new * SHARD["dynamodb:UpdateItem"] * ceil(shard / _WRITE_BYTES)
         writes = rows_written + of_status + of_shards + self.resyncs * RESYNC["dynamodb:UpdateItem"]
@@ -216,6 +238,11 @@ class _Month:
             Line(what="publish queue", units=3 * self.runs, price=prices.FIFO_QUEUE),
             Line(what="publish queue, idle polling", units=polls, price=prices.FIFO_QUEUE),
         )
+
+    def eventbridge(self) -> tuple[Line, ...]:
+        """Return the charges of EventBridge: an event for each new account."""
+        events = self.new * ANNOUNCEMENT["events:PutEvents"]
+        return (Line(what="announcements", units=events, price=prices.CUSTOM_EVENT),)
 
     def cloudwatch(self) -> tuple[Line, ...]:
         """Return the charges of CloudWatch; a metric is charged for the hours in which it is sent."""

@@ -14,6 +14,7 @@ class Service(StrEnum):
 
     CLOUDWATCH = "CloudWatch"
     DYNAMODB = "DynamoDB"
+    EVENTBRIDGE = "EventBridge"
     KMS = "KMS"
     LAMBDA = "Lambda"
     SQS = "SQS"
@@ -22,6 +23,7 @@ class Service(StrEnum):
 PAGES = {
     Service.CLOUDWATCH: "https://aws.amazon.com/cloudwatch/pricing/",
     Service.DYNAMODB: "https://aws.amazon.com/dynamodb/pricing/on-demand/",
+    Service.EVENTBRIDGE: "https://aws.amazon.com/eventbridge/pricing/",
     Service.KMS: "https://aws.amazon.com/kms/pricing/",
     Service.LAMBDA: "https://aws.amazon.com/lambda/pricing/",
     Service.SQS: "https://aws.amazon.com/sqs/pricing/",
@@ -51,6 +53,7 @@ READ = Price(Service.DYNAMODB, "reads, on demand", "read request units", 0.125, 
 WRITE = Price(Service.DYNAMODB, "writes, on demand", "write request units", 0.625, _MILLION)
 STORED = Price(Service.DYNAMODB, "tables", "GB-months", 0.25)
 POINT_IN_TIME_RECOVERY = Price(Service.DYNAMODB, "point-in-time recovery", "GB-months", 0.20)
+CUSTOM_EVENT = Price(Service.EVENTBRIDGE, "custom events", "events of at most 64 KB", 1.00, _MILLION)
 KEY = Price(Service.KMS, "customer managed keys", "keys", 1.00)
 DURATION = Price(Service.LAMBDA, "duration, x86", "GB-seconds", 0.0000166667)
 INVOCATION = Price(Service.LAMBDA, "invocations", "requests", 0.20, _MILLION)
@@ -59,6 +62,7 @@ FIFO_QUEUE = Price(Service.SQS, "FIFO queues", "requests", 0.50, _MILLION)
 
 FREE = (
     "EventBridge (events of AWS services, schedules)",
+    "DynamoDB Streams (read by Lambda)",
     "IAM",
     "STS",
     "Organizations",
@@ -71,6 +75,7 @@ ALL = (
     *(INVOCATION, DURATION),
     *(READ, WRITE, STORED, POINT_IN_TIME_RECOVERY),
     *(STANDARD_QUEUE, FIFO_QUEUE),
+    CUSTOM_EVENT,
     *(CUSTOM_METRIC, ALARM_METRIC, DASHBOARD, LOGS_INGESTED, LOGS_STORED),
     KEY,
 )

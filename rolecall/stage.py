@@ -33,8 +33,11 @@ if TYPE_CHECKING:
 _MAX_FUNCTION_SECONDS = 900  # the longest timeout of a function ("Lambda quotas")
 _LOG_WINDOW = timedelta(days=14)
 _TIMES = ("in_force_since", "failed_at", "joined_at", "enrolled_at", "retirement_requested_at", "updated_at")
-FUNCTIONS = ("on_account_event", "enroll", "publish", "backfill", "rerun", "resync", "retire", "freeze")
-DEAD_LETTER_QUEUES = ("accounts-dlq", "publish-dlq.fifo", "events-dlq")
+ANNOUNCER = "announce_outcome"
+ANNOUNCEMENTS_DEAD_LETTER_QUEUE = "announcements-dlq"
+"""The function and the queue that only a stage with an event bus has."""
+FUNCTIONS = ("on_account_event", "enroll", "publish", "backfill", "rerun", "resync", "retire", "freeze", ANNOUNCER)
+DEAD_LETTER_QUEUES = ("accounts-dlq", "publish-dlq.fifo", "events-dlq", ANNOUNCEMENTS_DEAD_LETTER_QUEUE)
 WORK_QUEUES = ("accounts", "publish.fifo")
 ALARMS = (
     *("dead-letters", "accounts-need-attention", "queue-age", "function-errors", "invocations-throttled"),
@@ -128,6 +131,16 @@ class Stage:
             version, deployed_at = None, None
         return {"stage": self.name, "region": self.region, "version": version, "deployed_at": deployed_at}
 
+    @property
+    def event_bus_name(self) -> str:
+        """The event bus on which outcomes are announced, or an empty string."""
+        return self.environment.get("EVENT_BUS_NAME", "")
+
+    @property
+    def functions(self) -> list[str]:
+        """The names of the functions, without the stage."""
+        return [name for name in FUNCTIONS if name != ANNOUNCER or self.event_bus_name]
+
     @cached_property
     def settings(self) -> Settings:
         """The deployed settings."""
@@ -214,8 +227,9 @@ class Stage:
     def queues(self) -> list[QueueCounts]:
         """Return the message counts of the queues and the dead-letter queues."""
         sqs = self.client("sqs")
+        names = [*WORK_QUEUES, *DEAD_LETTER_QUEUES]
         found = []
-        for name in (*WORK_QUEUES, *DEAD_LETTER_QUEUES):
+        for name in [each for each in names if each != ANNOUNCEMENTS_DEAD_LETTER_QUEUE or self.event_bus_name]:
             with translate_errors(f"counting the messages of {self.resource_name(name)}"):
                 url = sqs.get_queue_url(QueueName=self.resource_name(name))["QueueUrl"]
                 attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]

@@ -126,7 +126,8 @@ class _Run:
 
     def _create(self, plan: Plan) -> None:
         """Create the stack, in place of one that failed; it imports the tables that an earlier one left."""
-        template, tables = self.app.template, plan.tables
+        template, existing = self.app.template, plan.tables
+        tables = Tables(self.operation.stage.client("dynamodb"))
         self._set_up_bucket(plan)
         if plan.stack is not None:
             # Another run may have finished it while this one waited for the answer.
@@ -134,10 +135,10 @@ class _Run:
             if status != plan.stack.status:
                 raise CommandError(f"stack {plan.stack_name} is {status} meanwhile: run the command again")
             self.stacks.delete(plan.stack)
-            tables = existing_tables(template, plan.values, Tables(self.operation.stage.client("dynamodb")))
+            existing = existing_tables(template, plan.values, tables)
         kind: Literal["CREATE", "UPDATE"] = "CREATE"
-        if tables:
-            self.stacks.apply(import_request(plan.stack_name, template, plan.values, tables))
+        if existing:
+            self.stacks.apply(import_request(plan.stack_name, template, plan.values, existing, tables))
             kind = "UPDATE"
         self.stacks.apply(self._request(plan, kind))
 

@@ -109,6 +109,8 @@ def check_preconditions(
             add(_taken_stack_set(values, kept, client))
         with problems.attempt("the targets of the StackSet"):
             add(_missing_targets(values, location, client))
+    with problems.attempt("whether the event bus exists"):
+        add(_missing_bus(values, client))
     with problems.attempt("the quota of policies attached to a role"):
         add(_too_many_policies(values, location, client))
     with problems.attempt("the names of other stages"):
@@ -234,6 +236,21 @@ def _missing_units(values: Mapping[str, str], client: ClientFactory) -> Iterator
                     if error.response["Error"]["Code"] != "OrganizationalUnitNotFoundException":
                         raise
             yield parameter, f"contains {unit}, which does not exist in this organization: correct or remove it"
+
+
+def _missing_bus(values: Mapping[str, str], client: ClientFactory) -> Iterator[_Problem]:
+    name = values["EventBusName"]
+    if name in {"", "default"}:
+        return
+    with translate_errors(f"reading event bus {name}"):
+        try:
+            client("events").describe_event_bus(Name=name)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ResourceNotFoundException":
+                raise
+        else:
+            return
+    yield "EventBusName", f"is {name}, which does not exist in this account and region: create it, or set another name"
 
 
 def _too_many_policies(values: Mapping[str, str], location: Location, client: ClientFactory) -> Iterator[_Problem]:

@@ -36,6 +36,12 @@ class Tables:
                 raise
         return True
 
+    def has_stream(self, name: str) -> bool:
+        """Whether a table's stream is enabled."""
+        with translate_errors(f"describing table {name}"):
+            table = self.dynamodb.describe_table(TableName=name)["Table"]
+        return table.get("StreamSpecification", {}).get("StreamEnabled", False)
+
     def item(self, name: str, **key: str) -> dict[str, Any]:
         """Return a table's item, or an empty dict if it does not exist."""
         with translate_errors(f"reading table {name}"):
@@ -70,10 +76,17 @@ def existing_tables(template: Mapping[str, Any], values: Mapping[str, Any], tabl
 
 
 def import_request(
-    stack_name: str, template: Mapping[str, Any], values: Mapping[str, Any], existing: Mapping[str, str]
+    stack_name: str, template: Mapping[str, Any], values: Mapping[str, Any], existing: Mapping[str, str], tables: Tables
 ) -> ChangeRequest:
-    """Return the request that creates a stack of nothing but existing tables: an import allows no transform and no other change."""
+    """Return the request that creates a stack of nothing but existing tables: an import allows no transform and no other change.
+
+    A table without a stream is imported without one: an import compares nothing, and an update would not enable what the stack's
+    template has already.
+    """
     resources = {logical_id: resolve(template["Resources"][logical_id], values) for logical_id in existing}
+    for logical_id, name in existing.items():
+        if not tables.has_stream(name):
+            resources[logical_id]["Properties"].pop("StreamSpecification", None)
     return ChangeRequest(
         stack_name=stack_name,
         kind="IMPORT",

@@ -1,4 +1,4 @@
-"""Checks that what was deployed exists and is enabled: functions, rule, queue mappings, schedules, log groups."""
+"""Checks that what was deployed exists and is enabled: functions, rule, queue mappings, announcements, schedules, log groups."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ from rolecall.deploy.member_role_policies import unread_actions
 from rolecall.doctor.context import Context
 from rolecall.doctor.result import Check, CheckResult, failed, ok, unknown
 from rolecall.errors import InvalidSettingsError, NotDeployedError
-from rolecall.stage import FUNCTIONS
+from rolecall.stage import ANNOUNCER
 
 if TYPE_CHECKING:
     from mypy_boto3_events.type_defs import DescribeRuleResponseTypeDef
@@ -20,6 +20,12 @@ CONSUMERS = {"accounts": "enroll", "publish.fifo": "publish"}
 
 SCHEDULES = {"resync": "resync", "discovery": "resync", "rerun": "rerun"}
 """The function that each scheduled rule invokes."""
+
+_WORKING = {"Enabled", "Enabling", "Updating", "Creating"}
+"""The states of an event source mapping that invokes its function, or soon does."""
+
+_UNANNOUNCED = "changes of outcomes are not announced"
+_RESTORE_STREAM = "docs/runbook.md#announcements-after-a-restore"
 
 
 def _check_stage(context: Context) -> CheckResult:
@@ -74,7 +80,7 @@ def check_functions(found: "Mapping[str, GetFunctionResponseTypeDef | None]", co
 def _check_functions(context: Context) -> CheckResult:
     client = context.stage.client("lambda")
     found: dict[str, GetFunctionResponseTypeDef | None] = {}
-    for name in map(context.stage.resource_name, FUNCTIONS):
+    for name in map(context.stage.resource_name, context.stage.functions):
         try:
             found[name] = client.get_function(FunctionName=name)
         except client.exceptions.ResourceNotFoundException:
@@ -127,7 +133,7 @@ def check_mapping(
     """Check that an event source mapping invokes a function with a queue's messages."""
     for mapping in mappings:
         if mapping["EventSourceArn"].endswith(f":{queue}"):
-            if mapping["State"] in {"Enabled", "Enabling", "Updating", "Creating"}:
+            if mapping["State"] in _WORKING:
                 return ok(f"{queue} invokes {context.stage.resource_name(function)}")
             return failed(
                 f"{queue} is not consumed: its event source mapping is {mapping['State']}",
@@ -148,6 +154,40 @@ def _check_mappings(context: Context) -> CheckResult:
     return ok(", ".join(summaries))
 
 
+def check_stream(
+    mappings: "Sequence[EventSourceMappingConfigurationTypeDef]", stream_arn: str | None, context: Context
+) -> CheckResult:
+    """Check that the ledger's stream invokes the function that announces; a restored table has no stream, or another one."""
+    if stream_arn is None:
+        return failed(f"the ledger has no stream: {_UNANNOUNCED}", _RESTORE_STREAM)
+    for mapping in mappings:
+        if mapping["EventSourceArn"] == stream_arn:
+            if mapping["State"] in _WORKING:
+                return ok(f"the ledger's stream invokes {context.stage.resource_name(ANNOUNCER)}")
+            return failed(
+                f"the ledger's stream is not consumed: its event source mapping is {mapping['State']}",
+                context.aws(f"lambda update-event-source-mapping --uuid {mapping['UUID']} --enabled"),
+            )
+    return failed(f"the ledger's stream has no event source mapping: {_UNANNOUNCED}", _RESTORE_STREAM)
+
+
+def _check_announcements(context: Context) -> CheckResult:
+    stage, bus = context.stage, context.stage.event_bus_name
+    if not bus:
+        return ok("outcomes are not announced: EventBusName is empty")
+    events = stage.client("events")
+    try:
+        events.describe_event_bus(Name=bus)
+    except events.exceptions.ResourceNotFoundException:
+        return failed(
+            f"event bus {bus} does not exist: {_UNANNOUNCED}", context.aws(f"events create-event-bus --name {bus}")
+        )
+    table = stage.client("dynamodb").describe_table(TableName=stage.environment["LEDGER_TABLE"])["Table"]
+    is_enabled = table.get("StreamSpecification", {}).get("StreamEnabled", False)
+    mappings = stage.client("lambda").list_event_source_mappings(FunctionName=stage.resource_name(ANNOUNCER))
+    return check_stream(mappings["EventSourceMappings"], table.get("LatestStreamArn") if is_enabled else None, context)
+
+
 def check_logs(retention: Mapping[str, int | None], groups: Sequence[str], context: Context) -> CheckResult:
     """Check that each log group exists and has a retention in days."""
     for group in groups:
@@ -166,7 +206,7 @@ def _check_logs(context: Context) -> CheckResult:
     prefix = f"/aws/lambda/rolecall-{context.stage.name}-"
     pages = context.stage.client("logs").get_paginator("describe_log_groups").paginate(logGroupNamePrefix=prefix)
     retention = {group["logGroupName"]: group.get("retentionInDays") for page in pages for group in page["logGroups"]}
-    return check_logs(retention, [prefix + name for name in FUNCTIONS], context)
+    return check_logs(retention, [prefix + name for name in context.stage.functions], context)
 
 
 _RULE_PERMISSIONS = ("events:DescribeRule", "events:ListTargetsByRule")
@@ -176,6 +216,11 @@ CHECKS = (
     Check(name="functions", run=_check_functions, permissions=("lambda:GetFunction",)),
     Check(name="rule", run=_check_event_rule, permissions=_RULE_PERMISSIONS),
     Check(name="queue mappings", run=_check_mappings, permissions=("lambda:ListEventSourceMappings",)),
+    Check(
+        name="announcements",
+        run=_check_announcements,
+        permissions=("events:DescribeEventBus", "dynamodb:DescribeTable", "lambda:ListEventSourceMappings"),
+    ),
     Check(name="schedules", run=_check_schedules, permissions=_RULE_PERMISSIONS),
     Check(name="logs", run=_check_logs, permissions=("logs:DescribeLogGroups",)),
 )

@@ -22,6 +22,7 @@ _DEAD_LETTERS = {
         "rolecall status, for the reason; then rolecall rerun: docs/runbook.md#dead-letters",
     ),
     "events-dlq": ("events that could not be handled", "docs/runbook.md#dead-letters"),
+    "announcements-dlq": ("changes of outcomes that were not announced", "docs/runbook.md#dead-letters"),
 }
 """What messages in each dead-letter queue mean, and what to do."""
 
