@@ -10,7 +10,11 @@ from ministack.services.cloudformation import _stacks as stacks_by_name
 from ministack.services.cloudformation import changesets, engine, handlers, provisioners, stacks
 
 _EVENT_SOURCE = "AWS::Lambda::EventSourceMapping"
-_REQUIRED_ACTIONS = ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
+_REQUIRED_ACTIONS = {
+    "sqs": ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes"),
+    "dynamodb": ("GetRecords", "GetShardIterator", "DescribeStream", "ListStreams"),
+}
+_NAMES = {"sqs": "SQS", "dynamodb": "DynamoDB"}
 _MAX_FIFO_BATCH = 10
 _NUMBERS = ("BatchSize", "MaximumBatchingWindowInSeconds")
 
@@ -29,12 +33,12 @@ def patch() -> None:
 
     def checked_create(logical_id: str, props: dict[str, Any], stack_name: str) -> Any:
         _check_fifo_limits(_with_numbers(props))
-        _check_queue_permissions(props)
+        _check_permissions(props)
         return create(logical_id, _with_numbers(props), stack_name)
 
     def checked_update(physical_id: str, old: dict[str, Any], new: dict[str, Any], stack_name: str) -> Any:
         _check_fifo_limits(_with_numbers(new))
-        _check_queue_permissions(new)
+        _check_permissions(new)
         return update(physical_id, _with_numbers(old), _with_numbers(new), stack_name)
 
     mapping.update(create=checked_create, update=checked_update)
@@ -89,25 +93,28 @@ def _check_fifo_limits(props: dict[str, Any]) -> None:
         raise ValueError(f"The batch size of a FIFO queue must be at most {_MAX_FIFO_BATCH}")
 
 
-def _check_queue_permissions(props: dict[str, Any]) -> None:
-    """Lambda rejects a queue that the function's role may not read, because the event source uses that role."""
-    queue = props.get("EventSourceArn", "")
+def _check_permissions(props: dict[str, Any]) -> None:
+    """Lambda rejects a queue or stream that the function's role may not read, because the event source uses that role."""
+    source = props.get("EventSourceArn", "")
+    service = source.split(":")[2] if source else ""
     function, _ = lambda_svc._resolve_name_and_qualifier(props.get("FunctionName", ""))
-    if ":sqs:" not in queue or function not in lambda_svc._functions:
+    if service not in _REQUIRED_ACTIONS or function not in lambda_svc._functions:
         return
     role = lambda_svc._functions[function]["config"]["Role"].rpartition("/")[2]
     policies = iam_evaluator._gather_role_policies(role, get_account_id())
-    for name in _REQUIRED_ACTIONS:
+    for name in _REQUIRED_ACTIONS[service]:
         context = iam_evaluator.EvalContext(
             principal_arn=f"arn:aws:sts::{get_account_id()}:assumed-role/{role}/{function}",
             principal_type="AssumedRole",
             principal_account=get_account_id(),
-            action=f"sqs:{name}",
-            resource_arn=queue,
+            action=f"{service}:{name}",
+            resource_arn=source,
             region=get_region(),
         )
         if iam_evaluator.evaluate(context, policies).decision != "Allow":
-            raise ValueError(f"The function execution role does not have permissions to call {name} on SQS")
+            raise ValueError(
+                f"The function execution role does not have permissions to call {name} on {_NAMES[service]}"
+            )
 
 
 def _put_role_policy(_: str, props: dict[str, Any], __: str) -> tuple[str, dict[str, Any]]:

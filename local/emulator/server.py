@@ -25,6 +25,7 @@ from emulator import (
     sns,
     sqs,
     stack_sets,
+    streams,
     sts,
     throttles,
 )
@@ -45,7 +46,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 _PATCHED = (
     *(resources, dynamodb, conditions, limits, iam, sts, sqs, move_tasks, organizations),
-    *(functions, function_logs, schedules, metrics, alarms, sns, cloudformation, stack_sets, throttles),
+    *(functions, streams, function_logs, schedules, metrics, alarms, sns, cloudformation, stack_sets, throttles),
 )
 
 
