@@ -72,4 +72,6 @@ def deployed(template: Mapping[str, Any], partition: str, **parameters: str) -> 
         values.setdefault(name, names.get("FunctionName", name))
         if resource["Type"] in _ARNS:
             values[f"{name}.Arn"] = resolve({"Fn::Sub": _ARNS[resource["Type"]]}, {**values, **names})
+        if "StreamSpecification" in properties:
+            values[f"{name}.StreamArn"] = f"{values[f'{name}.Arn']}/stream/label"
     return Deployment(location, values, expanded)

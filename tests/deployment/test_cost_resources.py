@@ -24,7 +24,7 @@ def test_functions_have_the_memory_and_the_architecture(deployment: Deployment) 
 
 def test_queues_are_read_as_counted(deployment: Deployment) -> None:
     sources = deployment.of_type("AWS::Lambda::EventSourceMapping").values()
-    batches = {each["BatchSize"]: each.get("ScalingConfig") for each in sources}
+    batches = {each["BatchSize"]: each.get("ScalingConfig") for each in sources if ":sqs:" in each["EventSourceArn"]}
     assert set(batches) == {str(cost.BATCH_SIZE), 10}
     # With a maximum concurrency, Lambda never polls with less than five processes.
     assert batches[str(cost.BATCH_SIZE)] is not None

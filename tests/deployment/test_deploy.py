@@ -70,9 +70,17 @@ def test_undeployed_tables_are_imported_by_the_next_deployment(deploying: Callab
     with pytest.raises(RefusedError, match="stack rolecall-twice does not exist"):
         stage.undeploy()
 
+    # As a release without announcements left it.
+    dynamodb.update_table(TableName=table, StreamSpecification={"StreamEnabled": False})
     assert stage.deploy() is ExitStatus.OK
     assert "< LedgerTable (AWS::DynamoDB::Table)" in stage.output
     assert dynamodb.scan(TableName=table)["Items"] == [failed]
+    (mapping,) = stage.organization.client("lambda").list_event_source_mappings(
+        FunctionName="rolecall-twice-announce_outcome"
+    )["EventSourceMappings"]
+    described = dynamodb.describe_table(TableName=table)["Table"]
+    assert described["StreamSpecification"] == {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+    assert mapping["EventSourceArn"] == described["LatestStreamArn"]
     resources = stage.organization.client("cloudformation").describe_stack_resources(StackName="rolecall-twice")
     assert {"LedgerTable", "SourcePolicyTable"} <= {each["LogicalResourceId"] for each in resources["StackResources"]}
 

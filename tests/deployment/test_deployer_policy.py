@@ -120,6 +120,7 @@ def test_policy_allows_nothing_that_deploying_does_not_need(policy: dict[str, An
     own = {action for action in _allowed(policy) - by_type if not fnmatchcase(action, "cloudformation:*")}
     assert {action for action in own if not fnmatchcase(action, "s3:*")} == {
         *("dynamodb:GetItem", "dynamodb:Scan", "iam:PassRole", "lambda:InvokeFunction"),
+        "events:DescribeEventBus",
         *("iam:GetAccountSummary", "iam:GetUser", "iam:ListRoles"),
         *("organizations:DescribeOrganization", "organizations:DescribeOrganizationalUnit"),
     }

@@ -18,6 +18,7 @@ from chalicelib.source_policy.records import ShardContent
 from rolecall.deploy.intrinsics import resolve
 from rolecall.iam_actions import matching
 from rolecall.partitions import EVENT_REGIONS
+from rolecall.stage import FUNCTIONS
 from tests.deployment.deployed import Deployment
 from verify.iam_actions import LIST, botocore_actions, written
 
@@ -61,7 +62,7 @@ def test_policies_of_functions_are_clean(deployment: Deployment) -> None:
         for role in deployment.of_type("AWS::IAM::Role").values()
         for policy in role["Policies"]
     ]
-    assert len(documents) == 8
+    assert len(documents) == len(FUNCTIONS)
     assert [policy_findings(document) for document in documents] == [[]] * len(documents)
 
 

@@ -11,9 +11,19 @@ from chalicelib.accounts import LedgerRow
 from rolecall.partitions import EVENT_REGIONS
 from tests.deployment.deployed import MANAGEMENT_ACCOUNT, Deployment, deployed
 
-_FUNCTIONS = {"OnAccountEvent", "Enroll", "Publish", "Backfill", "Rerun", "Resync", "Retire", "Freeze"}
+_FUNCTIONS = {
+    "OnAccountEvent",
+    "Enroll",
+    "Publish",
+    "Backfill",
+    "Rerun",
+    "Resync",
+    "Retire",
+    "Freeze",
+    "AnnounceOutcome",
+}
 _DRY_RUN = {"Backfill", "Rerun", "Resync", "Retire"}
-_ROW = {field.name for field in fields(LedgerRow)} - {"in_force_since", "retirement_requested_at"}
+_ROW = {field.name for field in fields(LedgerRow)} - {"in_force_since", "marked_for", "retirement_requested_at"}
 _RETIREMENT = {"account_id", "retirement_requested_at", "revision"}
 _UNINSTALL = {"policy_name", "uninstalling", "uninstalled"}
 
@@ -74,7 +84,7 @@ def test_each_ledger_attribute_has_one_writer(deployment: Deployment) -> None:
     """Only the key and the revision, by which enroll detects a retirement, are written by several functions."""
     assert _written(deployment, "LedgerTable") == {
         "Enroll": (set(), _ROW),
-        "Publish": (set(), {"account_id", "in_force_since"}),
+        "Publish": (set(), {"account_id", "in_force_since", "marked_for"}),
         "Backfill": (set(), _RETIREMENT),
         "Retire": (set(), _RETIREMENT),
     }
@@ -115,6 +125,7 @@ def test_each_queue_has_its_senders_and_receivers(deployment: Deployment) -> Non
         "AccountsQueue": {"OnAccountEvent"} | _DRY_RUN,
         "PublishQueue": {"Enroll", "Freeze"} | _DRY_RUN,
         "EventsDeadLetterQueue": {"OnAccountEvent"},
+        "AnnouncementsDeadLetterQueue": {"AnnounceOutcome"},
         "AccountsDeadLetterQueue": set(),
         "PublishDeadLetterQueue": set(),
     }
@@ -123,9 +134,33 @@ def test_each_queue_has_its_senders_and_receivers(deployment: Deployment) -> Non
         "AccountsQueue": {"Enroll"},
         "PublishQueue": {"Publish"},
         "EventsDeadLetterQueue": set(),
+        "AnnouncementsDeadLetterQueue": set(),
         "AccountsDeadLetterQueue": {"Rerun"},
         "PublishDeadLetterQueue": {"Rerun"},
     }
+
+
+def test_announcer_may_read_the_stream_and_put_events_and_nothing_else(deployment: Deployment) -> None:
+    """It may not even read the ledger itself; no other function may put events."""
+    account = f"{deployment.location.region}:{MANAGEMENT_ACCOUNT}"
+    allowed = {
+        action: each["Resource"]
+        for each in _statements(deployment, "AnnounceOutcome")
+        for action in _listed(each["Action"])
+        if not action.startswith("logs:")
+    }
+    reading = ("DescribeStream", "GetRecords", "GetShardIterator")
+    assert allowed == {
+        **{f"dynamodb:{name}": deployment.values["LedgerTable.StreamArn"] for name in reading},
+        "dynamodb:ListStreams": "*",
+        "events:PutEvents": f"arn:{deployment.location.partition}:events:{account}:event-bus/default",
+        "sqs:SendMessage": deployment.values["AnnouncementsDeadLetterQueue.Arn"],
+    }
+    ((name, statement),) = _allowing(deployment, "events:PutEvents")
+    assert (name, statement["Condition"]) == (
+        "AnnounceOutcome",
+        {"ForAllValues:StringEquals": {"events:source": "rolecall.dev"}},
+    )
 
 
 def test_only_freeze_may_invoke_a_function_and_only_publish(deployment: Deployment) -> None:

@@ -29,6 +29,7 @@ _VALUES = {
     "AccessRoleTargets": "",
     "IncludeOuIds": "",
     "ExcludeOuIds": "",
+    "EventBusName": "default",
     "SourcePolicyTable": "rolecall-dev-source-policy",
 }
 _UNIT, _BELOW, _ELSEWHERE_UNIT = "ou-ab12-11111111", "ou-ab12-33333333", "ou-ab12-44444444"
@@ -57,7 +58,7 @@ class Account:
         self.stack_sets = set(stack_sets)
 
     def __call__(self, service: str, *, keys: Mapping[str, str] | None = None) -> "Client":
-        assert service in {"cloudformation", "dynamodb", "iam", "organizations", "sts"}
+        assert service in {"cloudformation", "dynamodb", "events", "iam", "organizations", "sts"}
         return Client(self, keys["account"] if keys else "111122223333")
 
 
@@ -74,6 +75,11 @@ class Client:
 
     def describe_table(self, **_: str) -> None:
         raise _error("ResourceNotFoundException")
+
+    def describe_event_bus(self, Name: str) -> None:  # noqa: N803 - boto3's
+        self._check("describe-event-bus")
+        if Name != "accounts":
+            raise _error("ResourceNotFoundException")
 
     def get_role(self, RoleName: str) -> Any:  # noqa: N803 - boto3's
         return {"Role": {"Arn": self._arn("role", RoleName)}}
@@ -205,10 +211,11 @@ def test_principal_elsewhere_is_read_with_an_access_role() -> None:
         ("describe-organizational-unit", "whether the organizational units exist"),
         ("get-account-summary", "the quota of policies attached to a role"),
         ("describe-stacks", "the names of other stages"),
+        ("describe-event-bus", "whether the event bus exists"),
     ],
 )
 def test_what_cannot_be_read_is_reported_as_not_checked(denied: str, unchecked: str) -> None:
-    changes = {"IncludeOuIds": _UNIT, "MemberRolePolicyArns": _policies(11)}
+    changes = {"IncludeOuIds": _UNIT, "MemberRolePolicyArns": _policies(11), "EventBusName": "accounts"}
     aws = Account(denied=[denied], quotas={"AttachedPoliciesPerRoleQuota": 20})
 
     problems, (reason,) = find_problems(_VALUES | changes, aws)
@@ -230,6 +237,14 @@ def test_source_account_that_cannot_be_entered_is_not_checked() -> None:
 def test_missing_organizational_unit_is_rejected(parameter: str) -> None:
     (problem,) = _problems(Account(), **{parameter: f"{_UNIT},ou-ab12-22222222"})
     assert problem.startswith(f"{parameter} contains ou-ab12-22222222, which does not exist in this organization: ")
+
+
+@pytest.mark.parametrize(("name", "is_rejected"), [("", False), ("accounts", False), ("account", True)])
+def test_missing_event_bus_is_rejected(name: str, is_rejected: bool) -> None:
+    problems = _problems(Account(), EventBusName=name)
+    assert [each.startswith("EventBusName is account, which does not exist") for each in problems] == [
+        True
+    ] * is_rejected
 
 
 def _policies(count: int) -> str:

@@ -81,6 +81,7 @@ def test_functions_have_their_names_runtime_and_timeouts(deployment: Deployment)
     assert {each["Runtime"] for each in functions} == {"python3.13"}
     assert {each["FunctionName"].removeprefix("rolecall-dev-"): each["Timeout"] for each in functions} == {
         "on_account_event": 30,
+        "announce_outcome": 60,
         "enroll": 600,
         "publish": 120,
         "freeze": 60,
@@ -156,6 +157,7 @@ def test_queues_are_encrypted_and_deny_plain_http(deployment: Deployment) -> Non
     assert sorted(each["QueueName"] for each in queues.values()) == [
         "rolecall-dev-accounts",
         "rolecall-dev-accounts-dlq",
+        "rolecall-dev-announcements-dlq",
         "rolecall-dev-events-dlq",
         "rolecall-dev-publish-dlq.fifo",
         "rolecall-dev-publish.fifo",
@@ -196,6 +198,33 @@ def test_event_that_the_function_fails_on_is_kept(deployment: Deployment) -> Non
     sends = [each for each in policy["PolicyDocument"]["Statement"] if each["Action"] == "sqs:SendMessage"]
     assert failed == deployment.values["EventsDeadLetterQueue.Arn"]
     assert failed in [each["Resource"] for each in sends]
+
+
+def test_change_is_retried_until_shortly_before_the_stream_drops_it(deployment: Deployment) -> None:
+    """Once a record is gone from the stream after 24 hours, nothing reaches the dead-letter queue."""
+    mapping = deployment["AnnounceOutcomeAnnounceOutcomeDynamodbEventSource"]
+    assert mapping["EventSourceArn"] == deployment.values["LedgerTable.StreamArn"]
+    assert deployment["LedgerTable"]["StreamSpecification"] == {"StreamViewType": "NEW_AND_OLD_IMAGES"}
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert (mapping["StartingPosition"], mapping["MaximumRetryAttempts"]) == ("TRIM_HORIZON", -1)
+    assert 22 * 3600 <= mapping["MaximumRecordAgeInSeconds"] < 24 * 3600
+    failed = mapping["DestinationConfig"]["OnFailure"]["Destination"]
+    assert failed == deployment.values["AnnouncementsDeadLetterQueue.Arn"]
+
+
+def test_without_a_bus_nothing_is_announced(deployment: Deployment) -> None:
+    resources = deployment.expanded["Resources"]
+    conditional = {name for name, each in resources.items() if each.get("Condition") == "OutcomesAreAnnounced"}
+    assert conditional == {
+        *("AnnounceOutcome", "AnnounceOutcomeRole", "AnnounceOutcomeLogs"),
+        "AnnounceOutcomeAnnounceOutcomeDynamodbEventSource",
+        *("AnnouncementsDeadLetterQueue", "AnnouncementsDeadLetterQueuePolicy"),
+    }
+    others = {name: each for name, each in resources.items() if name not in conditional}
+    assert not [name for name in conditional if f'"{name}"' in json.dumps(others)]
+    assert deployment.expanded["Conditions"]["OutcomesAreAnnounced"] == {
+        "Fn::Not": [{"Fn::Equals": [{"Ref": "EventBusName"}, ""]}]
+    }
 
 
 def test_lambda_retries_only_on_account_event(deployment: Deployment) -> None:

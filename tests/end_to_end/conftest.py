@@ -28,8 +28,8 @@ def deploy(organization: LocalOrganization, packaged: Path) -> Deploy:
     """Deploys or updates a stage."""
 
     def deploy_stage(stage: str, **parameters: str) -> DeployedStage:
-        # Each concurrent batch starts a process of its own.
-        defaults = {"BatchingWindow": "1", "MaximumConcurrency": "2"}
+        # Each concurrent batch starts a process of its own, and so does each function, such as the one that announces.
+        defaults = {"BatchingWindow": "1", "MaximumConcurrency": "2", "EventBusName": ""}
         organization.deploy(stage, packaged, {**defaults, **parameters})
         return DeployedStage(organization, stage)
 

@@ -14,6 +14,7 @@ FUNCTION_CAPABILITIES = {
     "resync": {"access roles"},
     "retire": {"access roles"},
     "freeze": set[str](),
+    "announce_outcome": set[str](),
 }
 """Which functions may assume access roles, write member roles and write the source policy, the last exclusively.
 

@@ -36,7 +36,7 @@ def member(organization: LocalOrganization) -> str:
 @pytest.fixture(scope="module")
 def stage(organization: LocalOrganization, deploy: Deploy, reader: str, member: str) -> DeployedStage:
     """A healthy stage: its trail logs, its alarms have a subscriber, and a resync has verified it."""
-    healthy = deploy("healthy", SourcePrincipalArns=reader, AlarmEmail="ops@example.com")
+    healthy = deploy("healthy", SourcePrincipalArns=reader, AlarmEmail="ops@example.com", EventBusName="default")
     create_trail(organization)
     subscribe(healthy)
     healthy.invoke_and_wait("backfill")

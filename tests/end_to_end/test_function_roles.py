@@ -134,6 +134,12 @@ RECEIVE_PUBLISHING = call("sqs:ReceiveMessage", "receive_message", QueueUrl=PUBL
 RECEIVE_DEAD_LETTERS = call("sqs:ReceiveMessage", "receive_message", QueueUrl=f"{QUEUE}-dlq")
 INVOKE_PUBLISH = call("lambda:InvokeFunction", "invoke", FunctionName="rolecall-own-publish")
 
+PUT_EVENT = call(
+    "events:PutEvents",
+    "put_events",
+    Entries=[{"EventBusName": "default", "Source": "rolecall.own", "DetailType": "Account Failed", "Detail": "{}"}],
+)
+
 READ_ROWS = call("dynamodb:BatchGetItem", "batch_get_item", RequestItems={LEDGER: {"Keys": [KEY]}})
 SCAN_ROWS = call("dynamodb:Scan", "scan", TableName=LEDGER)
 SET_ACCESS = setting(LEDGER, KEY, "access", "revision")
@@ -182,6 +188,7 @@ ALLOWED: list[tuple[list[Call], set[str]]] = [
     ([RECEIVE_PUBLISHING], {"publish"}),
     ([RECEIVE_DEAD_LETTERS], {"rerun"}),
     ([INVOKE_PUBLISH], {"freeze"}),
+    ([PUT_EVENT], {"announce_outcome"}),
     ([READ_ROWS], {"enroll", "backfill", "rerun", "resync", "retire"}),
     ([SCAN_ROWS], {"publish", "backfill", "rerun", "resync", "retire"}),
     ([SET_ACCESS], {"enroll"}),
@@ -217,7 +224,7 @@ def stage(deploy: Deploy, organization: LocalOrganization, reader: str) -> Deplo
     iam = organization.client("iam")
     iam.create_policy(PolicyName="Others", PolicyDocument=ALLOW_EVERYTHING)
     iam.create_user(UserName="bystander")
-    return deploy("own", SourcePrincipalArns=reader, MemberRoleTags="team=audit")
+    return deploy("own", SourcePrincipalArns=reader, MemberRoleTags="team=audit", EventBusName="default")
 
 
 @pytest.fixture(scope="module")

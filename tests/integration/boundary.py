@@ -21,6 +21,7 @@ FUNCTION_KEYS = {
     "resync": "AKIARESYNCXXXXXXXXXX",
     "retire": "AKIARETIREXXXXXXXXXX",
     "freeze": "AKIAFREEZEXXXXXXXXXX",
+    "announce_outcome": "AKIAANNOUNCEOUTCOMEX",
 }
 """The access key of each function's role, which attributes a call to its function."""
 

@@ -16,7 +16,7 @@ from botocore.endpoint import Endpoint
 from botocore.loaders import JSONFileLoader, Loader
 
 import app
-from chalicelib.bootstrap import application
+from chalicelib.bootstrap import announcer, application
 from chalicelib.telemetry import logger, metrics
 from tests.integration.boundary import FUNCTION_KEYS, Boundary, intercepting_clients
 from tests.integration.organization import REGION, Operator, Organization, organization_in_moto
@@ -139,6 +139,7 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Invoke:
         # Powertools reads it at import.
         metrics.service = stage.environ["POWERTOOLS_SERVICE_NAME"]
         application.cache_clear()
+        announcer.cache_clear()
         return getattr(app, function)(payload, Context())
 
     return run

@@ -41,6 +41,7 @@ class Deployment:
                 properties = resource["Properties"]
                 names = {key: resolve(properties[key], self._values) for key in properties if key.endswith("Name")}
                 self._values[f"{name}.Arn"] = f"arn:aws:{service}:{REGION}:{MANAGEMENT}:{path.format(**names)}"
+        self._values["LedgerTable.StreamArn"] = f"{self._values['LedgerTable.Arn']}/stream/label"
         self._values["Publish.Arn"] = f"arn:aws:lambda:{REGION}:{MANAGEMENT}:function:rolecall-{stage}-publish"
         self.environ: dict[str, str] = resolve(
             template["Globals"]["Function"]["Environment"]["Variables"], self._values

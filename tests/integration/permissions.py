@@ -13,6 +13,7 @@ _ACTIONS = {
     "sqs:SendMessageBatch": "sqs:SendMessage",
     "lambda:Invoke": "lambda:InvokeFunction",
     "resource-groups-tagging-api:GetResources": "tag:GetResources",
+    "eventbridge:PutEvents": "events:PutEvents",
 }
 # IAM requires these as well if the operation sets tags.
 _TAGGING = {"iam:CreateRole": "iam:TagRole", "iam:CreatePolicy": "iam:TagPolicy"}
@@ -45,6 +46,8 @@ def requests(call: Call) -> Iterator[Request]:
         context["aws:ResourceAccount"] = params["RoleArn"].split(":")[4]
     if call.operation in {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"}:
         context |= _item_context(params)
+    if call.operation == "eventbridge:PutEvents":
+        context["events:source"] = sorted({entry["Source"] for entry in params["Entries"]})
     context |= {f"aws:ResourceTag/{key}": value for key, value in call.tags.items()}
     if "PolicyArn" in params:
         context["iam:PolicyARN"] = params["PolicyArn"]
@@ -74,9 +77,8 @@ def _resources(call: Call) -> Iterable[str]:
     params, iam = call.params, f"arn:aws:iam::{call.account_id}:"
     match call.operation.split(":")[0]:
         case "sqs":
-            if "SourceArn" in params:
-                return [params["SourceArn"]]
-            return [_regional(call, "sqs", params["QueueUrl"].rpartition("/")[2])]
+            queue = params.get("QueueUrl", "").rpartition("/")[2]
+            return [params.get("SourceArn") or _regional(call, "sqs", queue)]
         case "dynamodb":
             tables = {params["TableName"]} if "TableName" in params else set(params.get("RequestItems", ()))
             return [_regional(call, "dynamodb", f"table/{table}") for table in sorted(tables)]
@@ -88,6 +90,10 @@ def _resources(call: Call) -> Iterable[str]:
             return [f"arn:aws:organizations::{call.account_id}:{kind}/o-example/{of}"] if of else ["*"]
         case "sts":
             return [params["RoleArn"]]
+        case "eventbridge":
+            return sorted(
+                {_regional(call, "events", f"event-bus/{each['EventBusName']}") for each in params["Entries"]}
+            )
         case "lambda":
             return [_regional(call, "lambda", f"function:{params['FunctionName']}")]
     if "RoleName" in params:

@@ -10,7 +10,7 @@ from uuid import uuid4
 import boto3
 
 from chalicelib.aws.sessions import account_client, publish_config
-from chalicelib.bootstrap import Application
+from chalicelib.bootstrap import Application, announcing
 from chalicelib.telemetry import metrics
 from tests.integration.organization import MANAGEMENT, REGION, SECOND_SHARD, SOURCE_POLICY, Organization
 from tests.integration.queues import Delivery, Queues
@@ -127,6 +127,11 @@ class Stage(Queues, Tables):
         )
         assert self.run_publish(json.loads(params["Payload"])["Records"]) == {"batchItemFailures": []}
         return {"StatusCode": 200}
+
+    def announce(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Run announce_outcome with some records of the ledger's stream."""
+        self.activate()
+        return announcing(self.environ, self.organization.functions["announce_outcome"])(list(records))
 
     def send_event(self, name: str, account_id: str) -> None:
         """Deliver an event that names an account, or another target of a policy or tag."""

@@ -104,7 +104,10 @@ def test_new_account_sends_the_counted_metrics(measured: Measured, organization:
 
 
 def test_rows_and_records_are_at_most_as_large(measured: Measured) -> None:
-    long = measured.stage.row(measured.stage.enroll_members(1)[0]) | {"name": "n" * 50}
+    long = measured.stage.row(measured.stage.enroll_members(1)[0]) | {
+        "name": "n" * 50,
+        "ou_path": "/".join(["ou-ab12-11111111"] * 3),
+    }
     assert cost.ROW_BYTES * 0.8 < _size(long) <= cost.ROW_BYTES
     assert capacity(settings()) == cost.SHARD_ACCOUNTS
 

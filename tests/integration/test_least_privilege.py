@@ -51,6 +51,15 @@ NEEDED_BY_AWS: dict[str, dict[Permission, str]] = {
         ("ReceiveFromThePublishQueue", "sqs:DeleteMessage"): "Lambda's poller deletes finished messages",
         ("ReceiveFromThePublishQueue", "sqs:GetQueueAttributes"): "Lambda's poller reads the queue's attributes",
     },
+    "announce_outcome": {
+        **LOGGING,
+        **{
+            ("ReadTheStreamOfTheLedger", f"dynamodb:{name}"): "Lambda's poller uses the function's role"
+            for name in ("DescribeStream", "GetRecords", "GetShardIterator")
+        },
+        ("ListStreams", "dynamodb:ListStreams"): "Lambda requires it of the role of each function that reads a stream",
+        ("KeepWhatCouldNotBeAnnounced", "sqs:SendMessage"): "Lambda sends discarded records with the function's role",
+    },
 }
 
 
@@ -198,6 +207,9 @@ def _operations(organization: Organization, account_id: str = MANAGEMENT) -> Ite
         stage.run("rerun", {"dry_run": True})
         _sweep(organization, stage, member)
         _repair_source_policy(organization, stage, account_id)
+        image = {"account_id": {"S": member}, "outcome": {"S": "failed"}}
+        change = {"SequenceNumber": "1", "ApproximateCreationDateTime": 0, "NewImage": image}
+        stage.announce([{"eventID": "1", "dynamodb": change}])
         stage.run("freeze", {"frozen": False})
         stage.run("freeze", {"frozen": True})
         stage.run("retire", {"accounts": [member, MANAGEMENT], "dry_run": True})
@@ -348,6 +360,11 @@ def _on_principal(action: str, policy: str = SOURCE_POLICY) -> Request:
     return Request(action, SOURCE_PRINCIPAL, context)
 
 
+def _put_event(bus: str, source: str = "rolecall.test") -> Request:
+    arn = f"arn:aws:events:us-east-1:{MANAGEMENT}:event-bus/{bus}"
+    return Request("events:PutEvents", arn, {"events:source": [source]})
+
+
 MATRIX: list[tuple[Request, set[str]]] = [
     # The member role: with an access role in members, and with the function's policy in the management account.
     (_enter(MEMBER), {"enroll", *_SWEEPS}),
@@ -401,6 +418,9 @@ MATRIX: list[tuple[Request, set[str]]] = [
     ),
     (Request("lambda:InvokeFunction", f"arn:aws:lambda:us-east-1:{MANAGEMENT}:function:rolecall-test-enroll"), set()),
     (Request("organizations:DescribeOrganization", "*"), {"publish"}),
+    (_put_event("default"), {"announce_outcome"}),
+    (_put_event("other"), set()),
+    (_put_event("default", source="aws.organizations"), set()),
 ]
 
 

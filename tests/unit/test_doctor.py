@@ -199,6 +199,20 @@ def test_queue_must_have_an_enabled_mapping() -> None:
     assert "it has no event source mapping" in check().summary
 
 
+def test_ledgers_stream_must_have_an_enabled_mapping() -> None:
+    """A restored table has no stream, and one of the same name another."""
+
+    def check(stream: str | None, *states: str) -> CheckResult:
+        mappings: Any = [{"EventSourceArn": "arn:a", "State": state, "UUID": "1"} for state in states]
+        return deployed.check_stream(mappings, stream, CONTEXT)
+
+    assert check("arn:a", "Enabled") == ok("the ledger's stream invokes rolecall-dev-announce_outcome")
+    assert "update-event-source-mapping --uuid 1 --enabled" in (check("arn:a", "Disabled").remedy or "")
+    restored = (check(None, "Enabled"), check("arn:another", "Enabled"), check("arn:a"))
+    assert {each.status for each in restored} == {FAILED}
+    assert {each.remedy for each in restored} == {"docs/runbook.md#announcements-after-a-restore"}
+
+
 @pytest.mark.parametrize(
     ("retention", "summary"),
     [

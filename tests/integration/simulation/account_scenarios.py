@@ -93,6 +93,7 @@ def _leave_and_return(stage: SimulatedStage) -> None:
 
 def _include_unit_during_backfill(stage: SimulatedStage) -> None:
     """Deploy settings that name organizational units while messages with listings without units wait."""
+    stage.cloud.members.returns_paths = False  # A listing with paths has the units, whatever the settings are.
     stage.cloud.join(FIRST, "ou-ab12-11111111")
     stage.request("backfill", {})
     stage.settings = {"INCLUDE_OU_IDS": "ou-ab12-11111111"}

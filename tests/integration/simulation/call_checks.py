@@ -53,12 +53,13 @@ class CallChecks:
         self.publishing: dict[str, float] = {}  # the runs of publish, and when each began
         self.is_converged = False  # then calls may write nothing but bookkeeping
 
-    def note(self) -> None:
-        """Note the current rows and flags. To be called after an edit of the tables, too."""
+    def note(self, *account_ids: str) -> None:
+        """Note the current flags and some rows, or all rows. To be called after an edit of the tables, too."""
         cloud, now = self._cloud, self._cloud.now
         rows = cloud.tables.items.get("ledger", {})
-        for account_id in self._access.keys() | rows.keys():
+        for account_id in account_ids or self._access.keys() | rows.keys():
             self._access[account_id].set(rows.get(account_id, {}).get("access", {}).get("S"), now)
+            cloud.stream.note(account_id, rows.get(account_id), now)
         self._frozen.set(cloud.control().get("frozen"), now)
         self._uninstalling.set(cloud.is_uninstalling, now)
 
@@ -83,7 +84,7 @@ class CallChecks:
         else:
             yield
         if is_update:
-            self.note()
+            self.note(*(value["S"] for name, value in call.params["Key"].items() if name == "account_id"))
             if call.params["TableName"] == "ledger":
                 self._check_row(before, call, caller)
         elif caller.function == "enroll" and call.name == "BatchGetItem":

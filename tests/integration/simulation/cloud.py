@@ -7,6 +7,7 @@ from tests.integration.simulation.call_checks import CallChecks
 from tests.integration.simulation.calls import Call, Caller, InvariantError, client_error
 from tests.integration.simulation.grants import Grant, grant_of
 from tests.integration.simulation.iam import Iam, Policy, Role, account_of, may_change
+from tests.integration.simulation.ledger_stream import Bus, LedgerStream
 from tests.integration.simulation.members import MANAGEMENT, Members
 from tests.integration.simulation.queues import Queues
 from tests.integration.simulation.tables import Tables, plain
@@ -27,6 +28,7 @@ class Cloud:
         self.source_account, self.source_principal = source_account, source_principal(source_account)
         self.source_principals = {self.source_principal}  # and those of other settings
         self.members, self.iam, self.tables, self.queues = Members(), Iam(), Tables(), Queues()
+        self.stream, self.bus = LedgerStream(), Bus()
         self.sessions: dict[str, tuple[str, float]] = {}  # the account and end of each access key
         self.denied: dict[str, str] = {}  # accounts whose access role can't be assumed, with the error's text
         self.unwritable: set[str] = set()  # policies whose writes IAM denies
@@ -103,6 +105,8 @@ class Cloud:
         match call.service:
             case "dynamodb":
                 return self.tables.answer(call.name, call.params)
+            case "events":
+                return self.bus.answer(call)
             case "sqs":
                 return self.queues.answer(call.name, call.params)
             case "organizations" | "resourcegroupstaggingapi":

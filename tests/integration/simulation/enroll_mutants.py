@@ -111,7 +111,11 @@ def row_is_written_unconditionally(original: Any, self: Ledger, row: LedgerRow, 
 
 @mutates(Ledger, "write", "every failure has a reason", first=6)
 def failure_has_no_reason(original: Any, self: Ledger, row: LedgerRow, *, over: LedgerRow | None) -> Any:
-    return original(self, replace(row, reason=None) if row.outcome is Outcome.FAILED else row, over=over)
+    if row.outcome is Outcome.FAILED:
+        # Otherwise each pass would find another reason, and change the row.
+        since = over.outcome_since if over and over.outcome is Outcome.FAILED else row.outcome_since
+        row = replace(row, reason=None, outcome_since=since, previous_outcome=None, previous_reason=None)
+    return original(self, row, over=over)
 
 
 @mutates(Ledger, "write", "the ledger has a row for every account")

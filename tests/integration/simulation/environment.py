@@ -12,7 +12,13 @@ from tests.integration.simulation.cloud import SOURCE_POLICY, source_principal
 from tests.integration.simulation.members import IDS, MANAGEMENT
 
 LONGEST_TIMEOUT_SECONDS = 900.0
-_TIMEOUT_SECONDS = {"on_account_event": 30.0, "enroll": 600.0, "publish": 120.0, "freeze": 60.0}
+_TIMEOUT_SECONDS = {
+    "on_account_event": 30.0,
+    "enroll": 600.0,
+    "publish": 120.0,
+    "freeze": 60.0,
+    "announce_outcome": 60.0,
+}
 
 MEMBER_ROLE = "CrossAccountReadOnlyRole"
 POLICIES = json.dumps(
@@ -65,6 +71,7 @@ def environ(**settings: str) -> dict[str, str]:
         "PUBLISH_FUNCTION": "publish",
         "LEDGER_TABLE": "ledger",
         "SOURCE_POLICY_TABLE": "source-policy",
+        "EVENT_BUS_NAME": "default",
         "THREADS": "1",
         **settings,
     }
@@ -97,6 +104,8 @@ def timeout_seconds(function: str) -> float:
 
 def describe(function: str, payload: Any) -> str:
     """Return a payload as a trace shows it."""
+    if function == "announce_outcome":
+        return f"{len(payload)} records"
     return str([each["body"] for each in payload] if function in {"enroll", "publish"} else payload)
 
 

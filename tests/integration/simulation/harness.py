@@ -100,6 +100,10 @@ class Harness:
             )
         return self._applications[key]
 
+    def announcer(self, environ: dict[str, str]) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+        """Return what announces a batch of the ledger's stream."""
+        return bootstrap.announcing(environ, _session())
+
     def start(self, backend: Backend) -> None:
         """Switch to another backend, whose functions start cold."""
         self.backend = backend

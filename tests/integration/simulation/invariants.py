@@ -1,5 +1,6 @@
 """Invariants that hold once all functions have ended, and once a full resync has run without faults."""
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.documents import Document
@@ -12,6 +13,7 @@ from tests.integration.simulation.changes import RESTORED
 from tests.integration.simulation.cloud import LOSSES, Cloud
 from tests.integration.simulation.environment import environ, member_role_arn, settings_of
 from tests.integration.simulation.iam import ATTACHMENTS, VERSIONS, Role, may_change
+from tests.integration.simulation.ledger_stream import announcements, required
 from tests.integration.simulation.members import MANAGEMENT, ORGANIZATION_ID
 
 if TYPE_CHECKING:
@@ -63,6 +65,21 @@ def check_nothing_to_publish(cloud: Cloud, conditions: set[str]) -> None:
             cloud.require(f"no row is left to be published, as {account_id}: {row}", full or named is granted)
             in_force = "in_force_since" in row
             cloud.require(f"in_force_since of {account_id} is up to date: {row}", in_force is named)
+
+
+def check_announced(cloud: Cloud) -> None:
+    """Require that every change of a shown outcome is announced, in order; the same one may be announced again.
+
+    That happens if a run of publish, or of enroll, writes a row that changed since it was read.
+    """
+    events = announcements(cloud.stream.records)
+    changes = required(cloud.stream.records)
+    for account_id in changes.keys() | events.keys():
+        shown, found = (
+            [state for state, _ in groupby(state for _, state in each.get(account_id, []))]
+            for each in (changes, events)
+        )
+        cloud.require(f"each change of {account_id} is announced in order: {shown}, not {found}", shown == found)
 
 
 def check_uninstalled(cloud: Cloud, settings: Settings, response: Any) -> None:

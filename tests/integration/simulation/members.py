@@ -38,6 +38,7 @@ class Members:
     history: dict[str, list[tuple[float, Member | None]]] = field(default_factory=dict)
     confirmed: set[str] = field(default_factory=set)  # accounts that may be entered: every former and current member
     returns_paths: bool = True
+    page: int = PAGE
 
     def join(self, account_id: str, unit: str | None = None, env: str | None = None) -> None:
         self._put(account_id, Member(account_id, joined_at=self.now, unit=unit, env=env))
@@ -74,8 +75,8 @@ class Members:
     def _ListAccounts(self, params: Any) -> dict[str, Any]:  # noqa: N802
         after, members = params.get("NextToken", ""), self._read()
         ids = sorted(each for each in members if each > after)
-        page = {"Accounts": [self._account(members[each]) for each in ids[:PAGE]]}
-        return page | ({"NextToken": ids[PAGE - 1]} if len(ids) > PAGE else {})
+        page = {"Accounts": [self._account(members[each]) for each in ids[: self.page]]}
+        return page | ({"NextToken": ids[self.page - 1]} if len(ids) > self.page else {})
 
     def _DescribeOrganization(self, _: Any) -> dict[str, Any]:  # noqa: N802
         return {"Organization": {"Id": ORGANIZATION_ID}}

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ def replaced(owner: Any, name: str, replacement: Function) -> Iterator[None]:
 class Mutant:
     """A replaced method, and how it is caught."""
 
-    owner: type
+    owner: type | str
     method: str
     replacement: Function
     invariant: str
@@ -41,7 +42,7 @@ MUTANTS: list[Mutant] = []
 
 
 def mutates(
-    owner: type,
+    owner: type | str,
     method: str,
     violates: str,
     scenario: str | None = None,
@@ -49,7 +50,7 @@ def mutates(
     first: int = 0,
     faults: tuple[str, ...] = KILLS,
 ) -> Callable[[Function], Function]:
-    """Register a mutant, and words of the invariant that it violates: in a random run, or in a scenario with faults.
+    """Register a mutant of a class, or of a module by its name, and words of the invariant that it violates: in a random run, or in a scenario with faults.
 
     `first` is the seed to begin with.
     """
@@ -63,7 +64,8 @@ def mutates(
 
 def violation(mutant: Mutant, seeds: int) -> str | None:
     """Return the trace of the first violation of the mutant's invariant, or None."""
-    with replaced(mutant.owner, mutant.method, mutant.replacement):
+    owner = import_module(mutant.owner) if isinstance(mutant.owner, str) else mutant.owner
+    with replaced(owner, mutant.method, mutant.replacement):
         if mutant.scenario is None:
             with simulated() as harness:
                 return first_violation(harness, range(mutant.first, mutant.first + seeds), mutant.invariant)[0]

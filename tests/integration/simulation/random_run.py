@@ -169,6 +169,7 @@ class RandomRun:
             self.cloud.checks.is_converged = True
             self._complete("resync", {}, after=RESYNC_SECONDS)
             invariants.check_converged(self.cloud, settings_of(environ(**self.settings)), self._response, self.causes)
+            invariants.check_announced(self.cloud)
         finally:
             self._functions.abandon()
             metrics.clear_metrics()

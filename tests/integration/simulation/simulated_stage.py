@@ -160,6 +160,8 @@ class SimulatedStage:
         try:
             if function == "on_account_event":
                 return application.enqueue(payload)
+            if function == "announce_outcome":
+                return self.harness.announcer(variables)(payload)
             response = getattr(application, function)(payload, context)
             if function == "freeze":
                 self.cloud.check_freeze(response)

@@ -17,6 +17,7 @@ class Tables:
 
     def __init__(self) -> None:
         self.items: dict[str, dict[str, Item]] = {}
+        self.page = PAGE
 
     def answer(self, operation: str, params: Any) -> dict[str, Any]:
         return dict(getattr(self, f"_{operation}")(params))
@@ -43,10 +44,10 @@ class Tables:
         table = self._table(params)
         after = _key(params["ExclusiveStartKey"]) if "ExclusiveStartKey" in params else ""
         keys = sorted(key for key in table if key > after)
-        page = {"Items": [_projected(table[key], params) for key in keys[:PAGE]]}
-        if len(keys) <= PAGE:
+        page = {"Items": [_projected(table[key], params) for key in keys[: self.page]]}
+        if len(keys) <= self.page:
             return page
-        last = table[keys[PAGE - 1]]
+        last = table[keys[self.page - 1]]
         return {**page, "LastEvaluatedKey": dict([next((name, last[name]) for name in KEYS if name in last)])}
 
     def _UpdateItem(self, params: Any) -> dict[str, Any]:  # noqa: N802

@@ -4,10 +4,10 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
-from tests.integration.simulation import enroll_mutants, publish_mutants, rollout_mutants
+from tests.integration.simulation import announce_mutants, enroll_mutants, publish_mutants, rollout_mutants
 from tests.integration.simulation.mutants import MUTANTS, Mutant, violation
 
-MODULES = (enroll_mutants, publish_mutants, rollout_mutants)  # they register their mutants
+MODULES = (announce_mutants, enroll_mutants, publish_mutants, rollout_mutants)  # they register their mutants
 SEEDS = 400  # many times what any of them takes
 
 
