@@ -35,6 +35,8 @@ _NAMES = {
     '"EventsDeadLetterQueue"': "the events dead-letter queue",
     '"AccountsDeadLetterQueue"': "the accounts dead-letter queue",
     '"PublishDeadLetterQueue"': "the publish dead-letter queue",
+    '"AnnouncementsDeadLetterQueue"': "the announcements dead-letter queue",
+    '"StreamArn"': "the ledger's stream",
     '"LedgerTable"': "the ledger",
     '"SourcePolicyTable"': "the source-policy table",
     '"Publish"': "the function `publish`",
@@ -52,6 +54,8 @@ _NAMES = {
     ':role/*"': "roles of the management account",
     ':user/*"': "users of the management account",
     ':policy/*"': "policies of the management account",
+    "event-bus/${EventBusName}": "the event bus `EventBusName`",
+    '"rolecall.${Stage}"': "`rolecall.` and the stage's name",
     '"Stage"': "the stage",
 }
 _ONLY_IF = {  # the template's condition
