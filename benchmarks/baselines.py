@@ -21,6 +21,7 @@ from chalicelib.arns import AccountId
 from chalicelib.aws.iam_roles import IamRoles
 from chalicelib.aws.organizations import Organization
 from chalicelib.aws.sessions import Sessions, account_client, client_config
+from chalicelib.aws.stacks import Stacks
 from chalicelib.reconciler import Reconciler
 from chalicelib.settings import Settings
 
@@ -40,6 +41,7 @@ def rolecall(role_state: RoleState, threads: int) -> Runner:  # noqa: ARG001 - i
         ),
         Sessions(settings, session.client("sts", config=config)),
         IamRoles(account_client(session, "iam", config)),
+        Stacks(dict),
         lambda: datetime.now(UTC),
     )
 

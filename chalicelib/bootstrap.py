@@ -27,6 +27,7 @@ from chalicelib.aws.sessions import (
     publish_config,
 )
 from chalicelib.aws.source_policy_table import SourcePolicyTable
+from chalicelib.aws.stacks import Stacks
 from chalicelib.checked_settings import checked_settings
 from chalicelib.enqueue import enqueue_accounts
 from chalicelib.enrollment import Enrollment
@@ -188,6 +189,7 @@ class Application:
             self._organization,
             self._sessions,
             roles,
+            Stacks(self._stack_clients),
             self._now,
         )
 
@@ -218,6 +220,12 @@ class Application:
     def _source_iam(self) -> Any:
         with models_loading():
             return account_client(self._session, "iam", publish_config(self._settings.threads))
+
+    def _stack_clients(self) -> dict[str, Any]:
+        regions = self._session.get_available_regions("cloudformation", partition_name=self._settings.partition)
+        return {
+            region: account_client(self._session, "cloudformation", self._config, region) for region in regions
+        }
 
     @cached_property
     def _sqs(self) -> Any:

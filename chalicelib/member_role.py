@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
 from typing import Any, TypeAlias
 
@@ -37,7 +37,10 @@ _FINGERPRINT_CHARS = 12
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemberRole:
-    """A member role, desired or observed; `attached` are managed policies' ARNs and `inline` are documents by name."""
+    """A member role, desired or observed; `attached` are managed policies' ARNs and `inline` are documents by name.
+
+    `last_used_at` is when an observed one was last assumed or used, if that is within the 400 days that IAM remembers.
+    """
 
     arn: str
     trust: Document
@@ -46,6 +49,7 @@ class MemberRole:
     tags: Mapping[str, str]
     attached: frozenset[str]
     inline: Mapping[str, Document]
+    last_used_at: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,8 +316,18 @@ def why_foreign(observed: MemberRole, desired: MemberRole, settings: Settings) -
         return f"{observed.arn} {DIFFERS_BY_CASE}"
     if observed.arn != desired.arn:
         return f"{observed.arn} has a path, so the source policy doesn't match it: delete it, or set another MemberRoleName"
-    ownership = settings.ownership(observed.arn, observed.tags)
-    return ownership.rejection_reason(adopt=settings.adopt_existing_roles, name_parameter="MemberRoleName")
+    account_id = observed.arn.split(":")[4]
+    return settings.ownership(observed.arn, observed.tags).rejection_reason(
+        adopt=settings.adopts(account_id), by_id=settings.adopts_by_id(account_id), name_parameter="MemberRoleName"
+    )
+
+
+def why_in_stack(arn: str, stack: str) -> str:
+    """Return why a role that a CloudFormation stack contains is not adopted; `stack` is its name and region."""
+    return (
+        f"{arn} is contained in the CloudFormation stack {stack}, which would undo Rolecall's changes or delete the role: have "
+        "the stack give it up first (docs/coming-from.md), or set another MemberRoleName"
+    )
 
 
 def trust_document(settings: Settings) -> Document:

@@ -1,5 +1,6 @@
 """Who owns a role or policy, by its tags."""
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -8,6 +9,9 @@ STAGE_TAG = "rolecall-stage"
 MANAGED_BY = "rolecall"
 OWNERSHIP_TAGS = (MANAGED_BY_TAG, STAGE_TAG)
 
+_OTHER_MANAGERS = re.compile(r"terraform|terragrunt|tofu|pulumi|crossplane|ansible|cloudformation|cdk", re.IGNORECASE)
+"""Programs whose users name them in a tag by convention, such as Terraform=true or CreatedBy=terraform."""
+
 
 def ownership_tags(stage: str) -> dict[str, str]:
     """Return the two tags that mark a role or policy as a stage's."""
@@ -15,16 +19,21 @@ def ownership_tags(stage: str) -> dict[str, str]:
 
 
 class Ownership(NamedTuple):
-    """The ownership tags of a role or policy, compared with a stage's; `tags` is empty for one that Rolecall didn't create."""
+    """The ownership tags of a role or policy, compared with a stage's; `tags` is empty for one that Rolecall didn't create.
+
+    `other_manager` is the tag that names another program that manages it, such as ManagedBy=terraform, if there is one.
+    """
 
     arn: str
     stage: str
     tags: Mapping[str, str]
+    other_manager: str | None = None
 
     @classmethod
     def of(cls, arn: str, stage: str, tags: Mapping[str, str]) -> "Ownership":
         """Read the ownership tags among all tags of a role or policy."""
-        return cls(arn, stage, {key: tags[key] for key in OWNERSHIP_TAGS if key in tags})
+        own = {key: tags[key] for key in OWNERSHIP_TAGS if key in tags}
+        return cls(arn, stage, own, _other_manager(tags))
 
     @property
     def is_ours(self) -> bool:
@@ -37,18 +46,43 @@ class Ownership(NamedTuple):
         return self.tags.get(STAGE_TAG, self.stage) != self.stage
 
     @property
+    def is_of_a_stage(self) -> bool:
+        """Whether a stage owns it, or did before its tags were edited."""
+        return STAGE_TAG in self.tags or self.tags.get(MANAGED_BY_TAG) == MANAGED_BY
+
+    @property
     def owner(self) -> str:
         """Return a description of the owner for an error."""
         tags = ", ".join(f"{key}={value}" for key, value in sorted(self.tags.items()))
         return f"belongs to another owner ({tags})" if tags else "was not created by Rolecall"
 
-    def rejection_reason(self, *, adopt: bool, name_parameter: str) -> str | None:
-        """Return why it must not be changed, or None if it may be; `name_parameter` is the parameter that sets another name."""
-        if self.is_ours or (adopt and not self.tags):
+    def rejection_reason(self, *, adopt: bool, by_id: bool, name_parameter: str) -> str | None:
+        """Return why it must not be changed, or None if it may be; `name_parameter` is the parameter that sets another name.
+
+        `adopt` is whether roles of its account may be adopted, and `by_id` whether the settings name that account: an operator
+        names it after another program has given up the role, whose tags stay.
+        """
+        if self.is_ours:
             return None
-        if self.tags:
+        if self.is_of_a_stage:
             return f"{self.arn} {self.owner}: set another {name_parameter}, or delete it"
-        return (
-            f"{self.arn} {self.owner}: delete it, set another {name_parameter}, or have Rolecall adopt it "
-            "with AdoptExistingRoles=true"
-        )
+        if not adopt:
+            return (
+                f"{self.arn} {self.owner}: delete it, set another {name_parameter}, or have Rolecall adopt it "
+                "with AdoptExistingRoles"
+            )
+        if self.other_manager and not by_id:
+            return (
+                f"{self.arn} has the tag {self.other_manager}: have what manages it give it up, then name the account's id in "
+                f"AdoptExistingRoles (docs/coming-from.md); or set another {name_parameter}"
+            )
+        return None
+
+
+def _other_manager(tags: Mapping[str, str]) -> str | None:
+    for key, value in sorted(tags.items()):
+        # Any value: the tag of this name would be replaced. As ManagedBy or managed_by it means the same.
+        names_manager = re.sub(r"[^a-z]", "", key.lower()) == "managedby" and value != MANAGED_BY
+        if names_manager or _OTHER_MANAGERS.search(f"{key}={value}"):
+            return f"{key}={value}"
+    return None

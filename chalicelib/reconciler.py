@@ -1,7 +1,7 @@
 """One account: whether it is to be enrolled, what its member role is, what it should be; make it so."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ from chalicelib.member_role import (
     removal,
     restricts,
     why_foreign,
+    why_in_stack,
     why_name_taken,
 )
 from chalicelib.member_role_policies import uses_organization_id
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from chalicelib.aws.iam_roles import IamRoles
     from chalicelib.aws.organizations import Organization
     from chalicelib.aws.sessions import Sessions
+    from chalicelib.aws.stacks import Stacks
 
 _DENIALS = frozenset({Reason.NO_ACCESS_ROLE, Reason.ACCESS_DENIED, Reason.SCP_DENIED, Reason.RCP_DENIED})
 _WORK_DENIALS = _DENIALS - {Reason.NO_ACCESS_ROLE}
@@ -55,7 +57,8 @@ class Verdict:
 
     `access` is None where it stays as the row has it, since the account could not be looked at or brought to where it should
     be. `account` is None for an id that is no member. `retry` is whether the message returns to the queue, and `blocked` whether
-    the source policy, not the account, is why it was not enrolled.
+    the source policy, not the account, is why it was not enrolled. `adopts` is what else manages a role that Rolecall didn't
+    create and may adopt, and when it was last used.
     """
 
     account_id: AccountId
@@ -70,6 +73,7 @@ class Verdict:
     access_role: str | None = None
     role_arn: str | None = None
     actions: tuple[dict[str, Any], ...] = ()
+    adopts: dict[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -80,6 +84,7 @@ class _Work:
     role_arn: str | None = None
     actions: list[dict[str, Any]] = field(default_factory=list)
     change: Change = Change.NONE
+    adopts: dict[str, Any] | None = None
 
 
 class Reconciler:
@@ -91,13 +96,15 @@ class Reconciler:
         organization: "Organization",
         sessions: "Sessions",
         roles: "IamRoles",
+        stacks: "Stacks",
         clock: Callable[[], datetime],
     ) -> None:
-        """Take the organization, the sessions in its accounts, and IAM there."""
+        """Take the organization, the sessions in its accounts, and IAM and CloudFormation there."""
         self._settings = settings
         self._organization = organization
         self._sessions = sessions
         self._roles = roles
+        self._stacks = stacks
         self._clock = clock
 
     def __call__(
@@ -112,12 +119,14 @@ class Reconciler:
         uninstalling: bool = False,
         first_seen_at: datetime | None = None,
         dry_run: bool = False,
+        adopting: bool = False,
     ) -> Verdict:
         """Reconcile an account, or with `dry_run` plan the same and change nothing.
 
         `blocking` is why it can't be enrolled now, and `keeping` why its role can't be deleted yet if it is retired.
         `installed` are the settings with the names under which its role is installed, if they were changed since.
-        `first_seen_at` is when the account was found to be a member, if that is known.
+        `first_seen_at` is when the account was found to be a member, if that is known. With `adopting`, plan as if
+        AdoptExistingRoles named the account.
         """
         work = _Work(role_arn=row.role_arn if row else None)
         account: Account | None = None
@@ -132,7 +141,9 @@ class Reconciler:
             if reason is Reason.PENDING_ACTIVATION and is_new:
                 raise RetryableError(Reason.NOT_READY, "not ready yet: its state is PENDING_ACTIVATION")
             if reason is None:
-                self._install(account_id, row, work, blocking, dry_run=dry_run)
+                named = frozenset({account_id})
+                settings = replace(self._settings, adopt_existing_roles=named) if adopting else self._settings
+                self._install(account_id, row, work, blocking, settings, dry_run=dry_run)
             access = access_for(account, reason)
             if reason in REMOVAL_REASONS:
                 self._remove(account_id, account, row, work, keeping, installed or self._settings, dry_run=dry_run)
@@ -157,21 +168,27 @@ class Reconciler:
         return is_left_out if row.has_access else row.reason is Reason.EXCLUDED_BY_TAG and not is_left_out
 
     def _install(
-        self, account_id: AccountId, row: LedgerRow | None, work: _Work, blocking: AccountError | None, *, dry_run: bool
+        self,
+        account_id: AccountId,
+        row: LedgerRow | None,
+        work: _Work,
+        blocking: AccountError | None,
+        settings: Settings,
+        *,
+        dry_run: bool,
     ) -> None:
         if blocking is not None:
             raise blocking
-        taken = why_name_taken(self._settings)
+        taken = why_name_taken(settings)
         if taken is not None:
             raise TerminalError(Reason.FOREIGN_ROLE, taken)
         desired = self._desired(account_id)
-        session_policy = (member_role_read if dry_run else member_role_write)(self._settings, account_id)
+        session_policy = (member_role_read if dry_run else member_role_write)(settings, account_id)
 
         def install() -> None:
             observed = self._roles.observe(desired)
-            foreign = why_foreign(observed, desired, self._settings) if observed else None
-            if foreign is not None:
-                raise TerminalError(Reason.FOREIGN_ROLE, foreign)
+            if observed is not None:
+                self._check_owner(observed, desired, settings, work)
             try:
                 self._carry_out(plan(observed, desired), observed, desired, work, dry_run=dry_run)
             except RetryableError as error:
@@ -188,6 +205,21 @@ class Reconciler:
         if not uses_organization_id(self._settings.member_role_policies):
             return desired_role(self._settings, account_id)
         return desired_role(self._settings, account_id, self._organization.id_of(account_id))
+
+    def _check_owner(self, observed: MemberRole, desired: MemberRole, settings: Settings, work: _Work) -> None:
+        """Raise TerminalError if the role is foreign: created by others, and not to be adopted or contained in a stack."""
+        foreign = why_foreign(observed, desired, settings)
+        if foreign is not None:
+            raise TerminalError(Reason.FOREIGN_ROLE, foreign)
+        ownership = settings.ownership(observed.arn, observed.tags)
+        if ownership.is_ours:
+            return
+        tag = ownership.other_manager
+        work.adopts = {"managed_by": f"tag {tag}" if tag else None, "last_used_at": observed.last_used_at}
+        stack = self._stacks.owner(observed.arn)
+        if stack is not None:
+            work.adopts["managed_by"] = f"CloudFormation stack {stack}"
+            raise TerminalError(Reason.FOREIGN_ROLE, why_in_stack(observed.arn, stack))
 
     def _remove(
         self,
@@ -349,6 +381,7 @@ def _verdict(
         access_role=work.access_role,
         role_arn=work.role_arn,
         actions=tuple(work.actions),
+        adopts=work.adopts,
     )
 
 

@@ -19,18 +19,22 @@ class Selection(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What an operator or a schedule requests; `after` is the account id that an earlier response to it ended with."""
+    """What an operator or a schedule requests; `after` is the account id that an earlier response to it ended with.
+
+    With `adopt`, a dry run plans as if AdoptExistingRoles named every account.
+    """
 
     accounts: Selection | tuple[AccountId, ...]
     ous: frozenset[str] = frozenset()
     reasons: frozenset[Reason] = frozenset()
     dry_run: bool = False
     force: bool = False
+    adopt: bool = False
     scheduled: bool = False
     after: str = ""
 
 
-_KEYS = ("accounts", "ous", "reasons", "dry_run", "force", "after")
+_KEYS = ("accounts", "ous", "reasons", "dry_run", "force", "adopt", "after")
 
 
 def read_request(event: object, default: Selection) -> Request:
@@ -59,12 +63,16 @@ def read_request(event: object, default: Selection) -> Request:
     after = content.get("after", "")
     if after != "" and not is_account_id(after):
         raise RequestError(f"after is {after!r}: it must be the account id in the next of an earlier response")
+    dry_run, adopt = _flag(content, "dry_run"), _flag(content, "adopt")
+    if adopt and not dry_run:
+        raise RequestError("adopt is only for a dry run: to adopt roles, set AdoptExistingRoles")
     return Request(
         accounts=accounts,
         ous=ous,
         reasons=reasons,
-        dry_run=_flag(content, "dry_run"),
+        dry_run=dry_run,
         force=_flag(content, "force"),
+        adopt=adopt,
         after=after,
     )
 
@@ -76,7 +84,8 @@ def write_request(request: Request) -> dict[str, Any]:
     }
     written |= {"ous": sorted(request.ous)} if request.ous else {}
     written |= {"reasons": sorted(request.reasons)} if request.reasons else {}
-    written |= {name: True for name, is_set in (("dry_run", request.dry_run), ("force", request.force)) if is_set}
+    flags = {"dry_run": request.dry_run, "force": request.force, "adopt": request.adopt}
+    written |= {name: True for name, is_set in flags.items() if is_set}
     return written | ({"after": request.after} if request.after else {})
 
 

@@ -28,7 +28,9 @@ def member_role_read(settings: Settings, account_id: str) -> Document:
     """Build the session policy for a dry run: reads of the member role."""
     role = _member_role(settings, account_id)
     return _policy(
-        _find_member_role(settings, account_id), {"Effect": "Allow", "Action": list(_ROLE_READS), "Resource": role}
+        _find_member_role(settings, account_id),
+        {"Effect": "Allow", "Action": list(_ROLE_READS), "Resource": role},
+        *_find_stack(settings, account_id),
     )
 
 
@@ -47,6 +49,7 @@ def member_role_write(settings: Settings, account_id: str) -> Document:
         {"Effect": "Allow", "Action": list(_ROLE_WRITES), "Resource": role},
         _create_and_bound(role, desired.boundary),
         attach,
+        *_find_stack(settings, account_id),
     )
 
 
@@ -60,6 +63,12 @@ def _find_member_role(settings: Settings, account_id: str) -> dict[str, Any]:
     # A role of the same name with a path is authorized under its own ARN; it must be readable to be refused by name.
     with_path = role_arn(settings.partition, account_id, f"*/{settings.member_role_name}")
     return {"Effect": "Allow", "Action": "iam:GetRole", "Resource": [_member_role(settings, account_id), with_path]}
+
+
+def _find_stack(settings: Settings, account_id: str) -> Iterator[dict[str, Any]]:
+    """Allow finding the stack that contains a role, where one may be adopted. The stack's ARN isn't known before."""
+    if settings.adopts(account_id):
+        yield {"Effect": "Allow", "Action": "cloudformation:DescribeStackResources", "Resource": "*"}
 
 
 def _member_role(settings: Settings, account_id: str) -> str:
@@ -154,7 +163,9 @@ def _policy(*statements: dict[str, Any]) -> Document:
 
 def check_sizes(settings: Settings) -> None:
     """Raise SettingsError if STS would refuse a session policy for its size."""
-    size = member_role_write(settings, settings.management_account_id).size
+    adopted = settings.adopt_existing_roles
+    account_id = min(adopted) if isinstance(adopted, frozenset) else settings.management_account_id
+    size = member_role_write(settings, account_id).size
     if size > SESSION_POLICY_LIMIT:
         message = f"the session policy for access roles would take {size} characters, and STS allows {SESSION_POLICY_LIMIT}: set fewer MEMBER_ROLE_POLICY_ARNS"
         raise SettingsError(message)

@@ -85,7 +85,7 @@ class Settings:
     exclude_tags: frozenset[AccountTag]
     exclude_account_ids: frozenset[str]
     include_management_account: bool
-    adopt_existing_roles: bool
+    adopt_existing_roles: bool | frozenset[AccountId]
     ready_grace_seconds: int
     max_retired_percent: int
     rollout_percent: int
@@ -111,6 +111,14 @@ class Settings:
     def names_ous(self) -> bool:
         """Whether the settings select accounts by organizational unit."""
         return bool(self.include_ou_ids or self.exclude_ou_ids)
+
+    def adopts(self, account_id: str) -> bool:
+        """Whether an existing role of an account may be adopted."""
+        return self.adopt_existing_roles is True or self.adopts_by_id(account_id)
+
+    def adopts_by_id(self, account_id: str) -> bool:
+        """Whether AdoptExistingRoles names an account."""
+        return isinstance(self.adopt_existing_roles, frozenset) and account_id in self.adopt_existing_roles
 
     @property
     def tag_keys(self) -> frozenset[str]:
@@ -164,7 +172,7 @@ class Settings:
             exclude_tags=_account_tags(read, "EXCLUDE_TAGS"),
             exclude_account_ids=frozenset(read.each("EXCLUDE_ACCOUNT_IDS", _account_id)),
             include_management_account=read.boolean("INCLUDE_MANAGEMENT_ACCOUNT"),
-            adopt_existing_roles=read.boolean("ADOPT_EXISTING_ROLES"),
+            adopt_existing_roles=_adopting(read),
             # The queue's receive count allows for more than three hours (.chalice/resources.yaml).
             ready_grace_seconds=read.integer("READY_GRACE_SECONDS", 0, 10800),
             max_retired_percent=read.integer("MAX_RETIRED_PERCENT", 0, 100),
@@ -297,6 +305,17 @@ def _attach(read: _Variables, principals: tuple[Principal, ...]) -> bool:
             "can be attached to; add the source policy to its permission set as a customer-managed policy instead",
         )
     return attach
+
+
+def _adopting(read: _Variables) -> bool | frozenset[AccountId]:
+    name = "ADOPT_EXISTING_ROLES"
+    if read.text(name) in {"true", "false"}:
+        return read.text(name) == "true"
+    return frozenset(map(AccountId, read.each(name, _adopted)))
+
+
+def _adopted(value: str) -> str | None:
+    return None if is_account_id(value) else "an account id of twelve digits, unless it is true or false alone"
 
 
 def _tags(read: _Variables) -> dict[str, str]:

@@ -47,6 +47,7 @@ class PlannedAccount:
     actions: tuple[Mapping[str, Any], ...] = ()
     granted: bool = False
     revoked: bool = False
+    adopts: Mapping[str, Any] | None = None
 
     @property
     def kind(self) -> Kind:
@@ -119,6 +120,7 @@ class Plan:
                     "reason": account.reason,
                     "error": account.error,
                     "actions": list(account.actions),
+                    "adopts": dict(account.adopts) if account.adopts else None,
                 }
                 for account in self.accounts
             ],
@@ -175,6 +177,7 @@ def parse_plan(
             actions=tuple(each["actions"]),
             granted=each["account_id"] in granted,
             revoked=each["account_id"] in revoked,
+            adopts=each.get("adopts"),
         )
         for each in accounts
     ]

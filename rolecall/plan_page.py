@@ -52,6 +52,8 @@ def plan_lines(plan: Plan, *, verbose: bool = False) -> Iterator[Text]:
             yield _account_line(account)
             if account.error:
                 yield Text(f"    {printable(account.error)}", "red" if account.outcome is Outcome.FAILED else "")
+            if account.adopts:
+                yield Text(f"    {_adoption(account.adopts)}")
             for action in account.actions:
                 yield from _action_lines(action, account.account_id, shown)
             yield Text()
@@ -74,6 +76,14 @@ def _account_line(account: PlannedAccount) -> Text:
         f" {printable(account.name)}" if account.name else "",
         (f"  {', '.join(changes)}", style),
     )
+
+
+def _adoption(adopts: Mapping[str, Any]) -> str:
+    """Return when a role that Rolecall didn't create was last used, and what else manages it."""
+    used = adopts["last_used_at"]
+    parts = [f"last used {used[:10]}" if used else "not used in the last 400 days"]
+    parts += [f"managed elsewhere: {printable(adopts['managed_by'])}"] if adopts["managed_by"] else []
+    return f"existing role, {'; '.join(parts)}"
 
 
 def _action_lines(action: Mapping[str, Any], account_id: str, shown: dict[str, str] | None) -> Iterator[Text]:

@@ -84,7 +84,7 @@ REMEDY = {
     Reason.ACCESS_DENIED: f"Grant the permission that the error names{_RERUN}.",
     Reason.SCP_DENIED: f"Exempt the access role from the statement that denies it, as docs/scp-protect-member-role.json does{_RERUN}.",
     Reason.RCP_DENIED: f"Exempt principals of the management account in that policy{_RERUN}.",
-    Reason.FOREIGN_ROLE: f"Delete it, set another MemberRoleName, or adopt it with AdoptExistingRoles=true{_RERUN}.",
+    Reason.FOREIGN_ROLE: f"Delete it, set another MemberRoleName, or adopt it (docs/coming-from.md){_RERUN}.",
     Reason.FOREIGN_SOURCE_POLICY: f"Delete that policy, or uninstall and set another SourcePolicyName{_RERUN}.",
     Reason.NO_SOURCE_PRINCIPAL: f"Create it, correct SourcePrincipalArns, or set AttachSourcePolicy=false and attach the shards yourself{_RERUN}.",
     Reason.NO_SUCH_POLICY: f"Create it in every account, or correct the setting{_RERUN}.",

@@ -1,9 +1,12 @@
 """Member roles in IAM, in the account that has been entered."""
 
+from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, assert_never
 
 from botocore.exceptions import ClientError
 
+from chalicelib.accounts import format_time
 from chalicelib.aws.errors import account_error, error_code, translated
 from chalicelib.documents import Document
 from chalicelib.member_role import (
@@ -52,6 +55,7 @@ class IamRoles:
                 tags={tag["Key"]: tag["Value"] for tag in role.get("Tags", [])},
                 attached=frozenset(),
                 inline={},
+                last_used_at=_time(role.get("RoleLastUsed", {}).get("LastUsedDate")),
             )
             # A role with a path is foreign, and the session isn't allowed to list its policies.
             return seen if seen.arn != desired.arn else self._with_policies(seen, desired)
@@ -61,12 +65,8 @@ class IamRoles:
         attached = self._client.get_paginator("list_attached_role_policies").paginate(RoleName=role)
         inline = self._client.get_paginator("list_role_policies").paginate(RoleName=role)
         names = [name for page in inline for name in page["PolicyNames"]]
-        return MemberRole(
-            arn=seen.arn,
-            trust=seen.trust,
-            max_session=seen.max_session,
-            boundary=seen.boundary,
-            tags=seen.tags,
+        return replace(
+            seen,
             attached=frozenset(policy["PolicyArn"] for page in attached for policy in page["AttachedPolicies"]),
             inline={name: self._inline(role, name) if name in desired.inline else _UNREAD for name in names},
         )
@@ -119,6 +119,10 @@ class IamRoles:
             self._client.delete_role_permissions_boundary(RoleName=role_name)
         else:
             self._client.put_role_permissions_boundary(RoleName=role_name, PermissionsBoundary=boundary_arn)
+
+
+def _time(moment: datetime | None) -> str | None:
+    return format_time(moment) if moment else None
 
 
 def _name(arn: str) -> str:

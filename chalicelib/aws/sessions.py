@@ -99,8 +99,10 @@ def models_loading() -> Iterator[None]:
             gc.enable()
 
 
-def account_client(session: "Session", service: str, config: Config) -> Any:  # noqa: ANN401 - one of boto3's generated clients
-    """Create a client that acts in the account that `Sessions` has entered."""
+def account_client(  # noqa: ANN401 - one of boto3's generated clients
+    session: "Session", service: str, config: Config, region: str | None = None
+) -> Any:
+    """Create a client that acts in the account that `Sessions` has entered, in the session's region or another."""
     own = session.get_credentials()
     if own is None:
         message = "no AWS credentials: Rolecall runs as a Lambda function, which has its role's"
@@ -109,7 +111,7 @@ def account_client(session: "Session", service: str, config: Config) -> Any:  # 
     core.register_component("credential_provider", _CurrentProvider(own))
     # The session's loader has cached botocore's data; boto3 has no public access to it.
     core.register_component("data_loader", session._session.get_component("data_loader"))  # noqa: SLF001
-    core.set_config_variable("region", session.region_name)
+    core.set_config_variable("region", region or session.region_name)
     return core.create_client(service, config=config)
 
 

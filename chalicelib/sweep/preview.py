@@ -84,6 +84,7 @@ class Preview:
                 installed=installed,
                 uninstalling=uninstalling,
                 dry_run=True,
+                adopting=request.adopt,
             )
 
         verdicts, done = self._until_full(pending, reconcile, deadline)
@@ -197,4 +198,5 @@ def _shown(verdict: Verdict) -> dict[str, Any]:
         "reason": verdict.reason,
         "error": verdict.error,
         "actions": list(verdict.actions),
+        "adopts": verdict.adopts,
     }

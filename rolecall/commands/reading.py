@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -162,6 +162,9 @@ def plan(
     *,
     every: Annotated[bool, typer.Option("--all", help="Plan for every account: the default.")] = False,
     ous: Ous = None,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Plan as if AdoptExistingRoles named every account.")
+    ] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show unchanged accounts too, and every document whole.")
     ] = False,
@@ -177,11 +180,16 @@ def plan(
     shows what each shard of the source policy would grant. With RolloutPercent
     below 100, roles that wait for a later wave are only counted. Changes nothing.
 
+    --adopt shows what would become of existing roles that Rolecall didn't
+    create, what else manages each, and when it was last used. A role that a
+    CloudFormation stack contains fails (docs/coming-from.md).
+
     Exit status: 0, or 1 if an account would fail.
 
     Examples:
         rolecall plan
         rolecall plan payments
+        rolecall plan --adopt
         rolecall plan --ou ou-ab12-11111111 --verbose
         rolecall plan --json | jq .summary
     """
@@ -193,7 +201,8 @@ def plan(
     if bool(accounts) + every + bool(ous) > 1:
         raise typer.BadParameter("pass accounts, --ou or --all: one of them at most", context)
     stage = context.obj.open()
-    request = {"accounts": resolve_accounts(stage, accounts or ()) or "all"} | ({"ous": ous} if ous else {})
+    request: dict[str, Any] = {"accounts": resolve_accounts(stage, accounts or ()) or "all"}
+    request |= ({"ous": ous} if ous else {}) | ({"adopt": True} if adopt else {})
     fetched = fetch_plan(stage, "backfill", request)
     print_json(fetched.as_json()) if as_json or output is PageFormat.JSON else print_plan(
         fetched, output_console(), verbose=verbose

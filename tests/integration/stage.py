@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 from uuid import uuid4
 
@@ -15,6 +15,10 @@ from chalicelib.telemetry import metrics
 from tests.integration.organization import MANAGEMENT, REGION, SECOND_SHARD, SOURCE_POLICY, Organization
 from tests.integration.queues import Delivery, Queues
 from tests.integration.tables import Tables
+
+
+REGIONS = (REGION, "eu-west-1")
+"""The regions in which the functions look for stacks: in AWS, all of the partition."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,11 @@ class ReusingSession(boto3.Session):
         """Return the IAM client that acts in the account that was entered."""
         return self._reused("account", config, lambda: account_client(self, "iam", config))
 
+    def stack_client(self, config: Any, region: str) -> Any:
+        """Return the CloudFormation client of a region that acts in the account that was entered."""
+        create = partial(account_client, self, "cloudformation", config, region)
+        return self._reused(f"stacks {region}", config, create)
+
     def _reused(self, name: str, config: Any, create: Callable[[], Any]) -> Any:
         key = f"{name} {config._user_provided_options}"
         if key not in self._clients:
@@ -65,6 +74,9 @@ class _Application(Application):
     @cached_property
     def _source_iam(self) -> Any:
         return self._session.account_client(publish_config(self._settings.threads))
+
+    def _stack_clients(self) -> dict[str, Any]:
+        return {region: self._session.stack_client(self._config, region) for region in REGIONS}
 
 
 class Stage(Queues, Tables):

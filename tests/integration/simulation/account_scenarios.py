@@ -39,6 +39,22 @@ def _role_by_hand(stage: SimulatedStage) -> None:
     stage.cloud.iam.put(arn, Role(arn, attached=frozenset({"arn:aws:iam::aws:policy/SecurityAudit"})))
 
 
+def _role_by_stack(stage: SimulatedStage) -> None:
+    _role_by_hand(stage)
+    stage.cloud.iam.change(member_role_arn(FIRST), stack="StackSet-readers")
+
+
+def _rejected_then_given_up(stage: SimulatedStage) -> None:
+    """Reject a role that a stack contains, and adopt it once the stack has given it up."""
+    before = stage.cloud.iam.role(member_role_arn(FIRST))
+    stage.cloud.join(FIRST)
+    steps.handle_events(FIRST)(stage)
+    assert stage.cloud.iam.role(member_role_arn(FIRST)) == before
+    stage.cloud.iam.change(member_role_arn(FIRST), stack=None)
+    allow_and_rerun(stage)
+    steps.require_granted(stage, FIRST)
+
+
 def _older_accounts(stage: SimulatedStage) -> None:
     for account_id in (FIRST, SECOND, THIRD):
         stage.cloud.join(account_id)
@@ -126,6 +142,7 @@ ACCOUNT_SCENARIOS: Mapping[str, Scenario] = {
     "retired by request": Scenario(steps.retire, steps.enrolled),
     "readmitted": Scenario(steps.invoke("backfill", {"accounts": [FIRST]}), _retired),
     "adopted": Scenario(steps.new_account, _role_by_hand, {"ADOPT_EXISTING_ROLES": "true"}),
+    "in a stack": Scenario(_rejected_then_given_up, _role_by_stack, {"ADOPT_EXISTING_ROLES": "true"}),
     "backfill": Scenario(steps.invoke("backfill", {}), _older_accounts),
     "rerun": Scenario(allow_and_rerun, _denied),
     "settings changed": Scenario(steps.resync, _other_settings, MEMBERS_ONLY),

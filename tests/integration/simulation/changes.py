@@ -124,8 +124,10 @@ class Changes:
             return
         if role is None or random.random() < 0.2:
             tags = random.choice((_OTHERS, frozenset()))
-            iam.put(arn, Role(arn, tags=tags, attached=frozenset({"arn:aws:iam::aws:policy/SecurityAudit"})))
-            self._log(account_id, f"has a member role created by hand, tags {dict(tags)}")
+            attached = frozenset({"arn:aws:iam::aws:policy/SecurityAudit"})
+            stack = "StackSet-readers" if account_id in IDS[::2] else None
+            iam.put(arn, Role(arn, tags=tags, attached=attached, stack=stack))
+            self._log(account_id, f"has a member role created by {stack or 'hand'}, tags {dict(tags)}")
             return
         edited = random.choice((None, *(drift(role) for drift in ROLE_DRIFTS.values())))
         iam.put(arn, edited)

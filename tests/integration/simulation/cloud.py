@@ -115,13 +115,17 @@ class Cloud:
                 return self._assume(call.params["RoleArn"])
             case "iam":
                 return self._answer_iam(call, self.account_of(call), caller)
+            case "cloudformation":
+                name = call.params["PhysicalResourceId"]
+                return self.iam.find_stack(f"arn:aws:iam::{self.account_of(call)}:role/{name}")
         raise NotImplementedError(call.operation)
 
     def account_of(self, call: Call) -> str:
         """Return the account that a call is made in."""
         if call.service == "sts":
             return account_of(call.params["RoleArn"])
-        return self.sessions.get(call.access_key, (MANAGEMENT, 0.0))[0] if call.service == "iam" else MANAGEMENT
+        in_account = call.service in {"iam", "cloudformation"}
+        return self.sessions.get(call.access_key, (MANAGEMENT, 0.0))[0] if in_account else MANAGEMENT
 
     def _assume(self, arn: str) -> dict[str, Any]:
         account_id = account_of(arn)
@@ -168,7 +172,8 @@ class Cloud:
                 self.iam.read_at = None
         if shows_tags:
             tags = {tag["Key"]: tag["Value"] for tag in (response.get("Role") or response["Policy"])["Tags"]}
-            caller.owned[arn] = may_change(caller.settings, tags, arn)
+            role = self.iam.role(arn)
+            caller.owned[arn] = may_change(caller.settings, tags, arn, role.stack if role else None)
         return response
 
     # State.

@@ -8,6 +8,7 @@ from chalicelib.arns import AccountId
 from chalicelib.aws.iam_roles import IamRoles
 from chalicelib.aws.ledger import Ledger
 from chalicelib.aws.organizations import Organization
+from chalicelib.aws.stacks import Stacks
 from chalicelib.data_read_denies import DENY_POLICY_NAME
 from chalicelib.enrollment import Enrollment, _Job
 from chalicelib.errors import Reason
@@ -41,6 +42,11 @@ def no_document_of_the_operator_is_put(original: Any, self: IamRoles, action: Ac
 def foreign_role_is_adopted(original: Any, self: IamRoles, desired: MemberRole) -> MemberRole | None:
     observed = original(self, desired)
     return replace(observed, tags=desired.tags) if observed else None
+
+
+@mutates(Stacks, "owner", "nothing that is not ours is changed", "in a stack")
+def role_of_a_stack_is_adopted(*_: object) -> None:
+    """Find no stack."""
 
 
 @mutates(IamRoles, "observe", "writes nothing, and not iam:UpdateRole")

@@ -74,8 +74,13 @@ class _SharedSession(boto3.Session):
         create = super().client
         return self._once(service_name, lambda: create(service_name, **options))  # type: ignore[call-overload]
 
-    def account_client(self, service_name: str, config: Any) -> Any:
-        return self._once(f"{service_name} in accounts", lambda: account_client(self, service_name, config))
+    def account_client(self, service_name: str, config: Any, region: str | None = None) -> Any:
+        key = f"{service_name} in accounts {region}"
+        return self._once(key, lambda: account_client(self, service_name, config, region))
+
+    def get_available_regions(self, *_: Any, **__: Any) -> list[str]:
+        """Return one region, so that a denial there leaves it unknown which stack contains a role."""
+        return [REGION]
 
     def _once(self, key: str, create: Callable[[], Any]) -> Any:
         if key not in self._clients:

@@ -27,6 +27,7 @@ class Role:
     tags: frozenset[tuple[str, str]] = frozenset()
     attached: frozenset[str] = frozenset()
     inline: frozenset[tuple[str, str]] = frozenset()
+    stack: str | None = None  # the CloudFormation stack that contains it
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,15 @@ class Iam(_Entities):
         if not isinstance(entity, kind) and operation != "GetAccountSummary":
             raise client_error("NoSuchEntity", f"{arn} cannot be found.", 404)
         return dict(handle(params, entity) or {})
+
+    def find_stack(self, role_arn: str) -> dict[str, Any]:
+        """Answer CloudFormation's DescribeStackResources."""
+        role = self.role(role_arn)
+        if role is None or role.stack is None:
+            raise client_error("ValidationError", f"Stack for {role_arn} does not exist")
+        name = role_arn.rpartition("/")[2]
+        resource = {"StackName": role.stack, "PhysicalResourceId": name, "ResourceStatus": "CREATE_COMPLETE"}
+        return {"StackResources": [resource]}
 
     # Reads.
 
@@ -261,12 +271,12 @@ class Iam(_Entities):
         self.put(policy.arn, None)
 
 
-def may_change(settings: Settings | None, tags: dict[str, str], arn: str) -> bool:
-    """Whether the tags show that a role or policy is this stage's, or may be adopted."""
+def may_change(settings: Settings | None, tags: dict[str, str], arn: str, stack: str | None = None) -> bool:
+    """Whether the tags show that a role or policy is this stage's, or may be adopted since no stack contains it."""
     if settings is None:
         return True
     ownership = settings.ownership(arn, tags)
-    return ownership.is_ours or (settings.adopt_existing_roles and not ownership.tags)
+    return ownership.is_ours or (settings.adopts(account_of(arn)) and not ownership.tags and stack is None)
 
 
 def account_of(arn: str) -> str:

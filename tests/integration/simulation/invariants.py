@@ -117,7 +117,7 @@ def _check_account(cloud: Cloud, settings: Settings, account_id: str, row: dict[
             cloud.require(f"the role of {account_id}, which is retired, is gone", not _is_ours(settings, role))
     elif not cloud.can_enter(account_id):
         cloud.require(invariant, outcome == "failed")
-    elif role is not None and not may_change(settings, dict(role.tags), role.arn):
+    elif role is not None and not may_change(settings, dict(role.tags), role.arn, role.stack):
         cloud.require(invariant, (outcome, reason) == ("failed", "foreign_role"))
     elif reason != "quota":
         cloud.require(invariant, (outcome, access) == ("enrolled", "granted"))
