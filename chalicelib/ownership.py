@@ -81,6 +81,9 @@ class Ownership(NamedTuple):
 
 def _other_manager(tags: Mapping[str, str]) -> str | None:
     for key, value in sorted(tags.items()):
+        # Tags of AWS, such as aws:cloudformation:stack-name, can't be removed: they stay after a stack has given up the role.
+        if key.lower().startswith("aws:"):
+            continue
         # Any value: the tag of this name would be replaced. As ManagedBy or managed_by it means the same.
         names_manager = re.sub(r"[^a-z]", "", key.lower()) == "managedby" and value != MANAGED_BY
         if names_manager or _OTHER_MANAGERS.search(f"{key}={value}"):

@@ -55,7 +55,22 @@ def patch() -> None:
         "create": _put_role_policy,
         "delete": _delete_role_policy,
     }
+    describe_resources = handlers._ACTION_HANDLERS["DescribeStackResources"]
+    handlers._ACTION_HANDLERS["DescribeStackResources"] = lambda params: describe_resources(_with_stack(params))
     provisioners._RESOURCE_HANDLERS["AWS::CloudTrail::Trail"] = {"create": _create_trail, "delete": _delete_trail}
+
+
+def _with_stack(params: dict[str, Any]) -> dict[str, Any]:
+    """CloudFormation finds a stack by a resource that it contains, and returns all its resources."""
+    physical_id = handlers._p(params, "PhysicalResourceId")
+    if not physical_id:
+        return params
+    for name, stack in stacks_by_name.items():
+        resources = stack.get("_resources", {}).values()
+        deleted = stack.get("StackStatus") == "DELETE_COMPLETE"
+        if not deleted and any(each.get("PhysicalResourceId") == physical_id for each in resources):
+            return params | {"StackName": name}
+    return params | {"StackName": physical_id}  # which no stack has: "does not exist"
 
 
 def set_stack_status(stack: str, status: str) -> None:

@@ -161,7 +161,7 @@ class Boundary:
         self._edits[operation] = edit
 
     def respond(self, operation: str, response: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
-        """Respond to an operation of the functions' own roles, by its parameters, in place of moto."""
+        """Respond to an operation by its parameters, in place of moto."""
         self._responses[operation] = response
 
     def stop_faults(self) -> None:
@@ -189,7 +189,8 @@ class Boundary:
         """Return a response in place of AWS's, if a test set one."""
         operation = ":".join(event_name.split(".")[1:])
         credentials = request_signer._credentials  # None without any
-        signer = self.signers.get(credentials.access_key) if credentials else None
+        signers = self.signers | self._sessions
+        signer = signers.get(credentials.get_frozen_credentials().access_key) if credentials else None
         if signer is None or operation not in self._responses:
             return None
         call = Call(signer, operation, self._params, None)

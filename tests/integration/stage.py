@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import boto3
+from botocore.exceptions import ClientError
 
 from chalicelib.aws.sessions import account_client, publish_config
 from chalicelib.bootstrap import Application, announcing
@@ -90,6 +91,7 @@ class Stage(Queues, Tables):
         super().__init__(organization, stage, parameters)
         self._applications: dict[str, Application] = {}
         self.move_tasks: list[dict[str, str]] = []
+        self.stack_of_roles: str | None = None  # the stack that contains every member role
         if deployed:
             self.run_publish()
             metrics.clear_metrics()
@@ -105,6 +107,8 @@ class Stage(Queues, Tables):
         boundary.respond("sqs:StartMessageMoveTask", self.redrive)
         boundary.respond("lambda:Invoke", self._invoke)
         boundary.respond("resource-groups-tagging-api:GetResources", self.organization.tagged_resources)
+        # moto's CloudFormation needs packages that are not installed, and doesn't find stacks by resource.
+        boundary.respond("cloudformation:DescribeStackResources", self._find_stack)
 
     def _application(self, function: str) -> Application:
         self.activate()
@@ -131,6 +135,14 @@ class Stage(Queues, Tables):
         """Run publish with some messages, or as freeze invokes it without any."""
         context = Context(seconds, aws_request_id=request_id or str(uuid4()))
         return self._application("publish").publish(list(records), context)
+
+    def _find_stack(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        name = params["PhysicalResourceId"]
+        if self.stack_of_roles is None:
+            error: Any = {"Error": {"Code": "ValidationError", "Message": f"Stack for {name} does not exist"}}
+            raise ClientError(error, "DescribeStackResources")
+        resource = {"PhysicalResourceId": name, "ResourceStatus": "CREATE_COMPLETE"}
+        return {"StackResources": [{"StackName": self.stack_of_roles, **resource}]}
 
     def _invoke(self, params: Mapping[str, Any]) -> dict[str, Any]:
         assert (params["FunctionName"], params["InvocationType"]) == (

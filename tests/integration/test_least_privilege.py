@@ -81,6 +81,7 @@ def all_calls(
     all_calls = AllCalls()
     for scenario in (
         _member_roles,
+        _adopted_roles,
         _policy_versions,
         _changed_principals,
         _separate_source_account,
@@ -122,6 +123,20 @@ def _member_roles(organization: Organization) -> Iterator[Stage]:
         organization.delete_role(account_id)
         organization.create_role(f"arn:aws:iam::{account_id}:role/team/{MEMBER_ROLE}")
         stage.enroll(account_id)
+
+
+def _adopted_roles(organization: Organization) -> Iterator[Stage]:
+    """Adopt roles in the management account and a member, and plan it in every sweep."""
+    accounts = [organization.member(), MANAGEMENT]
+    stage = Stage(organization, AdoptExistingRoles=",".join(accounts))
+    for account_id in accounts:
+        organization.create_role(f"arn:aws:iam::{account_id}:role/{MEMBER_ROLE}")
+    organization.boundary.fail("cloudformation:DescribeStackResources", times=len(accounts))
+    stage.enroll(*accounts)
+    for function, selected in (("backfill", {}), ("rerun", {"accounts": accounts}), ("resync", {})):
+        stage.run(function, {**selected, "dry_run": True, "adopt": True})
+    stage.enroll(*accounts)
+    yield stage
 
 
 def _policy_versions(organization: Organization, account_id: str = MANAGEMENT, **parameters: str) -> Iterator[Stage]:
@@ -310,7 +325,7 @@ def test_each_function_opens_only_the_sessions_that_it_needs(all_calls: AllCalls
         if call.operation == "sts:AssumeRole":
             statements = json.loads(call.params["Policy"])["Statement"]
             actions = {action for each in statements for action in listed(each["Action"])}
-            reads = all(re.match(r"iam:(Get|List)", action) for action in actions)
+            reads = all(re.match(r"\w+:(Get|List|Describe)", action) for action in actions)
             opened.setdefault(call.signer.name, set()).add(f"{'read' if reads else 'write'} {_kind(statements)}")
 
     assert opened == {

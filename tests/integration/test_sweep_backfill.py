@@ -88,7 +88,7 @@ def test_backfill_does_what_its_dry_run_shows(organization: Organization, bounda
         dry_run = stage.run("backfill", {"dry_run": True})
 
     assert writes(dry_run_calls) == []
-    assert allowed_in_sessions(dry_run_calls) == READS
+    assert allowed_in_sessions(dry_run_calls) == READS | {"cloudformation:DescribeStackResources"}
     assert dry_run["next"] is None
 
     response = stage.run("backfill")

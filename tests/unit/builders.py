@@ -46,7 +46,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "EXCLUDE_TAGS": ("aws:note=a=b,env=", frozenset({AccountTag("aws:note", "a=b"), AccountTag("env", "")})),
     "EXCLUDE_ACCOUNT_IDS": (MEMBER, frozenset({MEMBER})),
     "INCLUDE_MANAGEMENT_ACCOUNT": ("false", False),
-    "ADOPT_EXISTING_ROLES": ("true", True),
+    "ADOPT_EXISTING_ROLES": (f"{MEMBER},{MANAGEMENT},{MEMBER}", frozenset({MEMBER, MANAGEMENT})),
     "READY_GRACE_SECONDS": ("0", 0),
     "MAX_RETIRED_PERCENT": ("100", 100),
     "ROLLOUT_PERCENT": ("1", 1),

@@ -93,6 +93,23 @@ def test_updated_role_is_shown_as_a_diff() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("adopts", "line"),
+    [
+        (
+            {"managed_by": "tag ManagedBy=terraform", "last_used_at": "2026-11-29T10:00:00.000000+00:00"},
+            "    existing role, last used 2026-11-29; managed elsewhere: tag ManagedBy=terraform",
+        ),
+        ({"managed_by": None, "last_used_at": None}, "    existing role, not used in the last 400 days"),
+    ],
+)
+def test_use_and_other_managers_of_an_existing_role_are_shown(adopts: dict[str, Any], line: str) -> None:
+    account = replace(UPDATED, adopts=adopts)
+
+    assert print_lines(account)[1] == line
+    assert Plan(accounts=(account,), source_policy=()).as_json()["accounts"][0]["adopts"] == adopts
+
+
 def test_created_role_is_shown_once_for_equal_accounts() -> None:
     lines = print_lines(
         planned(1, change=Change.CREATED, granted=True),

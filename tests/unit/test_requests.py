@@ -71,6 +71,8 @@ REJECTED: list[tuple[Any, str]] = [
     ({"accounts": [MEMBER], "reasons": ["not_ready"]}, "lists accounts"),
     ({"dry_run": "true"}, "dry_run is 'true': it must be true or false"),
     ({"dry_run": 1}, "dry_run is 1"),
+    ({"dry_run": True, "adopt": 1}, "adopt is 1"),
+    ({"adopt": True}, "adopt is only for a dry run: to adopt roles, set AdoptExistingRoles"),
     ({"force": "no"}, "force is 'no'"),
     ({"after": "12"}, "after is '12'"),
 ]
@@ -89,7 +91,7 @@ junk = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(["accounts", "ous", "reasons", "dry_run", "force", "after"]), junk) | junk)
+@given(st.dictionaries(st.sampled_from(["accounts", "ous", "reasons", "dry_run", "force", "adopt", "after"]), junk) | junk)
 def test_only_all_selects_every_account(event: Any) -> None:
     try:
         request = read_request(event, Selection.NEW)

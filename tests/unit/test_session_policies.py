@@ -45,6 +45,18 @@ def on(*resources: str, actions: str, condition: Any = None) -> Allowed:
     return dict.fromkeys(actions.split(), (resources, condition))
 
 
+@pytest.mark.parametrize("build", [member_role_read, member_role_write])
+def test_stacks_may_be_read_only_where_a_role_may_be_adopted(build: Callable[[Settings, str], Document]) -> None:
+    config = settings(ADOPT_EXISTING_ROLES=MEMBER)
+    action = "cloudformation:DescribeStackResources"
+
+    assert allowed(build(config, MEMBER)) == {
+        **allowed(build(settings(), MEMBER)),
+        **on("*", actions=action),
+    }
+    assert action not in allowed(build(config, SOURCE))
+
+
 # --- A member account -------------------------------------------------------------------------------------------------
 
 

@@ -288,22 +288,38 @@ OURS = {"managed-by": "rolecall", "rolecall-stage": "dev"}
 
 
 @pytest.mark.parametrize(
-    ("tags", "rejection", "rejection_with_adopt"),
+    ("tags", "rejections"),
     [
-        (OURS, None, None),
-        (OURS | {"team": "platform"}, None, None),
-        ({"team": "platform"}, "was not created by Rolecall", None),
-        ({"managed-by": "rolecall"}, "(managed-by=rolecall)", "(managed-by=rolecall)"),
-        (OURS | {"managed-by": "terraform"}, "managed-by=terraform, rolecall-stage=dev", "managed-by=terraform"),
-        (OURS | {"rolecall-stage": "prod"}, "managed-by=rolecall, rolecall-stage=prod", "rolecall-stage=prod"),
+        (OURS, (None, None, None)),
+        (OURS | {"team": "platform"}, (None, None, None)),
+        ({"team": "platform"}, ("was not created by Rolecall", None, None)),
+        ({"managed-by": "rolecall"}, ("(managed-by=rolecall)",) * 3),
+        (OURS | {"managed-by": "terraform"}, ("managed-by=terraform, rolecall-stage=dev",) * 3),
+        (OURS | {"rolecall-stage": "prod"}, ("managed-by=rolecall, rolecall-stage=prod",) * 3),
+        ({"aws:cloudformation:stack-name": "Readers"}, ("was not created by Rolecall", None, None)),
+        ({"managed-by": "team"}, ("(managed-by=team)", "the tag managed-by=team", None)),
+        ({"Managed_By": "Team", "a": "b"}, ("was not created by Rolecall", "the tag Managed_By=Team", None)),
+        ({"Terraform": "true"}, ("was not created by Rolecall", "the tag Terraform=true", None)),
+        ({"CreatedBy": "AWS CDK"}, ("was not created by Rolecall", "the tag CreatedBy=AWS CDK", None)),
     ],
 )
-def test_only_untagged_resources_can_be_adopted(
-    tags: dict[str, str], rejection: str | None, rejection_with_adopt: str | None
+def test_role_of_another_program_is_adopted_by_account_id_only(
+    tags: dict[str, str], rejections: tuple[str | None, ...]
 ) -> None:
     ownership = settings().ownership("arn:x", tags)
 
-    for adopt, expected in ((False, rejection), (True, rejection_with_adopt)):
-        reason = ownership.rejection_reason(adopt=adopt, name_parameter="MemberRoleName")
+    for adopting, expected in zip(("false", "true", MEMBER), rejections, strict=True):
+        config = settings(ADOPT_EXISTING_ROLES=adopting)
+        adopt, by_id = config.adopts(MEMBER), config.adopts_by_id(MEMBER)
+        reason = ownership.rejection_reason(adopt=adopt, by_id=by_id, name_parameter="MemberRoleName")
         assert (reason is None) == (expected is None)
         assert reason is None or ("arn:x" in reason and str(expected) in reason and "MemberRoleName" in reason)
+
+
+@pytest.mark.parametrize(
+    ("value", "adopted"), [("false", set()), ("true", {MEMBER, SOURCE}), (MEMBER, {MEMBER}), (SOURCE, {SOURCE})]
+)
+def test_roles_are_adopted_everywhere_or_in_named_accounts(value: str, adopted: set[str]) -> None:
+    config = settings(ADOPT_EXISTING_ROLES=value)
+
+    assert {account_id for account_id in (MEMBER, SOURCE) if config.adopts(account_id)} == adopted
