@@ -223,9 +223,7 @@ class Application:
 
     def _stack_clients(self) -> dict[str, Any]:
         regions = self._session.get_available_regions("cloudformation", partition_name=self._settings.partition)
-        return {
-            region: account_client(self._session, "cloudformation", self._config, region) for region in regions
-        }
+        return {region: account_client(self._session, "cloudformation", self._config, region) for region in regions}
 
     @cached_property
     def _sqs(self) -> Any:

@@ -160,7 +160,7 @@ def _inline(settings: Settings, account_id: str, organization_id: str) -> dict[s
 def fingerprint(settings: Settings) -> str:
     """Return a digest of the desired role: equal for settings, and releases, that desire the same role in every account."""
     role = desired_role(settings, ANY_ACCOUNT)
-    content = {field.name: getattr(role, field.name) for field in fields(role)}
+    content = {each.name: getattr(role, each.name) for each in fields(role) if each.compare}
     return sha256(json.dumps(content, default=_comparable, sort_keys=True).encode()).hexdigest()[:_FINGERPRINT_CHARS]
 
 

@@ -99,9 +99,7 @@ def models_loading() -> Iterator[None]:
             gc.enable()
 
 
-def account_client(  # noqa: ANN401 - one of boto3's generated clients
-    session: "Session", service: str, config: Config, region: str | None = None
-) -> Any:
+def account_client(session: "Session", service: str, config: Config, region: str | None = None) -> Any:  # noqa: ANN401 - one of boto3's generated clients
     """Create a client that acts in the account that `Sessions` has entered, in the session's region or another."""
     own = session.get_credentials()
     if own is None:

@@ -34,7 +34,9 @@ class Stacks:
         Regions that are not enabled, or that a service control policy denies, are left out, unless that is all of them.
         """
         answers: list[str | None] = []
-        unknown: AccountError = TerminalError(Reason.REJECTED, f"no region is known to look for the stack of {role_arn}")
+        unknown: AccountError = TerminalError(
+            Reason.REJECTED, f"no region is known to look for the stack of {role_arn}"
+        )
         for region, client in self._regional().items():
             doing = f"looking in {region} for the stack that contains {role_arn}"
             with translated(doing):

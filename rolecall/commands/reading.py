@@ -162,9 +162,7 @@ def plan(
     *,
     every: Annotated[bool, typer.Option("--all", help="Plan for every account: the default.")] = False,
     ous: Ous = None,
-    adopt: Annotated[
-        bool, typer.Option("--adopt", help="Plan as if AdoptExistingRoles named every account.")
-    ] = False,
+    adopt: Annotated[bool, typer.Option("--adopt", help="Plan as if AdoptExistingRoles named every account.")] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show unchanged accounts too, and every document whole.")
     ] = False,

@@ -93,7 +93,7 @@ def _condition(node: dict[str, Any], values: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize("boundary", [None, _BOUNDARY])
 def test_narrow_role_allows_exactly_the_session_policies(boundary: str | None) -> None:
-    settings = _settings(permissions_boundary_arn=boundary) if boundary else _settings()
+    settings = replace(_settings(), permissions_boundary_arn=boundary, adopt_existing_roles=True)
     documents = [
         build(settings, _ACCOUNT)
         for build in (

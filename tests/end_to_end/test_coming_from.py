@@ -29,7 +29,10 @@ class Elsewhere:
         tags = [{"Key": "ManagedBy", "Value": "Terraform"}]
         organization.client("iam", self.by_terraform).tag_role(RoleName=ROLE, Tags=tags)
         self.deploy_stack(create=True)
-        iam, document = organization.client("iam"), allow_policy("sts:AssumeRole", resource=f"arn:aws:iam::*:role/{ROLE}")
+        iam, document = (
+            organization.client("iam"),
+            allow_policy("sts:AssumeRole", resource=f"arn:aws:iam::*:role/{ROLE}"),
+        )
         created = iam.create_policy(PolicyName="AssumeReadOnlyRoles", PolicyDocument=json.dumps(document))
         self.policy = str(created["Policy"]["Arn"])
         iam.attach_role_policy(RoleName="Reader", PolicyArn=self.policy)

@@ -17,7 +17,6 @@ from tests.integration.organization import MANAGEMENT, REGION, SECOND_SHARD, SOU
 from tests.integration.queues import Delivery, Queues
 from tests.integration.tables import Tables
 
-
 REGIONS = (REGION, "eu-west-1")
 """The regions in which the functions look for stacks: in AWS, all of the partition."""
 

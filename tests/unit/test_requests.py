@@ -91,7 +91,9 @@ junk = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(["accounts", "ous", "reasons", "dry_run", "force", "adopt", "after"]), junk) | junk)
+@given(
+    st.dictionaries(st.sampled_from(["accounts", "ous", "reasons", "dry_run", "force", "adopt", "after"]), junk) | junk
+)
 def test_only_all_selects_every_account(event: Any) -> None:
     try:
         request = read_request(event, Selection.NEW)
