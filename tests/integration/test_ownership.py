@@ -191,7 +191,8 @@ def test_plan_to_adopt_shows_what_would_change_and_changes_nothing(
         terraform: ("updated", None, {"managed_by": "tag managed-by=terraform", "last_used_at": last_used_at}),
         missing: ("created", None, None),
     }
-    assert {each["action"] for each in adopting[0]["actions"]} >= {"TagRole", "SetTrust", "AttachPolicy"}
+    actions = {each["account_id"]: {step["action"] for step in each["actions"]} for each in adopting}
+    assert actions[by_hand] >= {"TagRole", "SetTrust", "AttachPolicy"}
     reasons = {each["account_id"]: each["reason"] for each in plain}
     assert reasons == {by_hand: "foreign_role", terraform: "foreign_role", missing: None}
     assert writes(calls) == []
