@@ -41,11 +41,15 @@ WITHOUT_API = frozenset(
 )
 
 
+# The stack that contains a role isn't known before the call, and CloudFormation doesn't document which resource it authorizes.
+FOR_ALL_RESOURCES = "RESOURCE_STAR ['cloudformation:DescribeStackResources']"
+
+
 def policy_findings(document: dict[str, Any]) -> list[str]:
     # Parliament is older than the partition aws-eusc.
     text = json.dumps(document).replace("arn:aws-eusc:", "arn:aws:").replace(":eusc-de-east-1:", ":eu-central-1:")
     findings = parliament.analyze_policy_string(text).findings
-    return [f"{each.issue} {each.detail}" for each in findings]
+    return [text for each in findings if (text := f"{each.issue} {each.detail}") != FOR_ALL_RESOURCES]
 
 
 def test_packaged_template_is_clean_in_every_region(packaged: Path) -> None:
