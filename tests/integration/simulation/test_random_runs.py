@@ -11,7 +11,7 @@ from tests.integration.simulation.harness import simulated
 from tests.integration.simulation.random_run import CONDITIONS, first_violation
 
 SEEDS = int(os.environ.get("ROLECALL_SEEDS", "60"))
-FIRST_SEED = 111  # The next sixty seeds together meet every condition.
+FIRST_SEED = 140  # The next sixty seeds together meet every condition.
 SEED = os.environ.get("ROLECALL_SEED")
 
 
