@@ -11,13 +11,20 @@ from tests.integration.simulation.harness import simulated
 from tests.integration.simulation.random_run import CONDITIONS, first_violation
 
 SEEDS = int(os.environ.get("ROLECALL_SEEDS", "60"))
-FIRST_SEED = 140  # The next sixty seeds together meet every condition.
+# From here, sixty seeds met every condition when this was written; if they no longer do, further ones are run.
+FIRST_SEED = 140
+MOST_SEEDS = 4 * SEEDS
 SEED = os.environ.get("ROLECALL_SEED")
+EXPECTED = {"killed", "repeated", "throttled", "timeout after", "event lost", "not there yet", *CONDITIONS}
 
 
 def _run(seeds: Sequence[int]) -> tuple[str | None, Counter[str]]:
     with simulated() as harness:
-        return first_violation(harness, seeds)
+        trace, met = first_violation(harness, seeds)
+        while SEED is None and trace is None and not met.keys() >= EXPECTED and met["seeds"] < MOST_SEEDS:
+            trace, more = first_violation(harness, [FIRST_SEED + met["seeds"]])
+            met += more
+        return trace, met
 
 
 def test_invariants_hold_once_faults_have_stopped(process: ProcessPoolExecutor) -> None:
@@ -27,7 +34,5 @@ def test_invariants_hold_once_faults_have_stopped(process: ProcessPoolExecutor) 
 
     if trace is not None:
         pytest.fail(trace, pytrace=False)
-    assert met["seeds"] == len(seeds)
     if SEED is None:
-        faults = {"killed", "repeated", "throttled", "timeout after", "event lost", "not there yet"}
-        assert {*faults, *CONDITIONS} <= met.keys()
+        assert met.keys() >= EXPECTED
