@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from chalicelib.accounts import Access, format_time, parse_time
+from chalicelib.accounts import Access, LedgerRow, format_time, parse_time
 from chalicelib.chunks import chunked
 from chalicelib.messages import Trigger
 from chalicelib.run_lease import RunLease
@@ -45,11 +45,16 @@ def write_marks(
         lease.hold()
         list(pool.map(lambda row: ledger.set_in_force(row, _mark(row, now)), chunk))
         for row in filter(_is_new, chunk):
-            waited = now - parse_time(row.joined_at)
-            if row.trigger == Trigger.EVENT and waited < _RECENT:
-                metrics.add_metric(Metric.ACCESS_SECONDS, MetricUnit.Seconds, waited.total_seconds())
+            measure_access(row, now)
     metrics.add_metric(Metric.ACCESS_PENDING_SECONDS, MetricUnit.Seconds, (now - oldest).total_seconds())
     return Marked(granted=sum(map(_is_new, changed)), pending=pending)
+
+
+def measure_access(row: "AccessRow | LedgerRow", now: datetime) -> None:
+    """Measure the time from an account's creation until its access is in force, if an event announced it."""
+    waited = now - parse_time(row.joined_at)
+    if row.trigger == Trigger.EVENT and waited < _RECENT:
+        metrics.add_metric(Metric.ACCESS_SECONDS, MetricUnit.Seconds, waited.total_seconds())
 
 
 def _mark(row: "AccessRow", now: datetime) -> str | None:

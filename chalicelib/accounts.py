@@ -21,7 +21,7 @@ class Outcome(StrEnum):
 
 
 class Access(StrEnum):
-    """What the source policy should grant for an account.
+    """What the source policy, or in scope none the member role's trust, should grant for an account.
 
     `excluded` is a member of the organization that must not be reached, which scope organization has to name; `none` is an
     account that can't be reached (closed, suspended, no member). A row without access counts as no row.
@@ -74,8 +74,8 @@ class Account:
 class LedgerRow:
     """What the ledger keeps of one account; times are ISO 8601 in UTC.
 
-    `access` is written by enroll alone, `in_force_since` by publish alone (absent while the source policy doesn't grant the
-    account), and `retirement_requested_at` by retire and backfill alone. `revision` counts every write but publish's.
+    `access` is written by enroll alone, `in_force_since` by publish alone, or in scope none by enroll (absent while the source
+    policy, or in scope none the member role, doesn't grant the account), and `retirement_requested_at` by retire and backfill alone. `revision` counts every write but publish's.
     `attempts` counts the failures since the account was last enrolled or skipped, the first of them at `failed_at`; 0 in a
     failed row means that the source policy was blocked. `fingerprint` is of the settings that the role was last made for, and
     `attempted_fingerprint` of changed settings that failed in an account which was enrolled.
@@ -249,6 +249,16 @@ EXCLUSION_REASONS = frozenset({Reason.EXCLUDED, Reason.EXCLUDED_BY_TAG})
 
 INELIGIBLE_REASONS = frozenset({*EXCLUSION_REASONS, Reason.DEPARTED, *_UNWORKABLE_STATES.values(), *REMOVAL_REASONS})
 """The reasons for which an account should not be enrolled: no failures."""
+
+
+
+def revokes_by_deleting(ineligible: Reason | None, settings: Settings) -> bool:
+    """Whether an account's role is deleted for a reason not to enroll it.
+
+    With a source policy, only offboarding deletes the role: all else is revoked by the policy. Without one, the role is the access.
+    """
+    return ineligible in REMOVAL_REASONS or (ineligible is not None and not settings.keeps_source_policy)
+
 
 ROLE_KEPT = "the source policy may still grant the account: its role is kept until then"
 """The error of a retired account whose role is still to be deleted; its message returns to the queue."""

@@ -17,7 +17,7 @@ from botocore.config import Config
 from chalicelib.aws.iam_roles import IamRoles
 from chalicelib.aws.ledger import Ledger
 from chalicelib.aws.organizations import Organization
-from chalicelib.aws.queues import AccountsQueue, PublishQueue
+from chalicelib.aws.queues import AccountsQueue, NoPublishQueue, PublishQueue
 from chalicelib.aws.sessions import (
     Sessions,
     account_client,
@@ -93,7 +93,13 @@ class Application:
         if "accounts" not in event:
             raise RequestError("retire needs accounts: a list of account ids, or all")
         offboarding = Offboarding(
-            self._ledger, self._table, self._accounts_queue, self._publish_queue, self._preview, self._clock
+            self._settings,
+            self._ledger,
+            self._table,
+            self._accounts_queue,
+            self._publish_requests,
+            self._preview,
+            self._clock,
         )
         return offboarding.retire(request, deadline=self._deadline(context))
 
@@ -123,6 +129,10 @@ class Application:
         queue_url, dead_letter_arn = self._environ["PUBLISH_QUEUE_URL"], self._environ["PUBLISH_DEAD_LETTER_QUEUE_ARN"]
         return PublishQueue(self._sqs, queue_url, dead_letter_arn)
 
+    @property
+    def _publish_requests(self) -> PublishQueue | NoPublishQueue:
+        return self._publish_queue if self._settings.keeps_source_policy else NoPublishQueue()
+
     @cached_property
     def _enrollment(self) -> Enrollment:
         return Enrollment(
@@ -131,7 +141,7 @@ class Application:
             ledger=self._ledger,
             table=self._table,
             accounts=self._accounts_queue,
-            publish=self._publish_queue,
+            publish=self._publish_requests,
             clock=self._clock,
             pool=self._pool,
         )
@@ -168,7 +178,7 @@ class Application:
             self._ledger,
             self._table,
             self._accounts_queue,
-            self._publish_queue,
+            self._publish_requests,
             self._preview,
             self._clock,
         )

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from chalicelib.accounts import Account, Change, LedgerRow, Outcome, format_time, with_outcome
+from chalicelib.access_marks import measure_access
+from chalicelib.accounts import (
+    UNREACHABLE,
+    Access,
+    Account,
+    Change,
+    LedgerRow,
+    Outcome,
+    format_time,
+    parse_time,
+    with_outcome,
+)
 from chalicelib.arns import AccountId
 from chalicelib.chunks import chunked
 from chalicelib.errors import MessageError, Reason
@@ -17,12 +28,12 @@ from chalicelib.member_role import fingerprint
 from chalicelib.messages import Message, Trigger, read_message
 from chalicelib.reconciler import Reconciler, Verdict, unfinished
 from chalicelib.settings import Settings
-from chalicelib.source_policy.records import Records
+from chalicelib.source_policy.records import Names, Records
 from chalicelib.telemetry import Metric, logger, metrics
 
 if TYPE_CHECKING:
     from chalicelib.aws.ledger import Ledger
-    from chalicelib.aws.queues import AccountsQueue, PublishQueue
+    from chalicelib.aws.queues import AccountsQueue, NoPublishQueue, PublishQueue
     from chalicelib.aws.source_policy_table import SourcePolicyTable
 
 _READ = 100  # accounts whose rows are read at once
@@ -68,6 +79,11 @@ class _Job:
         return datetime.fromtimestamp(latest / 1000, UTC) if latest is not None else None
 
     @property
+    def is_repeated(self) -> bool:
+        """Whether a record was received before: that pass may have been interrupted, and its row not written."""
+        return any(int(each.get("attributes", {}).get("ApproximateReceiveCount", "1")) > 1 for each in self.records)
+
+    @property
     def is_finished(self) -> bool:
         return self.verdict is not None and not self.verdict.retry and not self.conflict
 
@@ -83,7 +99,7 @@ class Enrollment:
         ledger: "Ledger",
         table: "SourcePolicyTable",
         accounts: "AccountsQueue",
-        publish: "PublishQueue",
+        publish: "PublishQueue | NoPublishQueue",
         clock: Callable[[], float],
         pool: Callable[[int], Executor] = ThreadPoolExecutor,
     ) -> None:
@@ -121,7 +137,7 @@ class Enrollment:
             reads = pool.map(self._ledger.read, chunked(account_ids, _READ))
             rows = {account_id: row for read in reads for account_id, row in read.items()}
             # After the rows: records that were read later can't be older than the rows.
-            records = self._table.load()
+            records = self._records()
             for job in jobs:
                 job.row = rows.get(job.message.account_id)
             list(pool.map(lambda job: self._enroll(job, records, deadline), jobs))
@@ -131,6 +147,15 @@ class Enrollment:
         # Metrics are not thread-safe.
         for job, verdict in [(job, job.verdict) for job in jobs if job.verdict is not None]:
             _report(job, verdict)
+
+    def _records(self) -> Records:
+        """Read the records; in scope none, record the names first: before any role is created under them."""
+        records = self._table.load()
+        is_first = records.status is None and not (records.by_index or records.control.uninstalling)
+        if self._settings.keeps_source_policy or not is_first:
+            return records
+        self._table.pin_names(Names.of(self._settings))
+        return self._table.load()
 
     def _enroll(self, job: _Job, records: Records, deadline: float) -> None:
         self._reconcile(job, records, deadline)
@@ -155,6 +180,7 @@ class Enrollment:
                 installed=records.installed(self._settings),
                 uninstalling=records.control.uninstalling,
                 first_seen_at=job.message.first_seen_at,
+                repeated=job.is_repeated,
             )
             if job.verdict.reason is Reason.DEPARTED and self._may_be_too_new(job, records):
                 error = "not ready yet: an event announced the account, and Organizations doesn't know it"
@@ -197,8 +223,10 @@ class Enrollment:
             return  # not an account's id, and no shard grants it
         try:
             row = _row_after(job, verdict, self._fingerprint, datetime.fromtimestamp(self._clock(), UTC))
+            is_marked = not self._settings.keeps_source_policy and records.stuck_error(self._settings) is None
+            row = _marked(row, verdict) if is_marked else row
             # If another invocation wrote the row since it was read, this pass may be based on older facts.
-            job.conflict = not self._ledger.write(row, over=job.row)
+            job.conflict = not self._ledger.write(row, over=job.row, in_force=is_marked)
             job.written = None if job.conflict else row
         except Exception:  # noqa: BLE001 - the failure of one row doesn't stop the others
             logger.exception("row not written", account_id=verdict.account_id)
@@ -285,6 +313,17 @@ def _row_after(job: _Job, verdict: Verdict, fingerprint: str, now: datetime) -> 
     return replace(row, enrolled_at=enrolled_at, fingerprint=fingerprint)
 
 
+def _marked(row: LedgerRow, verdict: Verdict) -> LedgerRow:
+    """Return the row with `in_force_since` as it is in scope none: set with the role, and removed once it is deleted.
+
+    A failure leaves it as it was. A role that is left in an account that can't be entered doesn't count.
+    """
+    if verdict.access is Access.GRANTED:
+        return replace(row, in_force_since=row.in_force_since or row.updated_at)
+    is_revoked = verdict.access is not None and (verdict.error is None or verdict.reason in UNREACHABLE)
+    return replace(row, in_force_since=None) if is_revoked else row
+
+
 def _report(job: _Job, verdict: Verdict) -> None:
     """Log the account's outcome in one line, and count it."""
     outcome = Outcome.FAILED if job.conflict else verdict.outcome
@@ -305,5 +344,7 @@ def _report(job: _Job, verdict: Verdict) -> None:
         duration_ms=round(job.seconds * 1000),
     )
     metrics.add_metric(_COUNTED[outcome], MetricUnit.Count, 1)
+    if job.written and job.written.in_force_since and not (job.row and job.row.in_force_since):
+        measure_access(job.written, parse_time(job.written.in_force_since))
     if verdict.change in _CHANGED:
         metrics.add_metric(_CHANGED[verdict.change], MetricUnit.Count, 1)

@@ -44,6 +44,7 @@ class Reason(StrEnum):
     STALE_READ = "stale_read"
     SOURCE_POLICY_PENDING = "source_policy_pending"
     NAMES_CHANGED = "names_changed"
+    EXTERNAL_ID_REQUIRED = "external_id_required"
     CONFLICT = "conflict"
     OUT_OF_TIME = "out_of_time"
     UNEXPECTED = "unexpected"

@@ -1,12 +1,12 @@
 """The member role: the desired one, and the plan that changes an observed one into it."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
 from typing import Any, TypeAlias
 
-from chalicelib.arns import role_arn, root_arn
+from chalicelib.arns import Principal, role_arn, root_arn
 from chalicelib.data_read_denies import DENY_POLICY_NAME, deny_document
 from chalicelib.documents import Document
 from chalicelib.errors import SettingsError
@@ -330,28 +330,41 @@ def why_in_stack(arn: str, stack: str) -> str:
     )
 
 
-def trust_document(settings: Settings) -> Document:
-    """Build the trust policy: the source account, restricted to the source principals and the external id.
+def why_external_id(account_id: str) -> str:
+    """Return why a source account that is no member of the organization needs an external id, and what to do."""
+    return (
+        f"account {account_id} of SOURCE_PRINCIPAL_ARNS is no member of the organization, and EXTERNAL_ID is not set: a third party's "
+        "other customers could have it read these accounts (the confused deputy problem); set the external id that it gives you"
+    )
 
-    The account's root as principal survives the re-creation of a source principal, and does not fail when one does not exist
+
+def trust_document(settings: Settings) -> Document:
+    """Build the trust policy: the source accounts, restricted to the source principals and the external id.
+
+    An account's root as principal survives the re-creation of a source principal, and does not fail when one does not exist
     yet ("AWS JSON policy elements: Principal").
     """
-    narrowed: dict[str, Any] = {}
-    principals = [principal.arn for principal in settings.source_principals if principal.kind != "root"]
-    if principals:
-        narrowed["ArnEquals"] = {"aws:PrincipalArn": principals}
-    statement: dict[str, Any] = {
-        "Effect": "Allow",
-        "Principal": {"AWS": root_arn(settings.partition, settings.source_account_id)},
-    }
+    named = [principal for principal in settings.source_principals if principal.kind != "root"]
+    whole = [principal for principal in settings.source_principals if principal.kind == "root"]
+    narrowed = {"ArnEquals": {"aws:PrincipalArn": [principal.arn for principal in named]}}
+    return _policy(
+        *(_trust(named, narrowed, settings) if named else ()), *(_trust(whole, {}, settings) if whole else ())
+    )
+
+
+def _trust(
+    principals: Iterable[Principal], narrowed: dict[str, Any], settings: Settings
+) -> Iterator[dict[str, Any]]:
+    """Yield the statements that trust the accounts of principals on some conditions, and on the external id."""
+    roots = [root_arn(settings.partition, each) for each in dict.fromkeys(each.account_id for each in principals)]
+    statement: dict[str, Any] = {"Effect": "Allow", "Principal": {"AWS": roots if len(roots) > 1 else roots[0]}}
     if settings.external_id is None:
-        return _policy(statement | {"Action": list(ASSUME_ACTIONS)} | _conditions(narrowed))
+        yield statement | {"Action": list(ASSUME_ACTIONS)} | _conditions(narrowed)
+        return
     # sts:ExternalId is a key of AssumeRole alone ("Actions, resources, and condition keys for AWS STS").
     external = {**narrowed, "StringEquals": {"sts:ExternalId": settings.external_id}}
-    return _policy(
-        statement | {"Action": ASSUME_ACTIONS[0]} | _conditions(external),
-        statement | {"Action": list(ASSUME_ACTIONS[1:])} | _conditions(narrowed),
-    )
+    yield statement | {"Action": ASSUME_ACTIONS[0]} | _conditions(external)
+    yield statement | {"Action": list(ASSUME_ACTIONS[1:])} | _conditions(narrowed)
 
 
 def check_sizes(settings: Settings) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from chalicelib.accounts import REMOVAL_REASONS, UNREACHABLE, LedgerRow, format_time
+from chalicelib.accounts import REMOVAL_REASONS, UNREACHABLE, Access, LedgerRow, format_time
 from chalicelib.arns import AccountId
 from chalicelib.errors import AccountError, RequestError
 from chalicelib.messages import Message, Trigger
@@ -22,7 +22,7 @@ from chalicelib.telemetry import Metric, logger, metrics
 if TYPE_CHECKING:
     from chalicelib.aws.functions import PublishFunction
     from chalicelib.aws.ledger import Ledger
-    from chalicelib.aws.queues import AccountsQueue, PublishQueue
+    from chalicelib.aws.queues import AccountsQueue, NoPublishQueue, PublishQueue
     from chalicelib.aws.source_policy_table import SourcePolicyTable
 
 _RESERVE_SECONDS = 5.0  # of the function's time, kept for its response
@@ -35,14 +35,16 @@ class Offboarding:
 
     def __init__(
         self,
+        settings: Settings,
         ledger: "Ledger",
         table: "SourcePolicyTable",
         accounts: "AccountsQueue",
-        publish: "PublishQueue",
+        publish: "PublishQueue | NoPublishQueue",
         preview: Preview,
         clock: Callable[[], float],
     ) -> None:
         """Take a clock in seconds since the epoch."""
+        self._settings = settings
         self._ledger = ledger
         self._table = table
         self._accounts = accounts
@@ -79,7 +81,7 @@ class Offboarding:
         self._accounts.send(Message(account_id=account_id, trigger=Trigger.RETIRE) for account_id in left)
         following = ""
         shown: list[dict[str, Any]] = [{"account_id": account_id} for account_id in left]
-        if all(map(_was_tried, rows.values())):
+        if all(map(self._was_tried, rows.values())):
             # A role whose creation was interrupted is in no row. Accounts that can't be entered don't delay the search for it.
             looked_at, following = self._preview.find_roles(after, deadline=deadline)
             unrecorded = [each for each in looked_at if each["account_id"] not in rows]
@@ -93,7 +95,15 @@ class Offboarding:
             # No role is left: publish deletes the recorded names, so that others may be set.
             self._table.set_uninstalling(uninstalling=True, uninstalled=True)
             self._publish.send()
+        if answer["next"] is None and not self._settings.keeps_source_policy:
+            self._table.delete_status()
         return answer
+
+    def _was_tried(self, row: LedgerRow) -> bool:
+        """Whether enroll has handled an account's uninstall, and could not delete its role."""
+        # In scope none, access is in force as long as the role is there.
+        is_handled = not row.has_access if self._settings.keeps_source_policy else row.access is not Access.GRANTED
+        return is_handled and row.reason in REMOVAL_REASONS
 
     def _retire(self, request: Request, account_ids: tuple[AccountId, ...], deadline: float) -> dict[str, Any]:
         unknown = sorted(set(account_ids) - set(self._ledger.read(account_ids)))
@@ -120,7 +130,7 @@ class Offboarding:
             for record in records.shards
         ]
         following: dict[str, Any] | None = None
-        if left or shards or after or records.are_lost:
+        if left or shards or after or (records.are_lost and self._settings.keeps_source_policy):
             following = {"accounts": "all", "force": True}
         if following is not None and after:
             following["after"] = after
@@ -202,11 +212,6 @@ def why_not_in_force(records: Records, settings: Settings, *, frozen: bool) -> s
     if left := sorted(records.not_denied(settings)):
         return "; ".join([f"a read of IAM has not shown yet that everything is denied: {', '.join(left)}", *problems])
     return "; ".join(["IAM shows the source policy attached to no principal", *problems])
-
-
-def _was_tried(row: LedgerRow) -> bool:
-    """Whether enroll has handled an account's uninstall, and could not delete its role."""
-    return not row.has_access and row.reason in REMOVAL_REASONS
 
 
 def _is_left(row: LedgerRow) -> bool:

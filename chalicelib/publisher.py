@@ -104,9 +104,11 @@ class _Run:
         lease.freeze_requested_at = self._control.freeze_requested_at
         for name, why in self._records.unreadable.items():
             logger.error("item can't be read and is restored from IAM", policy_name=name, error=why)
-        names = Names.of(publisher.settings)
-        self._status = self._records.status or Status(names=names, organization_id=publisher.organization_id())
-        names = self._status.names
+        status = self._records.status or Status(names=Names.of(publisher.settings))
+        # Names that enroll recorded in scope none are completed, once there is a source policy.
+        names = status.names.completed(publisher.settings)
+        organization_id = status.organization_id or publisher.organization_id()
+        self._status = replace(status, names=names, organization_id=organization_id)
         # Under other settings, what exists is kept under the names that it has.
         self._settings = names.installed(publisher.settings)
         is_renamed = self._settings.source_policy_name != publisher.settings.source_policy_name

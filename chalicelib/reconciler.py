@@ -14,6 +14,7 @@ from chalicelib.accounts import (
     Outcome,
     access_for,
     parse_time,
+    revokes_by_deleting,
     why_ineligible,
     why_not_selected,
     why_unreachable,
@@ -32,6 +33,7 @@ from chalicelib.member_role import (
     plan,
     removal,
     restricts,
+    why_external_id,
     why_foreign,
     why_in_stack,
     why_name_taken,
@@ -106,6 +108,7 @@ class Reconciler:
         self._roles = roles
         self._stacks = stacks
         self._clock = clock
+        self._confirmed_members: set[AccountId] = set()
 
     def __call__(
         self,
@@ -118,6 +121,7 @@ class Reconciler:
         installed: Settings | None = None,
         uninstalling: bool = False,
         first_seen_at: datetime | None = None,
+        repeated: bool = False,
         dry_run: bool = False,
         adopting: bool = False,
     ) -> Verdict:
@@ -125,8 +129,8 @@ class Reconciler:
 
         `blocking` is why it can't be enrolled now, and `keeping` why its role can't be deleted yet if it is retired.
         `installed` are the settings with the names under which its role is installed, if they were changed since.
-        `first_seen_at` is when the account was found to be a member, if that is known. With `adopting`, plan as if
-        AdoptExistingRoles named the account.
+        `first_seen_at` is when the account was found to be a member, if that is known. `repeated` is whether an earlier pass
+        may have left a role that no row shows. With `adopting`, plan as if AdoptExistingRoles named the account.
         """
         work = _Work(role_arn=row.role_arn if row else None)
         account: Account | None = None
@@ -145,7 +149,9 @@ class Reconciler:
                 settings = replace(self._settings, adopt_existing_roles=named) if adopting else self._settings
                 self._install(account_id, row, work, blocking, settings, dry_run=dry_run)
             access = access_for(account, reason)
-            if reason in REMOVAL_REASONS:
+            if reason in REMOVAL_REASONS or (
+                revokes_by_deleting(reason, self._settings) and (repeated or _may_have_role(row))
+            ):
                 self._remove(account_id, account, row, work, keeping, installed or self._settings, dry_run=dry_run)
         except AccountError as error:
             failure = error if error is blocking else _within_grace(error, is_new=is_new)
@@ -179,6 +185,7 @@ class Reconciler:
     ) -> None:
         if blocking is not None:
             raise blocking
+        self._require_external_id()
         taken = why_name_taken(settings)
         if taken is not None:
             raise TerminalError(Reason.FOREIGN_ROLE, taken)
@@ -205,6 +212,18 @@ class Reconciler:
         if not uses_organization_id(self._settings.member_role_policies):
             return desired_role(self._settings, account_id)
         return desired_role(self._settings, account_id, self._organization.id_of(account_id))
+
+    def _require_external_id(self) -> None:
+        """Raise TerminalError if a role would trust an account outside of the organization without an external id.
+
+        Organizations is asked once for each account that it confirms.
+        """
+        for account_id in self._settings.accounts_that_must_be_members:
+            if account_id in self._confirmed_members:
+                continue
+            if self._organization.describe(account_id) is None:
+                raise TerminalError(Reason.EXTERNAL_ID_REQUIRED, why_external_id(account_id))
+            self._confirmed_members.add(account_id)
 
     def _check_owner(self, observed: MemberRole, desired: MemberRole, settings: Settings, work: _Work) -> None:
         """Raise TerminalError if the role is foreign: created by others, and not to be adopted or contained in a stack."""
@@ -336,6 +355,11 @@ class Reconciler:
         is_joined_lately = joined_at is not None and now - joined_at < grace
         is_first_seen = account is not None and first_seen_at is not None and abs(now - first_seen_at) < grace
         return is_joined_lately or is_first_seen
+
+
+def _may_have_role(row: LedgerRow | None) -> bool:
+    """Whether the row shows a role, or that one may have been left: by a pass that failed, or that could not delete it."""
+    return row is not None and (row.role_arn is not None or row.error is not None)
 
 
 def _within_grace(error: AccountError, *, is_new: bool) -> AccountError:

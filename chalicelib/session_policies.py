@@ -169,8 +169,10 @@ def check_sizes(settings: Settings) -> None:
     if size > SESSION_POLICY_LIMIT:
         message = f"the session policy for access roles would take {size} characters, and STS allows {SESSION_POLICY_LIMIT}: set fewer MEMBER_ROLE_POLICY_ARNS"
         raise SettingsError(message)
+    if not settings.keeps_source_policy or settings.source_account_id == settings.management_account_id:
+        return
     built = (source_policy_read(settings), source_policy_write(settings), source_policy_delete(settings))
     size = max(document.size for document in built)
-    if settings.source_account_id != settings.management_account_id and size > SESSION_POLICY_LIMIT:
+    if size > SESSION_POLICY_LIMIT:
         message = f"the session policy for the source account would take {size} characters, and STS allows {SESSION_POLICY_LIMIT}: set fewer SOURCE_PRINCIPAL_ARNS"
         raise SettingsError(message)

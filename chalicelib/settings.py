@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from itertools import takewhile
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from chalicelib.arns import AccountId, Principal, is_account_id, is_ou_id, parse_principal
 from chalicelib.data_read_denies import API_KEYS_READ, DENIED_DATA_READS
@@ -45,10 +45,14 @@ _MANAGED_POLICY = re.compile(r"arn:aws[a-z-]*:iam::(aws|[0-9]{12}):policy/[\w+=,
 
 
 class Scope(StrEnum):
-    """What the source policy grants access to: exactly the enrolled accounts, or the whole organization."""
+    """What the source policy grants access to: exactly the enrolled accounts, or the whole organization.
+
+    In scope none there is no source policy: the source principals' own administrators allow them to assume the member roles.
+    """
 
     ACCOUNTS = "accounts"
     ORGANIZATION = "organization"
+    NONE = "none"
 
 
 class AccountTag(NamedTuple):
@@ -92,14 +96,37 @@ class Settings:
     threads: int
 
     @property
+    def keeps_source_policy(self) -> bool:
+        """Whether there is a source policy; without one, a member role's trust alone is what Rolecall grants."""
+        return self.source_policy_scope is not Scope.NONE
+
+    @property
     def source_account_id(self) -> AccountId:
-        """The one account that all source principals are in."""
+        """The one account that the source policy and all source principals are in. Raise ValueError in scope none."""
+        if not self.keeps_source_policy:
+            message = "scope none has no source policy, and so no account that it is in"
+            raise ValueError(message)
         return self.source_principals[0].account_id
+
+    @property
+    def source_account_ids(self) -> tuple[AccountId, ...]:
+        """The accounts of the source principals, each once; in scope none there may be several."""
+        return tuple(dict.fromkeys(principal.account_id for principal in self.source_principals))
+
+    @property
+    def accounts_that_must_be_members(self) -> tuple[AccountId, ...]:
+        """The source accounts that need an external id outside of the organization, if there is none: only those of scope none.
+
+        In the other scopes nothing is installed for them: the source policy can't be written there.
+        """
+        if self.keeps_source_policy or self.external_id is not None:
+            return ()
+        return tuple(each for each in self.source_account_ids if each != self.management_account_id)
 
     @property
     def attachable_principals(self) -> tuple[Principal, ...]:
         """The source principals that Rolecall attaches the source policy to; nothing can be attached to an account's root."""
-        if not self.attach_source_policy:
+        if not (self.attach_source_policy and self.keeps_source_policy):
             return ()
         return tuple(principal for principal in self.source_principals if principal.kind != "root")
 
@@ -145,7 +172,8 @@ class Settings:
         """Read and validate every setting; raise SettingsError with everything that is wrong."""
         read = _Variables(environ)
         partition = read.matching("PARTITION", _PARTITION, "a partition, such as aws, aws-us-gov, aws-cn or aws-eusc")
-        principals = _principals(read, partition)
+        scope = read.choice("SOURCE_POLICY_SCOPE", Scope, Scope.ACCOUNTS)
+        principals = _principals(read, partition, scope)
         settings = cls(
             stage=read.matching("STAGE", _STAGE, "1 to 20 lower-case letters, digits and hyphens, a letter first"),
             partition=partition,
@@ -160,11 +188,9 @@ class Settings:
             permissions_boundary_arn=read.optional("PERMISSIONS_BOUNDARY_ARN", _managed_policy(partition)),
             external_id=read.optional("EXTERNAL_ID", _external_id),
             member_role_tags=_tags(read),
-            attach_source_policy=_attach(read, principals),
+            attach_source_policy=_attach(read, principals, scope),
             source_policy_name=read.one("SOURCE_POLICY_NAME", _policy_name),
-            source_policy_scope=Scope.ORGANIZATION
-            if read.one("SOURCE_POLICY_SCOPE", _scope) == Scope.ORGANIZATION
-            else Scope.ACCOUNTS,
+            source_policy_scope=scope,
             access_role_names=read.each("ACCESS_ROLE_NAMES", _role_name),
             include_ou_ids=frozenset(read.each("INCLUDE_OU_IDS", _ou_id)),
             exclude_ou_ids=frozenset(read.each("EXCLUDE_OU_IDS", _ou_id)),
@@ -213,6 +239,7 @@ def check_environment_size(environ: Mapping[str, str]) -> None:
         raise SettingsError(message)
 
 
+_Choice = TypeVar("_Choice", bound=StrEnum)
 _Check: TypeAlias = Callable[[str], str | None]
 """Returns what a value must be, or None if it is valid."""
 
@@ -260,6 +287,12 @@ class _Variables:
         value = self.one(name, lambda text: None if text in {"true", "false"} else "true or false")
         return value == "true"
 
+    def choice(self, name: str, values: type[_Choice], fallback: _Choice) -> _Choice:
+        """Return one of the values of an enumeration, or the fallback if the variable is none of them."""
+        *others, last = values
+        value = self.one(name, lambda text: None if text in set(values) else f"{', '.join(others)} or {last}")
+        return values(value) if value in set(values) else fallback
+
     def integer(self, name: str, least: int, most: int) -> int:
         def fits(text: str) -> bool:
             return re.fullmatch(r"[0-9]{1,9}", text) is not None and least <= int(text) <= most
@@ -269,9 +302,10 @@ class _Variables:
         return int(value) if fits(value) else least
 
 
-def _principals(read: _Variables, partition: str) -> tuple[Principal, ...]:
+def _principals(read: _Variables, partition: str, scope: Scope) -> tuple[Principal, ...]:
     name = "SOURCE_PRINCIPAL_ARNS"
-    expected = f"ARNs of roles or users, comma-separated, all of one account, such as arn:{partition}:iam::111122223333:role/Reader"
+    of = "of any account" if scope is Scope.NONE else "all of one account"
+    expected = f"ARNs of roles or users, comma-separated, {of}, such as arn:{partition}:iam::111122223333:role/Reader"
     if not read.text(name):
         read.reject(name, expected)
     principals = []
@@ -285,20 +319,23 @@ def _principals(read: _Variables, partition: str) -> tuple[Principal, ...]:
             read.problems.append(f"{name} contains {arn!r}, which is not of this partition: it must be {expected}")
         principals.append(principal)
     accounts = sorted({principal.account_id for principal in principals})
-    if len(accounts) > 1:
+    if len(accounts) > 1 and scope is not Scope.NONE:
         read.problems.append(
-            f"{name} contains principals of {len(accounts)} accounts ({', '.join(accounts)}): it must be {expected}; deploy a second stage for the other account"
+            f"{name} contains principals of {len(accounts)} accounts ({', '.join(accounts)}): it must be {expected}; deploy a second "
+            "stage for the other account, or set SOURCE_POLICY_SCOPE=none, in which Rolecall writes no source policy"
         )
-    if len(principals) > 1 and any(principal.kind == "root" for principal in principals):
+    whole = {principal.account_id for principal in principals if principal.kind == "root"}
+    if any(principal.account_id in whole and principal.kind != "root" for principal in principals):
         read.problems.append(
-            f"{name} contains an account's root beside others: root already means any principal that the account delegates to, so it must be the only one"
+            f"{name} contains an account's root beside others of the account: root already means any principal that the account "
+            "delegates to, so it must be the only one"
         )
     return tuple(principals)
 
 
-def _attach(read: _Variables, principals: tuple[Principal, ...]) -> bool:
+def _attach(read: _Variables, principals: tuple[Principal, ...], scope: Scope) -> bool:
     attach = read.boolean("ATTACH_SOURCE_POLICY")
-    if attach and any(principal.is_reserved for principal in principals):
+    if attach and scope is not Scope.NONE and any(principal.is_reserved for principal in principals):
         read.reject(
             "ATTACH_SOURCE_POLICY",
             "false, since SOURCE_PRINCIPAL_ARNS names a role of IAM Identity Center (/aws-reserved/), which no policy "
@@ -417,7 +454,3 @@ def _ou_id(value: str) -> str | None:
 
 def _external_id(value: str) -> str | None:
     return None if _EXTERNAL_ID.fullmatch(value) else "2 to 1224 letters, digits and +=,.@:/_-"
-
-
-def _scope(value: str) -> str | None:
-    return None if value in set(Scope) else "accounts or organization"

@@ -90,17 +90,18 @@ class Ledger:
         )
         return (row for row in map(_access_row, found) if is_account_id(row.account_id))
 
-    def write(self, row: LedgerRow, *, over: LedgerRow | None) -> bool:
+    def write(self, row: LedgerRow, *, over: LedgerRow | None, in_force: bool = False) -> bool:
         """Write the attributes that enroll owns, or return False if the row's revision is no longer the one that was read.
 
-        The attributes of other writers (in_force_since, marked_for, retirement_requested_at) stay as they are.
+        The attributes of other writers (retirement_requested_at, and in_force_since without `in_force`) stay as they are.
         """
         revision = over.revision if over else 0
         held = asdict(replace(row, revision=revision + 1))
-        change, values = items.set_and_remove({name: held[name] for name in _ENROLLS})
+        names = (*_ENROLLS, "in_force_since") if in_force else _ENROLLS
+        change, values = items.set_and_remove({name: held[name] for name in names})
         # An edited row may have no revision that can be read.
         condition = "#revision = :read" if revision else "attribute_not_exists(#revision) OR NOT #revision > :read"
-        return self._update(row.account_id, change, condition, names=_ENROLLS, values=values | {":read": revision})
+        return self._update(row.account_id, change, condition, names=names, values=values | {":read": revision})
 
     def request_retirement(self, account_id: AccountId, moment: str | None) -> bool:
         """Mark an account's row as retired by request, or remove the mark; return False if there is no row.

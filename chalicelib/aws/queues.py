@@ -86,6 +86,17 @@ class AccountsQueue(_Queue):
         return [f"{batch[int(each['Id'])].account_id} ({each['Code']})" for each in answer.get("Failed", [])]
 
 
+class NoPublishQueue:
+    """In place of the publish queue in scope none, which has nothing to publish."""
+
+    def send(self) -> None:
+        """Request nothing."""
+
+    def redrive(self) -> bool:
+        """Return False: there is no dead-letter queue."""
+        return False
+
+
 class PublishQueue(_Queue):
     """The FIFO queue that invokes publish; with its one message group, SQS runs one invocation at a time."""
 

@@ -1,6 +1,7 @@
 """The source-policy table: requests (`#control`), what publish found (`#status`), and a record of each shard.
 
-Each attribute of `#control` has one writer (freeze, retire, backfill, resync, on_account_event); publish alone writes all else.
+Each attribute of `#control` has one writer (freeze, retire, backfill, resync, on_account_event); publish alone writes all else,
+but for the names in scope none, which enroll writes and retire deletes.
 An item that can't be read, since it was edited by hand, counts as lost: publish restores it from IAM.
 """
 
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from chalicelib.aws import items
 from chalicelib.settings import Scope, Settings
-from chalicelib.source_policy.records import MAX_SHARDS, Control, Records, ShardRecord, Status
+from chalicelib.source_policy.records import MAX_SHARDS, Control, Names, Records, ShardRecord, Status
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -43,7 +44,7 @@ class SourcePolicyTable:
         unreadable: dict[str, str] = {}
         # Without names it is only the lease of a first run that did not finish.
         status = _parse(Status, found[_STATUS], unreadable) if "names" in found.get(_STATUS, {}) else None
-        first = status.names.source_policy_name if status else self._settings.source_policy_name
+        first = (status.names.source_policy_name if status else None) or self._settings.source_policy_name
         indexes = {name: index for name in found if (index := _index(name, first)) is not None}
         records = {index: _parse(ShardRecord, found[name], unreadable) for name, index in indexes.items()}
         return Records(
@@ -81,6 +82,10 @@ class SourcePolicyTable:
     def write_status(self, status: Status) -> None:
         """Write the status; the run lease beside it stays as it is."""
         self._write(_STATUS, status)
+
+    def pin_names(self, names: Names) -> None:
+        """Write a first status with these names, unless there is a status."""
+        self._update(_STATUS, items.encode(Status(names=names)), condition="attribute_not_exists(#names)")
 
     def delete_status(self) -> None:
         """Delete the status, and the run lease with it."""

@@ -17,6 +17,8 @@ MAX_SHARDS = 25
 CONSISTENT_AFTER = timedelta(minutes=2)
 """How long after a write IAM's reads are trusted ("Changes that I make are not always immediately visible")."""
 
+_HOW_TO_UNINSTALL = '(retire with {"accounts": "all", "force": true})'
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardContent:
@@ -162,33 +164,57 @@ class Control:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Names:
-    """The names that the first run of publish pins until everything is uninstalled."""
+    """The names that the first run of publish, or in scope none the first batch of enroll, pins until everything is uninstalled.
+
+    The last two are None as long as there is no source policy.
+    """
 
     member_role_name: str
-    source_policy_name: str
-    source_account_id: str
+    source_policy_name: str | None = None
+    source_account_id: str | None = None
 
     def why_changed(self, settings: Settings) -> str | None:
         """Return which setting differs from the recorded name and what to do, or None."""
+        wanted = Names.of(settings)
+        if self.source_account_id is not None and wanted.source_account_id is None:
+            return (
+                f"SOURCE_POLICY_SCOPE is none, and {self.source_policy_name} is installed in account {self.source_account_id}: "
+                f"set it back, or uninstall first {_HOW_TO_UNINSTALL}"
+            )
         for name, recorded, value in (
-            ("MEMBER_ROLE_NAME", self.member_role_name, settings.member_role_name),
-            ("SOURCE_POLICY_NAME", self.source_policy_name, settings.source_policy_name),
-            ("SOURCE_PRINCIPAL_ARNS' account", self.source_account_id, settings.source_account_id),
+            ("MEMBER_ROLE_NAME", self.member_role_name, wanted.member_role_name),
+            ("SOURCE_POLICY_NAME", self.source_policy_name, wanted.source_policy_name),
+            ("SOURCE_PRINCIPAL_ARNS' account", self.source_account_id, wanted.source_account_id),
         ):
-            if recorded != value:
+            if recorded not in {None, value}:
                 return (
                     f"{name} is {value}, and was {recorded} when accounts were enrolled: set it back, or uninstall first "
-                    '(retire with {"accounts": "all", "force": true}), or deploy a second stage beside this one'
+                    f"{_HOW_TO_UNINSTALL}, or deploy a second stage beside this one"
                 )
         return None
 
     def installed(self, settings: Settings) -> Settings:
         """Return the settings with the recorded names, under which everything is installed."""
-        return replace(settings, member_role_name=self.member_role_name, source_policy_name=self.source_policy_name)
+        return replace(
+            settings,
+            member_role_name=self.member_role_name,
+            source_policy_name=self.source_policy_name or settings.source_policy_name,
+        )
+
+    def completed(self, settings: Settings) -> "Names":
+        """Return these names, with those in the settings where none is recorded."""
+        wanted = Names.of(settings)
+        return replace(
+            self,
+            source_policy_name=self.source_policy_name or wanted.source_policy_name,
+            source_account_id=self.source_account_id or wanted.source_account_id,
+        )
 
     @classmethod
     def of(cls, settings: Settings) -> "Names":
         """Return the names in the settings."""
+        if not settings.keeps_source_policy:
+            return cls(member_role_name=settings.member_role_name)
         return cls(
             member_role_name=settings.member_role_name,
             source_policy_name=settings.source_policy_name,
@@ -202,11 +228,12 @@ class Status:
 
     `shards` counts those that were ever opened, and `room` how many each source principal has room for. `principals` is why
     the policy can't be attached to source principals; `looked_at` is when both were read. `blocked` is why a new account would
-    find no shard, and `scope` why the scope in the settings is not in force. `repairs` are those of the last check.
+    find no shard, and `scope` why the scope in the settings is not in force. `repairs` are those of the last check. In scope none,
+    enroll writes the names, and all else keeps its default.
     """
 
     names: Names
-    organization_id: str
+    organization_id: str = ""
     shards: int = 0
     room: int = 0
     principals: Problem | None = None
@@ -305,17 +332,28 @@ class Records:
 
     def keeping_error(self, account_id: AccountId, access: Access | None, settings: Settings) -> AccountError | None:
         """Return why the role of a retired account can't be deleted yet, or None if it can: IAM may still grant the account."""
+        if not settings.keeps_source_policy:
+            return self.stuck_error(settings)
         if access in {Access.EXCLUDED, Access.NONE} and not self.may_grant(account_id):
             return None
         return self.stuck_error(settings) or RetryableError(Reason.SOURCE_POLICY_PENDING, ROLE_KEPT)
 
     def why_renamed(self, settings: Settings) -> str | None:
         """Return which setting differs from the names under which everything is installed and what to do, or None."""
-        return self.status.names.why_changed(settings) if self.status else None
+        if self.status is not None:
+            return self.status.names.why_changed(settings)
+        if self.by_index and not settings.keeps_source_policy:
+            return "SOURCE_POLICY_SCOPE is none, and the table has records of a source policy: set it back until they are restored"
+        return None
 
     def stuck_error(self, settings: Settings) -> AccountError | None:
-        """Return why publish can't revoke anything, or None if it can: it has no permission in a former source account."""
-        if self.status is None or self.status.names.source_account_id == settings.source_account_id:
+        """Return why nothing can be revoked, or None if it can: publish has no permission in a former source account.
+
+        In scope none there is no publish at all, which matters where a source policy was left.
+        """
+        recorded = self.status.names.source_account_id if self.status else None
+        is_left = self.status is None and self.by_index and not settings.keeps_source_policy
+        if not is_left and recorded in {None, Names.of(settings).source_account_id}:
             return None
         return TerminalError(Reason.NAMES_CHANGED, str(self.why_renamed(settings)))
 
@@ -330,6 +368,8 @@ class Records:
         changed = self.why_renamed(settings)
         if changed is not None:
             return TerminalError(Reason.NAMES_CHANGED, changed)
+        if not settings.keeps_source_policy:
+            return None
         if access is Access.GRANTED or self.grants(account_id, access):
             return None
         if self.status is None or self.status.looked_at is None:

@@ -94,7 +94,7 @@ class Preview:
         return {
             "counts": {"selected": len(chosen), "rollout_waiting": waiting, **counts},
             "accounts": [_shown(verdict) for verdict in verdicts],
-            "source_policy": planned_shards(records, changes, installed),
+            "source_policy": planned_shards(records, changes, installed) if installed.keeps_source_policy else [],
             "packed_policy_percent": self._sessions.packed_policy_percent,
             "next": write_request(following) if following else None,
         }

@@ -32,7 +32,7 @@ from chalicelib.telemetry import Metric, logger, metrics
 if TYPE_CHECKING:
     from chalicelib.aws.ledger import Ledger
     from chalicelib.aws.organizations import Organization
-    from chalicelib.aws.queues import AccountsQueue, PublishQueue
+    from chalicelib.aws.queues import AccountsQueue, NoPublishQueue, PublishQueue
     from chalicelib.aws.source_policy_table import SourcePolicyTable
 
 _CHUNK = 100  # accounts whose rows are read at once
@@ -49,7 +49,7 @@ class Sweep:
         ledger: "Ledger",
         table: "SourcePolicyTable",
         accounts: "AccountsQueue",
-        publish: "PublishQueue",
+        publish: "PublishQueue | NoPublishQueue",
         preview: Preview,
         clock: Callable[[], float],
     ) -> None:
@@ -120,11 +120,14 @@ class Sweep:
             return self._plan(request, deadline, uninstalling=uninstalling)
         self._publish.send()
         tally = self._send_selected(request, Trigger.RESYNC, records)
-        # The scope may change only once the ledger contains every listed account.
-        is_complete = covers_organization(request) and not tally.unrecorded
-        scope = self._settings.source_policy_scope if is_complete else None
-        self._table.request_check(self._now(), verify=request.accounts is Selection.ALL, scope_recorded=scope)
-        self._publish.send()
+        if self._settings.keeps_source_policy:
+            # The scope may change only once the ledger contains every listed account.
+            is_complete = covers_organization(request) and not tally.unrecorded
+            scope = self._settings.source_policy_scope if is_complete else None
+            self._table.request_check(self._now(), verify=request.accounts is Selection.ALL, scope_recorded=scope)
+            self._publish.send()
+        elif request.accounts is Selection.ALL:
+            metrics.add_metric(Metric.RESYNCS, MetricUnit.Count, 1)  # which publish otherwise counts
         emit_gauges(tally, self._settings.stage, self._now())
         logger.info("resync", selection=request.accounts, **tally.counts())
         frozen = any(record.is_frozen for record in records.shards)

@@ -49,7 +49,9 @@ class Deployment:
         self._sqs = organization.operator.sqs
         self._dynamodb = organization.operator.dynamodb
         for name in ("AccountsDeadLetterQueue", "AccountsQueue", "PublishDeadLetterQueue", "PublishQueue"):
-            self._create_queue(template["Resources"][name]["Properties"])
+            resource = template["Resources"][name]
+            if self._values.get(resource.get("Condition"), True):
+                self._create_queue(resource["Properties"])
         for name in ("LedgerTable", "SourcePolicyTable"):
             self._create_table(template["Resources"][name]["Properties"])
         self.ledger = self._dynamodb.Table(self.environ["LEDGER_TABLE"])

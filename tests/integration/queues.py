@@ -108,11 +108,12 @@ class Queues(Deployment):
         return [message.body for message in self._messages(queue)]
 
     def _messages(self, queue: str) -> list[Any]:
-        messages: list[Any] = self._queue(queue)._messages
+        found = self._queue(queue)
+        messages: list[Any] = found._messages if found else []  # In scope none there is no publish queue.
         return messages
 
     def _queue(self, queue: str) -> Any:
-        return get_backend("sqs")[MANAGEMENT][REGION].queues[self._values[queue].rpartition("/")[2]]
+        return get_backend("sqs")[MANAGEMENT][REGION].queues.get(self._values[queue].rpartition("/")[2])
 
     def _delay(self, queue: str, message_id: str) -> int:
         (message,) = (each for each in self._messages(queue) if each.id == message_id)

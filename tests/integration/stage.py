@@ -91,7 +91,7 @@ class Stage(Queues, Tables):
         self._applications: dict[str, Application] = {}
         self.move_tasks: list[dict[str, str]] = []
         self.stack_of_roles: str | None = None  # the stack that contains every member role
-        if deployed:
+        if deployed and "PUBLISH_FUNCTION" in self.environ:
             self.run_publish()
             metrics.clear_metrics()
 
