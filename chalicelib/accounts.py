@@ -251,7 +251,6 @@ INELIGIBLE_REASONS = frozenset({*EXCLUSION_REASONS, Reason.DEPARTED, *_UNWORKABL
 """The reasons for which an account should not be enrolled: no failures."""
 
 
-
 def revokes_by_deleting(ineligible: Reason | None, settings: Settings) -> bool:
     """Whether an account's role is deleted for a reason not to enroll it.
 

@@ -352,9 +352,7 @@ def trust_document(settings: Settings) -> Document:
     )
 
 
-def _trust(
-    principals: Iterable[Principal], narrowed: dict[str, Any], settings: Settings
-) -> Iterator[dict[str, Any]]:
+def _trust(principals: Iterable[Principal], narrowed: dict[str, Any], settings: Settings) -> Iterator[dict[str, Any]]:
     """Yield the statements that trust the accounts of principals on some conditions, and on the external id."""
     roots = [root_arn(settings.partition, each) for each in dict.fromkeys(each.account_id for each in principals)]
     statement: dict[str, Any] = {"Effect": "Allow", "Principal": {"AWS": roots if len(roots) > 1 else roots[0]}}

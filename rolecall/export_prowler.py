@@ -94,12 +94,13 @@ def _muted(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
             f"^{re.escape(settings.member_role_name)}$",
             "The member role is for the source principals, which its trust policy names.",
         )
-    yield (
-        settings.source_account_id,
-        "iam_no_custom_policy_permissive_role_assumption",
-        f"^{re.escape(settings.source_policy_name)}(-[0-9]+)?$",
-        "The source policy grants the member roles of the accounts in its conditions, in the organization.",
-    )
+    if settings.keeps_source_policy:
+        yield (
+            settings.source_account_id,
+            "iam_no_custom_policy_permissive_role_assumption",
+            f"^{re.escape(settings.source_policy_name)}(-[0-9]+)?$",
+            "The source policy grants the member roles of the accounts in its conditions, in the organization.",
+        )
     yield (
         settings.management_account_id,
         "iam_role_cross_service_confused_deputy_prevention",

@@ -48,7 +48,9 @@ class Sent:
             return False
         outcome, _ = shown_outcome(row)
         if outcome is Outcome.PENDING:
-            return not self.retiring and _is_blocked(row, status)
+            # In scope none, an account whose role could not be deleted keeps its access.
+            is_kept = row.outcome is not Outcome.ENROLLED and row.error not in {None, ROLE_KEPT}
+            return is_kept if self.retiring else _is_blocked(row, status)
         if outcome is Outcome.FAILED:
             return row.reason not in RETRYABLE_REASONS
         return row.error != ROLE_KEPT and not (self.retiring and outcome is Outcome.ENROLLED)

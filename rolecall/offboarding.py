@@ -8,7 +8,7 @@ from typing import Any
 from chalicelib.arns import AccountId
 from chalicelib.source_policy.records import Records
 from rolecall.console import counted, printable
-from rolecall.errors import FunctionError
+from rolecall.errors import CommandError, FunctionError
 from rolecall.exit_status import ExitStatus
 from rolecall.follow import Sent
 from rolecall.operation import Operation
@@ -44,6 +44,7 @@ def retire(operation: Operation, account_ids: Iterable[AccountId]) -> ExitStatus
 def freeze(operation: Operation) -> ExitStatus:
     """Deny the source principals every new session, and wait until that is in force."""
     stage = operation.stage
+    _require_source_policy(stage)
     frozen, in_force = freeze_state(stage.records(), stage.settings)
     granted = sum(row.in_force_since is not None for row in stage.rows())
     if frozen:
@@ -73,6 +74,7 @@ def freeze(operation: Operation) -> ExitStatus:
 
 def unfreeze(operation: Operation) -> ExitStatus:
     """Lift a freeze, and wait until that is in force."""
+    _require_source_policy(operation.stage)
     error = _request_freeze(operation, frozen=False)
     if error is None:
         operation.print(
@@ -82,6 +84,14 @@ def unfreeze(operation: Operation) -> ExitStatus:
     operation.print(f"The unfreeze is stored and not in force: {error}", "bold red")
     operation.print("Every run of publish retries it; rolecall unfreeze waits again.")
     return ExitStatus.PROBLEM
+
+
+def _require_source_policy(stage: Stage) -> None:
+    if not stage.keeps_source_policy:
+        raise CommandError(
+            f"stage {stage.name} has no source policy to freeze (SourcePolicyScope=none): to revoke access now, run rolecall retire "
+            "for some accounts or rolecall uninstall for all, or have the source principals' administrators deny them sts:AssumeRole"
+        )
 
 
 def _request_freeze(operation: Operation, *, frozen: bool) -> str | None:

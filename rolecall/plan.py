@@ -36,7 +36,7 @@ _KINDS = {Change.CREATED: Kind.CREATE, Change.UPDATED: Kind.UPDATE, Change.DELET
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedAccount:
-    """An account's outcome, the actions on its role, and whether the source policy would grant or revoke its access."""
+    """An account's outcome, the actions on its role, and whether its access would be granted or revoked."""
 
     account_id: AccountId
     name: str | None = None
@@ -156,13 +156,18 @@ def fetch_plan(stage: Stage, function: str, request: Mapping[str, Any]) -> Plan:
         errors = {shard.policy_name: shard.error for page in pages for shard in parse_shards(page["source_policy"])}
         shards = assign_together(stage, accounts, errors)
     names = _names(stage, [AccountId(each["account_id"]) for each in accounts], listing=request["accounts"] == "all")
-    return replace(parse_plan(accounts, shards, names), rollout_waiting=pages[0]["counts"].get("rollout_waiting", 0))
+    plan = parse_plan(accounts, shards, names, by_role=not stage.settings.keeps_source_policy)
+    return replace(plan, rollout_waiting=pages[0]["counts"].get("rollout_waiting", 0))
 
 
 def parse_plan(
-    accounts: Iterable[Mapping[str, Any]], shards: Iterable[PlannedShard], names: Mapping[AccountId, str | None]
+    accounts: Iterable[Mapping[str, Any]],
+    shards: Iterable[PlannedShard],
+    names: Mapping[AccountId, str | None],
+    *,
+    by_role: bool = False,
 ) -> Plan:
-    """Parse the accounts of dry runs' responses."""
+    """Parse the accounts of dry runs' responses; with `by_role`, as in scope none, the role itself grants access."""
     source_policy = tuple(shards)
     granted = {account_id for shard in source_policy for account_id in shard.granted}
     revoked = {account_id for shard in source_policy for account_id in shard.revoked}
@@ -175,8 +180,8 @@ def parse_plan(
             reason=Reason(each["reason"]) if each["reason"] else None,
             error=each["error"],
             actions=tuple(each["actions"]),
-            granted=each["account_id"] in granted,
-            revoked=each["account_id"] in revoked,
+            granted=each["account_id"] in granted or (by_role and each["change"] == Change.CREATED),
+            revoked=each["account_id"] in revoked or (by_role and each["change"] == Change.DELETED),
             adopts=each.get("adopts"),
         )
         for each in accounts
@@ -205,6 +210,8 @@ def assign_together(
     """Assign the accounts of several responses to shards as publish would; `errors` has each shard's error."""
     records = stage.records()
     settings = records.installed(stage.settings)
+    if not settings.keeps_source_policy:
+        return []
     changes: dict[Access, set[AccountId]] = {access: set() for access in Access}
     for account in accounts:
         access = _access(account)

@@ -29,7 +29,7 @@ from rolecall.reasons import MEANING, REMEDY, TITLE
 from rolecall.report import Report
 from rolecall.report_accounts import WAITING, ReportedAccount
 from rolecall.report_data import COLUMNS, escaped_cells
-from rolecall.source_policy_state import RESTORE
+from rolecall.source_policy_state import LEFT_OVER, RESTORE
 
 _OUTCOMES = (Outcome.ENROLLED, Outcome.FAILED, Outcome.PENDING, WAITING, Outcome.SKIPPED, Outcome.RETIRED)
 _BAR_WIDTH = 1000
@@ -77,6 +77,7 @@ def render_report(report: Report) -> str:
         meaning=MEANING,
         remedy=REMEDY,
         restore=RESTORE,
+        left_over=LEFT_OVER,
         granted=sum(shard.accounts for shard in policy.shards),
         role_arn=role_arn(settings.partition, "{account_id}", settings.member_role_name),
         actions=ASSUME_ACTIONS,

@@ -21,7 +21,7 @@ class ObservedShard:
 def read_drift(stage: Stage, records: Records, now: datetime) -> Mapping[str, str] | None:
     """Return what differs, by the shards' names, or None if the credentials are of another account than the shards."""
     settings = stage.settings
-    if settings.source_account_id != stage.account_id:
+    if not settings.keeps_source_policy or settings.source_account_id != stage.account_id:
         return None
     iam = stage.client("iam")
     found = {}

@@ -17,6 +17,8 @@ RESTORE = (
 """What to do about lost records."""
 
 NEVER_PUBLISHED = "publish has not run yet"
+NO_SOURCE_POLICY = "none: with SourcePolicyScope=none, a member role's trust alone grants access"
+LEFT_OVER = "a source policy is installed although SourcePolicyScope is none: set it back, or uninstall the stage first"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,11 +72,26 @@ class SourcePolicyState:
     repairs: tuple[str, ...]
 
     @property
+    def is_kept(self) -> bool:
+        """Whether there is a source policy, or should be."""
+        return self.scope_asked_for is not Scope.NONE or bool(self.shards)
+
+    @property
+    def is_left_over(self) -> bool:
+        """Whether a source policy is installed that the settings do without: no function may change it."""
+        return self.scope_asked_for is Scope.NONE and bool(self.shards)
+
+    @property
     def problems(self) -> tuple[str, ...]:
         """What needs attention, one sentence each."""
         # After an uninstall there is nothing left to publish.
-        unknown = not self.known and not self.uninstalled and not self.lost
-        other_scope = self.scope_problem is None and self.shards and self.scope is not self.scope_asked_for
+        unknown = self.is_kept and not self.known and not self.uninstalled and not self.lost
+        other_scope = (
+            not self.is_left_over
+            and self.scope_problem is None
+            and self.shards
+            and self.scope is not self.scope_asked_for
+        )
         found = [
             (self.uninstalling, "the stage is uninstalled" if self.uninstalled else "the stage is being uninstalled"),
             (self.frozen and self.freeze_in_force, "frozen: every new session is denied"),
@@ -91,6 +108,7 @@ class SourcePolicyState:
                 (each.drift, f"{each.policy_name} was changed by others: {each.drift}: run rolecall resync")
                 for each in self.shards
             ),
+            (self.is_left_over, LEFT_OVER),
             (self.lost, f"records are lost: {', '.join(self.lost)}"),
             (self.scope_problem, self.scope_problem and self.scope_problem.error),
             (
@@ -111,11 +129,11 @@ def read_source_policy(
     return SourcePolicyState(
         known=status is not None,
         compared=drift is not None,
-        scope=records.scope,
+        scope=records.scope if records.shards else settings.source_policy_scope,
         scope_asked_for=settings.source_policy_scope,
         scope_problem=status.scope if status else None,
         shards=tuple(_shard(record, settings, (drift or {}).get(record.name)) for record in records.shards),
-        lost=_lost(records),
+        lost=_lost(records, settings.source_policy_name),
         room=status.room if status and status.looked_at else None,
         blocked=blocked,
         remedy=REMEDY[blocked.reason] if blocked else None,
@@ -132,6 +150,8 @@ def read_source_policy(
 
 def freeze_state(records: Records, settings: Settings) -> tuple[bool, bool]:
     """Return whether a freeze is requested, and whether IAM matches the request."""
+    if not (settings.keeps_source_policy or records.shards):
+        return False, True
     requested = records.control.frozen
     frozen = any(record.is_frozen for record in records.shards) if requested is None else requested
     if frozen:
@@ -163,7 +183,7 @@ def _shard(record: ShardRecord, settings: Settings, drift: str | None) -> ShardS
     )
 
 
-def _lost(records: Records) -> tuple[str, ...]:
+def _lost(records: Records, source_policy_name: str) -> tuple[str, ...]:
     lost = set(records.unreadable)
     status = records.status
     if status is None:
@@ -171,7 +191,5 @@ def _lost(records: Records) -> tuple[str, ...]:
         lost |= {"#status"} if records.by_index and not records.control.uninstalled else set()
     else:
         expected = range(max([status.shards, *(index + 1 for index in records.by_index)]))
-        lost |= {
-            shard_name(status.names.source_policy_name, index) for index in expected if index not in records.by_index
-        }
+        lost |= {shard_name(source_policy_name, index) for index in expected if index not in records.by_index}
     return tuple(sorted(lost))

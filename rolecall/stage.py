@@ -1,7 +1,7 @@
 """A deployed stage: its settings, tables, functions, queues, alarms and logs."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ from chalicelib.arns import AccountId
 from chalicelib.aws.ledger import Ledger
 from chalicelib.aws.organizations import Organization
 from chalicelib.aws.source_policy_table import SourcePolicyTable
-from chalicelib.settings import Settings
+from chalicelib.settings import Scope, Settings
 from chalicelib.source_policy.records import Records
 from rolecall import __version__
 from rolecall.aws_errors import translate_errors
@@ -44,6 +44,11 @@ ALARMS = (
     *("rules-failed", "source-policy-full", "resync-missing", "publishing-blocked", "access-slow"),
 )
 """Each has a section in docs/runbook.md."""
+
+_ONLY_WITH_SOURCE_POLICY = frozenset(
+    {"publish", "freeze", "publish.fifo", "publish-dlq.fifo", "source-policy-full", "publishing-blocked"}
+)
+"""The functions, queues and alarms that scope none does without."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,13 +144,24 @@ class Stage:
     @property
     def functions(self) -> list[str]:
         """The names of the functions, without the stage."""
-        return [name for name in FUNCTIONS if name != ANNOUNCER or self.event_bus_name]
+        return list(self.deployed(FUNCTIONS))
 
     @cached_property
     def settings(self) -> Settings:
         """The deployed settings."""
         with translate_errors("reading the stage's settings"):
             return Settings.from_env(self.environment)
+
+    @property
+    def keeps_source_policy(self) -> bool:
+        """Whether there is a source policy, even if another setting is invalid."""
+        return self.environment.get("SOURCE_POLICY_SCOPE") != Scope.NONE
+
+    def deployed(self, names: Collection[str]) -> tuple[str, ...]:
+        """Return which of some functions, queues or alarms are part of the stage."""
+        left_out = set[str]() if self.keeps_source_policy else set(_ONLY_WITH_SOURCE_POLICY)
+        left_out |= set() if self.event_bus_name else {ANNOUNCER, ANNOUNCEMENTS_DEAD_LETTER_QUEUE}
+        return tuple(name for name in names if name not in left_out)
 
     @cached_property
     def account_id(self) -> str:
@@ -229,7 +245,7 @@ class Stage:
         sqs = self.client("sqs")
         names = [*WORK_QUEUES, *DEAD_LETTER_QUEUES]
         found = []
-        for name in [each for each in names if each != ANNOUNCEMENTS_DEAD_LETTER_QUEUE or self.event_bus_name]:
+        for name in self.deployed(names):
             with translate_errors(f"counting the messages of {self.resource_name(name)}"):
                 url = sqs.get_queue_url(QueueName=self.resource_name(name))["QueueUrl"]
                 attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]

@@ -10,7 +10,7 @@ from rolecall.errors import CommandError
 DEFAULT_STAGE = "prod"
 """The stage if none is named and none is deployed."""
 
-_QUEUE = re.compile(r"rolecall-(.+)-publish\.fifo")
+_QUEUE = re.compile(r"rolecall-(.+)-accounts")
 
 
 def stage_names(client: ClientFactory) -> list[str]:

@@ -14,7 +14,7 @@ from chalicelib.errors import Reason
 from chalicelib.settings import Scope
 from rolecall.console import age, ago, counted, label_grid, output_console, plain, print_page
 from rolecall.reasons import MEANING
-from rolecall.source_policy_state import NEVER_PUBLISHED, RESTORE, ShardState, SourcePolicyState
+from rolecall.source_policy_state import NEVER_PUBLISHED, NO_SOURCE_POLICY, RESTORE, ShardState, SourcePolicyState
 from rolecall.stage import DEAD_LETTER_QUEUES
 from rolecall.status import Coverage, Resync, StageStatus
 
@@ -61,7 +61,7 @@ def _rows(status: StageStatus) -> Iterator[tuple[str, RenderableType]]:
         yield "still granted", Text(_some(covered.still_granted), "yellow")
     if status.rollout:
         yield "rollout", Text(status.rollout.sentence, "red" if status.rollout.stopped else "yellow")
-    yield "source policy", Group(*map(_shard, policy.shards)) if policy.shards else "none"
+    yield "source policy", Group(*map(_shard, policy.shards)) if policy.shards else _no_shards(policy)
     yield "publishing", _publishing(policy, status.at)
     yield "freeze", _freeze(policy)
     yield "last resync", _resyncs(status)
@@ -107,6 +107,10 @@ def _failed_instances(status: StageStatus) -> Iterator[Text]:
     yield Text(f"{f'and {more} more ' if more > 0 else ''}→ docs/access-roles.md#failed-instances")
 
 
+def _no_shards(policy: SourcePolicyState) -> str:
+    return "none" if policy.is_kept else NO_SOURCE_POLICY
+
+
 def _shard(shard: ShardState) -> Text:
     content = f"{shard.accounts} of {shard.capacity} accounts"
     if shard.scope is Scope.ORGANIZATION:
@@ -129,6 +133,8 @@ def _shard(shard: ShardState) -> Text:
 def _publishing(policy: SourcePolicyState, now: datetime) -> Text:
     if policy.lost:
         return Text.assemble((f"records are lost: {', '.join(policy.lost)}", "bold red"), f"\n→ {RESTORE}")
+    if not policy.is_kept:
+        return Text("nothing to publish")
     if not policy.known:
         return Text("nothing left to publish" if policy.uninstalled else f"unknown: {NEVER_PUBLISHED}", "yellow")
     state = Text("not blocked")
@@ -150,6 +156,8 @@ def _freeze(policy: SourcePolicyState) -> Text:
         return Text("uninstalled: rolecall backfill would enroll every account again", "bold red")
     if policy.uninstalling:
         return Text("uninstalling: continue with rolecall uninstall, or cancel with rolecall backfill", "bold red")
+    if not policy.is_kept:
+        return Text("nothing to freeze")
     if policy.frozen and policy.freeze_in_force:
         return Text("frozen and in force: every new session is denied until rolecall unfreeze", "bold red")
     if policy.frozen:

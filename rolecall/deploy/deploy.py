@@ -118,7 +118,7 @@ class _Run:
         stage, dynamodb = self.operation.stage, self.operation.stage.client("dynamodb")
         protect_stack(self.stacks.cloudformation, self.stacks.describe(plan.stack_name), protected=True)
         protect_tables(dynamodb, (plan.values["LedgerTable"], plan.values["SourcePolicyTable"]))
-        warning = run_publish(stage)
+        warning = run_publish(stage) if plan.values["SourcePolicyIsKept"] else None
         for line in [*([warning] if warning else []), *(f"Not checked: {each}" for each in plan.unchecked)]:
             self.operation.print(line, "yellow")
         for line in next_steps(stage.client, plan.stage, plan.location, plan.values):

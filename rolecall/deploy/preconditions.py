@@ -10,8 +10,8 @@ from botocore.exceptions import ClientError
 
 from chalicelib.arns import Principal, parse_principal, role_arn
 from chalicelib.aws.source_principals import DEFAULT_ATTACHMENTS, attachment_quota
-from chalicelib.member_role import why_taken
-from chalicelib.settings import parameters_with_role, stack_set_role_name
+from chalicelib.member_role import why_external_id, why_taken
+from chalicelib.settings import Scope, parameters_with_role, stack_set_role_name
 from chalicelib.source_policy.records import MAX_SHARDS, shard_name
 from rolecall.access_role_stack_set import ACTIVATE, stack_set_exists, trusted_access
 from rolecall.aws_errors import translate_errors
@@ -33,6 +33,7 @@ _READS = {
 }
 """The session policy in the source account."""
 
+_UNINSTALL_FIRST = "keep the scope, deploy another STAGE, or uninstall this one first (docs/offboarding.md)"
 _RESTORE = "restore it, deploy another STAGE, or uninstall this one first (docs/offboarding.md)"
 
 _Problem: TypeAlias = tuple[str, str]
@@ -47,6 +48,7 @@ class _Names:
     member_role: str
     source_policy: str
     principals: tuple[Principal, ...]
+    keeps_source_policy: bool
     access_roles: tuple[str, ...]
 
     @classmethod
@@ -56,6 +58,7 @@ class _Names:
             member_role=values["MemberRoleName"],
             source_policy=values["SourcePolicyName"],
             principals=tuple(_principals(values)),
+            keeps_source_policy=_keeps_source_policy(values),
             access_roles=_access_roles(values),
         )
 
@@ -65,8 +68,9 @@ class _Names:
         return {shard_name(self.source_policy, index).lower() for index in range(MAX_SHARDS)}
 
     @property
-    def source_account_id(self) -> str:
-        return self.principals[0].account_id if self.principals else ""
+    def source_account_id(self) -> str | None:
+        """The account of the source policy, or None without one."""
+        return self.principals[0].account_id if self.principals and self.keeps_source_policy else None
 
     def parameters_with(self, role: str) -> list[str]:
         """Return the parameters that contain a role of this name."""
@@ -94,9 +98,17 @@ def check_preconditions(
     # Under other names, the installed roles and policies would be orphaned.
     with problems.collect():
         add(_changed_names(values, Tables(client("dynamodb"))))
+    outside: set[str] = set()
+    with problems.attempt("whether the source principals' accounts are in the organization"):
+        outside = _outside_accounts(values, location, client)
+        add(_missing_external_id(values, outside))
+    problems.unchecked += [
+        f"whether the source principals of account {each}, outside of the organization, exist"
+        for each in sorted(outside)
+    ]
     with problems.attempt("whether the source principals exist"):
-        missing = _missing_principals(values, location, client)
-        if values["AttachSourcePolicy"] == "true":
+        missing = _missing_principals(values, location, client, outside)
+        if values["AttachSourcePolicy"] == "true" or not _keeps_source_policy(values):
             add(missing)
         else:  # They may name the source policy, as a permission set does, and so can't exist before the first deployment.
             problems.unchecked += [f"{parameter} {why}" for parameter, why in missing]
@@ -159,6 +171,10 @@ def _levels_above(organizations: "OrganizationsClient", child: str) -> Iterator[
             child = organizations.list_parents(ChildId=child)["Parents"][0]["Id"]
 
 
+def _keeps_source_policy(values: Mapping[str, str]) -> bool:
+    return values.get("SourcePolicyScope") != Scope.NONE
+
+
 def _taken_name(values: Mapping[str, str]) -> Iterator[_Problem]:
     """Yield where the member role's name is also a source principal or an access role, which must never be changed."""
     ours = _Names.of(values)
@@ -170,6 +186,13 @@ def _changed_names(values: Mapping[str, Any], tables: Tables) -> Iterator[_Probl
     """Yield the names that differ from those that the stage has published with."""
     table = values["SourcePolicyTable"]
     recorded = tables.item(table, policy_name="#status").get("names", {}) if tables.exists(table) else {}
+    if not _keeps_source_policy(values):
+        if account_id := recorded.get("source_account_id"):
+            why = (
+                f"is none, and the source policy {recorded['source_policy_name']} is installed in account {account_id}"
+            )
+            yield "SourcePolicyScope", f"{why}, which no function could change any more: {_UNINSTALL_FIRST}"
+        recorded = {name: value for name, value in recorded.items() if name == "member_role_name"}
     for name, parameter, value in (
         ("member_role_name", "MemberRoleName", values["MemberRoleName"]),
         ("source_policy_name", "SourcePolicyName", values["SourcePolicyName"]),
@@ -189,10 +212,33 @@ def _principals(values: Mapping[str, str]) -> Iterator[Principal]:
             continue  # reported with the settings
 
 
-def _missing_principals(values: Mapping[str, str], location: Location, client: ClientFactory) -> Iterator[_Problem]:
+def _outside_accounts(values: Mapping[str, str], location: Location, client: ClientFactory) -> set[str]:
+    """Return the accounts of source principals that are no members of the organization, which only scope none can have."""
+    if _keeps_source_policy(values):
+        return set()
+    outside = set()
+    for account_id in {principal.account_id for principal in _principals(values)} - {location.account_id}:
+        with translate_errors(f"describing account {account_id}"):
+            try:
+                client("organizations").describe_account(AccountId=account_id)
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "AccountNotFoundException":
+                    raise
+                outside.add(str(account_id))
+    return outside
+
+
+def _missing_external_id(values: Mapping[str, str], outside: Collection[str]) -> Iterator[_Problem]:
+    if outside and not values["ExternalId"]:
+        yield "ExternalId", f"is not set: {why_external_id(min(outside))}"
+
+
+def _missing_principals(
+    values: Mapping[str, str], location: Location, client: ClientFactory, outside: Collection[str]
+) -> Iterator[_Problem]:
     # Those of another partition are reported with the settings.
     ours = [principal for principal in _principals(values) if principal.partition == location.partition]
-    principals = [principal for principal in ours if principal.kind != "root"]
+    principals = [each for each in ours if each.kind != "root" and each.account_id not in outside]
     in_account: dict[str, IAMClient] = {}
     for principal in principals:
         account_id = principal.account_id
@@ -290,6 +336,7 @@ def _collisions(ours: _Names, theirs: _Names) -> Iterator[_Problem]:
         yield "MemberRoleName", f"is {role}, which is a source principal or access role of {other}: {another}"
     for parameter in ours.parameters_with(theirs.member_role):
         yield parameter, f"contains {theirs.member_role}, which is the member role of {other}: name another role"
-    if ours.source_account_id == theirs.source_account_id and ours.shards & theirs.shards:
+    in_one_account = ours.source_account_id is not None and ours.source_account_id == theirs.source_account_id
+    if in_one_account and ours.shards & theirs.shards:
         why = f"is {ours.source_policy}, and {theirs.source_policy} is the source policy of {other} in the same account"
         yield "SourcePolicyName", f"{why} (their shards end in -2, -3, …): {another}"

@@ -145,7 +145,7 @@ def check_mapping(
 def _check_mappings(context: Context) -> CheckResult:
     client = context.stage.client("lambda")
     summaries = []
-    for queue, function in CONSUMERS.items():
+    for queue, function in ((queue, CONSUMERS[queue]) for queue in context.stage.deployed(CONSUMERS)):
         response = client.list_event_source_mappings(FunctionName=context.stage.resource_name(function))
         result = check_mapping(response["EventSourceMappings"], context.stage.resource_name(queue), function, context)
         if result.remedy is not None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rolecall.doctor.context import Context
 from rolecall.doctor.result import Check, CheckResult, failed, ok, unknown
-from rolecall.source_policy_state import NEVER_PUBLISHED, RESTORE, SourcePolicyState
+from rolecall.source_policy_state import LEFT_OVER, NEVER_PUBLISHED, NO_SOURCE_POLICY, RESTORE, SourcePolicyState
 from rolecall.stage import ALARMS, QueueCounts
 
 if TYPE_CHECKING:
@@ -41,9 +41,11 @@ def check_queues(queues: Sequence[QueueCounts]) -> CheckResult:
     return ok("the queues and their dead-letter queues are empty")
 
 
-def check_alarms(alarms: "Mapping[str, MetricAlarmTypeDef]", topic_arn: str, context: Context) -> CheckResult:
+def check_alarms(
+    alarms: "Mapping[str, MetricAlarmTypeDef]", topic_arn: str, context: Context, names: Sequence[str] = ALARMS
+) -> CheckResult:
     """Check that all alarms exist, notify the topic, and are not in ALARM; the keys are their names without the stage."""
-    for name in ALARMS:
+    for name in names:
         if name not in alarms:
             return failed(f"alarm {name} does not exist", context.deploy())
         alarm = alarms[name]
@@ -55,10 +57,10 @@ def check_alarms(alarms: "Mapping[str, MetricAlarmTypeDef]", topic_arn: str, con
                 f"alarm {name} sends no notifications: its actions are disabled",
                 context.aws(f"cloudwatch enable-alarm-actions --alarm-names {alarm['AlarmName']}"),
             )
-    in_alarm = [name for name in ALARMS if alarms[name]["StateValue"] == "ALARM"]
+    in_alarm = [name for name in names if alarms[name]["StateValue"] == "ALARM"]
     if in_alarm:
         return failed(f"{', '.join(in_alarm)} in ALARM", ", ".join(f"docs/runbook.md#{name}" for name in in_alarm))
-    return ok(f"all {len(ALARMS)} exist, and none is in ALARM")
+    return ok(f"all {len(names)} exist, and none is in ALARM")
 
 
 def check_topic(subscriptions: "Sequence[SubscriptionTypeDef] | None", topic_arn: str, context: Context) -> CheckResult:
@@ -84,6 +86,10 @@ def check_source_policy(state: SourcePolicyState) -> CheckResult:
     """Check that the source policy is published and unchanged."""
     if state.lost:
         return failed(f"records of the source-policy table are lost: {', '.join(state.lost)}", RESTORE)
+    if state.is_left_over:
+        return failed(LEFT_OVER, "docs/runbook.md#names_changed")
+    if not state.is_kept:
+        return ok(NO_SOURCE_POLICY)
     if state.uninstalled:
         return ok("nothing left to publish")
     if not state.known:
@@ -112,6 +118,8 @@ def check_freeze(state: SourcePolicyState) -> CheckResult:
             "no account is enrolled: an uninstall was started",
             "rolecall uninstall to continue, or rolecall backfill to cancel",
         )
+    if not state.is_kept:
+        return ok(NO_SOURCE_POLICY)
     if state.frozen and state.freeze_in_force:
         return failed("every new session is denied", "rolecall unfreeze")
     if state.frozen:
@@ -127,7 +135,8 @@ def _topic_arn(context: Context) -> str:
 
 
 def _check_alarms(context: Context) -> CheckResult:
-    return check_alarms(context.stage.described_alarms(), _topic_arn(context), context)
+    stage = context.stage
+    return check_alarms(stage.described_alarms(), _topic_arn(context), context, stage.deployed(ALARMS))
 
 
 def _check_topic(context: Context) -> CheckResult:

@@ -1,12 +1,12 @@
 """Checks that the source principals exist and have room for the source policy, and that the documents fit IAM's quotas."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 
 from chalicelib.arns import Principal
 from chalicelib.aws.source_principals import attachment_quota
 from chalicelib.errors import Reason, SettingsError
-from chalicelib.member_role import check_sizes, trust_document
+from chalicelib.member_role import check_sizes, trust_document, why_external_id
 from chalicelib.settings import Settings
 from chalicelib.source_policy.documents import capacity
 from chalicelib.source_policy.records import Records
@@ -18,15 +18,15 @@ from rolecall.reasons import REMEDY
 _ROLE_NAME_QUOTA = 64  # "IAM and AWS STS quotas"
 
 
-def check_principals(settings: Settings, found: Collection[str], redeploy: str) -> CheckResult:
-    """Check that the source principals are among the ARNs that were found in this account, which is the source account."""
-    for principal in settings.source_principals:
+def check_principals(principals: Collection[Principal], found: Collection[str], redeploy: str) -> CheckResult:
+    """Check that source principals of this account are among the ARNs that were found in it."""
+    for principal in principals:
         if principal.kind != "root" and not any(fnmatchcase(arn, principal.arn) for arn in found):
             return failed(
                 f"source principal {principal.arn} does not exist",
                 f"aws iam create-{principal.kind} --{principal.kind}-name {principal.name} …, or {redeploy}",
             )
-    return ok(", ".join(principal.arn for principal in settings.source_principals))
+    return ok(", ".join(principal.arn for principal in principals))
 
 
 def check_principals_elsewhere(settings: Settings, records: Records) -> CheckResult:
@@ -46,12 +46,41 @@ def check_principals_elsewhere(settings: Settings, records: Records) -> CheckRes
 
 def _check_principals(context: Context) -> CheckResult:
     settings = context.settings
+    if not settings.keeps_source_policy:
+        return _check_principals_of_any_account(context)
     if settings.source_account_id != context.account_id:
         return check_principals_elsewhere(settings, context.records)
+    found = _found_here(context, settings.source_principals)
+    return check_principals(settings.source_principals, found, context.deploy("--source-principal ARN"))
+
+
+def _check_principals_of_any_account(context: Context) -> CheckResult:
+    """Check those of this account, and that the others' accounts are members of the organization or need an external id."""
+    settings = context.settings
+    here = [principal for principal in settings.source_principals if principal.account_id == context.account_id]
+    result = check_principals(here, _found_here(context, here), context.deploy("--source-principal ARN"))
+    if here and result.remedy is not None:
+        return result
+    outside = [
+        account_id
+        for account_id in settings.source_account_ids
+        if account_id != context.account_id and context.stage.account(account_id) is None
+    ]
+    return check_source_accounts(settings, outside, context.deploy("ExternalId=…"))
+
+
+def check_source_accounts(settings: Settings, outside: Collection[str], redeploy: str) -> CheckResult:
+    """Check that there is an external id, if source accounts are outside of the organization."""
+    if outside and settings.external_id is None:
+        return failed(why_external_id(min(outside)), redeploy)
+    principals = ", ".join(principal.arn for principal in settings.source_principals)
+    return ok(f"{principals}; outside of the organization: {', '.join(sorted(outside)) or 'none'}")
+
+
+def _found_here(context: Context, principals: Iterable[Principal]) -> set[str]:
     iam = context.stage.client("iam")
-    principals = [principal for principal in settings.source_principals if principal.kind != "root"]
-    found = {arn for principal in principals for arn in principal_arns(principal, iam)}
-    return check_principals(settings, found, context.deploy("--source-principal ARN"))
+    named = (principal for principal in principals if principal.kind != "root")
+    return {arn for principal in named for arn in principal_arns(principal, iam)}
 
 
 def check_attachments(
@@ -72,6 +101,8 @@ def check_attachments(
 
 def _check_attachments(context: Context) -> CheckResult:
     settings, shards = context.settings, context.records.shards
+    if not settings.keeps_source_policy:
+        return ok("nothing is attached: SourcePolicyScope is none")
     if settings.source_account_id != context.account_id:
         return check_room_elsewhere(settings, context.records)
     # Before the first shard is written, it needs room.
@@ -150,7 +181,10 @@ CHECKS = (
     Check(
         name="source principals",
         run=_check_principals,
-        permissions=("iam:GetRole", "iam:GetUser", "iam:ListRoles", "dynamodb:Scan"),
+        permissions=(
+            *("iam:GetRole", "iam:GetUser", "iam:ListRoles"),
+            *("dynamodb:Scan", "organizations:DescribeAccount"),
+        ),
     ),
     Check(
         name="attachments",

@@ -26,7 +26,7 @@ def completed(rolecall: CommandLine, *words: str, script: str = "bash") -> list[
 
 
 def test_stages_are_completed(rolecall: CommandLine, organization: Organization) -> None:
-    organization.operator.sqs.create_queue(QueueName="rolecall-tmp-publish.fifo", Attributes={"FifoQueue": "true"})
+    organization.operator.sqs.create_queue(QueueName="rolecall-tmp-accounts")
     assert completed(rolecall, "rolecall", "status", "--stage", "t") == ["test", "tmp"]
     assert completed(rolecall, "rolecall", "deploy", "te") == ["test"]
 

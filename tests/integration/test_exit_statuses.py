@@ -97,7 +97,7 @@ def test_only_deployed_stage_is_the_default(stage: Stage, organization: Organiza
     only = rolecall("accounts", "--json", stdout=pipe())
     assert (only.status, only.errors, account_id in only.output) == (0, "", True)
 
-    organization.operator.sqs.create_queue(QueueName="rolecall-other-publish.fifo", Attributes={"FifoQueue": "true"})
+    organization.operator.sqs.create_queue(QueueName="rolecall-other-accounts")
 
     several = rolecall("accounts", stdout=pipe())
     assert (several.status, several.is_one_sentence) == (2, True)

@@ -88,7 +88,7 @@ def test_missing_required_setting_is_an_error(name: str, value: str | None) -> N
         ("MEMBER_ROLE_TAGS", "Rolecall-Stage=mine", "ownership tags"),
         ("SOURCE_POLICY_NAME", "a/b", "a policy name"),
         ("SOURCE_POLICY_NAME", "P" * 121, "1 to 120"),
-        ("SOURCE_POLICY_SCOPE", "everyone", "accounts or organization"),
+        ("SOURCE_POLICY_SCOPE", "everyone", "accounts, organization or none"),
         ("ACCESS_ROLE_NAMES", "role/Admin", "a role name"),
         ("INCLUDE_OU_IDS", "r-ab12", "an organizational unit's id"),
         ("EXCLUDE_OU_IDS", "Workloads", "an organizational unit's id"),
