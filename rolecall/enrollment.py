@@ -55,7 +55,7 @@ def resync(operation: Operation, *, only_new: bool = False) -> ExitStatus:
     status = _sweep(operation, "resync", {"accounts": "new" if only_new else "all"}, listed, whole=True)
     # The function stores the request for a check before it returns.
     requested_at = operation.stage.records().control.check_requested_at
-    if status is ExitStatus.INTERRUPTED or requested_at is None or not operation.stage.keeps_source_policy:
+    if status is ExitStatus.INTERRUPTED or requested_at is None or not operation.stage.settings.keeps_source_policy:
         return status
     return max(status, _follow_check(operation, requested_at))
 

@@ -87,7 +87,7 @@ def unfreeze(operation: Operation) -> ExitStatus:
 
 
 def _require_source_policy(stage: Stage) -> None:
-    if not stage.keeps_source_policy:
+    if not stage.settings.keeps_source_policy:
         raise CommandError(
             f"stage {stage.name} has no source policy to freeze (SourcePolicyScope=none): to revoke access now, run rolecall retire "
             "for some accounts or rolecall uninstall for all, or have the source principals' administrators deny them sts:AssumeRole"

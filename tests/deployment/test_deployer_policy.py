@@ -123,6 +123,7 @@ def test_policy_allows_nothing_that_deploying_does_not_need(policy: dict[str, An
         "events:DescribeEventBus",
         *("iam:GetAccountSummary", "iam:GetUser", "iam:ListRoles"),
         *("organizations:DescribeOrganization", "organizations:DescribeOrganizationalUnit"),
+        "organizations:DescribeAccount",
     }
 
 

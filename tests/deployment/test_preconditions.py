@@ -23,7 +23,9 @@ _VALUES = {
     "MemberRoleName": "CrossAccountReadOnlyRole",
     "MemberRolePolicyArns": "arn:{partition}:iam::aws:policy/ReadOnlyAccess",
     "SourcePolicyName": "CrossAccountReadOnlyAccess",
+    "SourcePolicyScope": "accounts",
     "AttachSourcePolicy": "true",
+    "ExternalId": "",
     "AccessRoleNames": "OrganizationAccountAccessRole,AWSControlTowerExecution",
     "AccessRoleStackSet": "false",
     "AccessRoleTargets": "",
@@ -99,6 +101,11 @@ class Client:
         if self._account.access_roles.get(entered) != role.removeprefix("role/"):
             raise _error("AccessDenied")
         return {"Credentials": {"account": entered}}
+
+    def describe_account(self, AccountId: str) -> None:  # noqa: N803 - boto3's
+        self._check("describe-account")
+        if AccountId != _ELSEWHERE:
+            raise _error("AccountNotFoundException")
 
     def describe_organizational_unit(self, OrganizationalUnitId: str) -> None:  # noqa: N803
         self._check("describe-organizational-unit")
@@ -212,10 +219,13 @@ def test_principal_elsewhere_is_read_with_an_access_role() -> None:
         ("get-account-summary", "the quota of policies attached to a role"),
         ("describe-stacks", "the names of other stages"),
         ("describe-event-bus", "whether the event bus exists"),
+        ("describe-account", "whether the source principals' accounts are in the organization"),
     ],
 )
 def test_what_cannot_be_read_is_reported_as_not_checked(denied: str, unchecked: str) -> None:
     changes = {"IncludeOuIds": _UNIT, "MemberRolePolicyArns": _policies(11), "EventBusName": "accounts"}
+    if denied == "describe-account":
+        changes |= {"SourcePolicyScope": "none", "SourcePrincipalArns": "arn:aws:iam::555566667777:root"}
     aws = Account(denied=[denied], quotas={"AttachedPoliciesPerRoleQuota": 20})
 
     problems, (reason,) = find_problems(_VALUES | changes, aws)
@@ -231,6 +241,31 @@ def test_source_account_that_cannot_be_entered_is_not_checked() -> None:
 
     assert problems == []
     assert reason.startswith("whether the source principals exist: ")
+
+
+_VENDOR = "arn:aws:iam::555566667777:role/Scanner"
+
+
+def test_outside_account_needs_an_external_id() -> None:
+    exists = f"arn:aws:iam::{_ELSEWHERE}:role/Reader"
+    aws = Account(arns=[exists], access_roles={_ELSEWHERE: "AWSControlTowerExecution"})
+    values = _VALUES | {"SourcePolicyScope": "none", "SourcePrincipalArns": f"{exists},{_VENDOR}"}
+
+    (problem,), (unchecked,) = find_problems(values, aws)
+    assert problem.startswith("ExternalId is not set: account 555566667777 of SOURCE_PRINCIPAL_ARNS is no member")
+    assert unchecked == "whether the source principals of account 555566667777, outside of the organization, exist"
+    assert find_problems(values | {"ExternalId": "example"}, aws) == ([], [unchecked])
+
+
+def test_missing_principal_of_a_member_is_rejected_without_a_source_policy() -> None:
+    values = {"SourcePolicyScope": "none", "AttachSourcePolicy": "false"}
+    (problem,) = _problems(Account(arns=[]), **values)
+    assert problem.startswith(f"SourcePrincipalArns contains {_READER}, which does not exist")
+
+
+def test_source_policies_name_is_free_without_a_source_policy() -> None:
+    theirs = _OTHER | {"SourcePolicyName": _VALUES["SourcePolicyName"], "SourcePolicyScope": "none"}
+    assert _problems(Account(stacks=[theirs])) == []
 
 
 @pytest.mark.parametrize("parameter", ["IncludeOuIds", "ExcludeOuIds", "AccessRoleTargets"])

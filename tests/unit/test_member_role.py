@@ -196,6 +196,25 @@ def test_trust_is_the_source_account_restricted_to_the_principals(
     assert trust_document(config).content == {"Version": "2012-10-17", "Statement": statements}
 
 
+def test_trust_of_several_accounts_narrows_those_with_named_principals() -> None:
+    other, whole = "arn:aws:iam::555566667777:user/Scanner", "arn:aws:iam::666677778888:root"
+    arns = ",".join((READER, other, whole))
+    roots = {"Principal": {"AWS": [ROOT, "arn:aws:iam::555566667777:root"]}}
+    every = {"Principal": {"AWS": whole}}
+
+    config = settings(SOURCE_PRINCIPAL_ARNS=arns, SOURCE_POLICY_SCOPE="none")
+    assert trust_document(config).content["Statement"] == [
+        trusted([ASSUME, TAG, IDENTIFY], READER, other) | roots,
+        trusted([ASSUME, TAG, IDENTIFY]) | every,
+    ]
+    assert trust_document(replace(config, external_id="x-1")).content["Statement"] == [
+        trusted(ASSUME, READER, other, external_id="x-1") | roots,
+        trusted([TAG, IDENTIFY], READER, other) | roots,
+        trusted(ASSUME, external_id="x-1") | every,
+        trusted([TAG, IDENTIFY]) | every,
+    ]
+
+
 def test_trust_as_returned_by_iam_is_no_drift() -> None:
     principal = f'"AWS":"{ROOT}"'
     text = trust_document(settings()).text

@@ -134,7 +134,39 @@ def test_principals_of_two_accounts_are_rejected() -> None:
     message = error_of(SOURCE_PRINCIPAL_ARNS=f"{READER},arn:aws:iam::444455556666:role/Reader")
 
     assert message.startswith("SOURCE_PRINCIPAL_ARNS contains principals of 2 accounts (111122223333, 444455556666)")
-    assert "deploy a second stage for the other account" in message
+    assert "deploy a second stage for the other account, or set SOURCE_POLICY_SCOPE=none" in message
+
+
+def test_principals_of_any_accounts_are_accepted_without_a_source_policy() -> None:
+    outside, root = "arn:aws:iam::444455556666:role/Reader", "arn:aws:iam::555566667777:root"
+    used = settings(SOURCE_PRINCIPAL_ARNS=f"{READER},{outside},{root}", SOURCE_POLICY_SCOPE="none")
+
+    assert used.source_account_ids == (SOURCE, "444455556666", "555566667777")
+    assert (used.keeps_source_policy, used.attachable_principals) == (False, ())
+    with pytest.raises(ValueError, match="scope none has no source policy"):
+        _ = used.source_account_id
+    beside = f"{outside},arn:aws:iam::444455556666:root"
+    assert "must be the only one" in error_of(SOURCE_PRINCIPAL_ARNS=beside, SOURCE_POLICY_SCOPE="none")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"SOURCE_POLICY_SCOPE": "none"}, (SOURCE,)),
+        ({"SOURCE_POLICY_SCOPE": "none", "EXTERNAL_ID": "example"}, ()),
+        ({"SOURCE_POLICY_SCOPE": "none", "MANAGEMENT_ACCOUNT_ID": SOURCE}, ()),
+        ({}, ()),
+    ],
+)
+def test_accounts_need_an_external_id_unless_they_are_members(
+    changes: dict[str, str], expected: tuple[str, ...]
+) -> None:
+    assert settings(**changes).accounts_that_must_be_members == expected
+
+
+def test_role_of_identity_center_needs_no_setting_without_a_source_policy() -> None:
+    arn = f"arn:aws:iam::{SOURCE}:role/aws-reserved/sso.amazonaws.com/AWSReservedSSO_Audit_*"
+    assert settings(SOURCE_PRINCIPAL_ARNS=arn, SOURCE_POLICY_SCOPE="none").attachable_principals == ()
 
 
 def test_accounts_are_selected_by_a_few_tags() -> None:

@@ -238,6 +238,44 @@ def test_changed_name_is_described_with_the_fix(changes: dict[str, str], expecte
     assert why is None or (str(expected) in why and "set it back, or uninstall first" in why)
 
 
+# --- Scope none -------------------------------------------------------------------------------------------------------
+
+NONE = settings(SOURCE_POLICY_SCOPE="none")
+PINNED = Status(names=Names.of(NONE))
+
+
+@pytest.mark.parametrize(
+    ("found", "used", "why"),
+    [
+        (records(status=PINNED), NONE, None),
+        (records(status=None), NONE, None),
+        (records(status=PINNED), settings(), None),
+        (records(status=PINNED), OTHER_NAME, "MEMBER_ROLE_NAME is Other"),
+        (records(shard(of(A))), NONE, f"SOURCE_POLICY_SCOPE is none, and {SHARD} is installed in account {SOURCE}"),
+        (records(shard(of(A)), status=None), NONE, "the table has records of a source policy"),
+    ],
+)
+def test_source_policy_is_kept_in_scope_none_until_it_is_uninstalled(
+    found: Records, used: Settings, why: str | None
+) -> None:
+    renamed, stuck = found.why_renamed(used), found.stuck_error(used)
+
+    assert (renamed is None) == (why is None)
+    assert why is None or why in str(renamed)
+    # A changed name of the role alone prevents no revocation.
+    assert (stuck is not None) == (why is not None and used is NONE)
+    assert described(stuck) in {None, (TerminalError, Reason.NAMES_CHANGED)}
+    if used is NONE:
+        assert (found.blocking_error(A, None, used, requested_at=None) is None) == (why is None)
+        assert (found.keeping_error(A, Access.GRANTED, used) is None) == (why is None)
+
+
+def test_names_are_completed_once_there_is_a_source_policy() -> None:
+    assert Names.of(NONE).completed(settings()) == Names.of(settings())
+    assert Names.of(NONE).installed(NONE) == NONE
+    assert Names.of(settings()).completed(settings(SOURCE_POLICY_NAME="Other")) == Names.of(settings())
+
+
 # --- Freeze -----------------------------------------------------------------------------------------------------------
 
 ATTACHED = frozenset({READER})
