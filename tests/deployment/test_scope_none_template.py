@@ -25,7 +25,7 @@ def without(template: dict[str, Any]) -> Deployment:
 
 
 def _is_created(deployment: Deployment, part: dict[str, Any]) -> bool:
-    return bool(deployment.values.get(part.get("Condition"), True))
+    return bool(deployment.values.get(part.get("Condition", ""), True))
 
 
 def _created(deployment: Deployment) -> set[str]:

@@ -198,7 +198,7 @@ def test_trust_is_the_source_account_restricted_to_the_principals(
 
 def test_trust_of_several_accounts_narrows_those_with_named_principals() -> None:
     other, whole = "arn:aws:iam::555566667777:user/Scanner", "arn:aws:iam::666677778888:root"
-    arns = ",".join((READER, other, whole))
+    arns = f"{READER},{other},{whole}"
     roots = {"Principal": {"AWS": [ROOT, "arn:aws:iam::555566667777:root"]}}
     every = {"Principal": {"AWS": whole}}
 

@@ -89,7 +89,7 @@ def test_shards_are_not_compared_with_iam() -> None:
 
 
 def test_plan_shows_the_access_that_the_roles_grant() -> None:
-    accounts = [
+    accounts: list[dict[str, Any]] = [
         {"account_id": ONE, "outcome": "enrolled", "change": "created", "reason": None, "error": None, "actions": []},
         {
             "account_id": TWO,

@@ -37,10 +37,9 @@ def may(principal: Principal, account: Account, world: World, request: Request) 
 
 
 def _is_trusted(principal: Principal, stage: Stage) -> bool:
-    """The member role trusts the source principals, or every principal that the source account delegates to."""
-    return principal.account_id == stage.source_account and (
-        stage.sources == ("root",) or principal.named in stage.sources
-    )
+    """The member role trusts the source principals, or every principal that a source account delegates to."""
+    sources = {(stage.source_account, each) for each in stage.sources} | set(stage.elsewhere)
+    return not sources.isdisjoint({(principal.account_id, "root"), (principal.account_id, principal.named)})
 
 
 def _has_own_permission(principal: Principal, request: Request) -> bool:
@@ -51,7 +50,7 @@ def _has_own_permission(principal: Principal, request: Request) -> bool:
 
 def _has_source_policy(principal: Principal, stage: Stage) -> bool:
     """The source policy is attached: by Rolecall to source principals, and by operators to principals of its account."""
-    if principal.account_id != stage.source_account:
+    if principal.account_id != stage.source_account or not stage.keeps_source_policy:
         return False
     return (stage.attaches and principal.named in stage.sources) or stage.number in principal.attached
 

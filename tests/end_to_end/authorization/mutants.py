@@ -124,8 +124,13 @@ def _resources(resource: str) -> Iterator[tuple[str, str]]:
     yield "one account", resource.replace("::*:", f"::{MEMBER}:")
 
 
-def _principals(principal: dict[str, str]) -> Iterator[tuple[str, Any]]:
+def _principals(principal: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     root = principal.get("AWS", "")
+    if isinstance(root, list):
+        yield "without the first account", {"AWS": root[1:]}
+        yield "without the last account", {"AWS": root[:-1]}
+        yield "anyone", {"AWS": "*"}
+        return
     other = root.replace(MANAGEMENT, SOURCE) if MANAGEMENT in root else root.replace(SOURCE, MANAGEMENT)
     yield "anyone", {"AWS": "*"}
     yield "other account", {"AWS": other}

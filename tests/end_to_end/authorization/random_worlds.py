@@ -3,6 +3,7 @@
 Hypothesis draws only the seed of each world: it varies earlier examples, so that most worlds would have the same stages.
 """
 
+from dataclasses import replace
 from itertools import product
 from random import Random
 from typing import TypeVar
@@ -137,7 +138,7 @@ def _stage(random: Random, number: int, principals: tuple[Principal, ...]) -> St
     here = [each.named for each in principals if each.account_id == source_account]
     sources = ("root",) if random.random() < 0.3 else tuple(random.sample(here, min(len(here), random.randint(1, 2))))
     is_fixed = not any(each.endswith("*") or each == "root" for each in sources)
-    return Stage(
+    stage = Stage(
         number=number,
         source_account=source_account,
         sources=sources,
@@ -153,6 +154,24 @@ def _stage(random: Random, number: int, principals: tuple[Principal, ...]) -> St
         frozen=_mostly(random, False, True),
         others=_mostly(random, 1, _TWO_SHARDS),
     )
+    return stage if random.random() < 0.75 else _without_source_policy(random, stage, principals)
+
+
+def _without_source_policy(random: Random, stage: Stage, principals: tuple[Principal, ...]) -> Stage:
+    """Return the stage in scope none, with source principals in further accounts, which need an external id."""
+    others = [
+        each for each in principals if each.account_id != stage.source_account and each.own is not Permission.FUNCTION
+    ]
+    chosen = random.sample(others, min(len(others), random.randint(0, 2)))
+    whole = {each.account_id for each in chosen if random.random() < 0.3}
+    elsewhere = {(each.account_id, "root" if each.account_id in whole else each.named) for each in chosen}
+    is_outside = any(account_id in {OUTSIDE, ELSEWHERE} for account_id, _ in elsewhere)
+    return replace(
+        stage,
+        keeps_source_policy=False,
+        elsewhere=tuple(sorted(elsewhere)),
+        external_id="Secret-1" if is_outside else stage.external_id,
+    )
 
 
 def _question(
@@ -162,6 +181,9 @@ def _question(
     stage = random.choice(stages)
     here = [each for each in principals if each.account_id == stage.source_account]
     sources = [each for each in here if each.named in stage.sources]
+    sources += [
+        each for each in principals if {(each.account_id, "root"), (each.account_id, each.named)} & {*stage.elsewhere}
+    ]
     others = [each for each in here if each not in sources]
     asking = random.choice((sources, sources, sources, others, principals))
     principal = random.choice(asking or principals)

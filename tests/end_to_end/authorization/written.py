@@ -120,15 +120,17 @@ def _own(principal: Principal, functions: Mapping[str, Document]) -> Iterator[Do
 
 def _settings(world: World, stage: Stage) -> Settings:
     source = f"arn:{world.partition}:iam::{stage.source_account}"
+    elsewhere = [f"arn:{world.partition}:iam::{account_id}:{each}" for account_id, each in stage.elsewhere]
+    scope = "organization" if stage.whole_organization else "accounts"
     return Settings.from_env(
         {
             "STAGE": f"stage{stage.number}",
             "PARTITION": world.partition,
             "MANAGEMENT_ACCOUNT_ID": MANAGEMENT,
-            "SOURCE_PRINCIPAL_ARNS": ",".join(f"{source}:{each}" for each in stage.sources),
+            "SOURCE_PRINCIPAL_ARNS": ",".join([*(f"{source}:{each}" for each in stage.sources), *elsewhere]),
             "MEMBER_ROLE_NAME": stage.member_role,
             "SOURCE_POLICY_NAME": stage.member_role,
-            "SOURCE_POLICY_SCOPE": "organization" if stage.whole_organization else "accounts",
+            "SOURCE_POLICY_SCOPE": scope if stage.keeps_source_policy else "none",
             "EXTERNAL_ID": stage.external_id,
             "EXCLUDE_ACCOUNT_IDS": ",".join(sorted(stage.excluded_accounts)),
             "EXCLUDE_OU_IDS": ",".join(sorted(stage.excluded_units)),
@@ -143,6 +145,8 @@ def _settings(world: World, stage: Stage) -> Settings:
 
 def _shards(world: World, stage: Stage, settings: Settings, organization_id: str) -> Iterator[tuple[str, Document]]:
     """Yield the shards as publish writes them: once with every account that was ever granted, and then as it is now."""
+    if not stage.keeps_source_policy:
+        return
     others = {AccountId(f"3{number:011}") for number in range(stage.others)}
     known = [each for each in world.accounts if each.records[stage.number] is not Record.NONE]
     rows: dict[Access, set[AccountId]] = {access: set() for access in Access}
