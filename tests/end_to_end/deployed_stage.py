@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from threading import Event
 from typing import Any, Protocol
@@ -54,6 +55,11 @@ class DeployedStage:
 
     def queue(self, name: str) -> str:
         return f"rolecall-{self.name}-{name}"
+
+    @cached_property
+    def work_queues(self) -> tuple[str, ...]:
+        """The accounts queue, and the publish queue unless there is no source policy."""
+        return ("accounts", "publish.fifo") if self.settings.keeps_source_policy else ("accounts",)
 
     def member_role_arn(self, account_id: str) -> str:
         return f"arn:aws:iam::{account_id}:role/{self.settings.member_role_name}"
@@ -115,7 +121,7 @@ class DeployedStage:
 
     def skip_delays(self) -> None:
         """Skip the delays of retried messages."""
-        for queue in ("accounts", "publish.fifo"):
+        for queue in self.work_queues:
             self.organization.skip_delays(self.queue(queue))
 
     def wait_until_idle(self) -> None:
@@ -123,7 +129,7 @@ class DeployedStage:
 
         def is_idle() -> bool:
             # In this order: enroll sends its message to publish before its own is finished.
-            if self.message_count() == 0 and self.message_count("publish.fifo") == 0:
+            if all(self.message_count(queue) == 0 for queue in self.work_queues):
                 return True
             self.skip_delays()
             return False
