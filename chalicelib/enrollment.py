@@ -224,9 +224,11 @@ class Enrollment:
         try:
             row = _row_after(job, verdict, self._fingerprint, datetime.fromtimestamp(self._clock(), UTC))
             is_marked = not self._settings.keeps_source_policy and records.stuck_error(self._settings) is None
-            row = _marked(row, verdict) if is_marked else row
+            write = self._ledger.write
+            if is_marked:
+                row, write = _marked(row, verdict), self._ledger.write_marked
             # If another invocation wrote the row since it was read, this pass may be based on older facts.
-            job.conflict = not self._ledger.write(row, over=job.row, in_force=is_marked)
+            job.conflict = not write(row, over=job.row)
             job.written = None if job.conflict else row
         except Exception:  # noqa: BLE001 - the failure of one row doesn't stop the others
             logger.exception("row not written", account_id=verdict.account_id)

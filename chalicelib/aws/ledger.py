@@ -90,14 +90,20 @@ class Ledger:
         )
         return (row for row in map(_access_row, found) if is_account_id(row.account_id))
 
-    def write(self, row: LedgerRow, *, over: LedgerRow | None, in_force: bool = False) -> bool:
+    def write(self, row: LedgerRow, *, over: LedgerRow | None) -> bool:
         """Write the attributes that enroll owns, or return False if the row's revision is no longer the one that was read.
 
-        The attributes of other writers (retirement_requested_at, and in_force_since without `in_force`) stay as they are.
+        The attributes of other writers (in_force_since, retirement_requested_at) stay as they are.
         """
+        return self._write(row, over, _ENROLLS)
+
+    def write_marked(self, row: LedgerRow, *, over: LedgerRow | None) -> bool:
+        """Write the attributes that enroll owns in scope none, in_force_since among them; otherwise the same as `write`."""
+        return self._write(row, over, (*_ENROLLS, "in_force_since"))
+
+    def _write(self, row: LedgerRow, over: LedgerRow | None, names: tuple[str, ...]) -> bool:
         revision = over.revision if over else 0
         held = asdict(replace(row, revision=revision + 1))
-        names = (*_ENROLLS, "in_force_since") if in_force else _ENROLLS
         change, values = items.set_and_remove({name: held[name] for name in names})
         # An edited row may have no revision that can be read.
         condition = "#revision = :read" if revision else "attribute_not_exists(#revision) OR NOT #revision > :read"

@@ -23,9 +23,7 @@ def vendor(organization: LocalOrganization) -> str:
 @pytest.fixture(scope="module")
 def stage(organization: LocalOrganization, deploy: Deploy, vendor: str) -> DeployedStage:
     own = f"arn:aws:iam::{organization.management_account_id}:root"
-    return deploy(
-        "vendor", SourcePolicyScope="none", SourcePrincipalArns=f"{vendor},{own}", ExternalId=EXTERNAL_ID
-    )
+    return deploy("vendor", SourcePolicyScope="none", SourcePrincipalArns=f"{vendor},{own}", ExternalId=EXTERNAL_ID)
 
 
 def test_vendors_role_reads_until_the_stage_is_uninstalled(

@@ -99,6 +99,24 @@ def index_of_tags_is_never_behind(*_: object) -> bool:
     return False
 
 
+_IN_SCOPE_NONE = "the role is the access in scope none"
+
+
+@mutates(Reconciler, "_remove", _IN_SCOPE_NONE, "scope none")
+def excluded_account_keeps_its_role_in_scope_none(*_: object, **__: object) -> None:
+    """Leave the role."""
+
+
+@mutates(Reconciler, "__call__", _IN_SCOPE_NONE, "excluded while enrolling in scope none")
+def interrupted_pass_is_not_repaired_in_scope_none(original: Any, *args: Any, **options: Any) -> Any:
+    return original(*args, **options | {"repeated": False})
+
+
+@mutates(Ledger, "write_marked", _IN_SCOPE_NONE, "scope none")
+def row_is_written_without_its_mark(original: Any, self: Ledger, row: LedgerRow, *, over: LedgerRow | None) -> Any:
+    return original(self, replace(row, in_force_since=over.in_force_since if over else None), over=over)
+
+
 @mutates(Organization, "describe", "no account is entered that Organizations never confirmed", first=1)
 def every_id_is_confirmed(original: Any, self: Organization, account_id: AccountId) -> Account:
     return original(self, account_id) or Account(id=account_id, name="", state="ACTIVE", joined_at=None)
