@@ -6,7 +6,7 @@ import pytest
 
 from tests.integration.boundary import Boundary, writes
 from tests.integration.organization import MANAGEMENT, MEMBER_ROLE, SOURCE_PRINCIPAL, Organization
-from tests.integration.stage import Stage
+from tests.integration.stage import Stage, planned
 
 VENDOR, OTHER = "arn:aws:iam::555566667777:role/Scanner", "arn:aws:iam::666677778888:root"
 NONE = {
@@ -58,6 +58,19 @@ def test_later_passes_keep_since_when_access_is_in_force(organization: Organizat
 
     assert readers.row(account_id)["updated_at"] > since
     assert readers.row(account_id)["in_force_since"] == since
+
+
+def test_sweeps_and_dry_runs_need_no_publish(organization: Organization, readers: Stage) -> None:
+    (account_id,) = organization.members(1)
+
+    dry_run = readers.run("backfill", {"accounts": "all", "dry_run": True})
+    assert planned(dry_run)[account_id] == ("enrolled", None, "created")
+    assert dry_run["source_policy"] == []
+
+    readers.run_and_drain("resync", accounts="new")
+    assert readers.status(account_id) == ("enrolled", None)
+    assert readers.run_and_drain("rerun")["counts"] == {"sent": 0, "redrive_started": True}
+    assert "check_requested_at" not in readers.item("#control")
 
 
 def test_excluded_account_loses_its_role(organization: Organization, readers: Stage) -> None:

@@ -27,7 +27,9 @@ def _enroll_exclude_and_retire(stage: SimulatedStage) -> None:
     _require_access(stage, FIRST, SECOND, THIRD)
     stage.settings = NONE | {"EXCLUDE_ACCOUNT_IDS": SECOND}
     stage.resync()
-    stage.request("retire", {"accounts": [THIRD]})
+    _require_access(stage, FIRST, THIRD)
+    # The excluded account, too: whether it was ever enrolled depends on the fault.
+    stage.request("retire", {"accounts": [SECOND, THIRD]})
     stage.drain()
     _require_access(stage, FIRST)
 
