@@ -88,10 +88,8 @@ def check_source_policy(state: SourcePolicyState) -> CheckResult:
         return failed(f"records of the source-policy table are lost: {', '.join(state.lost)}", RESTORE)
     if state.is_left_over:
         return failed(LEFT_OVER, "docs/runbook.md#names_changed")
-    if not state.is_kept:
-        return ok(NO_SOURCE_POLICY)
-    if state.uninstalled:
-        return ok("nothing left to publish")
+    if state.uninstalled or not state.is_kept:
+        return ok("nothing left to publish" if state.is_kept else NO_SOURCE_POLICY)
     if not state.known:
         return unknown(NEVER_PUBLISHED, "rolecall resync")
     if state.blocked and state.remedy:

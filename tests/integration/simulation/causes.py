@@ -22,6 +22,11 @@ class Causes:
         self.uninstalled_at = 0.0
         self._granted: frozenset[str] = frozenset()
 
+    @property
+    def has_source_policy(self) -> bool:
+        """Whether the run has a source policy."""
+        return self._run.has_source_policy
+
     def is_ineligible(self, account_id: str) -> bool:
         """Whether an account should not be granted now."""
         return not self._cloud.is_active(account_id) or self.is_excluded(account_id)

@@ -34,9 +34,10 @@ class Changes:
         self._run, self.left = run, left
         self._cloud, self._random = run.cloud, run.random
         self._older_ledgers: list[dict[str, Any]] = []
-        self._loses = self._random.random() < 0.25
+        # In scope none, the row is all that shows which account has a role.
+        self._loses = self._random.random() < 0.25 and run.has_source_policy
         run.causes.note()
-        if self._random.random() < 0.1 and not self._cloud.orphaned:
+        if self._random.random() < 0.1 and not self._cloud.orphaned and run.has_source_policy:
             self._create_foreign_policy()
         for account_id in self._random.sample(IDS, self._random.randint(1, 4)):
             self._create(account_id)

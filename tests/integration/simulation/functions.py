@@ -258,6 +258,8 @@ class Functions(Invocations):
         if call.service == "iam" and call.is_read and random.random() < rates.stale:
             cloud.iam.read_at = cloud.now - random.uniform(0, 20)
         scope = cloud.scope if call.writes_record else None
+        if call.params.get("Key") == {"policy_name": {"S": "#control"}}:
+            self._run.causes.note()  # an uninstall that the call lifts was in effect until now
         try:
             return cloud.answer(call, invocation)
         finally:

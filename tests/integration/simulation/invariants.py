@@ -29,7 +29,10 @@ def check_converged(cloud: Cloud, settings: Settings, response: Any, causes: "Ca
         cloud.require(f"the ledger has a row for every account, and none for {account_id}", row is not None)
         _check_account(cloud, settings, account_id, row or {}, ineligible=causes.is_ineligible(account_id))
     _check_source_policy(cloud, settings)
-    _check_access(cloud, settings, rows, causes)
+    if settings.keeps_source_policy:
+        _check_access(cloud, settings, rows, causes)
+    else:
+        _check_roles_as_access(cloud, settings, rows, causes)
     failing = {
         account_id
         for account_id, row in rows.items()
@@ -101,7 +104,7 @@ def check_uninstalled(cloud: Cloud, settings: Settings, response: Any) -> None:
 
 def check_room(cloud: Cloud, causes: "Causes") -> None:
     """Require that an account fails for lack of room only if there is none."""
-    for account_id, row in cloud.rows().items():
+    for account_id, row in cloud.rows().items() if causes.has_source_policy else ():
         waits = row.get("access") == "granted" and not cloud.grants(account_id)
         if (row.get("reason") == "quota" or waits) and not causes.is_ineligible(account_id):
             cloud.require(f"there is no room for {account_id}, whose reason is quota", _is_full(cloud))
@@ -174,6 +177,22 @@ def _check_source_policy(cloud: Cloud, settings: Settings) -> None:
     attached = role.attached if role else frozenset()
     expected = {policy.arn for policy in policies.values()} | cloud.other_policies
     cloud.require("the source policy and policies of others are attached, and nothing else", attached == expected)
+
+
+def _check_roles_as_access(cloud: Cloud, settings: Settings, rows: dict[str, dict[str, Any]], causes: "Causes") -> None:
+    """Require what scope none means: access is in force where it is granted, and the role of an ineligible account is gone."""
+    for account_id, row in rows.items():
+        is_ours = _is_ours(settings, cloud.iam.role(member_role_arn(account_id)))
+        reachable = account_id in cloud.members.members and cloud.can_enter(account_id) and cloud.is_open(account_id)
+        # The functions may not change the role of the management account while the settings exclude it.
+        reachable = reachable and (account_id != MANAGEMENT or settings.include_management_account)
+        granted, in_force = row.get("access") == "granted", "in_force_since" in row
+        if reachable and causes.is_ineligible(account_id):
+            cloud.require(
+                f"the role is the access in scope none, as in {account_id}: {row}", not is_ours and not in_force
+            )
+        elif row["outcome"] == "enrolled":
+            cloud.require(f"in_force_since of {account_id} is right in scope none: {row}", in_force and granted)
 
 
 def _check_access(cloud: Cloud, settings: Settings, rows: dict[str, dict[str, Any]], causes: "Causes") -> None:

@@ -41,6 +41,8 @@ class Operators:
         )
         if function == "retire":
             self.retire(account_id)
+        elif function == "freeze" and not self._run.has_source_policy:
+            self._run.schedule(0, "rerun", {})
         else:
             self._run.schedule(0, function, request)
 

@@ -33,11 +33,13 @@ from tests.integration.simulation.simulated_stage import UNINSTALL
 CONDITIONS = (
     *("scope organization", "scope changed", "separate source account", "full shard", "foreign source policy"),
     *("uninstalled", "outdated organization", "overlapping runs", "late run", "frozen", "waves", *LOSSES, RESTORED),
+    "scope none",
 )
 """What a run may meet; each is counted once per seed."""
 WAVES = 12  # more than the accounts, of which each wave changes one at least
 MAX_STEPS = 300_000  # several times what any seed takes
 RESYNC_SECONDS = 3600.0  # between two resyncs, after which IAM's reads show what was written
+_SCOPE_NONE_EVERY = 12  # seeds
 THROTTLED_SECONDS = 700.0  # after which Lambda may still start a batch that it received
 ASYNCHRONOUS_TRIES = 3  # of Lambda, for an asynchronous invocation that fails
 
@@ -72,6 +74,8 @@ class RandomRun:
         self.random = Random(seed)  # noqa: S311 - repeatable, not secret
         # A source of its own: the other choices of a seed stay the same.
         self._random_of_waves = Random(~seed)  # noqa: S311
+        # By the seed's number, so that all other seeds decide as before.
+        self.has_source_policy = seed % _SCOPE_NONE_EVERY != _SCOPE_NONE_EVERY - 1
         self.faults: Counter[str] = Counter()
         self.conditions: set[str] = set()
         self._base_settings, self.cloud = self._setup()
@@ -106,6 +110,10 @@ class RandomRun:
             settings["SOURCE_PRINCIPAL_ARNS"] = source_principal(SOURCE)
             self.conditions.add("separate source account")
         cloud = Cloud(source_account)
+        if not self.has_source_policy:
+            settings["SOURCE_POLICY_SCOPE"] = "none"
+            self.conditions.add("scope none")
+            return settings, cloud
         if self.random.random() < 0.1:
             parsed = settings_of(environ(**{**settings, "SOURCE_POLICY_SCOPE": "accounts"}))
             fill_shard(cloud, parsed, free=self.random.randint(0, 3), others=self.random.choice((0, 8, 9)))
@@ -120,6 +128,8 @@ class RandomRun:
 
     def deploy(self, settings: dict[str, str]) -> None:
         """Set the settings of functions that start from now on."""
+        if not self.has_source_policy:
+            settings = settings | {"SOURCE_POLICY_SCOPE": "none"}
         self.settings = self._base_settings | settings
         self.log("operator", f"deploys {self.settings}")
 
