@@ -165,7 +165,7 @@ def _queues(*stages: str) -> Any:
         stubber = Stubber(sqs)
         if stages:
             stubber.add_response(
-                "list_queues", {"QueueUrls": [f"https://sqs/1/rolecall-{each}-publish.fifo" for each in stages]}
+                "list_queues", {"QueueUrls": [f"https://sqs/1/rolecall-{each}-accounts" for each in stages]}
             )
         else:
             stubber.add_client_error("list_queues", "AccessDenied")
