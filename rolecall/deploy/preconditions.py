@@ -155,7 +155,7 @@ def _missing_targets(values: Mapping[str, str], location: Location, client: Clie
         return
     source, units = values["SourcePrincipalArns"].split(":")[4], values["IncludeOuIds"]
     entered = {unit: f"{unit} of IncludeOuIds" for unit in filter(None, units.split(","))}
-    if source != location.account_id:
+    if source != location.account_id and _keeps_source_policy(values):
         entered[source] = f"the source account {source}"
     missing = [] if units else ["the organization's root, and IncludeOuIds is empty"]
     missing += [text for each, text in entered.items() if targets.isdisjoint(_levels_above(organizations, each))]

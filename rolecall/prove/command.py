@@ -43,6 +43,7 @@ def collect_evidence(
         expected = ", ".join(principal.arn for principal in settings.source_principals)
         raise CommandError(
             f"{session.arn} is not a source principal of stage {settings.stage}: set --reader-profile to a profile of {expected}"
+            f"{'' if settings.keeps_source_policy else '; only an account whose credentials you have can be tested'}"
         )
     chosen = select_accounts(settings, stage.rows(), stage.accounts(), named=accounts, sample=sample)
     frozen, _ = freeze_state(records, settings)

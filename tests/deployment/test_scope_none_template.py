@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from rolecall import cost
 from rolecall.deploy.intrinsics import resolve
 from rolecall.stage import ALARMS, FUNCTIONS
 from tests.deployment.deployed import Deployment, deployed
@@ -70,6 +71,9 @@ def test_alarms_count_no_function_or_queue_that_is_missing(without: Deployment) 
     }
     assert len(alarms) == len(ALARMS) - 2
     assert "publish" not in json.dumps([each.get("Metrics") for each in alarms.values()])
+    # docs/cost.md
+    metrics = [each for alarm in alarms.values() for each in alarm.get("Metrics", [{"MetricStat": {}}])]
+    assert sum("MetricStat" in each for each in metrics) == cost.ALARM_METRICS - 8
     assert "freeze" not in json.dumps([each.get("Metrics") for each in alarms.values()])
 
 

@@ -1,6 +1,7 @@
 """What the commands show of a stage of scope none, which has no source policy."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -19,6 +20,7 @@ from rolecall.export_formats import Options
 from rolecall.follow import Sent
 from rolecall.offboarding import freeze, unfreeze
 from rolecall.plan import Kind, fetch_plan
+from rolecall.prove.command import collect_evidence
 from rolecall.report_page import render_report
 from rolecall.shard_drift import read_drift
 from rolecall.source_policy_state import LEFT_OVER, NO_SOURCE_POLICY, read_source_policy
@@ -152,6 +154,12 @@ def test_exports_have_the_accounts_in_force() -> None:
     )
     muted = yaml.safe_load(export(Tool.PROWLER_MUTELIST, NONE, [row(ONE)], Options(region="us-east-1")))
     assert muted["Mutelist"]["Accounts"].keys() == {"*", MANAGEMENT}
+
+
+def test_prove_needs_credentials_of_a_source_principal() -> None:
+    operator = SimpleNamespace(arn=f"arn:aws:iam::{MANAGEMENT}:user/operator")
+    with pytest.raises(CommandError, match="only an account whose credentials you have can be tested"):
+        collect_evidence(cast("Any", OperatedStage(settings=NONE)), cast("Any", operator), accounts=(), sample=None)
 
 
 @pytest.mark.parametrize(
