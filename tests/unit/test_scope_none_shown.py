@@ -103,8 +103,8 @@ def test_plan_shows_the_access_that_the_roles_grant() -> None:
         },
     ]
     pages: list[dict[str, Any]] = [
-        {"accounts": accounts[:1], "source_policy": [], "next": {"accounts": "all", "after": ONE}},
-        {"accounts": accounts[1:], "source_policy": [], "next": None},
+        {"counts": {}, "accounts": accounts[:1], "source_policy": [], "next": {"accounts": "all", "after": ONE}},
+        {"counts": {}, "accounts": accounts[1:], "source_policy": [], "next": None},
     ]
     stage = OperatedStage(responses=pages, settings=NONE)
 
