@@ -60,15 +60,18 @@ class Causes:
         for account_id in filter(self.is_ineligible, _ACCOUNTS):
             self._ineligible_at[account_id] = max(self._cloud.now, self._ineligible_at.get(account_id, 0.0))
 
-    def check(self, caller: str) -> None:
-        """Require a cause for every account whose row no longer grants it."""
+    def check(self, caller: str, since: float) -> None:
+        """Require a cause for every account whose row no longer grants it.
+
+        The caller began at some time: a call of one that was killed takes effect later, at the next step of time.
+        """
         before = self._granted
         self.note_granted()
         self.note()
         for account_id in before - self._granted:
             at = max(self._ineligible_at.get(account_id, 0.0), self.uninstalled_at)
             invariant = f"no account is retired without cause, as {account_id} by {caller}"
-            self._cloud.require(invariant, at > self._cloud.now - _CAUSE_SECONDS)
+            self._cloud.require(invariant, at > min(since, self._cloud.now) - _CAUSE_SECONDS)
 
     def note_granted(self) -> None:
         rows = self._cloud.tables.items.get("ledger", {})

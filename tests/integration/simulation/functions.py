@@ -265,7 +265,7 @@ class Functions(Invocations):
         finally:
             cloud.iam.read_at = cloud.members.read_at = cloud.members.indexed_at = None
             if call.name == "UpdateItem":
-                self._run.causes.check(invocation.name)
+                self._run.causes.check(invocation.name, invocation.since)
             if scope is not None and scope != cloud.scope:
                 self._run.conditions.add("scope changed")
 
