@@ -40,6 +40,7 @@ WAVES = 12  # more than the accounts, of which each wave changes one at least
 MAX_STEPS = 300_000  # several times what any seed takes
 RESYNC_SECONDS = 3600.0  # between two resyncs, after which IAM's reads show what was written
 _SCOPE_NONE_EVERY = 20  # seeds
+_FIRST_SCOPE_NONE = 5  # with which the tested seeds still meet every condition
 THROTTLED_SECONDS = 700.0  # after which Lambda may still start a batch that it received
 ASYNCHRONOUS_TRIES = 3  # of Lambda, for an asynchronous invocation that fails
 
@@ -75,7 +76,7 @@ class RandomRun:
         # A source of its own: the other choices of a seed stay the same.
         self._random_of_waves = Random(~seed)  # noqa: S311
         # By the seed's number, so that all other seeds decide as before.
-        self.has_source_policy = seed % _SCOPE_NONE_EVERY != _SCOPE_NONE_EVERY // 2
+        self.has_source_policy = seed % _SCOPE_NONE_EVERY != _FIRST_SCOPE_NONE
         self.faults: Counter[str] = Counter()
         self.conditions: set[str] = set()
         self._base_settings, self.cloud = self._setup()
