@@ -57,6 +57,10 @@ class Controls:
         """Lose all events of Organizations, or deliver them again."""
         self._server.control("switch", drop_events=dropped)
 
+    def deliver_event(self, source: str, detail: Mapping[str, object]) -> None:
+        """Deliver the event of an API call, as CloudTrail does, to the management account."""
+        self._server.control("deliver_event", source=source, detail=dict(detail))
+
     def hide_accounts(self, account_ids: Iterable[str]) -> None:
         """Leave these accounts, and no others, out of all listings; DescribeAccount still returns them."""
         self._server.control("switch", hidden_accounts=list(account_ids))

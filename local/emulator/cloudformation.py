@@ -1,4 +1,4 @@
-"""CloudFormation: functions in conditions, the checks of event source mappings, dashboard bodies, role policies, and trails."""
+"""CloudFormation: functions in conditions, the checks of event source mappings, dashboard bodies, roles, and trails."""
 
 import json
 from typing import Any
@@ -42,6 +42,7 @@ def patch() -> None:
         return update(physical_id, _with_numbers(old), _with_numbers(new), stack_name)
 
     mapping.update(create=checked_create, update=checked_update)
+    _bound_roles(provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"])
     dashboard_body = provisioners._cw_dashboard_body
 
     def parsed_body(props: dict[str, Any]) -> Any:
@@ -71,6 +72,24 @@ def _with_stack(params: dict[str, Any]) -> dict[str, Any]:
         if not deleted and any(each.get("PhysicalResourceId") == physical_id for each in resources):
             return params | {"StackName": name}
     return params | {"StackName": physical_id}  # which no stack has: "does not exist"
+
+
+def _bound_roles(operations: dict[str, Any]) -> None:
+    """CloudFormation sets the permissions boundary of a role, and removes one that the template no longer has."""
+    create, update = operations["create"], operations["update"]
+
+    def create_bounded(logical_id: str, props: dict[str, Any], stack_name: str) -> Any:
+        created = create(logical_id, props, stack_name)
+        iam._roles[created[0]]["PermissionsBoundary"] = props.get("PermissionsBoundary")
+        return created
+
+    def update_bounded(physical_id: str, old: dict[str, Any], new: dict[str, Any], *stack: Any, **names: Any) -> Any:
+        updated = update(physical_id, old, new, *stack, **names)
+        name = updated[0] if isinstance(updated, tuple) else physical_id
+        iam._roles[name]["PermissionsBoundary"] = new.get("PermissionsBoundary")
+        return updated
+
+    operations.update(create=create_bounded, update=update_bounded)
 
 
 def set_stack_status(stack: str, status: str) -> None:

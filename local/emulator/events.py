@@ -1,4 +1,4 @@
-"""Organizations' events, as CloudTrail delivers them to the management account's default event bus."""
+"""Events of Organizations and of API calls, as CloudTrail delivers them to the management account's default event bus."""
 
 import json
 import time
@@ -54,13 +54,21 @@ def service_event(management: str, name: str, details: dict[str, Any]) -> None:
     _emit(management, "AWS Service Event via CloudTrail", detail)
 
 
+def deliver(management: str, source: str, detail: dict[str, Any]) -> None:
+    """Deliver the event of an API call of any service."""
+    service = source.removeprefix("aws.")
+    _put(management, source, "AWS API Call via CloudTrail", {"eventSource": f"{service}.amazonaws.com"} | detail)
+
+
 def _emit(management: str, detail_type: str, detail: dict[str, Any]) -> None:
-    if SWITCHES.drop_events:
-        return
+    if not SWITCHES.drop_events:
+        _put(management, "aws.organizations", detail_type, {"eventSource": "organizations.amazonaws.com"} | detail)
+
+
+def _put(management: str, source: str, detail_type: str, detail: dict[str, Any]) -> None:
     common = {
         "eventVersion": "1.08",
         "eventTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "eventSource": "organizations.amazonaws.com",
         "awsRegion": "us-east-1",
         "sourceIPAddress": "AWS Internal",
         "userAgent": "AWS Internal",
@@ -69,6 +77,6 @@ def _emit(management: str, detail_type: str, detail: dict[str, Any]) -> None:
         "recipientAccountId": management,
         "eventCategory": "Management",
     }
-    entry = {"Source": "aws.organizations", "DetailType": detail_type, "Detail": json.dumps(common | detail)}
+    entry = {"Source": source, "DetailType": detail_type, "Detail": json.dumps(common | detail)}
     with request_scope(management, "us-east-1"):
         eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)

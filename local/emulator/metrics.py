@@ -112,9 +112,10 @@ def _count_throttles(acquire: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _count_failed_invocations(invoke: Callable[..., None]) -> Callable[..., None]:
-    """EventBridge counts an invocation of a function that doesn't exist."""
+    """EventBridge counts matched events by rule (here, every rule has one target), and invocations of missing functions."""
 
     def invoke_and_count(target: dict[str, Any], event: Any, rule: dict[str, Any], *view: Any) -> None:
+        cloudwatch.record_metric("AWS/Events", "TriggeredRules", 1, "Count", {"RuleName": rule["Name"]})
         if ":lambda:" in target["Arn"] and not lambda_svc._get_func_record_for_ref(target["Arn"])[0]:
             cloudwatch.record_metric("AWS/Events", "FailedInvocations", 1, "Count", {"RuleName": rule["Name"]})
         invoke(target, event, rule, *view)

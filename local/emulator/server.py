@@ -13,6 +13,7 @@ from emulator import (
     cloudformation,
     conditions,
     dynamodb,
+    events,
     function_logs,
     functions,
     iam,
@@ -69,6 +70,7 @@ _CONTROLS: dict[str, Callable[..., object]] = {
     "fire": schedules.fire,
     "kill": functions.kill,
     "set_stack_status": cloudformation.set_stack_status,
+    "deliver_event": functools.partial(events.deliver, organizations.MANAGEMENT),
 }
 
 
