@@ -95,6 +95,12 @@ def describe_functions(template: dict[str, Any]) -> None:
             resource["Properties"]["Description"] = f"Rolecall {own}"
 
 
+def add_properties(template: dict[str, Any], properties: dict[str, dict[str, Any]]) -> None:
+    """Add the properties that every resource of a type has."""
+    for resource in template["Resources"].values():
+        resource["Properties"].update(properties.get(resource["Type"], {}))
+
+
 def final_template(template: dict[str, Any]) -> str:
     """Return the template as JSON; exit with an error if the merge left something that CloudFormation rejects."""
     merged = sorted(_merged_intrinsics(template))
@@ -209,6 +215,7 @@ def _write(made: Path) -> list[Path]:
     remove_batching_windows_of_zero(template)
     describe_functions(template)
     remove_chalices_tags(template)
+    add_properties(template, json.loads((_HERE / "properties.json").read_text()))
     template["Resources"]["Dashboard"]["Properties"]["DashboardBody"] = dashboard_body()
     access_role = _HERE.parent / "docs" / "access-role-narrow.yaml"
     template["Resources"]["AccessRoles"]["Properties"]["TemplateBody"] = access_role.read_text(encoding="utf-8")

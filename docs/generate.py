@@ -41,6 +41,10 @@ _NAMES = {
     '"in_force_since"]': "in scope none `in_force_since`",
     '"SourcePolicyTable"': "the source-policy table",
     '"Publish"': "the function `publish`",
+    '"KmsKeyArn"': "the key `KmsKeyArn`",
+    '"dynamodb.': "DynamoDB",
+    '"lambda.': "Lambda",
+    '"sqs.': "SQS",
     ":account/": "accounts",
     ":ou/": "organizational units",
     ":root/": "the organization's root",
@@ -68,6 +72,7 @@ _ONLY_IF = {  # the template's condition
     "ReadersAreInThisAccount": "if the source account is the management account",
     "AccountsAreSelectedByTag": "with `IncludeTags` or `ExcludeTags`",
     "ReadersAreElsewhere": "if the source account is not the management account",
+    "KeyIsGiven": "with a `KmsKeyArn`",
 }
 _ESTIMATED = ((100, 1), (1_000, 5), (10_000, 20), (50_000, 50))
 """Accounts, and how many of them are new every day."""
@@ -78,6 +83,7 @@ _OPERATORS = {
     "ForAllValues:StringEquals": "{} is among {}",
     "ForAllValues:StringNotEquals": "{} is not {}",
     "ArnLike": "{} is {}",
+    "StringLike": "{} is {}",
     "Null": "{} is absent",
 }
 

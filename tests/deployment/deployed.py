@@ -39,7 +39,11 @@ class Deployment:
         return resolve(self.expanded["Resources"][logical_id]["Properties"], self.values)
 
     def of_type(self, *kinds: str) -> dict[str, Any]:
-        return {name: self[name] for name, each in self.expanded["Resources"].items() if each["Type"] in kinds}
+        return {
+            name: self[name]
+            for name, each in self.expanded["Resources"].items()
+            if each["Type"] in kinds and self.values.get(each.get("Condition", ""), True)
+        }
 
     def only(self, kind: str) -> Any:
         (found,) = self.of_type(kind).values()

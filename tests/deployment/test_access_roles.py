@@ -23,6 +23,7 @@ _PARAMETERS: dict[str, Any] = {
     "AWS::AccountId": _ACCOUNT,
     "ManagementAccountId": "111122223333",
     "Stage": "dev",
+    "FunctionsRolePath": "/",
     "AccessRoleName": "RolecallAccess",
     "AccessRole": "RolecallAccess",
     "MemberRoleName": "CrossAccountReadOnlyRole",
@@ -154,7 +155,12 @@ def test_narrow_role_manages_the_source_policy_only_in_the_source_account(source
 @pytest.mark.parametrize("boundary", ["", "arn:{partition}:iam::{account_id}:policy/Boundary"])
 def test_stack_set_deploys_the_narrow_role_with_the_stages_settings(template: dict[str, Any], boundary: str) -> None:
     policies = "arn:{partition}:iam::aws:policy/SecurityAudit"
-    given = {"MemberRoleName": "Audit", "MemberRolePolicyArns": policies, "PermissionsBoundaryArn": boundary}
+    given = {
+        "FunctionsRolePath": "/platform/",
+        "MemberRoleName": "Audit",
+        "MemberRolePolicyArns": policies,
+        "PermissionsBoundaryArn": boundary,
+    }
     source = f"arn:aws:iam::{_ACCOUNT}:role/Reader"
     targets = "ou-ab12-11111111,ou-ab12-22222222"
     used = {"AccessRoleStackSet": "true", "AccessRoleTargets": targets, "SourcePrincipalArns": source}
@@ -215,13 +221,15 @@ def _assuming_roles(deployment: Deployment) -> dict[str, bool]:
     return {name: "aws:ResourceAccount" in each["Condition"]["StringEquals"] for name, each in statements.items()}
 
 
+@pytest.mark.parametrize("path", ["/", "/platform/"])
 @pytest.mark.parametrize("is_source_account", [False, True])
 def test_narrow_role_trusts_only_the_functions_of_its_stage(
     is_source_account: bool,
+    path: str,
     template: dict[str, Any],
 ) -> None:
     narrow = yaml_parse((ROOT / "docs/access-role-narrow.yaml").read_text())["Resources"]["AccessRole"]["Properties"]
-    values = _PARAMETERS | {"IsSourceAccount": is_source_account}
+    values = _PARAMETERS | {"IsSourceAccount": is_source_account, "FunctionsRolePath": path}
     (statement,) = resolve(narrow["AssumeRolePolicyDocument"], values)["Statement"]
     condition = statement.pop("Condition")
     principal = {"AWS": "arn:aws:iam::111122223333:root"}
@@ -231,15 +239,21 @@ def test_narrow_role_trusts_only_the_functions_of_its_stage(
     elsewhere = deployed(template, "aws", SourcePrincipalArns=f"arn:aws:iam::{_ACCOUNT}:role/Reader")
     roles = elsewhere.of_type("AWS::IAM::Role")
     # CloudFormation names a role without RoleName after its stack and logical id.
-    assert not [name for name, role in roles.items() if {"RoleName", "Path"} & role.keys()]
+    assert not [name for name, role in roles.items() if "RoleName" in role]
     trusted = {
-        (stage, name)
+        (stage, other, name)
         for stage in ("dev", "dev-eu", "dev-enrollrole")
+        for other in ("/", "/platform/", "/another/")
         for name in roles
-        if any(fnmatchcase(f"arn:aws:iam::111122223333:role/rolecall-{stage}-{name}-1A2B3C", each) for each in patterns)
+        if any(
+            fnmatchcase(f"arn:aws:iam::111122223333:role{other}rolecall-{stage}-{name}-1A2B3C", each)
+            for each in patterns
+        )
     }
     assuming = _assuming_roles(elsewhere)
-    assert trusted == {("dev", name) for name, only_source in assuming.items() if is_source_account or not only_source}
+    assert trusted == {
+        ("dev", path, name) for name, only_source in assuming.items() if is_source_account or not only_source
+    }
 
 
 @pytest.mark.parametrize("name", ["access-role-full.yaml", "access-role-narrow.yaml", "trail.yaml"])

@@ -11,6 +11,7 @@ from rolecall.stage import ALARMS, FUNCTIONS
 from tests.deployment.deployed import Deployment, deployed
 
 _READER = "arn:aws:iam::555566667777:role/Scanner"
+_OPTIONAL = {"AlarmMail", "AccessRoles", "TripwireRule", "TripwireAlarm"}
 _LEFT_OUT = {
     *("Publish", "PublishRole", "PublishLogs", "PublishPublishSqsEventSource", "PublishEventInvokeConfig"),
     *("Freeze", "FreezeRole", "FreezeLogs", "FreezeEventInvokeConfig"),
@@ -36,7 +37,7 @@ def _created(deployment: Deployment) -> set[str]:
 def test_source_policys_resources_are_not_created(template: dict[str, Any], without: Deployment) -> None:
     usual = _created(deployed(template, "aws"))
     assert usual - _created(without) == _LEFT_OUT
-    assert usual == without.expanded["Resources"].keys() - {"AlarmMail", "AccessRoles"}
+    assert usual == without.expanded["Resources"].keys() - _OPTIONAL
     left_out = {"PublishFunction", "FreezeFunction", "PublishQueueUrl", "PublishDeadLetterQueueUrl"}
     outputs = without.expanded["Outputs"]
     assert {name for name, each in outputs.items() if not _is_created(without, each)} == left_out
