@@ -44,6 +44,8 @@ ALARMS = (
     *("rules-failed", "source-policy-full", "resync-missing", "publishing-blocked", "access-slow"),
 )
 """Each has a section in docs/runbook.md."""
+OPTIONAL_ALARMS = ("tripwire",)
+"""Each has a section, too, and exists with its setting."""
 
 _ONLY_WITH_SOURCE_POLICY = frozenset(
     {"publish", "freeze", "publish.fifo", "publish-dlq.fifo", "source-policy-full", "publishing-blocked"}
@@ -276,7 +278,7 @@ class Stage:
     def described_alarms(self) -> "dict[str, MetricAlarmTypeDef]":
         """Return what CloudWatch returns of the stage's alarms, by name without the stage; missing ones are omitted."""
         # By their full names: the prefix of one stage may begin the name of another.
-        names = {self.resource_name(name): name for name in ALARMS}
+        names = {self.resource_name(name): name for name in (*ALARMS, *OPTIONAL_ALARMS)}
         found = self.client("cloudwatch").describe_alarms(AlarmNames=list(names))["MetricAlarms"]
         return {names[alarm["AlarmName"]]: alarm for alarm in found}
 

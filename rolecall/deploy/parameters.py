@@ -1,6 +1,7 @@
 """The template's parameters: where they are given, their names and values, and the settings that result."""
 
 import difflib
+import json
 import re
 import shlex
 import tomllib
@@ -124,6 +125,10 @@ def _why_wrong(name: str, value: str | None, declaration: Mapping[str, Any]) -> 
     return None if valid else f"{name} is {value!r}: expected {expected}"
 
 
+_MAX_PATTERN_CHARS = 2048  # of an event pattern, unless the quota was raised ("Amazon EventBridge quotas")
+_LONGEST_ROLE_NAME = 64  # "IAM and AWS STS quotas"
+
+
 def known_values(template: Mapping[str, Any], parameters: Mapping[str, str], location: Location) -> dict[str, Any]:
     """Return the values of `Ref`, attributes and conditions that are known before the deployment."""
     values: dict[str, Any] = {
@@ -175,4 +180,17 @@ def contradictions(template: Mapping[str, Any], values: Mapping[str, Any]) -> li
             f"ReservedConcurrency is {reserved}, less than MaximumConcurrency, {most}: enroll would be throttled; raise it, or "
             "lower MaximumConcurrency"
         )
+    if values["TripwireIsSet"] and (chars := _tripwire_chars(template, values)) > _MAX_PATTERN_CHARS:
+        found.append(
+            f"Tripwire needs an event pattern of {chars} characters for these SourcePrincipalArns, and EventBridge allows "
+            f"{_MAX_PATTERN_CHARS}: name fewer principals, or set Tripwire=false"
+        )
     return found
+
+
+def _tripwire_chars(template: Mapping[str, Any], values: Mapping[str, Any]) -> int:
+    """Return the length of the tripwire's event pattern, with the longest name for the role that it contains."""
+    role = f"arn:{values['AWS::Partition']}:iam::{values['AWS::AccountId']}:role{values['FunctionsRolePath']}"
+    pattern = template["Resources"]["TripwireRule"]["Properties"]["EventPattern"]
+    known = {**values, "PublishRole.Arn": role + "x" * _LONGEST_ROLE_NAME}
+    return len(json.dumps(resolve(pattern, known), separators=(",", ":")))

@@ -16,6 +16,7 @@ from chalicelib.source_policy.records import MAX_SHARDS, shard_name
 from rolecall.access_role_stack_set import ACTIVATE, stack_set_exists, trusted_access
 from rolecall.aws_errors import translate_errors
 from rolecall.clients import ClientFactory
+from rolecall.deploy.boundary_and_key import denying_key_policy, missing_boundary, unusable_key
 from rolecall.deploy.location import Location
 from rolecall.deploy.problems import Problems
 from rolecall.deploy.stack_status import NEVER_CREATED
@@ -32,6 +33,9 @@ _READS = {
     "Statement": [{"Effect": "Allow", "Action": ["iam:GetRole", "iam:GetUser", "iam:ListRoles"], "Resource": "*"}],
 }
 """The session policy in the source account."""
+
+SESSION_NAME = "rolecall-deploy"
+"""The name of the session in the source account, by which CloudTrail shows it."""
 
 _UNINSTALL_FIRST = "keep the scope, deploy another STAGE, or uninstall this one first (docs/offboarding.md)"
 _RESTORE = "restore it, deploy another STAGE, or uninstall this one first (docs/offboarding.md)"
@@ -127,6 +131,12 @@ def check_preconditions(
         add(_too_many_policies(values, location, client))
     with problems.attempt("the names of other stages"):
         add(_names_in_use(values, client))
+    with problems.attempt("whether the functions' permissions boundary exists"):
+        add(missing_boundary(values, location, client))
+    with problems.attempt("whether the key can be used"):
+        add(unusable_key(values, location, client))
+    with problems.attempt("the key's policy"):
+        add(denying_key_policy(values, location, client))
 
 
 def _access_roles(values: Mapping[str, str]) -> tuple[str, ...]:
@@ -263,7 +273,7 @@ def _enter(account_id: str, values: Mapping[str, str], location: Location, clien
         try:
             with translate_errors(f"assuming {arn}"):
                 assumed = client("sts").assume_role(
-                    RoleArn=arn, RoleSessionName="rolecall-deploy", Policy=json.dumps(_READS)
+                    RoleArn=arn, RoleSessionName=SESSION_NAME, Policy=json.dumps(_READS)
                 )
                 return client("iam", keys=assumed["Credentials"])
         except CommandError as error:

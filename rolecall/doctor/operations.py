@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from rolecall.doctor.context import Context
 from rolecall.doctor.result import Check, CheckResult, failed, ok, unknown
 from rolecall.source_policy_state import LEFT_OVER, NEVER_PUBLISHED, NO_SOURCE_POLICY, RESTORE, SourcePolicyState
-from rolecall.stage import ALARMS, QueueCounts
+from rolecall.stage import ALARMS, OPTIONAL_ALARMS, QueueCounts
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.type_defs import MetricAlarmTypeDef
@@ -45,7 +45,8 @@ def check_alarms(
     alarms: "Mapping[str, MetricAlarmTypeDef]", topic_arn: str, context: Context, names: Sequence[str] = ALARMS
 ) -> CheckResult:
     """Check that all alarms exist, notify the topic, and are not in ALARM; the keys are their names without the stage."""
-    for name in names:
+    existing = [name for name in (*names, *OPTIONAL_ALARMS) if name in alarms]
+    for name in (*names, *existing):
         if name not in alarms:
             return failed(f"alarm {name} does not exist", context.deploy())
         alarm = alarms[name]
@@ -57,10 +58,10 @@ def check_alarms(
                 f"alarm {name} sends no notifications: its actions are disabled",
                 context.aws(f"cloudwatch enable-alarm-actions --alarm-names {alarm['AlarmName']}"),
             )
-    in_alarm = [name for name in names if alarms[name]["StateValue"] == "ALARM"]
+    in_alarm = [name for name in existing if alarms[name]["StateValue"] == "ALARM"]
     if in_alarm:
         return failed(f"{', '.join(in_alarm)} in ALARM", ", ".join(f"docs/runbook.md#{name}" for name in in_alarm))
-    return ok(f"all {len(names)} exist, and none is in ALARM")
+    return ok(f"all {len(existing)} exist, and none is in ALARM")
 
 
 def check_topic(subscriptions: "Sequence[SubscriptionTypeDef] | None", topic_arn: str, context: Context) -> CheckResult:

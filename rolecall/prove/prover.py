@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _Response = TypeVar("_Response")
 
-_PARAMETER = "/rolecall/prove"
+PARAMETER = "/rolecall/prove"
 """A parameter that need not exist: AWS checks the permission before it looks for it."""
 
 
@@ -63,7 +63,7 @@ class Prover:
         if Claim.DATA_DENIED in account.claims:
             ssm = self._session.client("ssm", keys=keys)
             calls[Claim.DATA_DENIED], _ = _recorded(
-                DATA_READ, _PARAMETER, Answer.DENIED, lambda: ssm.get_parameter(Name=_PARAMETER)
+                DATA_READ, PARAMETER, Answer.DENIED, lambda: ssm.get_parameter(Name=PARAMETER)
             )
 
 

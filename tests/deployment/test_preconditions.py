@@ -1,5 +1,6 @@
 """What AWS has to show before a deployment: principals, organizational units, quotas and the names of other stages."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from rolecall.clients import ClientFactory
 from rolecall.deploy.location import Location
 from rolecall.deploy.preconditions import check_preconditions
 from rolecall.deploy.problems import Problems
+from tests.conftest import ROOT
 
 _HERE = Location("aws", "111122223333", "us-east-1")
 _ELSEWHERE = "444455556666"
@@ -33,8 +35,19 @@ _VALUES = {
     "ExcludeOuIds": "",
     "EventBusName": "default",
     "SourcePolicyTable": "rolecall-dev-source-policy",
+    "FunctionsPermissionsBoundaryArn": "",
+    "KmsKeyArn": "",
+}
+_KEY = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+_KEY_POLICY = json.loads((ROOT / "docs" / "key-policy.json").read_text())
+_USABLE = {
+    "KeyManager": "CUSTOMER",
+    "KeySpec": "SYMMETRIC_DEFAULT",
+    "KeyUsage": "ENCRYPT_DECRYPT",
+    "KeyState": "Enabled",
 }
 _UNIT, _BELOW, _ELSEWHERE_UNIT = "ou-ab12-11111111", "ou-ab12-33333333", "ou-ab12-44444444"
+_BOUNDARY = "arn:aws:iam::111122223333:policy/Boundary"
 
 
 class Account:
@@ -50,6 +63,8 @@ class Account:
         denied: Iterable[str] = (),
         trusted_access: str = "ENABLED",
         stack_sets: Iterable[str] = (),
+        key: Mapping[str, str] | None = None,
+        key_policy: Mapping[str, Any] = _KEY_POLICY,
     ) -> None:
         self.arns = list(arns)
         self.access_roles = dict(access_roles or {})
@@ -58,9 +73,11 @@ class Account:
         self.denied = set(denied)
         self.trusted_access = trusted_access
         self.stack_sets = set(stack_sets)
+        self.key = key
+        self.key_policy = key_policy
 
     def __call__(self, service: str, *, keys: Mapping[str, str] | None = None) -> "Client":
-        assert service in {"cloudformation", "dynamodb", "events", "iam", "organizations", "sts"}
+        assert service in {"cloudformation", "dynamodb", "events", "iam", "kms", "organizations", "sts"}
         return Client(self, keys["account"] if keys else "111122223333")
 
 
@@ -123,6 +140,23 @@ class Client:
         if StackSetName not in self._account.stack_sets:
             raise _error("StackSetNotFoundException")
         return {"StackSet": {"Status": "ACTIVE"}}
+
+    def get_policy(self, PolicyArn: str) -> None:  # noqa: N803
+        self._check("get-policy")
+        if PolicyArn not in self._account.arns:
+            raise _error("NoSuchEntity")
+
+    def describe_key(self, KeyId: str) -> Any:  # noqa: N803
+        self._check("describe-key")
+        if KeyId != _KEY or self._account.key is None:
+            raise _error("NotFoundException")
+        return {"KeyMetadata": self._account.key}
+
+    def get_key_policy(self, KeyId: str, PolicyName: str) -> Any:  # noqa: N803
+        self._check("get-key-policy")
+        assert PolicyName == "default"
+        self.describe_key(KeyId)
+        return {"Policy": json.dumps(self._account.key_policy)}
 
     def get_account_summary(self) -> Any:
         self._check("get-account-summary")
@@ -220,13 +254,21 @@ def test_principal_elsewhere_is_read_with_an_access_role() -> None:
         ("describe-stacks", "the names of other stages"),
         ("describe-event-bus", "whether the event bus exists"),
         ("describe-account", "whether the source principals' accounts are in the organization"),
+        ("get-policy", "whether the functions' permissions boundary exists"),
+        ("get-key-policy", "the key's policy"),
     ],
 )
 def test_what_cannot_be_read_is_reported_as_not_checked(denied: str, unchecked: str) -> None:
-    changes = {"IncludeOuIds": _UNIT, "MemberRolePolicyArns": _policies(11), "EventBusName": "accounts"}
+    changes = {
+        "IncludeOuIds": _UNIT,
+        "MemberRolePolicyArns": _policies(11),
+        "EventBusName": "accounts",
+        "FunctionsPermissionsBoundaryArn": _BOUNDARY,
+        "KmsKeyArn": _KEY,
+    }
     if denied == "describe-account":
         changes |= {"SourcePolicyScope": "none", "SourcePrincipalArns": "arn:aws:iam::555566667777:root"}
-    aws = Account(denied=[denied], quotas={"AttachedPoliciesPerRoleQuota": 20})
+    aws = Account(arns=[_READER, _BOUNDARY], denied=[denied], quotas={"AttachedPoliciesPerRoleQuota": 20}, key=_USABLE)
 
     problems, (reason,) = find_problems(_VALUES | changes, aws)
 
@@ -427,3 +469,67 @@ def test_source_account_is_entered_by_the_stack_sets_role() -> None:
     principal = f"arn:aws:iam::{_ELSEWHERE}:role/Reader"
     account = Account(arns=[principal], access_roles={_ELSEWHERE: "rolecall-dev-access"})
     assert find_problems({**_ALONE, "SourcePrincipalArns": principal}, account) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("arn", "problem"),
+    [
+        (_BOUNDARY, ""),
+        ("arn:aws:iam::111122223333:policy/Other", "is .*/Other, which does not exist: create the policy"),
+        (f"arn:aws:iam::{_ELSEWHERE}:policy/Boundary", "is .*, which is no policy of account 111122223333 or of AWS"),
+        ("arn:aws-cn:iam::aws:policy/ReadOnlyAccess", "is .*, which is no policy of account"),
+    ],
+)
+def test_boundary_of_functions_must_exist_in_the_account(arn: str, problem: str) -> None:
+    problems = _problems(Account(arns=[_READER, _BOUNDARY]), FunctionsPermissionsBoundaryArn=arn)
+    assert [re.match(f"FunctionsPermissionsBoundaryArn {problem}", each) is not None for each in problems] == (
+        [True] if problem else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "problem"),
+    [
+        (None, "which does not exist: create the key"),
+        ({**_USABLE, "KeyState": "PendingDeletion"}, "whose state is PendingDeletion: enable it"),
+        ({**_USABLE, "KeySpec": "RSA_2048"}, "which is no key for symmetric encryption"),
+        ({**_USABLE, "KeyUsage": "GENERATE_VERIFY_MAC"}, "which is no key for symmetric encryption"),
+        ({**_USABLE, "KeyManager": "AWS"}, "an AWS managed key, whose policy can't be changed"),
+    ],
+)
+def test_key_that_cannot_encrypt_is_rejected(key: dict[str, str] | None, problem: str) -> None:
+    (found,) = _problems(Account(key=key), KmsKeyArn=_KEY)
+    assert found.startswith(f"KmsKeyArn is {_KEY}, {problem}")
+
+
+def test_key_of_another_region_is_rejected() -> None:
+    elsewhere = _KEY.replace("us-east-1", "eu-west-1")
+    (problem,) = _problems(Account(key=_USABLE), KmsKeyArn=elsewhere)
+    assert problem == "KmsKeyArn is a key in eu-west-1, and the stage is in us-east-1: name a key there"
+
+
+def test_documented_key_policy_is_accepted() -> None:
+    assert _problems(Account(key=_USABLE), KmsKeyArn=_KEY) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "principals"),
+    [(0, ["account 111122223333"]), (1, ["CloudWatch Logs"]), (2, ["CloudWatch", "EventBridge"])],
+)
+def test_key_policy_without_a_statement_is_rejected(number: int, principals: list[str]) -> None:
+    statements = [each for index, each in enumerate(_KEY_POLICY["Statement"]) if index != number]
+
+    problems = _problems(Account(key=_USABLE, key_policy={"Statement": statements}), KmsKeyArn=_KEY)
+
+    why = "whose policy does not allow kms:Decrypt and kms:GenerateDataKey to"
+    remedy = "add the statements of docs/key-policy.json to its policy"
+    assert problems == [f"KmsKeyArn is {_KEY}, {why} {name}: {remedy}" for name in principals]
+
+
+def test_denying_statement_and_other_actions_allow_nothing() -> None:
+    statements = [
+        {"Effect": "Deny", "Principal": "*", "Action": "kms:*"},
+        {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": ["kms:Decrypt", "kms:Describe*"]},
+    ]
+    problems = _problems(Account(key=_USABLE, key_policy={"Statement": statements}), KmsKeyArn=_KEY)
+    assert len(problems) == 4

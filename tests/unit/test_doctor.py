@@ -27,7 +27,15 @@ from rolecall.doctor.trail import Trail, check_trails
 from rolecall.partitions import EVENT_REGIONS
 from rolecall.reasons import REMEDY
 from rolecall.source_policy_state import RESTORE, read_source_policy
-from rolecall.stage import ALARMS, DEAD_LETTER_QUEUES, FUNCTIONS, WORK_QUEUES, QueueCounts, Stage
+from rolecall.stage import (
+    ALARMS,
+    DEAD_LETTER_QUEUES,
+    FUNCTIONS,
+    OPTIONAL_ALARMS,
+    WORK_QUEUES,
+    QueueCounts,
+    Stage,
+)
 from tests.unit.builders import EXTRA, MANAGEMENT, MEMBER, SOURCE, settings
 from tests.unit.ledger_rows import NOW, SHARD, records, row, shard
 
@@ -404,6 +412,9 @@ def alarms(name: str = "queue-age", **changed: Any) -> dict[str, Any]:
         (alarms(StateValue="INSUFFICIENT_DATA"), "all 10 exist, and none is in ALARM"),
         (alarms("resync-missing", ActionsEnabled=False), "all 10 exist, and none is in ALARM"),
         (alarms(StateValue="ALARM"), "queue-age in ALARM"),
+        (alarms("tripwire"), "all 11 exist, and none is in ALARM"),
+        (alarms("tripwire", StateValue="ALARM"), "tripwire in ALARM"),
+        (alarms("tripwire", AlarmActions=[]), f"alarm tripwire does not notify {TOPIC}"),
         (alarms(ActionsEnabled=False), "alarm queue-age sends no notifications: its actions are disabled"),
         (alarms(AlarmActions=[]), f"alarm queue-age does not notify {TOPIC}"),
         (
@@ -530,12 +541,12 @@ def test_checks_match_the_template_and_the_runbook() -> None:
     def names(key: str) -> set[str]:
         return set(re.findall(rf'\b{key}: !Sub "rolecall-\$\{{Stage\}}-([\w.-]+)"', template))
 
-    assert names("AlarmName") == set(ALARMS)
+    assert names("AlarmName") == {*ALARMS, *OPTIONAL_ALARMS}
     assert names("FunctionName") == set(FUNCTIONS)
-    assert names("Name") == set(deployed.SCHEDULES)
+    assert names("Name") == {*deployed.SCHEDULES, "tripwire"}
     assert names("QueueName") == {*WORK_QUEUES, *DEAD_LETTER_QUEUES}
     assert names("RuleName") == {"account-events"}
-    assert set(ALARMS) <= set(re.findall(r"^### (\S+)$", runbook, re.MULTILINE))
+    assert {*ALARMS, *OPTIONAL_ALARMS} <= set(re.findall(r"^### (\S+)$", runbook, re.MULTILINE))
     assert len({check.name for check in CHECKS}) == len(CHECKS)
 
 
