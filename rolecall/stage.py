@@ -106,7 +106,16 @@ class Stage:
     @property
     def environment(self) -> dict[str, str]:
         """The environment variables of the functions. Raise NotDeployedError if the stage is not deployed here."""
-        return self.configuration["Environment"]["Variables"]
+        environment = self.configuration["Environment"]
+        if (
+            "Variables" not in environment
+        ):  # Lambda returns an error in their place to a caller who may not decrypt them.
+            why = environment.get("Error", {}).get("Message", "it returned none")
+            raise CommandError(
+                f"Lambda did not return the settings of stage {self.name}: {why}. With KmsKeyArn, allow kms:Decrypt on the key "
+                "(docs/deploy.md#your-own-key)"
+            )
+        return environment["Variables"]
 
     @cached_property
     def configuration(self) -> "FunctionConfigurationResponseTypeDef":
