@@ -120,7 +120,7 @@ def test_dry_run_of_a_new_stage_leaves_nothing(deploying: Callable[[str], Deploy
     stage = deploying("dry")
     assert stage.deploy(dry_run=True, answer=None) is ExitStatus.OK
     assert "+ SourcePrincipalArns: arn:aws:iam::" in stage.output
-    assert "8 AWS::Serverless::Function" in stage.output
+    assert "9 AWS::Serverless::Function" in stage.output
     assert {each["action"] for each in stage.details["changes"]} == {"Add"}
     assert stage.status is None
     assert fresh.client("s3").list_buckets()["Buckets"] == []

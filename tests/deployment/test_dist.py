@@ -136,7 +136,7 @@ def test_four_commands_work_outside_a_checkout(rolecall: Path, outside: dict[str
     assert Path("made/deployment.zip").read_bytes() == (packaged / "deployment.zip").read_bytes()
 
     output = _run(outside, rolecall, "deploy", "prod", "--source-principal", reader, "--dry-run")
-    assert "8 AWS::Serverless::Function" in output
+    assert "9 AWS::Serverless::Function" in output
     assert "Dry run: nothing was changed." in output
 
     output = _run(outside, rolecall, "deploy", "prod", "--source-principal", reader, "--yes")

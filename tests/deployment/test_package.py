@@ -128,7 +128,7 @@ def test_package_is_of_no_stage_until_it_is_written_for_one(packaged: Path, tmp_
 def test_uploaded_template_has_its_code_in_the_bucket(packaged: Path) -> None:
     uploaded = json.loads(PackagedApp(packaged).uploaded_template("artifacts", "rolecall/code.zip"))
     functions = [each for each in uploaded["Resources"].values() if each["Type"] == "AWS::Serverless::Function"]
-    assert len(functions) == 8
+    assert len(functions) == 9
     for function in functions:
         assert function["Properties"]["CodeUri"] == {"Bucket": "artifacts", "Key": "rolecall/code.zip"}
 

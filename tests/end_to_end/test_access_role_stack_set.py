@@ -31,7 +31,9 @@ OWN = stack_set_role("alone")
 def stage(organization: LocalOrganization, deploy: Deploy, reader: str) -> DeployedStage:
     existing = organization.invite_account()
     organization.client("cloudformation").activate_organizations_access()
-    deployed = deploy("alone", SourcePrincipalArns=reader, AccessRoleTargets=root_id(organization), **ALONE)
+    deployed = deploy(
+        "alone", SourcePrincipalArns=reader, AccessRoleTargets=root_id(organization), EventBusName="default", **ALONE
+    )
     deployed.invoke_and_wait("backfill")
     deployed.wait_for_outcome(existing, "enrolled")
     return deployed

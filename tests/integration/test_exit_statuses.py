@@ -30,7 +30,8 @@ NAME = "S\u00f8ren \u2714 \U0001f680 =1+1"
 
 @pytest.fixture
 def rolecall(organization: Organization, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
-    organization.operator.sqs.create_queue(QueueName="rolecall-test-events-dlq")
+    for queue in ("events-dlq", "announcements-dlq"):
+        organization.operator.sqs.create_queue(QueueName=f"rolecall-test-{queue}")
     with functions_of(stage) as functions, web_server(NoStacks) as stacks:
         command_line = CommandLine(monkeypatch)
         command_line.environment["AWS_ENDPOINT_URL_LAMBDA"] = functions

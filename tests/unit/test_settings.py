@@ -100,6 +100,7 @@ def test_missing_required_setting_is_an_error(name: str, value: str | None) -> N
         ("EXCLUDE_TAGS", "k" * 129 + "=v", "key=value"),
         ("EXCLUDE_TAGS", "k=" + "v" * 257, "key=value"),
         ("EXCLUDE_TAGS", "env=a;b", "key=value"),
+        ("DENY_DATA_READS_EXCEPT", "s3:GetObjct", "such as s3:GetObject"),
         ("READY_GRACE_SECONDS", "10801", "from 0 to 10800"),
         ("MAX_RETIRED_PERCENT", "101", "from 0 to 100"),
         ("ROLLOUT_PERCENT", "0", "from 1 to 100"),

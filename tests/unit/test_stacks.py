@@ -2,12 +2,14 @@
 
 from typing import Any, cast
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
 
 from chalicelib.aws.stacks import Stacks
+from chalicelib.bootstrap import Application
 from chalicelib.errors import AccountError, Reason
-from tests.unit.builders import MEMBER
+from tests.unit.builders import MEMBER, environ
 
 ROLE = f"arn:aws:iam::{MEMBER}:role/Reader"
 SCP = "not authorized, with an explicit deny in a service control policy"
@@ -73,6 +75,11 @@ def test_unanswered_question_is_an_error(regions: list[Region], reason: Reason, 
         stacks(*regions).owner(ROLE)
 
     assert caught.value.reason is reason
+
+
+def test_stacks_are_looked_for_in_every_region_of_the_partition() -> None:
+    session = boto3.Session("AKIAXXXXXXXXXXXXXXXX", "secret", region_name="cn-north-1")
+    assert Application(environ("aws-cn"), session)._stack_clients().keys() == {"cn-north-1", "cn-northwest-1"}
 
 
 def test_clients_are_created_once_and_only_when_needed() -> None:
