@@ -60,7 +60,7 @@ _NAMES = {
     ':user/*"': "users of the management account",
     ':policy/*"': "policies of the management account",
     "event-bus/${EventBusName}": "the event bus `EventBusName`",
-    '"rolecall.${Stage}"': "`rolecall.` and the stage's name",
+    '"rolecall.${Stage}"': "`rolecall.<stage>`",
     '"Stage"': "the stage",
 }
 _ONLY_IF = {  # the template's condition
@@ -182,7 +182,8 @@ def _conditions(condition: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             if operator == "Null" and value == "false":
                 continue
             values = dict.fromkeys(_name(each) for each in _listed(value))
-            yield _text(_OPERATORS, operator).format(f"`{key}`", ", ".join(values))
+            of_one = operator == "ForAllValues:StringEquals" and len(values) == 1
+            yield _text(_OPERATORS, "StringEquals" if of_one else operator).format(f"`{key}`", ", ".join(values))
 
 
 def _name(value: object) -> str:
@@ -264,7 +265,7 @@ def _amount(price: prices.Price) -> str:
 def _linked(text: str) -> str:
     """Return a text of the template or the code as Markdown: settings and commands as code, documents as links."""
     names = "|".join(_template()["Parameters"])
-    text = re.sub(rf"\b(?:{names})(?:=\w+)?\b|\brolecall [a-z]+(?: --[a-z]+| ID)?\b|\{{\w+\}}", r"`\g<0>`", text)
+    text = re.sub(rf"\b(?:{names})(?:=\w+)?\b|\brolecall [a-z]+(?: --[a-z-]+| ID)?\b|\{{\w+\}}", r"`\g<0>`", text)
     return re.sub(r"\bdocs/([\w.-]+\w)((?:#[\w-]+)?)", r"[\1](\1\2)", text)
 
 
