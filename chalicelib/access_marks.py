@@ -51,7 +51,7 @@ def write_marks(
 
 
 def measure_access(row: "AccessRow | LedgerRow", now: datetime) -> None:
-    """Measure the time from an account's creation until its access is in force, if an event announced it."""
+    """Measure the time from an account's creation until its access is in force, if an event reported it."""
     waited = now - parse_time(row.joined_at)
     if row.trigger == Trigger.EVENT and waited < _RECENT:
         metrics.add_metric(Metric.ACCESS_SECONDS, MetricUnit.Seconds, waited.total_seconds())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from chalicelib.events import account_ids, announces_member, changes_control_policies, is_membership_event
+from chalicelib.events import account_ids, reports_member, changes_control_policies, is_membership_event
 from chalicelib.messages import Message, Trigger
 from chalicelib.telemetry import Metric, logger, metrics
 
@@ -31,7 +31,7 @@ def enqueue_accounts(
     changes_policies = changes_control_policies(event)
     if changes_policies:
         table().record_control_policy_change(now)
-    first_seen_at = now if announces_member(event) else None
+    first_seen_at = now if reports_member(event) else None
     queue.send(Message(account_id=each, trigger=Trigger.EVENT, first_seen_at=first_seen_at) for each in found)
     detail = event.get("detail") if isinstance(event, dict) else None
     name = detail.get("eventName") if isinstance(detail, dict) else None

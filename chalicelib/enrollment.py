@@ -183,7 +183,7 @@ class Enrollment:
                 repeated=job.is_repeated,
             )
             if job.verdict.reason is Reason.DEPARTED and self._may_be_too_new(job, records):
-                error = "not ready yet: an event announced the account, and Organizations doesn't know it"
+                error = "not ready yet: an event reported the account, and Organizations doesn't have it"
                 job.verdict = unfinished(account_id, None, Reason.NOT_READY, error)
         except Exception as error:  # noqa: BLE001 - the failure of one account doesn't stop the others
             logger.exception("account failed unexpectedly", account_id=account_id)

@@ -57,7 +57,7 @@ def is_membership_event(event: object) -> bool:
     return isinstance(name, str) and _PARSERS.get(name) is _anywhere and not detail.get("errorCode")
 
 
-def announces_member(event: object) -> bool:
+def reports_member(event: object) -> bool:
     """Whether an event with an account is about one that joined the organization."""
     return _mapping(_mapping(event).get("detail")).get("eventName") in _JOINING_EVENTS
 

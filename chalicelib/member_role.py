@@ -325,15 +325,15 @@ def why_foreign(observed: MemberRole, desired: MemberRole, settings: Settings) -
 def why_in_stack(arn: str, stack: str) -> str:
     """Return why a role that a CloudFormation stack contains is not adopted; `stack` is its name and region."""
     return (
-        f"{arn} is contained in the CloudFormation stack {stack}, which would undo Rolecall's changes or delete the role: have "
-        "the stack give it up first (docs/coming-from.md), or set another MemberRoleName"
+        f"{arn} is contained in the CloudFormation stack {stack}, which would undo Rolecall's changes or delete the role: remove "
+        "it from the stack first (docs/coming-from.md), or set another MemberRoleName"
     )
 
 
 def why_external_id(account_id: str) -> str:
     """Return why a source account that is no member of the organization needs an external id, and what to do."""
     return (
-        f"account {account_id} of SOURCE_PRINCIPAL_ARNS is no member of the organization, and EXTERNAL_ID is not set: a third party's "
+        f"account {account_id} of SOURCE_PRINCIPAL_ARNS is not a member of the organization, and EXTERNAL_ID is not set: a third party's "
         "other customers could have it read these accounts (the confused deputy problem); set the external id that it gives you"
     )
 

@@ -57,7 +57,7 @@ def parse_policies(text: str) -> dict[str, Document]:
         )
     content = parse_json(text)
     if not isinstance(content, dict):
-        raise DocumentError("is no JSON object of policy documents by their names")
+        raise DocumentError("is not a JSON object of policy documents by their names")
     for name, document in content.items():
         wrong = why_wrong_name(name) or why_wrong(document)
         if wrong is not None:
@@ -118,7 +118,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _reject_number(text: str) -> float:
-    raise DocumentError(f"contains {text[:_MAX_CHARS]}, which is no JSON number")
+    raise DocumentError(f"contains {text[:_MAX_CHARS]}, which is not a JSON number")
 
 
 def _finite_number(text: str) -> float:
@@ -128,7 +128,7 @@ def _finite_number(text: str) -> float:
 
 def _problems(document: Any) -> Iterator[str]:  # noqa: ANN401
     if not isinstance(document, dict):
-        yield "is no policy document: an object with Version and Statement"
+        yield "is not a policy document: an object with Version and Statement"
         return
     yield from (problem for text in _texts(document) for problem in _text_problems(text))
     for element in sorted(document.keys() - {"Version", "Id", "Statement"}):
@@ -182,11 +182,11 @@ def _list_problems(statement: dict[str, Any], element: str, pattern: re.Pattern[
 def _condition_problems(condition: Any) -> Iterator[str]:  # noqa: ANN401
     operators: list[Any] = list(condition.values()) if isinstance(condition, dict) else [None]
     if not all(isinstance(tests, dict) and tests for tests in operators):
-        yield "a Condition that is no object of operators, each with an object of keys"
+        yield "a Condition that is not an object of operators, each with an object of keys"
         return
     values = [each for tests in operators for value in tests.values() for each in listed(value)]
     if any(not isinstance(each, str | int | float) for each in values):
-        yield "a Condition with a value that is no text, number or boolean"
+        yield "a Condition with a value that is not a text, number or boolean"
 
 
 def _texts(content: Any) -> Iterator[str]:  # noqa: ANN401
@@ -212,4 +212,4 @@ def _text_problems(text: str) -> Iterator[str]:
         rest = re.sub(rf"(?<!\$){re.escape(placeholder)}", " ", rest)
     unknown = _BRACE.search(rest)
     if unknown is not None:
-        yield f"contains {unknown[0][:_MAX_CHARS]!r}, which is no placeholder: choose from {', '.join(PLACEHOLDERS)}"
+        yield f"contains {unknown[0][:_MAX_CHARS]!r}, which is not a placeholder: choose from {', '.join(PLACEHOLDERS)}"

@@ -73,7 +73,7 @@ class Ownership(NamedTuple):
             )
         if self.other_manager and not by_id:
             return (
-                f"{self.arn} has the tag {self.other_manager}: have what manages it give it up, then name the account's id in "
+                f"{self.arn} has the tag {self.other_manager}: end its management there, then name the account's id in "
                 f"AdoptExistingRoles (docs/coming-from.md); or set another {name_parameter}"
             )
         return None

@@ -116,7 +116,7 @@ class Organization:
             if self._id is None:
                 self.describe(account_id)
         if self._id is None:
-            raise RetryableError(Reason.NOT_READY, f"not ready yet: Organizations doesn't know account {account_id}")
+            raise RetryableError(Reason.NOT_READY, f"not ready yet: Organizations has no account {account_id}")
         return self._id
 
     def _account(self, listed: "AccountTypeDef", *, walk: bool = True) -> Account:

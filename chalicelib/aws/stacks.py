@@ -35,7 +35,7 @@ class Stacks:
         """
         answers: list[str | None] = []
         unknown: AccountError = TerminalError(
-            Reason.REJECTED, f"no region is known to look for the stack of {role_arn}"
+            Reason.REJECTED, f"there is no region in which to look for the stack of {role_arn}"
         )
         for region, client in self._regional().items():
             doing = f"looking in {region} for the stack that contains {role_arn}"

@@ -26,7 +26,7 @@ def missing_boundary(values: Mapping[str, str], location: Location, client: Clie
         return
     _, partition, _, _, account_id, _ = arn.split(":", 5)
     if partition != location.partition or account_id not in {"aws", location.account_id}:
-        yield _BOUNDARY, f"is {arn}, which is no policy of account {location.account_id} or of AWS: name one"
+        yield _BOUNDARY, f"is {arn}, which is not a policy of account {location.account_id} or of AWS: name one"
         return
     with translate_errors(f"reading {arn}"):
         try:
@@ -57,7 +57,7 @@ def unusable_key(values: Mapping[str, str], location: Location, client: ClientFa
     if key.get("KeyManager") != "CUSTOMER":
         yield _KEY, f"is {arn}, an AWS managed key, whose policy can't be changed: name a customer managed key"
     elif (key.get("KeySpec"), key.get("KeyUsage")) != ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT"):
-        yield _KEY, f"is {arn}, which is no key for symmetric encryption: name one"
+        yield _KEY, f"is {arn}, which is not a key for symmetric encryption: name one"
     elif key.get("KeyState") != "Enabled":
         yield _KEY, f"is {arn}, whose state is {key.get('KeyState')}: enable it, or name another key"
 

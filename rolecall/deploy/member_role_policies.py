@@ -51,7 +51,7 @@ def _read(path: Path) -> Any:  # noqa: ANN401 - any JSON
     """Return a file's document. Raise DocumentError if it is none."""
     try:
         if path.exists() and not path.is_file():
-            raise DocumentError("is no file")
+            raise DocumentError("is not a file")
         with path.open("rb") as file:
             found = file.read(_MAX_FILE_BYTES + 1)
         text = found.decode("utf-8-sig")
@@ -105,7 +105,7 @@ def unread_actions(document: Document) -> Iterator[str]:
         for action in listed(statement.get("Action", statement.get("NotAction"))):
             found = matching(action)
             if not (found.reads or found.others):
-                yield f"has {action[:_MAX_CHARS]} in statement {number}, which is no action that this version of Rolecall knows"
+                yield f"has {action[:_MAX_CHARS]} in statement {number}, which is not in this release's list of actions"
         if statement["Effect"] == "Deny":
             continue
         if "NotAction" in statement:

@@ -294,7 +294,7 @@ def test_outside_account_needs_an_external_id() -> None:
     values = _VALUES | {"SourcePolicyScope": "none", "SourcePrincipalArns": f"{exists},{_VENDOR}"}
 
     (problem,), (unchecked,) = find_problems(values, aws)
-    assert problem.startswith("ExternalId is not set: account 555566667777 of SOURCE_PRINCIPAL_ARNS is no member")
+    assert problem.startswith("ExternalId is not set: account 555566667777 of SOURCE_PRINCIPAL_ARNS is not a member")
     assert unchecked == "whether the source principals of account 555566667777, outside of the organization, exist"
     assert find_problems(values | {"ExternalId": "example"}, aws) == ([], [unchecked])
 
@@ -476,8 +476,8 @@ def test_source_account_is_entered_by_the_stack_sets_role() -> None:
     [
         (_BOUNDARY, ""),
         ("arn:aws:iam::111122223333:policy/Other", "is .*/Other, which does not exist: create the policy"),
-        (f"arn:aws:iam::{_ELSEWHERE}:policy/Boundary", "is .*, which is no policy of account 111122223333 or of AWS"),
-        ("arn:aws-cn:iam::aws:policy/ReadOnlyAccess", "is .*, which is no policy of account"),
+        (f"arn:aws:iam::{_ELSEWHERE}:policy/Boundary", "is .*, which is not a policy of account 111122223333 or of AWS"),
+        ("arn:aws-cn:iam::aws:policy/ReadOnlyAccess", "is .*, which is not a policy of account"),
     ],
 )
 def test_boundary_of_functions_must_exist_in_the_account(arn: str, problem: str) -> None:
@@ -492,8 +492,8 @@ def test_boundary_of_functions_must_exist_in_the_account(arn: str, problem: str)
     [
         (None, "which does not exist: create the key"),
         ({**_USABLE, "KeyState": "PendingDeletion"}, "whose state is PendingDeletion: enable it"),
-        ({**_USABLE, "KeySpec": "RSA_2048"}, "which is no key for symmetric encryption"),
-        ({**_USABLE, "KeyUsage": "GENERATE_VERIFY_MAC"}, "which is no key for symmetric encryption"),
+        ({**_USABLE, "KeySpec": "RSA_2048"}, "which is not a key for symmetric encryption"),
+        ({**_USABLE, "KeyUsage": "GENERATE_VERIFY_MAC"}, "which is not a key for symmetric encryption"),
         ({**_USABLE, "KeyManager": "AWS"}, "an AWS managed key, whose policy can't be changed"),
     ],
 )

@@ -91,7 +91,7 @@ def transferred(organization: Organization) -> str:
     return account_id
 
 
-def test_account_that_an_event_announces_is_new(organization: Organization, stage: Stage, transferred: str) -> None:
+def test_account_that_an_event_reports_is_new(organization: Organization, stage: Stage, transferred: str) -> None:
     """Conditions on the organization's id take 10 to 20 minutes to hold in an account of another organization."""
     stage.send_event("AccountJoinedOrganization", transferred)
 
@@ -120,7 +120,7 @@ def test_account_that_a_resync_finds_is_new(stage: Stage, transferred: str) -> N
     assert stage.status(transferred) == ("failed", "not_ready")
 
 
-def test_account_that_returned_unannounced_is_new(organization: Organization, stage: Stage, transferred: str) -> None:
+def test_account_that_returned_without_an_event_is_new(organization: Organization, stage: Stage, transferred: str) -> None:
     stage.enroll(transferred)
     readmit = organization.depart(transferred)
     stage.run_and_drain("resync")
@@ -163,7 +163,7 @@ def test_account_that_only_moves_or_is_asked_for_is_not_new(stage: Stage, transf
     assert stage.status(transferred) == ("failed", "no_access_role")
 
 
-def test_announced_account_that_organizations_lacks_is_retried(organization: Organization, stage: Stage) -> None:
+def test_reported_account_that_organizations_lacks_is_retried(organization: Organization, stage: Stage) -> None:
     account_id = organization.member()
     readmit = organization.depart(account_id)
     stage.send_event("CreateAccountResult", account_id)

@@ -167,7 +167,7 @@ def test_outside_account_needs_an_external_id(organization: Organization, reader
 
     row = stage.row(account_id)
     assert stage.status(account_id) == ("failed", "external_id_required")
-    assert row["error"].startswith("account 555566667777 of SOURCE_PRINCIPAL_ARNS is no member of the organization")
+    assert row["error"].startswith("account 555566667777 of SOURCE_PRINCIPAL_ARNS is not a member of the organization")
     assert (organization.role(account_id).trust, row["access"]) == (trust, "granted")
 
 

@@ -58,15 +58,15 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
         "allows s3:DeleteBucket",
     ),
     # Actions that don't exist.
-    "unknown action": (document(allow("s3:GetBuckets")), "s3:GetBuckets in statement 1, which is no action that this"),
+    "unknown action": (document(allow("s3:GetBuckets")), "s3:GetBuckets in statement 1, which is not in this"),
     "unknown action of a thousand letters": (
         document(allow(f"s3:{'x' * 1_000}")),
         "has s3:x+ in statement 1, which is",
     ),
-    "unknown service": (document(allow("s4:Get*")), r"s4:Get\* in statement 1, which is no action that this version"),
+    "unknown service": (document(allow("s4:Get*")), r"s4:Get\* in statement 1, which is not in this release's list"),
     "unknown action in a deny": (
         document(READ, {"Effect": "Deny", "Action": "s3:GetObjects", "Resource": "*"}),
-        "s3:GetObjects in statement 2, which is no action",
+        "s3:GetObjects in statement 2, which is not in this",
     ),
     "wildcard in the service": (document(allow("s*:PutObject")), 'has "s.:PutObject" as Action, which is not'),
     "action without a service": (document(allow("PutObject")), "as Action, which is not . or service:Action"),
@@ -90,39 +90,39 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
     "no statement": (document(), "has no Statement"),
     "statement that is a text": (document("s3:*"), "has no object in statement 1"),
     "no resource": (document({"Effect": "Allow", "Action": "s3:Get*"}), "has neither Resource nor NotResource"),
-    "resource that is no ARN": (on("my-bucket"), 'has "my-bucket" as Resource, which is not'),
+    "resource that is not an ARN": (on("my-bucket"), 'has "my-bucket" as Resource, which is not'),
     "same Sid twice": (document({**READ, "Sid": "A"}, {**READ, "Sid": "A"}), "has the same Sid in two statements"),
     "Sid that is a list": (document({**READ, "Sid": ["A"]}), "has a Sid that is not of letters and digits"),
-    "condition that is a list": (document({**READ, "Condition": []}), "has a Condition that is no object of operators"),
-    "condition without keys": (document({**READ, "Condition": {"Bool": {}}}), "has a Condition that is no object"),
+    "condition that is a list": (document({**READ, "Condition": []}), "has a Condition that is not an object of operators"),
+    "condition without keys": (document({**READ, "Condition": {"Bool": {}}}), "has a Condition that is not an object"),
     "condition with an object": (document({**READ, "Condition": {"Bool": {"a": {}}}}), "a Condition with a value that"),
     # Placeholders.
-    "unknown placeholder": (on("arn:aws:s3:::{account}"), "contains .{account}., which is no placeholder: choose from"),
+    "unknown placeholder": (on("arn:aws:s3:::{account}"), "contains .{account}., which is not a placeholder: choose from"),
     "placeholder of a shell": (
         on("arn:aws:s3:::${account_id}"),
-        r"contains .\$\{account_id\}., which is no placeholder",
+        r"contains .\$\{account_id\}., which is not a placeholder",
     ),
     "placeholder in a variable": (on("arn:aws:s3:::${aws:PrincipalTag/{account_id}}"), r"contains .\$\{aws:Princip"),
     "placeholder in pieces": (on("arn:aws:s3:::{{account_id}account_id}"), "contains .{"),
-    "placeholder that doesn't end": (on("arn:aws:s3:::{account_id"), "contains .{account_id., which is no placeholder"),
-    "placeholder in a key": (on("*", Condition={"Bool": {"{x}": "true"}}), "contains .{x}., which is no placeholder"),
+    "placeholder that doesn't end": (on("arn:aws:s3:::{account_id"), "contains .{account_id., which is not a placeholder"),
+    "placeholder in a key": (on("*", Condition={"Bool": {"{x}": "true"}}), "contains .{x}., which is not a placeholder"),
     "placeholder with an escape sequence": (on("arn:aws:s3:::{\x9b31m}"), r"contains .\{.x9b31m\}., which is no"),
     "placeholder of a thousand letters": (
         on(f"arn:aws:s3:::{{{'x' * 1_000}}}"),
-        "contains .{xxx.*, which is no placeholder",
+        "contains .{xxx.*, which is not a placeholder",
     ),
     # No JSON, or more than JSON.
     "no JSON": ("Version: 2012-10-17", "is not JSON: Expecting value"),
     "empty": ("", "is not JSON: Expecting value"),
     "comment": (f"// reads\n{document(READ)}", "is not JSON"),
-    "list": (f"[{document(READ)}]", "is no policy document: an object with Version and Statement"),
+    "list": (f"[{document(READ)}]", "is not a policy document: an object with Version and Statement"),
     "two documents": (document(READ) * 2, "is not JSON: Extra data"),
     "key that occurs twice": (
         document(READ).replace('"Action"', '"Action": "s3:*", "Action"'),
         "contains the key 'Action' twice in one object",
     ),
-    "number that is none": (document({**READ, "Condition": float("nan")}), "contains NaN, which is no JSON number"),
-    "infinite number": (document(READ).replace('"*"', "1e999"), "contains 1e999, which is no JSON number"),
+    "number that is none": (document({**READ, "Condition": float("nan")}), "contains NaN, which is not a JSON number"),
+    "infinite number": (document(READ).replace('"*"', "1e999"), "contains 1e999, which is not a JSON number"),
     "number of a million digits": (document(READ).replace('"*"', "9" * 10_000), "is not JSON: Exceeds the limit"),
     "nested deeply": ("[" * 50_000, "is nested too deeply"),
     "half a surrogate pair": (document({**READ, "Sid": "x"}).replace('"x"', r'"\ud800"'), r"the character U\+D800"),
@@ -173,8 +173,8 @@ def test_file_that_cant_be_read_is_a_problem(tmp_path: Path) -> None:
     found = problems_of([str(tmp_path / name) for name in ("directory", "pipe", "missing")]).found
 
     assert [problem.removeprefix(f"{tmp_path}/").partition(": correct")[0] for problem in found] == [
-        "directory is no file",
-        "pipe is no file",
+        "directory is not a file",
+        "pipe is not a file",
         "missing can't be read: No such file or directory",
     ]
 
@@ -227,7 +227,7 @@ def test_writes_are_a_warning_if_allowed_or_deployed_before(tmp_path: Path) -> N
     path = tmp_path / "extra.json"
     path.write_text(document(allow(["s3:PutObject", "s3:NewRead"])))
     expected = [
-        "MemberRolePolicies: extra has s3:NewRead in statement 1, which is no action that this version of Rolecall knows",
+        "MemberRolePolicies: extra has s3:NewRead in statement 1, which is not in this release's list of actions",
         "MemberRolePolicies: extra allows s3:PutObject, which doesn't only read",
     ]
 
@@ -242,7 +242,7 @@ def test_writes_are_a_warning_if_allowed_or_deployed_before(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("[]", "is no JSON object of policy documents by their names"),
+        ("[]", "is not a JSON object of policy documents by their names"),
         ('{"A":', "is not JSON"),
         ('{"A":{}}', "contains the policy 'A', which needs \"Version\""),
         (f'{{"":{EXTRA}}}', "contains the policy '', which has no valid name"),

@@ -297,7 +297,7 @@ def test_uninstall_shows_which_names_were_changed() -> None:
     assert f"SOURCE_POLICY_NAME is Other, and was {SHARD}" in shown[0]
 
 
-def test_deletion_of_adopted_roles_is_announced() -> None:
+def test_deletion_of_adopted_roles_is_shown() -> None:
     line = "A role that was adopted (AdoptExistingRoles) is deleted like any other, and not restored."
     gone = retired_by_request(role_arn=None, change=Change.DELETED)
     retiring = OperatedStage(responses=[dry_run(ONE), sent(1)], ledger=[row(ONE)], steps=[[gone]])

@@ -67,7 +67,7 @@ def test_stack_that_contains_a_role_is_found_in_any_region(regions: list[Region]
         ([Region(NOT_ENABLED)], Reason.ACCESS_DENIED, "InvalidClientTokenId"),
         ([Region(("Throttling", "Rate exceeded"))], Reason.THROTTLED, "Rate exceeded"),
         ([Region(("ValidationError", "1 validation error detected"))], Reason.REJECTED, "1 validation error"),
-        ([], Reason.REJECTED, "no region is known"),
+        ([], Reason.REJECTED, "there is no region"),
     ],
 )
 def test_unanswered_question_is_an_error(regions: list[Region], reason: Reason, text: str) -> None:
