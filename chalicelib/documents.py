@@ -62,11 +62,11 @@ def _statement(statement: Any) -> Canonical:  # noqa: ANN401
 
 def _element(key: str, value: Any) -> Canonical:  # noqa: ANN401
     if key in {"Action", "NotAction"}:
-        return (key, tuple(sorted({str(action).lower() for action in _listed(value)})))
+        return (key, tuple(sorted({str(action).lower() for action in listed(value)})))
     if key in {"Resource", "NotResource"}:
-        return (key, tuple(sorted({str(resource) for resource in _listed(value)})))
+        return (key, tuple(sorted({str(resource) for resource in listed(value)})))
     if key in {"Principal", "NotPrincipal"} and isinstance(value, dict):
-        principals = ((kind, tuple(sorted({_principal(each) for each in _listed(ids)}))) for kind, ids in value.items())
+        principals = ((kind, tuple(sorted({_principal(each) for each in listed(ids)}))) for kind, ids in value.items())
         return (key, tuple(sorted(principals, key=repr)))
     if key == "Condition" and isinstance(value, dict):
         return (key, tuple(sorted((_operator(name, tests) for name, tests in value.items()), key=repr)))
@@ -77,7 +77,7 @@ def _operator(name: str, tests: Any) -> Canonical:  # noqa: ANN401
     if not isinstance(tests, dict):
         return (name, _plain(tests))
     # Condition keys have no case; values have. IAM reads true and "true" alike.
-    pairs = ((key.lower(), tuple(sorted({_scalar(each) for each in _listed(values)}))) for key, values in tests.items())
+    pairs = ((key.lower(), tuple(sorted({_scalar(each) for each in listed(values)}))) for key, values in tests.items())
     return (name, tuple(sorted(pairs, key=repr)))
 
 
@@ -88,7 +88,8 @@ def _principal(value: Any) -> str:  # noqa: ANN401
     return parts[4] if len(parts) == 6 and parts[2] == "iam" and parts[5] == "root" else text  # noqa: PLR2004 - ARN fields
 
 
-def _listed(value: Any) -> list[Any]:  # noqa: ANN401
+def listed(value: Any) -> list[Any]:  # noqa: ANN401
+    """Return an element's values, which may be a list or one."""
     return value if isinstance(value, list) else [value]
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from chalicelib.events import account_ids, reports_member, changes_control_policies, is_membership_event
+from chalicelib.events import account_ids, changes_control_policies, is_membership_event, reports_member
 from chalicelib.messages import Message, Trigger
 from chalicelib.telemetry import Metric, logger, metrics
 

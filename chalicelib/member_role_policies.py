@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from chalicelib.data_read_denies import DENY_POLICY_NAME
-from chalicelib.documents import Document
+from chalicelib.documents import Document, listed
 
 PLACEHOLDERS = ("{partition}", "{account_id}", "{organization_id}")
 """What a document may contain in place of the account's values."""
@@ -101,11 +101,6 @@ def only_denies(document: Document) -> bool:
 def statements(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the statements of a document, which may be a list or one."""
     return listed(content["Statement"])
-
-
-def listed(value: Any) -> list[Any]:  # noqa: ANN401
-    """Return an element's values, which may be a list or one."""
-    return value if isinstance(value, list) else [value]
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from samtranslator.yaml_helper import yaml_parse
 
 from chalicelib.accounts import INELIGIBLE_REASONS, RETRYABLE_REASONS
+from chalicelib.documents import listed
 from chalicelib.errors import Reason
 from rolecall import prices
 from rolecall.cost import UNKNOWN, estimate
@@ -163,8 +164,8 @@ def grouped(
 def _permission(statement: Mapping[str, Any]) -> Permission:
     conditions = [_text(_ONLY_IF, statement["OnlyIf"])] if "OnlyIf" in statement else []
     conditions += _conditions(statement.get("Condition", {}))
-    resources = dict.fromkeys(_name(resource) for resource in _listed(statement["Resource"]))
-    return Permission(_actions(_listed(statement["Action"])), ", ".join(resources), "; ".join(conditions))
+    resources = dict.fromkeys(_name(resource) for resource in listed(statement["Resource"]))
+    return Permission(_actions(listed(statement["Action"])), ", ".join(resources), "; ".join(conditions))
 
 
 def _actions(actions: list[str]) -> str:
@@ -181,7 +182,7 @@ def _conditions(condition: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         for key, value in keys.items():
             if operator == "Null" and value == "false":
                 continue
-            values = dict.fromkeys(_name(each) for each in _listed(value))
+            values = dict.fromkeys(_name(each) for each in listed(value))
             of_one = operator == "ForAllValues:StringEquals" and len(values) == 1
             yield _text(_OPERATORS, "StringEquals" if of_one else operator).format(f"`{key}`", ", ".join(values))
 
@@ -198,10 +199,6 @@ def _text(texts: Mapping[str, str], key: str) -> str:
     if key not in texts:
         sys.exit(f"docs/generate.py has no text for {key}: add it to _NAMES, _ONLY_IF or _OPERATORS")
     return texts[key]
-
-
-def _listed(value: object) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def failures() -> str:

@@ -9,9 +9,9 @@ from rich.json import JSON
 from rich.text import Text
 
 from chalicelib.accounts import LedgerRow
-from chalicelib.documents import Document
+from chalicelib.documents import Document, listed
 from chalicelib.member_role import MemberRole
-from chalicelib.member_role_policies import listed, statements
+from chalicelib.member_role_policies import statements
 from rolecall.account_details import AccountDetails
 from rolecall.console import OUTCOME_STYLES, counted, display_time, label_grid, plain
 from rolecall.reasons import MEANING, REMEDY, runbook_section

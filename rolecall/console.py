@@ -3,7 +3,7 @@
 import json
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TextIO
@@ -142,6 +142,12 @@ def plain(text: str, style: str = "") -> Text:
 def counted(count: int, noun: str) -> str:
     """Return a count with its noun, such as "1 account" or "2 accounts"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def first_of(texts: Sequence[str], most: int, separator: str = ", ") -> str:
+    """Return the first texts in one line, and how many more there are."""
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return separator.join(texts[:most]) + more
 
 
 def is_time(text: str) -> bool:

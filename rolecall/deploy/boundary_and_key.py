@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from botocore.exceptions import ClientError
 
+from chalicelib.documents import listed
 from rolecall.aws_errors import translate_errors
 from rolecall.clients import ClientFactory
 from rolecall.deploy.location import Location
@@ -74,7 +75,7 @@ def denying_key_policy(values: Mapping[str, str], location: Location, client: Cl
             if error.response["Error"]["Code"] != "NotFoundException":
                 raise
             return  # reported with the key
-    statements = _listed(json.loads(text)["Statement"])
+    statements = listed(json.loads(text)["Statement"])
     logs = f"logs.{location.region}.amazonaws.com"
     account = location.account_id
     needed = {
@@ -90,13 +91,9 @@ def denying_key_policy(values: Mapping[str, str], location: Location, client: Cl
 
 def _allows(statement: Mapping[str, Any], principals: set[str], action: str) -> bool:
     principal = statement.get("Principal", {})
-    named = {"*"} if principal == "*" else {each for value in principal.values() for each in _listed(value)}
+    named = {"*"} if principal == "*" else {each for value in principal.values() for each in listed(value)}
     return (
         statement["Effect"] == "Allow"
         and bool(named & {*principals, "*"})
-        and any(fnmatchcase(action.lower(), each.lower()) for each in _listed(statement.get("Action", [])))
+        and any(fnmatchcase(action.lower(), each.lower()) for each in listed(statement.get("Action", [])))
     )
-
-
-def _listed(value: Any) -> list[Any]:  # noqa: ANN401 - any part of a document
-    return value if isinstance(value, list) else [value]

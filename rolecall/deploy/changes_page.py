@@ -7,7 +7,7 @@ from typing import Any
 from rich.text import Text
 
 from chalicelib.documents import Document
-from rolecall.console import printable
+from rolecall.console import first_of, printable
 from rolecall.deploy.change_set import ResourceChange
 from rolecall.deploy.member_role_policies import PARAMETER, parsed
 from rolecall.deploy.preflight import Plan
@@ -109,7 +109,7 @@ def resource_lines(changes: Sequence[ResourceChange]) -> Iterator[Text]:
         if change.action == "Add":
             added.setdefault(change.kind, []).append(change.logical_id)
     for kind, names in sorted(added.items()):
-        yield Text(f"  + {len(names)} {kind}: {_some(names)}", "green")
+        yield Text(f"  + {len(names)} {kind}: {first_of(names, _MAX_NAMES)}", "green")
     for change in changes:
         mark, style, _ = _MARKS.get(_action(change), ("~", "yellow", ""))
         if change.action != "Add":
@@ -144,17 +144,11 @@ def _event_lines(events: Sequence[Event]) -> Iterator[Text]:
             ended.setdefault(event.status, []).append(event.logical_id)
     for status, names in ended.items():
         undone = "ROLLBACK" in status or status.startswith("DELETE")
-        yield Text(f"{_word(status)}: {_some(names)}", "yellow" if undone else "green")
+        yield Text(f"{_word(status)}: {first_of(names, _MAX_NAMES)}", "yellow" if undone else "green")
 
 
 def _word(status: str) -> str:
     return status.lower().replace("_", " ")
-
-
-def _some(names: Sequence[str]) -> str:
-    """Return some names, and how many more there are."""
-    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-    return ", ".join(names[:_MAX_NAMES]) + more
 
 
 def failure_lines(error: FailedError, advice: str) -> Iterator[Text]:

@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib.data_read_denies import DENIED_DATA_READS
-from chalicelib.documents import Document
+from chalicelib.documents import Document, listed
 from chalicelib.member_role_policies import (
     DocumentError,
-    listed,
     parse_json,
     parse_policies,
     statements,
     why_wrong,
     why_wrong_name,
 )
-from rolecall.console import printable
+from rolecall.console import first_of, printable
 from rolecall.deploy.problems import Problems
 from rolecall.iam_actions import matching
 
@@ -115,7 +114,9 @@ def unread_actions(document: Document) -> Iterator[str]:
             others = matching(action).others
             if others:
                 is_pattern = [each.lower() for each in others] != [action.lower()]
-                yield f"allows {action}, which " + (f"includes {_some(others)}" if is_pattern else "doesn't only read")
+                yield f"allows {action}, which " + (
+                    f"includes {first_of(others, _MAX_SHOWN)}" if is_pattern else "doesn't only read"
+                )
 
 
 def _ineffective(document: Document, denied: Collection[str]) -> Iterator[str]:
@@ -126,9 +127,4 @@ def _ineffective(document: Document, denied: Collection[str]) -> Iterator[str]:
                 found = matching(action)
                 taken = [each for each in (*found.reads, *found.others) if each in denied]
                 if taken:
-                    yield f"allows {action}, and DenyDataReads denies {_some(taken)}: to allow it, set DenyDataReadsExcept"
-
-
-def _some(actions: Collection[str]) -> str:
-    shown, more = list(actions)[:_MAX_SHOWN], len(actions) - _MAX_SHOWN
-    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+                    yield f"allows {action}, and DenyDataReads denies {first_of(taken, _MAX_SHOWN)}: to allow it, set DenyDataReadsExcept"

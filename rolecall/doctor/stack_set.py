@@ -10,7 +10,7 @@ from rolecall.access_role_stack_set import (
     retry_command,
     trusted_access,
 )
-from rolecall.console import counted
+from rolecall.console import counted, first_of
 from rolecall.doctor.context import Context
 from rolecall.doctor.result import Check, CheckResult, failed, ok
 
@@ -28,7 +28,7 @@ def check_stack_set(
         return failed(f"StackSet {name} does not exist", context.deploy("--set AccessRoleStackSet=true"))
     if failures:
         return failed(
-            f"StackSet {name} failed in {counted(len(failures), 'account')}: {_some(list(map(str, failures)))}",
+            f"StackSet {name} failed in {counted(len(failures), 'account')}: {first_of(list(map(str, failures)), _MAX_LISTED, '; ')}",
             f"remove the cause ({SECTION}), then {retry_command(name, context.stage.region, failures[:_MAX_LISTED])}",
         )
     return None
@@ -40,7 +40,7 @@ def check_entered(role: str, rows: Iterable[LedgerRow]) -> CheckResult:
     others = [f"{row.account_id} by {row.access_role}" for row in entered if row.access_role != role]
     if others:
         return failed(
-            f"{counted(len(others), 'account')} could only be entered by another role than {role}: {_some(others)}",
+            f"{counted(len(others), 'account')} could only be entered by another role than {role}: {first_of(others, _MAX_LISTED, '; ')}",
             f"rolecall resync, and if it stays so, {SECTION}",
         )
     return ok(f"StackSet {role} failed nowhere, and enroll entered {counted(len(entered), 'account')} by its role")
@@ -53,11 +53,6 @@ def _check(context: Context) -> CheckResult:
     cloudformation = context.stage.client("cloudformation")
     access, failures = trusted_access(cloudformation), read_failed_instances(cloudformation, role)
     return check_stack_set(context, role, access, failures) or check_entered(role, context.rows)
-
-
-def _some(texts: Sequence[str]) -> str:
-    more = [f"and {len(texts) - _MAX_LISTED} more"] if len(texts) > _MAX_LISTED else []
-    return "; ".join([*texts[:_MAX_LISTED], *more])
 
 
 CHECKS = (

@@ -10,17 +10,12 @@ from local.organization import LocalOrganization, allow_policy, trust_policy
 from local.waiting import wait_until
 from rolecall.exit_status import ExitStatus
 from rolecall.partitions import EVENT_REGIONS
-from tests.conftest import ROOT
 from tests.deployment.deployed import MANAGEMENT_ACCOUNT, Deployment, deployed
 from tests.deployment.deploying import Deploying
+from tests.deployment.test_deployer_policy import policy_document
 from tests.deployment.test_lint import policy_findings
 
 _KEYS = ("KmsKeyArn", "KmsKeyId", "KmsMasterKeyId", "KMSMasterKeyId")
-
-
-def _document(name: str) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((ROOT / "docs" / name).read_text())
-    return document
 
 
 def _strict(template: dict[str, Any], partition: str) -> Deployment:
@@ -91,7 +86,7 @@ def test_functions_use_exactly_the_given_key_through_services(partition: str, te
 
 
 def test_documented_key_policy_names_the_log_groups(template: dict[str, Any]) -> None:
-    (logs,) = [each for each in _document("key-policy.json")["Statement"] if "logs." in str(each["Principal"])]
+    (logs,) = [each for each in policy_document("key-policy.json")["Statement"] if "logs." in str(each["Principal"])]
     prefix = logs["Condition"]["ArnLike"]["kms:EncryptionContext:aws:logs:arn"].removesuffix("*")
     groups = deployed(template, "aws", Stage="prod").of_type("AWS::Logs::LogGroup").values()
     arn = f"arn:aws:logs:us-east-1:{MANAGEMENT_ACCOUNT}:log-group:"
@@ -99,8 +94,8 @@ def test_documented_key_policy_names_the_log_groups(template: dict[str, Any]) ->
 
 
 def test_deployer_policy_covers_roles_with_a_path_and_is_clean() -> None:
-    strict = _document("deployer-policy-strict.json")
-    usual = {each["Sid"]: each for each in _document("deployer-policy.json")["Statement"]}
+    strict = policy_document("deployer-policy-strict.json")
+    usual = {each["Sid"]: each for each in policy_document("deployer-policy.json")["Statement"]}
     added = {each["Sid"]: each for each in strict["Statement"]}
     for sid in ("Roles", "RolesOfFunctions"):
         assert added[f"{sid}WithAPath"]["Action"] == usual[sid]["Action"]
@@ -114,18 +109,21 @@ def test_role_with_the_deployer_policies_deploys_with_all_of_them(
     deploying: Callable[[str], Deploying], fresh: LocalOrganization
 ) -> None:
     account = fresh.management_account_id
-    key = fresh.client("kms").create_key(Policy=json.dumps(_document("key-policy.json")))["KeyMetadata"]["Arn"]
+    key = fresh.client("kms").create_key(Policy=json.dumps(policy_document("key-policy.json")))["KeyMetadata"]["Arn"]
     policies = fresh.client("iam")
     boundary = policies.create_policy(PolicyName="Boundary", PolicyDocument=json.dumps(allow_policy("*")))["Policy"][
         "Arn"
     ]
     strict = json.loads(
-        json.dumps(_document("deployer-policy-strict.json")).replace(
+        json.dumps(policy_document("deployer-policy-strict.json")).replace(
             "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab", key
         )
     )
     role = fresh.create_role(
-        account, "Deployer", trust_policy(f"arn:aws:iam::{account}:root"), inline=_document("deployer-policy.json")
+        account,
+        "Deployer",
+        trust_policy(f"arn:aws:iam::{account}:root"),
+        inline=policy_document("deployer-policy.json"),
     )
     fresh.client("iam").put_role_policy(RoleName="Deployer", PolicyName="strict", PolicyDocument=json.dumps(strict))
     stage = deploying("strict")

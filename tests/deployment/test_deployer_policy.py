@@ -70,20 +70,21 @@ _NEEDED = {
 }
 
 
-def _read(name: str) -> dict[str, Any]:
+def policy_document(name: str) -> dict[str, Any]:
+    """Return a policy in docs/."""
     document: dict[str, Any] = json.loads((ROOT / "docs" / name).read_text())
     return document
 
 
 @pytest.fixture(scope="module")
 def policy() -> dict[str, Any]:
-    return _read("deployer-policy.json")
+    return policy_document("deployer-policy.json")
 
 
 @pytest.fixture(scope="module")
 def stack_set_policy() -> dict[str, Any]:
     """What a StackSet of access roles needs besides."""
-    return _read("deployer-policy-stack-set.json")
+    return policy_document("deployer-policy-stack-set.json")
 
 
 def _allowed(policy: dict[str, Any]) -> set[str]:
@@ -92,7 +93,7 @@ def _allowed(policy: dict[str, Any]) -> set[str]:
 
 @pytest.mark.parametrize("name", ["deployer-policy.json", "deployer-policy-stack-set.json"])
 def test_policy_is_clean_and_fits_into_a_managed_policy(name: str) -> None:
-    policy = _read(name)
+    policy = policy_document(name)
     # The bucket's policy and lifecycle are the deployer's to set, and CloudFormation generates the ids of keys and mappings.
     known = ("RESOURCE_POLICY_PRIVILEGE_ESCALATION", "RESOURCE_EFFECTIVELY_STAR")
     assert [each for each in policy_findings(policy) if not each.startswith(known)] == []

@@ -476,7 +476,10 @@ def test_source_account_is_entered_by_the_stack_sets_role() -> None:
     [
         (_BOUNDARY, ""),
         ("arn:aws:iam::111122223333:policy/Other", "is .*/Other, which does not exist: create the policy"),
-        (f"arn:aws:iam::{_ELSEWHERE}:policy/Boundary", "is .*, which is not a policy of account 111122223333 or of AWS"),
+        (
+            f"arn:aws:iam::{_ELSEWHERE}:policy/Boundary",
+            "is .*, which is not a policy of account 111122223333 or of AWS",
+        ),
         ("arn:aws-cn:iam::aws:policy/ReadOnlyAccess", "is .*, which is not a policy of account"),
     ],
 )

@@ -120,7 +120,9 @@ def test_account_that_a_resync_finds_is_new(stage: Stage, transferred: str) -> N
     assert stage.status(transferred) == ("failed", "not_ready")
 
 
-def test_account_that_returned_without_an_event_is_new(organization: Organization, stage: Stage, transferred: str) -> None:
+def test_account_that_returned_without_an_event_is_new(
+    organization: Organization, stage: Stage, transferred: str
+) -> None:
     stage.enroll(transferred)
     readmit = organization.depart(transferred)
     stage.run_and_drain("resync")

@@ -354,7 +354,7 @@ FAILURES = [
             "failed in 2 accounts: 000000000000 FAILED: CloudFormation shows no reason; 000000000001 FAILED: exists",
             f"remove the cause (docs/access-roles.md#failed-instances), then {RETRY}",
         ),
-        ("ENABLED", FAILURES, "000000000004 FAILED: exists; and 2 more", "remove the cause"),
+        ("ENABLED", FAILURES, "000000000004 FAILED: exists and 2 more", "remove the cause"),
     ],
 )
 def test_stack_set_must_have_deployed_everywhere(

@@ -93,19 +93,31 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
     "resource that is not an ARN": (on("my-bucket"), 'has "my-bucket" as Resource, which is not'),
     "same Sid twice": (document({**READ, "Sid": "A"}, {**READ, "Sid": "A"}), "has the same Sid in two statements"),
     "Sid that is a list": (document({**READ, "Sid": ["A"]}), "has a Sid that is not of letters and digits"),
-    "condition that is a list": (document({**READ, "Condition": []}), "has a Condition that is not an object of operators"),
+    "condition that is a list": (
+        document({**READ, "Condition": []}),
+        "has a Condition that is not an object of operators",
+    ),
     "condition without keys": (document({**READ, "Condition": {"Bool": {}}}), "has a Condition that is not an object"),
     "condition with an object": (document({**READ, "Condition": {"Bool": {"a": {}}}}), "a Condition with a value that"),
     # Placeholders.
-    "unknown placeholder": (on("arn:aws:s3:::{account}"), "contains .{account}., which is not a placeholder: choose from"),
+    "unknown placeholder": (
+        on("arn:aws:s3:::{account}"),
+        "contains .{account}., which is not a placeholder: choose from",
+    ),
     "placeholder of a shell": (
         on("arn:aws:s3:::${account_id}"),
         r"contains .\$\{account_id\}., which is not a placeholder",
     ),
     "placeholder in a variable": (on("arn:aws:s3:::${aws:PrincipalTag/{account_id}}"), r"contains .\$\{aws:Princip"),
     "placeholder in pieces": (on("arn:aws:s3:::{{account_id}account_id}"), "contains .{"),
-    "placeholder that doesn't end": (on("arn:aws:s3:::{account_id"), "contains .{account_id., which is not a placeholder"),
-    "placeholder in a key": (on("*", Condition={"Bool": {"{x}": "true"}}), "contains .{x}., which is not a placeholder"),
+    "placeholder that doesn't end": (
+        on("arn:aws:s3:::{account_id"),
+        "contains .{account_id., which is not a placeholder",
+    ),
+    "placeholder in a key": (
+        on("*", Condition={"Bool": {"{x}": "true"}}),
+        "contains .{x}., which is not a placeholder",
+    ),
     "placeholder with an escape sequence": (on("arn:aws:s3:::{\x9b31m}"), r"contains .\{.x9b31m\}., which is no"),
     "placeholder of a thousand letters": (
         on(f"arn:aws:s3:::{{{'x' * 1_000}}}"),

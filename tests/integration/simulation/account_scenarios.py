@@ -6,7 +6,7 @@ from tests.integration.simulation import steps
 from tests.integration.simulation.environment import POLICIES, member_role_arn, tag_event
 from tests.integration.simulation.iam import EMPTY_DOCUMENT, Role
 from tests.integration.simulation.scenario import FIRST, MEMBERS_ONLY, ORGANIZATION, SECOND, THIRD, Scenario
-from tests.integration.simulation.simulated_stage import UNINSTALL, SimulatedStage
+from tests.integration.simulation.simulated_stage import SimulatedStage
 
 
 def _drifted_roles(stage: SimulatedStage) -> None:
@@ -59,16 +59,6 @@ def _older_accounts(stage: SimulatedStage) -> None:
     for account_id in (FIRST, SECOND, THIRD):
         stage.cloud.join(account_id)
     stage.pause(10 * 86_400)
-
-
-def _uninstall(stage: SimulatedStage) -> None:
-    for _ in range(20):
-        response = stage.request("retire", UNINSTALL)
-        stage.drain()
-        if response["next"] is None:
-            return
-    message = "the uninstall never ends"
-    raise AssertionError(message)
 
 
 def _denied(stage: SimulatedStage) -> None:
@@ -146,7 +136,7 @@ ACCOUNT_SCENARIOS: Mapping[str, Scenario] = {
     "backfill": Scenario(steps.invoke("backfill", {}), _older_accounts),
     "rerun": Scenario(allow_and_rerun, _denied),
     "settings changed": Scenario(steps.resync, _other_settings, MEMBERS_ONLY),
-    "uninstall": Scenario(_uninstall, steps.enrolled, MEMBERS_ONLY),
+    "uninstall": Scenario(steps.uninstall, steps.enrolled, MEMBERS_ONLY),
     "departed and back": Scenario(_leave_and_return, steps.enrolled),
     "units named while a listing waits": Scenario(_include_unit_during_backfill),
     "index of tags behind": Scenario(_resync_by_the_index, _tag_before_the_index, {"INCLUDE_TAGS": "env=prod"}),

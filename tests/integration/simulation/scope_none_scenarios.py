@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from tests.integration.simulation import steps
 from tests.integration.simulation.environment import member_role_arn
 from tests.integration.simulation.scenario import FIRST, MEMBERS_ONLY, SECOND, THIRD, Scenario
-from tests.integration.simulation.simulated_stage import UNINSTALL, SimulatedStage
+from tests.integration.simulation.simulated_stage import SimulatedStage
 
 NONE = {**MEMBERS_ONLY, "SOURCE_POLICY_SCOPE": "none", "EXTERNAL_ID": "shared-secret"}
 
@@ -47,18 +47,8 @@ def _exclude_while_enrolling(stage: SimulatedStage) -> None:
     stage.drain()
 
 
-def _enrolled(stage: SimulatedStage) -> None:
-    for account_id in (FIRST, SECOND):
-        stage.cloud.join(account_id)
-    steps.handle_events(FIRST, SECOND)(stage)
-
-
 def _uninstall(stage: SimulatedStage) -> None:
-    for _ in range(20):
-        response = stage.request("retire", UNINSTALL)
-        stage.drain()
-        if response["next"] is None:
-            break
+    steps.uninstall(stage)
     _require_access(stage)
     stage.cloud.require("an uninstall deletes the names", not stage.cloud.status())
 
@@ -74,6 +64,6 @@ def _keep_the_access_in_another_scope(stage: SimulatedStage) -> None:
 SCOPE_NONE_SCENARIOS: Mapping[str, Scenario] = {
     "scope none": Scenario(_enroll_exclude_and_retire, settings=NONE),
     "excluded while enrolling in scope none": Scenario(_exclude_while_enrolling, settings=NONE),
-    "uninstall in scope none": Scenario(_uninstall, _enrolled, NONE),
-    "scope none to accounts": Scenario(_keep_the_access_in_another_scope, _enrolled, NONE),
+    "uninstall in scope none": Scenario(_uninstall, steps.enrolled, NONE),
+    "scope none to accounts": Scenario(_keep_the_access_in_another_scope, steps.enrolled, NONE),
 }

@@ -3,7 +3,7 @@
 from tests.integration.simulation.environment import environ, member_role_arn, settings_of
 from tests.integration.simulation.full_shard import fill_shard
 from tests.integration.simulation.scenario import FIRST, MEMBERS_ONLY, SECOND, THIRD, Step
-from tests.integration.simulation.simulated_stage import SimulatedStage
+from tests.integration.simulation.simulated_stage import UNINSTALL, SimulatedStage
 
 
 def handle_events(*account_ids: str) -> Step:
@@ -57,6 +57,16 @@ def retire(stage: SimulatedStage) -> None:
     invoke("retire", {"accounts": [FIRST]})(stage)
     stage.expect("a retired account is not granted", not stage.cloud.grants(FIRST))
     stage.expect("a retired account has no role", stage.cloud.iam.role(member_role_arn(FIRST)) is None)
+
+
+def uninstall(stage: SimulatedStage) -> None:
+    for _ in range(20):
+        response = stage.request("retire", UNINSTALL)
+        stage.drain()
+        if response["next"] is None:
+            return
+    message = "the uninstall never ends"
+    raise AssertionError(message)
 
 
 def full_shard(stage: SimulatedStage) -> None:
