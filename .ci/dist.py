@@ -1,6 +1,7 @@
 """Build the wheel and the sdist with the packaged app in them, reproducibly: python .ci/dist.py OUT.
 
-With REPOSITORY_URL, as https://github.com/OWNER/NAME, they link to the documents of the version's tag. Both are built from a copy of the tracked files with one date and one mode, so that a checkout's own files and times don't matter.
+With REPOSITORY_URL, as https://github.com/OWNER/NAME, they link to the documents of the version's tag. Both are built
+from a copy of the tracked files with one date and one mode, so that a checkout's own files and times don't matter.
 """
 
 import gzip

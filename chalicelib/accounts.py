@@ -45,8 +45,9 @@ class Change(StrEnum):
 class Account:
     """A member of the organization, or its management account.
 
-    `ou_ids` are the organizational units above it, nearest last; None where they were not read. `tags` are its tags of the keys
-    that the settings select by, whose value is None where it has none of that key; None where they were not read.
+    `ou_ids` are the organizational units above it, nearest last; None where they were not read. `tags` are its tags of
+    the keys that the settings select by, whose value is None where it has none of that key; None where they were not
+    read.
     """
 
     id: AccountId
@@ -74,15 +75,16 @@ class Account:
 class LedgerRow:
     """What the ledger keeps of one account; times are ISO 8601 in UTC.
 
-    `access` is written by enroll alone, `in_force_since` by publish alone, or in scope none by enroll (absent while the source
-    policy, or in scope none the member role, doesn't grant the account), and `retirement_requested_at` by retire and backfill alone. `revision` counts every write but publish's.
-    `attempts` counts the failures since the account was last enrolled or skipped, the first of them at `failed_at`; 0 in a
-    failed row means that the source policy was blocked. `fingerprint` is of the settings that the role was last made for, and
-    `attempted_fingerprint` of changed settings that failed in an account which was enrolled.
+    `access` is written by enroll alone, `in_force_since` by publish alone, or in scope none by enroll (absent while the
+    source policy, or in scope none the member role, doesn't grant the account), and `retirement_requested_at` by retire
+    and backfill alone. `revision` counts every write but publish's. `attempts` counts the failures since the account
+    was last enrolled or skipped, the first of them at `failed_at`; 0 in a failed row means that the source policy was
+    blocked. `fingerprint` is of the settings that the role was last made for, and `attempted_fingerprint` of changed
+    settings that failed in an account which was enrolled.
 
-    `outcome_since` is when outcome and reason last changed, and `previous_outcome` and `previous_reason` are what they were
-    before. `marked_for` is written by publish with every change of `in_force_since`: the `outcome_since` that it had read.
-    `ou_path` are the ids of the organizational units above the account, nearest last, separated by slashes.
+    `outcome_since` is when outcome and reason last changed, and `previous_outcome` and `previous_reason` are what they
+    were before. `marked_for` is written by publish with every change of `in_force_since`: the `outcome_since` that it
+    had read. `ou_path` are the ids of the organizational units above the account, nearest last, separated by slashes.
     """
 
     account_id: AccountId
@@ -134,11 +136,11 @@ def shown_outcome(row: LedgerRow, blocked: Reason | None = None) -> tuple[Outcom
 
 
 def settled_outcome(row: LedgerRow) -> tuple[Outcome | None, Reason | None]:
-    """Return the outcome and reason that a person was last shown, apart from pending; None if there were none.
+    """Return the outcome and reason that were last shown, apart from pending; None if there were none.
 
-    An outcome is pending with the mark or without it. So if publish has changed the mark since the row has its outcome, that was
-    shown before the change. If publish read the row before it got its outcome, the one before is returned though this one may
-    have been shown.
+    An outcome is pending with the mark or without it. So if publish has changed the mark since the row has its outcome,
+    that was shown before the change. If publish read the row before it got its outcome, the one before is returned
+    though this one may have been shown.
     """
     shown = shown_outcome(row)
     if shown[0] is not Outcome.PENDING:
@@ -254,7 +256,8 @@ INELIGIBLE_REASONS = frozenset({*EXCLUSION_REASONS, Reason.DEPARTED, *_UNWORKABL
 def revokes_by_deleting(ineligible: Reason | None, settings: Settings) -> bool:
     """Whether an account's role is deleted for a reason not to enroll it.
 
-    With a source policy, only offboarding deletes the role: all else is revoked by the policy. Without one, the role is the access.
+    With a source policy, only offboarding deletes the role: all else is revoked by the policy. Without one, the role is
+    the access.
     """
     return ineligible in REMOVAL_REASONS or (ineligible is not None and not settings.keeps_source_policy)
 

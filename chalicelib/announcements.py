@@ -139,7 +139,7 @@ def _ou_path(path: str | None) -> list[str] | None:
 
 
 def _rounds(announcements: Iterable[Announcement]) -> Iterator[list[Announcement]]:
-    """Yield the events that may be put at once: at most one of each account, so that none fails and its successor doesn't."""
+    """Yield the events that may be put at once: at most one of each account, so that its events stay in order."""
     entries: list[Announcement] = []
     for each in announcements:
         if len(entries) == _PUT_AT_ONCE or any(each.account_id == other.account_id for other in entries):

@@ -260,7 +260,7 @@ def application() -> Application:
 
 
 def announcing(environ: Mapping[str, str], session: boto3.Session) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-    """Return what announces the changes in a batch of the ledger's stream; no setting but the stage and the bus matters to it."""
+    """Return a function that announces a batch of the ledger's stream; it reads only the stage and the bus."""
     from chalicelib.announcements import Announcer
     from chalicelib.aws.event_bus import EventBus
     from chalicelib.aws.ledger_stream import row_changes

@@ -371,14 +371,14 @@ PATTERNS = (
     "support:DescribeCommunication*",
     "transcribe:GetVocabulary*",
 )
-"""Patterns that shorten the document: each matches only denied actions, of all that AWS has (tests/deployment/test_lint.py).
+"""Patterns that shorten the document. Each matches only denied actions (tests/deployment/test_lint.py).
 
-A role's inline policies share a quota, so what the deny doesn't take is left for the operator's own documents.
+A role's inline policies share a quota: the deny leaves the rest to the operator's documents.
 """
 
 
 def deny_document(allowed: frozenset[str] = frozenset()) -> Document:
-    """Build the inline policy that denies the data reads, but for those that the operator allows."""
+    """Build the inline policy that denies the data reads, except those that the operator allows."""
     reads = {"Sid": DENY_POLICY_NAME, "Effect": "Deny", "Action": _denied_actions(allowed), "Resource": "*"}
     # API Gateway has one read action for all its resources.
     keys = {"Sid": "DenyApiKeys", "Effect": "Deny", "Action": [API_KEYS_READ], "Resource": list(_API_KEYS)}
@@ -387,7 +387,10 @@ def deny_document(allowed: frozenset[str] = frozenset()) -> Document:
 
 @cache
 def _denied_actions(allowed: frozenset[str]) -> tuple[str, ...]:
-    """Return the denied actions, with patterns in place of those that they match; a pattern that matches an allowed one isn't used."""
+    """Return the denied actions, and patterns in place of those that they match.
+
+    A pattern that matches an allowed action isn't used.
+    """
     patterns = [pattern for pattern in PATTERNS if not fnmatch.filter(allowed, pattern)]
     denied = [action for action in DENIED_DATA_READS if action not in allowed]
     rest = [action for action in denied if not any(fnmatch.fnmatchcase(action, pattern) for pattern in patterns)]

@@ -39,7 +39,7 @@ _FINGERPRINT_CHARS = 12
 class MemberRole:
     """A member role, desired or observed; `attached` are managed policies' ARNs and `inline` are documents by name.
 
-    `last_used_at` is when an observed one was last assumed or used, if that is within the 400 days that IAM remembers.
+    `last_used_at` is when an observed one was last assumed or used, if that is within the 400 days that IAM records.
     """
 
     arn: str
@@ -136,7 +136,7 @@ Action: TypeAlias = (
 
 
 def desired_role(settings: Settings, account_id: str, organization_id: str = "{organization_id}") -> MemberRole:
-    """Return the member role that an account should have; without the organization's id, its placeholder stays in documents."""
+    """Return the member role that an account should have; by default, the organization's id stays a placeholder."""
     boundary = settings.permissions_boundary_arn
     return MemberRole(
         arn=role_arn(settings.partition, account_id, settings.member_role_name),
@@ -158,7 +158,7 @@ def _inline(settings: Settings, account_id: str, organization_id: str) -> dict[s
 
 
 def fingerprint(settings: Settings) -> str:
-    """Return a digest of the desired role: equal for settings, and releases, that desire the same role in every account."""
+    """Return a digest of the desired role: equal for settings and releases that desire the same role."""
     role = desired_role(settings, ANY_ACCOUNT)
     content = {each.name: getattr(role, each.name) for each in fields(role) if each.compare}
     return sha256(json.dumps(content, default=_comparable, sort_keys=True).encode()).hexdigest()[:_FINGERPRINT_CHARS]
@@ -234,8 +234,8 @@ def _inline_changes(
 def restricts(action: Action, observed: MemberRole | None) -> bool:
     """Whether an action can only take permissions away: it is carried out even if another action of the plan was rejected.
 
-    A trust policy that differs from the desired one may be open to anyone, a session may be too long, and an edited inline policy
-    may allow anything, so replacing one of them counts as a restriction.
+    A trust policy that differs from the desired one may be open to anyone, a session may be too long, and an edited
+    inline policy may allow anything, so replacing one of them counts as a restriction.
     """
     match action:
         case SetBoundary(boundary):
@@ -246,7 +246,7 @@ def restricts(action: Action, observed: MemberRole | None) -> bool:
 
 
 def removal(observed: MemberRole) -> tuple[Action, ...]:
-    """Return the actions that delete the role: its policies first, as IAM requires, and those that only deny last of them."""
+    """Return the actions that delete the role: first its policies, as IAM requires, of which denies are last."""
     return (
         *(DetachPolicy(arn) for arn in sorted(observed.attached)),
         *(
@@ -331,7 +331,7 @@ def why_in_stack(arn: str, stack: str) -> str:
 
 
 def why_external_id(account_id: str) -> str:
-    """Return why a source account that is no member of the organization needs an external id, and what to do."""
+    """Return why a source account that is not a member of the organization needs an external id, and what to do."""
     return (
         f"account {account_id} of SOURCE_PRINCIPAL_ARNS is not a member of the organization, and EXTERNAL_ID is not set: a third party's "
         "other customers could have it read these accounts (the confused deputy problem); set the external id that it gives you"
@@ -341,8 +341,8 @@ def why_external_id(account_id: str) -> str:
 def trust_document(settings: Settings) -> Document:
     """Build the trust policy: the source accounts, restricted to the source principals and the external id.
 
-    An account's root as principal survives the re-creation of a source principal, and does not fail when one does not exist
-    yet ("AWS JSON policy elements: Principal").
+    An account's root as principal survives the re-creation of a source principal, and does not fail when one does not
+    exist yet ("AWS JSON policy elements: Principal").
     """
     named = [principal for principal in settings.source_principals if principal.kind != "root"]
     whole = [principal for principal in settings.source_principals if principal.kind == "root"]

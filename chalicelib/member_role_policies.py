@@ -1,4 +1,4 @@
-"""The operator's own inline policies of the member role: how they are read, and what is wrong with one."""
+"""The operator's own inline policies of the member role: parsing and checks."""
 
 import json
 import re
@@ -31,11 +31,11 @@ _ELEMENTS = frozenset({"Sid", "Effect", "Action", "NotAction", "Resource", "NotR
 
 
 class DocumentError(ValueError):
-    """What is wrong with a text or a document, in words that follow its name."""
+    """Why a text or a document is invalid, as a phrase that follows its name."""
 
 
 def parse_json(text: str) -> Any:  # noqa: ANN401 - any JSON
-    """Parse JSON strictly. Raise DocumentError for what parsers read differently: keys that occur twice, numbers that are none."""
+    """Parse JSON strictly. Raise DocumentError for keys that occur twice and for numbers such as NaN."""
     try:
         return json.loads(
             text, object_pairs_hook=_unique_keys, parse_constant=_reject_number, parse_float=_finite_number
@@ -49,7 +49,7 @@ def parse_json(text: str) -> Any:  # noqa: ANN401 - any JSON
 
 
 def parse_policies(text: str) -> dict[str, Document]:
-    """Parse a JSON object of documents by their policies' names. Raise DocumentError for the first thing that is wrong."""
+    """Parse a JSON object of documents by their policies' names. Raise DocumentError for the first error."""
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > PARAMETER_LIMIT:
         raise DocumentError(
@@ -78,7 +78,7 @@ def why_wrong_name(name: str) -> str | None:
 
 
 def why_wrong(document: Any) -> str | None:  # noqa: ANN401 - any JSON
-    """Return what makes a document no policy of a role that IAM would accept and that means what it seems to mean, or None."""
+    """Return why IAM would reject a role's policy, or evaluate it other than it reads; otherwise None."""
     try:
         found = [*_problems(document)]
     except RecursionError:
@@ -92,7 +92,7 @@ def uses_organization_id(documents: Mapping[str, Document]) -> bool:
 
 
 def only_denies(document: Document) -> bool:
-    """Whether a document, which may have been edited, can only take permissions away."""
+    """Whether a document, which may have been edited, contains only denies."""
     content: Any = document.content
     found = listed(content.get("Statement", [])) if isinstance(content, dict) else []
     return bool(found) and all(isinstance(each, dict) and each.get("Effect") == "Deny" for each in found)

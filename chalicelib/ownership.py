@@ -19,7 +19,7 @@ def ownership_tags(stage: str) -> dict[str, str]:
 
 
 class Ownership(NamedTuple):
-    """The ownership tags of a role or policy, compared with a stage's; `tags` is empty for one that Rolecall didn't create.
+    """The ownership tags of a role or policy, compared with a stage's; `tags` is empty if Rolecall didn't create it.
 
     `other_manager` is the tag that names another program that manages it, such as ManagedBy=terraform, if there is one.
     """
@@ -57,10 +57,11 @@ class Ownership(NamedTuple):
         return f"belongs to another owner ({tags})" if tags else "was not created by Rolecall"
 
     def rejection_reason(self, *, adopt: bool, by_id: bool, name_parameter: str) -> str | None:
-        """Return why it must not be changed, or None if it may be; `name_parameter` is the parameter that sets another name.
+        """Return why it must not be changed, or None if it may be.
 
-        `adopt` is whether roles of its account may be adopted, and `by_id` whether the settings name that account: an operator
-        names it after another program has given up the role, whose tags stay.
+        `name_parameter` is the parameter that sets another name. `adopt` is whether roles of its account may be
+        adopted, and `by_id` whether the settings name that account: an operator names it once the other program no
+        longer manages the role, whose tags stay.
         """
         if self.is_ours:
             return None
@@ -81,7 +82,7 @@ class Ownership(NamedTuple):
 
 def _other_manager(tags: Mapping[str, str]) -> str | None:
     for key, value in sorted(tags.items()):
-        # Tags of AWS, such as aws:cloudformation:stack-name, can't be removed: they stay after a stack has given up the role.
+        # Tags of AWS, such as aws:cloudformation:stack-name, can't be removed: they stay when the role is removed from its stack.
         if key.lower().startswith("aws:"):
             continue
         # Any value: the tag of this name would be replaced. As ManagedBy or managed_by it means the same.

@@ -57,10 +57,10 @@ _WORK_DENIALS = _DENIALS - {Reason.NO_ACCESS_ROLE}
 class Verdict:
     """The status of an account after a pass, and what the pass did to its role.
 
-    `access` is None where it stays as the row has it, since the account could not be looked at or brought to where it should
-    be. `account` is None for an id that is no member. `retry` is whether the message returns to the queue, and `blocked` whether
-    the source policy, not the account, is why it was not enrolled. `adopts` is what else manages a role that Rolecall didn't
-    create and may adopt, and when it was last used.
+    `access` is None where it stays as the row has it, since the account could not be looked at or brought to where it
+    should be. `account` is None for an id that is no member. `retry` is whether the message returns to the queue, and
+    `blocked` whether the source policy, not the account, is why it was not enrolled. `adopts` is what else manages a
+    role that Rolecall didn't create and may adopt, and when it was last used.
     """
 
     account_id: AccountId
@@ -129,8 +129,8 @@ class Reconciler:
 
         `blocking` is why it can't be enrolled now, and `keeping` why its role can't be deleted yet if it is retired.
         `installed` are the settings with the names under which its role is installed, if they were changed since.
-        `first_seen_at` is when the account was found to be a member, if that is known. `repeated` is whether an earlier pass
-        may have left a role that no row shows. With `adopting`, plan as if AdoptExistingRoles named the account.
+        `first_seen_at` is when the account was found to be a member, if that is known. `repeated` is whether an earlier
+        pass may have left a role that no row shows. With `adopting`, plan as if AdoptExistingRoles named the account.
         """
         work = _Work(role_arn=row.role_arn if row else None)
         account: Account | None = None
@@ -216,7 +216,7 @@ class Reconciler:
     def _require_external_id(self) -> None:
         """Raise TerminalError if a role would trust an account outside of the organization without an external id.
 
-        Organizations is asked once for each account that it confirms.
+        Each account that Organizations confirms is described once.
         """
         for account_id in self._settings.accounts_that_must_be_members:
             if account_id in self._confirmed_members:
@@ -226,7 +226,7 @@ class Reconciler:
             self._confirmed_members.add(account_id)
 
     def _check_owner(self, observed: MemberRole, desired: MemberRole, settings: Settings, work: _Work) -> None:
-        """Raise TerminalError if the role is foreign: created by others, and not to be adopted or contained in a stack."""
+        """Raise TerminalError if the role is foreign: not this stage's, and not adoptable."""
         foreign = why_foreign(observed, desired, settings)
         if foreign is not None:
             raise TerminalError(Reason.FOREIGN_ROLE, foreign)
@@ -276,7 +276,7 @@ class Reconciler:
         work.role_arn = work.role_arn if dry_run else None
 
     def _access_roles(self, row: LedgerRow | None) -> list[str]:
-        """Return the access roles to try: the StackSet's first, since it allows least, then the one that enrolled the account."""
+        """Return the access roles to try: the StackSet's, which allows least, then the one that was used last."""
         worked = row.access_role if row is not None and row.outcome is Outcome.ENROLLED else None
         names, first = self._settings.access_role_names, self._settings.stack_set_role
         return sorted(names, key=lambda name: (name != first, name != worked))
@@ -358,7 +358,7 @@ class Reconciler:
 
 
 def _may_have_role(row: LedgerRow | None) -> bool:
-    """Whether the row shows a role, or that one may have been left: by a pass that failed, or that could not delete it."""
+    """Whether the row shows a role, or a pass that failed and may have left one."""
     return row is not None and (row.role_arn is not None or row.error is not None)
 
 

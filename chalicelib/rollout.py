@@ -1,7 +1,8 @@
-"""A change of the member role in waves: which roles were made for other settings, and which of them a sweep changes now.
+"""A change of the member role in waves: the outdated roles, and those of them that a sweep changes now.
 
-The state is in the ledger alone. At most `RolloutPercent` of the roles are being changed at any time: a sweep sends the first of the
-outdated ones, which are the same again until a pass has written their rows, and none while one of them fails.
+The state is in the ledger alone. At most `RolloutPercent` of the roles are being changed at any time: a sweep sends the
+first of the outdated ones, which are the same again until a pass has written their rows, and none while one of them
+fails.
 """
 
 from collections import Counter
@@ -39,7 +40,8 @@ class Rollout:
     def count(self, account: Account, row: LedgerRow | None, ineligible: Reason | None, now: datetime) -> bool:
         """Count an account, and return whether its role is outdated, so that it waits for its wave.
 
-        A role without a fingerprint may have been made for any settings. An account that fails for other reasons doesn't count.
+        A role without a fingerprint may have been made for any settings. An account that fails for other reasons
+        doesn't count.
         """
         if row is None or ineligible is not None or self.percent == AT_ONCE:
             return False

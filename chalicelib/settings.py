@@ -47,7 +47,8 @@ _MANAGED_POLICY = re.compile(r"arn:aws[a-z-]*:iam::(aws|[0-9]{12}):policy/[\w+=,
 class Scope(StrEnum):
     """What the source policy grants access to: exactly the enrolled accounts, or the whole organization.
 
-    In scope none there is no source policy: the source principals' own administrators allow them to assume the member roles.
+    In scope none there is no source policy: the source principals' own administrators allow them to assume the member
+    roles.
     """
 
     ACCOUNTS = "accounts"
@@ -115,9 +116,10 @@ class Settings:
 
     @property
     def accounts_that_must_be_members(self) -> tuple[AccountId, ...]:
-        """The source accounts that need an external id outside of the organization, if there is none: only those of scope none.
+        """The source accounts that must be members of the organization, because there is no external id.
 
-        In the other scopes nothing is installed for them: the source policy can't be written there.
+        Only in scope none can they be outside. In the other scopes nothing is installed for them: the source policy
+        can't be written there.
         """
         if self.keeps_source_policy or self.external_id is not None:
             return ()
@@ -211,7 +213,7 @@ class Settings:
 
 
 def stack_set_role_name(stage: str) -> str:
-    """Return the name of the access role that a stage's StackSet creates, and of the StackSet (.chalice/resources.yaml)."""
+    """Return the name of a stage's StackSet and of the access role that it creates (.chalice/resources.yaml)."""
     return f"rolecall-{stage}-access"
 
 

@@ -1,4 +1,4 @@
-"""The StackSet that creates the stage's access role in every account: its trusted access, and the instances that failed."""
+"""The StackSet that creates the stage's access role in every account: trusted access, failed instances."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +15,15 @@ ACTIVATE = "aws cloudformation activate-organizations-access"
 """The command that activates trusted access for StackSets, in the management account."""
 
 _FAILURES: tuple[Literal["FAILED", "CANCELLED", "INOPERABLE"], ...] = ("FAILED", "CANCELLED", "INOPERABLE")
-"""The states of an instance without an up-to-date role; suspended accounts are skipped (StackInstanceComprehensiveStatus in the "AWS CloudFormation API Reference")."""
+"""The states of an instance without an up-to-date role; suspended accounts are skipped.
+
+StackInstanceComprehensiveStatus in the "AWS CloudFormation API Reference".
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailedInstance:
-    """An account in which the access role was not created, updated or deleted, the unit that it was deployed to by, and why."""
+    """An account in which the access role was not created, updated or deleted, its target, and why."""
 
     account_id: str
     unit_id: str

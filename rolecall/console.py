@@ -59,7 +59,7 @@ def print_line(console: Console, line: Text | str, style: str = "") -> None:
 
 
 def print_wrapped(console: Console, text: str, prefix: Text | None = None) -> None:
-    """Print a text after a prefix, wrapped at words; its further lines are as far indented. In a pipe, print it on one line.
+    """Print a text after a prefix, wrapped at words and indented by the prefix. In a pipe, print it on one line.
 
     A word that is longer than a line, such as an ARN, is kept whole, so that it can be copied.
     """

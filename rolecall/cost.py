@@ -163,7 +163,7 @@ class _Month:
 
     @property
     def announcing(self) -> float:
-        """Invocations for changes: those of a daily resync arrive as fast as its batches end, those of a new account singly."""
+        """Invocations for changes: for each batch of a daily resync, and for each change of a new account."""
         return ceil(self.accounts / STREAM_BATCH_SIZE) * DAYS + 2 * self.new
 
     @property

@@ -12,7 +12,7 @@ _STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def diff_lines(before: Any, after: Any) -> Iterator[Text]:  # noqa: ANN401 - any JSON
-    """Yield the lines that differ between two documents with their context; a new or deleted document, where the other is None, is whole."""
+    """Yield the differing lines of two documents with context; all lines if the other is None."""
     for line in _diff(before, after):
         yield Text(f"        {line}", _STYLES.get(line[0], "") if line else "")
 

@@ -56,7 +56,7 @@ def start_operation(
 
 @dataclass(kw_only=True, slots=True)
 class Record:
-    """What an operation printed, how many accounts it sent, and the rows of those that were handled, by whether they are finished.
+    """What an operation printed, how many accounts it sent, and their rows, finished and waiting.
 
     `details` are further keys of its JSON.
     """

@@ -87,7 +87,7 @@ def _adoption(adopts: Mapping[str, Any]) -> str:
 
 
 def _action_lines(action: Mapping[str, Any], account_id: str, shown: dict[str, str] | None) -> Iterator[Text]:
-    """Yield an action with its ARN, name or number, and the diff of its document, if it has one; whole if `shown` is None."""
+    """Yield an action with its argument, and the diff of its document, if any; whole if `shown` is None."""
     name, before, after = action["action"], action["before"], action["after"]
     mark = "+" if before is None else "-" if after is None else "~"
     # Only the ARN contains the account's id, so new roles can be compared without it.

@@ -59,7 +59,7 @@ class Resync:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RolloutState:
-    """How many of the roles were made for the current settings; how many the next wave changes, and the failures for which it waits.
+    """The state of a rollout: roles at the current settings, all roles, the next wave, and failures by reason.
 
     `stopped` means that a failure isn't retried any more, and that roles wait for an operator to handle it.
     """
@@ -84,8 +84,8 @@ class RolloutState:
 class StageStatus:
     """The status of a stage; `last_full_resync` is the last one that verified every account.
 
-    `failed_instances` are those of the access roles' StackSet, if the settings use one. `rollout` is None unless roles wait for a
-    later wave.
+    `failed_instances` are those of the access roles' StackSet, if the settings use one. `rollout` is None unless roles
+    wait for a later wave.
     """
 
     stage: str

@@ -98,7 +98,7 @@ class Ledger:
         return self._write(row, over, _ENROLLS)
 
     def write_marked(self, row: LedgerRow, *, over: LedgerRow | None) -> bool:
-        """Write the attributes that enroll owns in scope none, in_force_since among them; otherwise the same as `write`."""
+        """Write the attributes that enroll owns in scope none, including `in_force_since`; see `write`."""
         return self._write(row, over, (*_ENROLLS, "in_force_since"))
 
     def _write(self, row: LedgerRow, over: LedgerRow | None, names: tuple[str, ...]) -> bool:
@@ -127,9 +127,10 @@ class Ledger:
         return self._update(account_id, change, condition, values=values)
 
     def set_in_force(self, row: AccessRow, since: str | None) -> None:
-        """Record since when the source policy grants an account, or that it doesn't; a deleted row is not created again.
+        """Record since when the source policy grants an account, or that it doesn't.
 
-        The row is as it was read: `marked_for` shows later whether it had another outcome already.
+        A deleted row is not created again. The row is as it was read: `marked_for` shows later whether it had another
+        outcome already.
         """
         marks = {"in_force_since": since, "marked_for": row.outcome_since}
         change, values = items.set_and_remove(marks)

@@ -25,7 +25,7 @@ class Organization:
     """The organization of the management account."""
 
     def __init__(self, settings: Settings, client: "OrganizationsClient", tagging: Callable[[], Any]) -> None:
-        """Take the client that the function's own role signs for, and what creates the tagging API's, if that is needed.
+        """Take the client with the function's own credentials, and a factory of the tagging API's, called if needed.
 
         The tagging API returns accounts in the region in which Organizations delivers its events, which is the stage's.
         """
@@ -111,7 +111,7 @@ class Organization:
         return self._id
 
     def id_of(self, account_id: AccountId) -> str:
-        """Return the organization's id from the ARN of a member, which is described unless the ARN of another is known."""
+        """Return the organization's id from the ARN of a member. Only the first call describes the account."""
         with self._reading_id:
             if self._id is None:
                 self.describe(account_id)

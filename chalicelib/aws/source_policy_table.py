@@ -1,8 +1,8 @@
 """The source-policy table: requests (`#control`), what publish found (`#status`), and a record of each shard.
 
-Each attribute of `#control` has one writer (freeze, retire, backfill, resync, on_account_event); publish alone writes all else,
-but for the names in scope none, which enroll writes and retire deletes.
-An item that can't be read, since it was edited by hand, counts as lost: publish restores it from IAM.
+Each attribute of `#control` has one writer (freeze, retire, backfill, resync, on_account_event); publish alone writes
+all else, but for the names in scope none, which enroll writes and retire deletes. An item that can't be read, since it
+was edited by hand, counts as lost: publish restores it from IAM.
 """
 
 import re

@@ -13,17 +13,18 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
 
 _NOT_ENABLED = {"InvalidClientTokenId", "UnrecognizedClientException", "OptInRequired"}
-_GIVEN_UP = {"DELETE_COMPLETE", "DELETE_SKIPPED"}  # the latter by DeletionPolicy: Retain
+_NO_LONGER_CONTAINED = {"DELETE_COMPLETE", "DELETE_SKIPPED"}  # the latter by DeletionPolicy: Retain
 
 
 class Stacks:
-    """Finds the stack that contains a role, by CloudFormation itself: a role doesn't carry the tags aws:cloudformation:*.
+    """Finds the stack that contains a role, by calling CloudFormation in every region.
 
-    A role is global, and its stack is in any region. See docs/adr/0035-ask-cloudformation-before-adopting-a-role.md.
+    A role has no tags aws:cloudformation:*. It is global, and its stack is in any region. See
+    docs/adr/0035-ask-cloudformation-before-adopting-a-role.md.
     """
 
     def __init__(self, clients: Callable[[], Mapping[str, "CloudFormationClient"]]) -> None:
-        """Take what creates the clients that sign for the entered account, by region: few deployments ever need them."""
+        """Take a factory of the entered account's clients by region; few deployments need them."""
         self._create = clients
         self._clients: Mapping[str, CloudFormationClient] = {}
         self._lock = Lock()
@@ -72,6 +73,6 @@ def _owner(client: "CloudFormationClient", name: str) -> str | None:
     owners = (
         each["StackName"]
         for each in found
-        if each.get("PhysicalResourceId") == name and each["ResourceStatus"] not in _GIVEN_UP
+        if each.get("PhysicalResourceId") == name and each["ResourceStatus"] not in _NO_LONGER_CONTAINED
     )
     return next(owners, None)

@@ -164,7 +164,7 @@ class Control:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Names:
-    """The names that the first run of publish, or in scope none the first batch of enroll, pins until everything is uninstalled.
+    """The names that are recorded until an uninstall: by publish's first run, in scope none by enroll's first batch.
 
     The last two are None as long as there is no source policy.
     """
@@ -226,10 +226,10 @@ class Names:
 class Status:
     """What publish found of the source policy as a whole.
 
-    `shards` counts those that were ever opened, and `room` how many each source principal has room for. `principals` is why
-    the policy can't be attached to source principals; `looked_at` is when both were read. `blocked` is why a new account would
-    find no shard, and `scope` why the scope in the settings is not in force. `repairs` are those of the last check. In scope none,
-    enroll writes the names, and all else keeps its default.
+    `shards` counts those that were ever opened, and `room` how many each source principal has room for. `principals` is
+    why the policy can't be attached to source principals; `looked_at` is when both were read. `blocked` is why a new
+    account would find no shard, and `scope` why the scope in the settings is not in force. `repairs` are those of the
+    last check. In scope none, enroll writes the names, and all else keeps its default.
     """
 
     names: Names

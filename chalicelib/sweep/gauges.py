@@ -19,8 +19,8 @@ _RECENT = timedelta(days=2)  # Older accounts may be older than the deployment.
 class Tally:
     """Counts of the listed accounts, and of what was sent.
 
-    `rollout_waiting` have a role that was made for other settings, and wait for a later wave, or until an operator has handled a
-    failure (`rollout_stopped`).
+    `rollout_waiting` have a role that was made for other settings, and wait for a later wave, or until an operator has
+    handled a failure (`rollout_stopped`).
     """
 
     listed: int = 0

@@ -84,8 +84,8 @@ def orphaned_accounts(records: Records, listed: Collection[int], request: Reques
 def is_due(row: LedgerRow, request: Request, now: datetime, policies_changed_at: datetime | None) -> bool:
     """Whether a rerun sends a failed account again: never while its message is still being retried.
 
-    Terminal failures are sent at growing intervals, of an hour to a week, unless an operator requests it, or the control
-    policies that denied the account have changed since.
+    Terminal failures are sent at growing intervals, of an hour to a week, unless an operator requests it, or the
+    control policies that denied the account have changed since.
     """
     if row.outcome is not Outcome.FAILED or (request.reasons and row.reason not in request.reasons):
         return False

@@ -210,7 +210,7 @@ class Sweep:
     def _selected(
         self, request: Request, rollout: Rollout, *, uninstalling: bool
     ) -> Iterator[tuple[AccountId, Account | None]]:
-        """Yield the accounts that a backfill or resync would send; once all are yielded, the rollout has counted its own."""
+        """Yield the accounts that a backfill or resync would send, and count those of the rollout."""
         if isinstance(request.accounts, tuple):
             yield from ((account_id, None) for account_id in request.accounts)
             return

@@ -20,7 +20,7 @@ _NUMBERS = ("BatchSize", "MaximumBatchingWindowInSeconds")
 
 
 def patch() -> None:
-    """Wrap the evaluation of conditions, event source mappings and dashboard bodies, and add role policies and trails."""
+    """Wrap conditions, event source mappings and dashboard bodies, and add role policies and trails."""
     evaluate = engine._evaluate_conditions
 
     def evaluate_resolved(template: dict[str, Any], params: dict[str, Any]) -> dict[str, bool]:
@@ -128,7 +128,7 @@ def _check_fifo_limits(props: dict[str, Any]) -> None:
 
 
 def _check_permissions(props: dict[str, Any]) -> None:
-    """Lambda rejects a queue or stream that the function's role may not read, because the event source uses that role."""
+    """Lambda rejects an event source that the function's role may not read, because it uses that role."""
     source = props.get("EventSourceArn", "")
     service = source.split(":")[2] if source else ""
     function, _ = lambda_svc._resolve_name_and_qualifier(props.get("FunctionName", ""))

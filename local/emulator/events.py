@@ -1,4 +1,4 @@
-"""Events of Organizations and of API calls, as CloudTrail delivers them to the management account's default event bus."""
+"""Events of Organizations and of API calls, as CloudTrail delivers them to the management account's bus."""
 
 import json
 import time

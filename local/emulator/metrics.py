@@ -112,7 +112,7 @@ def _count_throttles(acquire: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _count_failed_invocations(invoke: Callable[..., None]) -> Callable[..., None]:
-    """EventBridge counts matched events by rule (here, every rule has one target), and invocations of missing functions."""
+    """EventBridge counts matched events by rule, which has one target here, and failed invocations."""
 
     def invoke_and_count(target: dict[str, Any], event: Any, rule: dict[str, Any], *view: Any) -> None:
         cloudwatch.record_metric("AWS/Events", "TriggeredRules", 1, "Count", {"RuleName": rule["Name"]})

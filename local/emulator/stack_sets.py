@@ -1,4 +1,4 @@
-"""StackSets with service-managed permissions: trusted access, instances in the accounts of the targets, automatic deployment."""
+"""StackSets with service-managed permissions: trusted access, instances, automatic deployment."""
 
 import copy
 import threading
@@ -69,7 +69,7 @@ def patch() -> None:
 
 
 def reset() -> None:
-    """Forget all StackSets; a new organization has no trusted access."""
+    """Delete all StackSets; a new organization has no trusted access."""
     with _lock:
         _stack_sets.clear()
         _switch_access(has_access=False)
@@ -147,7 +147,7 @@ def _check_targets(props: dict[str, Any]) -> None:
 
 
 def _reconcile(stack_set: _StackSet) -> None:
-    """Deploy to the accounts below the targets that have no instance, and delete those of accounts that aren't there any more."""
+    """Deploy to accounts below the targets without an instance, and delete the instances of all others."""
     targeted = dict(_targeted(stack_set))
     for account_id, instance in list(stack_set.instances.items()):
         if account_id not in targeted and _remove(stack_set, instance):

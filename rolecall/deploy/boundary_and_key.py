@@ -64,7 +64,7 @@ def unusable_key(values: Mapping[str, str], location: Location, client: ClientFa
 
 
 def denying_key_policy(values: Mapping[str, str], location: Location, client: ClientFactory) -> Iterator[_Problem]:
-    """Yield each principal that needs the key and that no statement of its policy allows. Conditions are not evaluated."""
+    """Yield each principal that needs the key and that its policy doesn't allow. Conditions are not evaluated."""
     arn = values[_KEY]
     if not arn or arn.split(":")[3] != location.region:
         return

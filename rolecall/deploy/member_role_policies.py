@@ -29,7 +29,7 @@ _MAX_CHARS = 80  # of an action that doesn't exist
 
 
 def read_policy_files(files: Iterable[str], problems: Problems) -> str | None:
-    """Return the parameter with the documents of files, each given as FILE or NAME=FILE; None if there is none, or none is valid."""
+    """Return the parameter with the documents of files, given as FILE or NAME=FILE, or None if none is valid."""
     contents: dict[str, Any] = {}
     for file in files:
         given, equals, path = file.rpartition("=")
@@ -47,7 +47,7 @@ def read_policy_files(files: Iterable[str], problems: Problems) -> str | None:
 
 
 def _read(path: Path) -> Any:  # noqa: ANN401 - any JSON
-    """Return a file's document. Raise DocumentError if it is none."""
+    """Return a file's document. Raise DocumentError if it is not one."""
     try:
         if path.exists() and not path.is_file():
             raise DocumentError("is not a file")
@@ -70,9 +70,10 @@ def _read(path: Path) -> Any:  # noqa: ANN401 - any JSON
 def check_actions(
     parameters: Mapping[str, str], kept: Mapping[str, str], problems: Problems, *, allow_writes: bool
 ) -> None:
-    """Add a problem for each document that writes or has unknown actions, or a warning if that is allowed or was deployed before.
+    """Add a problem for each document that allows writes or has unknown actions.
 
-    Also warn of reads of data that the deny overrides. A document that is malformed is reported with the settings.
+    It is a warning if writes are allowed, or if the document is deployed already. Also warn of reads of data that the
+    deny overrides. A document that is malformed is reported with the settings.
     """
     documents, before = parsed(parameters[PARAMETER]), parsed(kept.get(PARAMETER, ""))
     excepted = parameters["DenyDataReadsExcept"].split(",")
@@ -99,7 +100,7 @@ def parsed(value: str) -> dict[str, Document]:
 
 
 def unread_actions(document: Document) -> Iterator[str]:
-    """Yield what of a document doesn't only read, in words that follow its name."""
+    """Yield what a document allows beyond reads, as phrases that follow its name."""
     for number, statement in enumerate(statements(document.content), start=1):
         for action in listed(statement.get("Action", statement.get("NotAction"))):
             found = matching(action)

@@ -92,7 +92,8 @@ def check_preconditions(
 ) -> None:
     """Add a problem for each parameter that can't work in this account, and what AWS refused to show.
 
-    `kept` are the parameters of the stack as it is. `wrong` are parameters whose value is a substitute, so that nothing is reported about them.
+    `kept` are the parameters of the stack as it is. `wrong` are parameters whose value is a substitute, so that nothing
+    is reported about them.
     """
 
     def add(found: Iterator[_Problem]) -> None:
@@ -223,7 +224,7 @@ def _principals(values: Mapping[str, str]) -> Iterator[Principal]:
 
 
 def _outside_accounts(values: Mapping[str, str], location: Location, client: ClientFactory) -> set[str]:
-    """Return the accounts of source principals that are no members of the organization, which only scope none can have."""
+    """Return the source accounts that are not members of the organization, which only scope none can have."""
     if _keeps_source_policy(values):
         return set()
     outside = set()

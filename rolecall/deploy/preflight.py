@@ -39,9 +39,10 @@ _STAGE = re.compile(r"[a-z][a-z0-9-]{0,19}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Given:
-    """What the operator gave: parameters as options, as `Name=value`, as a shell-quoted text, and in a file; and a bucket.
+    """What the operator gave: a bucket, and parameters.
 
-    `policies` are files of inline policies, which may write if `allow_writes`.
+    Parameters are options, `Name=value`, a shell-quoted text, and in a file. `policies` are files of inline policies,
+    which may write if `allow_writes`.
     """
 
     stage: str
@@ -159,7 +160,7 @@ def _given_parameters(given: Given, declared: Mapping[str, Any], problems: Probl
 
 
 def _access_role_targets(values: Mapping[str, str], client: ClientFactory) -> dict[str, str]:
-    """Return the targets of the access roles' StackSet if none are set: the included units, or the organization's root."""
+    """Return the targets of the StackSet if none are set: the included units, or the organization's root."""
     if values["AccessRoleStackSet"] != "true" or values["AccessRoleTargets"]:
         return {}
     with translate_errors("listing the organization's root"):

@@ -1,4 +1,4 @@
-"""What a deployment will change of the member roles: in how many accounts, how, and how many of them at a time."""
+"""What a deployment changes in the member roles: in how many accounts, how, and how many at a time."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ from rolecall.deploy.tables import Tables
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RoleChanges:
-    """How many of the roles are outdated with the new settings, and the actions that change the former one, if it is known."""
+    """The number of roles that are outdated with the new settings, and the actions from the former role, if known."""
 
     outdated: int
     roles: int

@@ -78,10 +78,10 @@ def existing_tables(template: Mapping[str, Any], values: Mapping[str, Any], tabl
 def import_request(
     stack_name: str, template: Mapping[str, Any], values: Mapping[str, Any], existing: Mapping[str, str], tables: Tables
 ) -> ChangeRequest:
-    """Return the request that creates a stack of nothing but existing tables: an import allows no transform and no other change.
+    """Return the request that creates a stack of existing tables; an import allows no transform and no other change.
 
-    A table without a stream is imported without one: an import compares nothing, and an update would not enable what the stack's
-    template has already.
+    A table without a stream is imported without one: an import compares nothing, and an update would not enable what
+    the stack's template has already.
     """
     resources = {logical_id: resolve(template["Resources"][logical_id], values) for logical_id in existing}
     for logical_id, name in existing.items():

@@ -1,4 +1,4 @@
-"""Checks that what was deployed exists and is enabled: functions, rule, queue mappings, announcements, schedules, log groups."""
+"""Checks that what was deployed exists and is enabled: functions, rule, mappings, schedules, log groups."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -47,7 +47,7 @@ def _check_stage(context: Context) -> CheckResult:
 
 
 def beyond_reads(settings: Settings) -> str:
-    """Return what the operator's documents allow beyond reads: by other means than rolecall deploy, it is not checked."""
+    """Return what the operator's documents allow beyond reads, which only rolecall deploy checks."""
     policies = settings.member_role_policies
     found = [f"{name} {what}" for name, document in policies.items() for what in unread_actions(document)]
     return f"; of MemberRolePolicies, {'; '.join(found)}" if found else ""
@@ -157,7 +157,7 @@ def _check_mappings(context: Context) -> CheckResult:
 def check_stream(
     mappings: "Sequence[EventSourceMappingConfigurationTypeDef]", stream_arn: str | None, context: Context
 ) -> CheckResult:
-    """Check that the ledger's stream invokes the function that announces; a restored table has no stream, or another one."""
+    """Check that the ledger's stream invokes its function; a restored table has no stream, or another one."""
     if stream_arn is None:
         return failed(f"the ledger has no stream: {_UNANNOUNCED}", _RESTORE_STREAM)
     for mapping in mappings:

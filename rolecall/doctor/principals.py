@@ -55,7 +55,7 @@ def _check_principals(context: Context) -> CheckResult:
 
 
 def _check_principals_of_any_account(context: Context) -> CheckResult:
-    """Check those of this account, and that the others' accounts are members of the organization or need an external id."""
+    """Check the principals of this account, and that other accounts are members or need an external id."""
     settings = context.settings
     here = [principal for principal in settings.source_principals if principal.account_id == context.account_id]
     result = check_principals(here, _found_here(context, here), context.deploy("--source-principal ARN"))

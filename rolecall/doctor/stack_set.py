@@ -1,4 +1,4 @@
-"""The check of the StackSet that creates the access role: trusted access, failed instances, and accounts entered by another role."""
+"""The check of the access role's StackSet: trusted access, failed instances, use of other roles."""
 
 from collections.abc import Iterable, Sequence
 
@@ -21,7 +21,7 @@ _MAX_LISTED = 5
 def check_stack_set(
     context: Context, name: str, access: str, failures: Sequence[FailedInstance] | None
 ) -> CheckResult | None:
-    """Return that StackSets has no trusted access, that the StackSet does not exist, or which of its instances failed, otherwise None."""
+    """Return missing trusted access, a missing StackSet or failed instances; None if there are none."""
     if access != "ENABLED":
         return failed(f"the trusted access of StackSets is {access}: new accounts get no access role", ACTIVATE)
     if failures is None:
@@ -35,7 +35,7 @@ def check_stack_set(
 
 
 def check_entered(role: str, rows: Iterable[LedgerRow]) -> CheckResult:
-    """Check that enrolled accounts were last entered by the StackSet's role, not by another, such as an administrator role."""
+    """Check that enrolled accounts were last entered by the StackSet's role."""
     entered = [row for row in rows if row.outcome is Outcome.ENROLLED and row.access_role is not None]
     others = [f"{row.account_id} by {row.access_role}" for row in entered if row.access_role != role]
     if others:

@@ -1,4 +1,4 @@
-"""The deployer policies in docs/ allow what deploying needs: the template's resource types, and the command's own calls."""
+"""The deployer policies in docs/ allow the template's resource types and the command's own calls."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The reader role and the partitions in docs/deploy.md: the documents are valid, and the boundary leaves only the member roles."""
+"""The reader role and the partitions in docs/deploy.md: valid documents, and a boundary to the member roles."""
 
 import json
 import re
@@ -43,7 +43,7 @@ def _source_policy(organization_id: str, *accounts: str) -> dict[str, Any]:
 
 
 def _without_provider_keys(condition: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
-    """Return a condition without the keys of an OpenID Connect provider, which Parliament doesn't know."""
+    """Return a condition without the keys of an OpenID Connect provider, which Parliament lacks."""
     return {
         operator: {key: keys[key] for key in keys if key.startswith("aws:")} for operator, keys in condition.items()
     }

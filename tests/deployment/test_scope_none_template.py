@@ -1,4 +1,4 @@
-"""With SourcePolicyScope=none, no part of the source policy is deployed, and no function may change a policy or a source principal."""
+"""With SourcePolicyScope=none, nothing of the source policy is deployed or may be changed."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The tripwire's rule, matched by the local AWS: what others change is reported, and what Rolecall and CloudFormation do isn't."""
+"""The tripwire's rule: changes by others are reported, and those by Rolecall and CloudFormation aren't."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The ways of docs/coming-from.md: roles that were made by hand, by a stack and by Terraform are adopted, and readers keep access."""
+"""docs/coming-from.md: roles made by hand, by a stack and by Terraform are adopted, and readers keep access."""
 
 import json
 from typing import Any
@@ -96,7 +96,7 @@ def test_roles_from_elsewhere_are_adopted_and_readers_keep_access(deploy: Deploy
     assert STACK in stage.rows()[elsewhere.by_stack]["error"]
     assert elsewhere.readable() == elsewhere.accounts
 
-    # The others follow once they are given up.
+    # The others follow once nothing else manages them.
     elsewhere.give_up_role()
     stage = deployed(deploy, elsewhere, f"{elsewhere.by_terraform},{elsewhere.by_stack}")
     stage.invoke_and_wait("rerun", accounts=elsewhere.accounts)

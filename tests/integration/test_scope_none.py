@@ -1,4 +1,4 @@
-"""Scope none: only the member roles are installed, for readers of any account; the role and its trust are the access."""
+"""Scope none: only the member roles are installed, for readers of any account."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Accounts are selected by their tags: read in bulk by sweeps, looked up for an event or a doubt, and never without the settings."""
+"""Accounts are selected by tags: listed by sweeps, read for an event or before access changes."""
 
 from collections import Counter
 

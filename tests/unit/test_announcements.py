@@ -136,14 +136,14 @@ def test_retirement_is_announced_once_access_is_revoked() -> None:
     assert states(closed, marked(closed, None)) == (("enrolled", None), ("retired", CLOSED))
 
 
-def test_account_included_again_before_its_access_is_revoked_was_enrolled_all_the_time() -> None:
+def test_account_included_again_before_it_is_revoked_stays_enrolled() -> None:
     excluded = then(ENROLLED, Outcome.RETIRED, EXCLUDED)
 
     assert states(excluded, then(excluded, Outcome.ENROLLED)) is None
 
 
 def test_mark_that_an_older_run_sets_announces_no_other_outcome() -> None:
-    """A run of publish marks a row as it grants an account that was excluded meanwhile, and the next run removes the mark."""
+    """A run of publish marks the row of an account that was excluded meanwhile; the next removes the mark."""
     skipped = then(row(ID, Outcome.FAILED, reason=DENIED, outcome_since=WORKED), Outcome.SKIPPED, EXCLUDED)
     mistaken = marked(skipped, WORKED)
 

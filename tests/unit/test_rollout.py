@@ -178,7 +178,7 @@ _ACTS = (_World.sweep, _World.send, _World.handle, _World.handle, _World.lose, _
 def test_no_schedule_changes_more_roles_at_a_time(
     broken: frozenset[int], percent: int, acts: list[tuple[object, int]]
 ) -> None:
-    """Sweeps overlap and repeat, messages are late or lost: at most a wave is unsettled, and without failures all are changed."""
+    """However sweeps and messages are scheduled, at most a wave is unsettled, and in the end all are changed."""
     world = _World(broken, percent)
     for act, choice in acts:
         act(world, choice)  # type: ignore[operator]

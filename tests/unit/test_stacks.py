@@ -1,4 +1,4 @@
-"""Which stack contains a role: CloudFormation is asked in every region, and what it doesn't answer is no answer."""
+"""Which stack contains a role: every region is queried, and an error isn't a negative result."""
 
 from typing import Any, cast
 

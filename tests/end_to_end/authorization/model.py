@@ -79,7 +79,7 @@ def _is_known_as(account: Account, stage: Stage, *, eligible: bool) -> bool:
 
 
 def _is_selected(account: Account, stage: Stage) -> bool:
-    """The settings exclude accounts, units and tags, and can include only some units and tags; exclusion takes precedence."""
+    """The settings exclude accounts, units and tags, and may include only some; exclusion takes precedence."""
     if account.id in stage.excluded_accounts or account.units & stage.excluded_units:
         return False
     if account.id == MANAGEMENT and not stage.includes_management:

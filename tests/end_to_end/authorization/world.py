@@ -106,8 +106,8 @@ class Stage:
     """A stage's settings, and whether it is frozen; `sources` are the ends of the source principals' ARNs.
 
     `excluded_env` and `included_env` are the values of the tag env by which accounts are selected, `*` for any.
-    `others` is the number of further accounts that it has enrolled. Without a source policy (scope none), there can be source
-    principals in other accounts, too: `elsewhere` are the accounts and the ends of the ARNs.
+    `others` is the number of further accounts that it has enrolled. Without a source policy (scope none), there can be
+    source principals in other accounts, too: `elsewhere` are the accounts and the ends of the ARNs.
     """
 
     number: int

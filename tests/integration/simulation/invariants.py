@@ -180,7 +180,7 @@ def _check_source_policy(cloud: Cloud, settings: Settings) -> None:
 
 
 def _check_roles_as_access(cloud: Cloud, settings: Settings, rows: dict[str, dict[str, Any]], causes: "Causes") -> None:
-    """Require what scope none means: access is in force where it is granted, and the role of an ineligible account is gone."""
+    """Require that in scope none, granted access is in force, and ineligible accounts have no role."""
     for account_id, row in rows.items():
         is_ours = _is_ours(settings, cloud.iam.role(member_role_arn(account_id)))
         reachable = account_id in cloud.members.members and cloud.can_enter(account_id) and cloud.is_open(account_id)

@@ -53,7 +53,7 @@ class Bus:
 
 
 class StreamReader:
-    """Delivers the stream in order, as Lambda does: a batch that fails again, from the first record that is reported."""
+    """Delivers the stream in order, as Lambda does; a failed batch again, from the first reported record."""
 
     def __init__(self, stream: LedgerStream, *, deliveries: int = 1) -> None:
         """Take how often each batch is delivered."""

@@ -50,9 +50,9 @@ def mutates(
     first: int = 0,
     faults: tuple[str, ...] = KILLS,
 ) -> Callable[[Function], Function]:
-    """Register a mutant of a class, or of a module by its name, and words of the invariant that it violates: in a random run, or in a scenario with faults.
+    """Register a mutant of a class, or of a module by its name, and words of the invariant that it violates.
 
-    `first` is the seed to begin with.
+    It is violated in a random run, or in a scenario with faults. `first` is the seed to begin with.
     """
 
     def register(replacement: Function) -> Function:

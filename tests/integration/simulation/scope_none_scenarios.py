@@ -1,4 +1,4 @@
-"""Scenarios of scope none, in which a member role is the access: it must be there, and in force, exactly where it should."""
+"""Scenarios of scope none: the member role exists, and access is in force, exactly where it should be."""
 
 from collections.abc import Mapping
 
