@@ -57,22 +57,22 @@ class Rollout:
 
     @property
     def outdated(self) -> int:
-        """How many roles were made for other settings."""
+        """The number of roles that were made for other settings."""
         return len(self._outdated)
 
     @property
     def total(self) -> int:
-        """How many roles there are."""
+        """The number of roles."""
         return self.current + self.outdated + self.failed.total()
 
     @property
     def size(self) -> int:
-        """How many roles are changed at a time, at most."""
+        """The number of roles that are changed at a time, at most."""
         return wave_size(self.total, self.percent)
 
     @property
     def waiting(self) -> int:
-        """How many outdated roles are not changed yet by this wave."""
+        """The number of outdated roles that this wave does not change yet."""
         return self.outdated if self.failed else max(0, self.outdated - self.size)
 
     @property
