@@ -43,7 +43,9 @@ def check_entered(role: str, rows: Iterable[LedgerRow]) -> CheckResult:
             f"{counted(len(others), 'account')} could only be entered by another role than {role}: {first_of(others, _MAX_LISTED, '; ')}",
             f"rolecall resync; if that changes nothing, {SECTION}",
         )
-    return ok(f"StackSet {role} has no failed instances, and enroll entered {counted(len(entered), 'account')} by its role")
+    return ok(
+        f"StackSet {role} has no failed instances, and enroll entered {counted(len(entered), 'account')} by its role"
+    )
 
 
 def _check(context: Context) -> CheckResult:
