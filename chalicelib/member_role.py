@@ -158,7 +158,7 @@ def _inline(settings: Settings, account_id: str, organization_id: str) -> dict[s
 
 
 def fingerprint(settings: Settings) -> str:
-    """Return a digest of the desired role: equal for settings and releases that desire the same role."""
+    """Return a digest of the desired role: equal for settings, and releases, that desire the same role in every account."""
     role = desired_role(settings, ANY_ACCOUNT)
     content = {each.name: getattr(role, each.name) for each in fields(role) if each.compare}
     return sha256(json.dumps(content, default=_comparable, sort_keys=True).encode()).hexdigest()[:_FINGERPRINT_CHARS]
@@ -234,8 +234,8 @@ def _inline_changes(
 def restricts(action: Action, observed: MemberRole | None) -> bool:
     """Whether an action can only take permissions away: it is carried out even if another action of the plan was rejected.
 
-    A trust policy that differs from the desired one may be open to anyone, a session may be too long, and an edited
-    inline policy may allow anything, so replacing one of them counts as a restriction.
+    A trust policy that differs from the desired one may be open to anyone, a session may be too long, and an edited inline policy
+    may allow anything, so replacing one of them counts as a restriction.
     """
     match action:
         case SetBoundary(boundary):

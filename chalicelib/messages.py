@@ -23,7 +23,7 @@ class Trigger(StrEnum):
 class Message(NamedTuple):
     """One account to reconcile; a message of a sweep also contains the listed account, and when it was listed.
 
-    `first_seen_at` is when an event reported that the account joined, or a resync first listed it.
+    `first_seen_at` is when an event announced that the account joined, or a resync first listed it.
     """
 
     account_id: AccountId

@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NoReturn
 
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from chalicelib.errors import Reason
 from chalicelib.settings import Scope
-from rolecall.console import age, ago, counted, first_of, label_grid, output_console, plain, print_page
+from rolecall.console import age, ago, counted, label_grid, output_console, plain, print_page
 from rolecall.reasons import MEANING
 from rolecall.source_policy_state import NEVER_PUBLISHED, NO_SOURCE_POLICY, RESTORE, ShardState, SourcePolicyState
 from rolecall.stage import DEAD_LETTER_QUEUES
@@ -58,7 +58,7 @@ def _rows(status: StageStatus) -> Iterator[tuple[str, RenderableType]]:
     yield "skipped", _by_reason(covered.skipped, "")
     yield "retired", _by_reason(covered.retired, "")
     if covered.still_granted:
-        yield "still granted", Text(first_of(covered.still_granted, _MAX_IDS), "yellow")
+        yield "still granted", Text(_some(covered.still_granted), "yellow")
     if status.rollout:
         yield "rollout", Text(status.rollout.sentence, "red" if status.rollout.stopped else "yellow")
     yield "source policy", Group(*map(_shard, policy.shards)) if policy.shards else _no_shards(policy)
@@ -92,6 +92,12 @@ def _by_reason(counts: Mapping[Reason, int], style: str) -> RenderableType:
     for reason, count in counts.items():
         grid.add_row(str(count), reason, MEANING[reason])
     return grid
+
+
+def _some(account_ids: Sequence[str]) -> str:
+    """Return the first ids and the number of the others."""
+    more = len(account_ids) - _MAX_IDS
+    return ", ".join(account_ids[:_MAX_IDS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _failed_instances(status: StageStatus) -> Iterator[Text]:

@@ -2,8 +2,8 @@
 
     python -m verify.iam_actions            # writes rolecall/iam_actions.txt
 
-Parliament has the access levels of the Service Authorization Reference. Actions that it lacks are from botocore's
-models and from AWS's own policies of reads, and count as reads only if their names do.
+Parliament has the access levels of the Service Authorization Reference. Actions that it lacks are from botocore's models and from
+AWS's own policies of reads, and count as reads only if their names do.
 """
 
 import json

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
 
 _NOT_ENABLED = {"InvalidClientTokenId", "UnrecognizedClientException", "OptInRequired"}
-_NO_LONGER_CONTAINED = {"DELETE_COMPLETE", "DELETE_SKIPPED"}  # the latter by DeletionPolicy: Retain
+_GIVEN_UP = {"DELETE_COMPLETE", "DELETE_SKIPPED"}  # the latter by DeletionPolicy: Retain
 
 
 class Stacks:
@@ -73,6 +73,6 @@ def _owner(client: "CloudFormationClient", name: str) -> str | None:
     owners = (
         each["StackName"]
         for each in found
-        if each.get("PhysicalResourceId") == name and each["ResourceStatus"] not in _NO_LONGER_CONTAINED
+        if each.get("PhysicalResourceId") == name and each["ResourceStatus"] not in _GIVEN_UP
     )
     return next(owners, None)

@@ -100,7 +100,7 @@ def parsed(value: str) -> dict[str, Document]:
 
 
 def unread_actions(document: Document) -> Iterator[str]:
-    """Yield what a document allows beyond reads, as phrases that follow its name."""
+    """Yield what of a document doesn't only read, in words that follow its name."""
     for number, statement in enumerate(statements(document.content), start=1):
         for action in listed(statement.get("Action", statement.get("NotAction"))):
             found = matching(action)

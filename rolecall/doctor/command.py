@@ -47,7 +47,7 @@ def overall_status(results: Iterable[CheckResult]) -> CheckStatus:
 
 
 def print_result(output: Console, check: Check, result: CheckResult) -> None:
-    """Print a check's result on one line. On a terminal, wrap it, and print its remedy below, unwrapped."""
+    """Print a check's result on one line. On a terminal, it is wrapped, and its remedy is below it, unwrapped to be copied."""
     mark, style = _MARKS[result.status]
     prefix = Text.assemble((mark, style), " ", (f"{check.name:{_NAME_CHARS}}", "bold"), "  ")
     remedy = Text.assemble(("→ ", "dim"), (printable(result.remedy or ""), "cyan"))
