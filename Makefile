@@ -18,39 +18,39 @@ demo: $(READY) ## run the full lifecycle on a local AWS organization
 local: $(READY) ## start a local AWS organization and keep it running
 	@$(BIN)/python -m local
 install: dist ## install the command line into .venv-cli
-	@$(BIN)/python -m venv .venv-cli && .venv-cli/bin/python -m pip install -qq --disable-pip-version-check --force-reinstall dist/*.whl
-	@echo "$$(.venv-cli/bin/rolecall --version) is installed. To add it to your PATH: ln -sf $(CURDIR)/.venv-cli/bin/rolecall ~/.local/bin/rolecall"
+	@echo "installing it into .venv-cli ..." && $(BIN)/python -m venv .venv-cli && .venv-cli/bin/python -m pip install -qq --disable-pip-version-check --force-reinstall dist/*.whl
+	@echo "$$(.venv-cli/bin/rolecall --version) is installed. To use it:" && echo '  export PATH="$(CURDIR)/.venv-cli/bin:$$PATH"'
 
-test: $(READY) ## run the checks and every test, or only T=tests/unit/test_arns.py or T=file::test
+test: $(READY) ## run the checks and every test, or only those of T=FILE[::TEST]
 	@$(if $(T),$(BIN)/pytest -q $(T),.ci/tests)
-check: $(READY) ## check format, lint, types, layers, generated docs, template and policies, and run the fast tests
+check: $(READY) ## run the checks, and the tests that take seconds
 	@.ci/checks && $(BIN)/pytest -q tests/unit tests/deployment/test_lint.py
-requirements: ## compile the requirements, with the digests of all packages: OPTIONS=--upgrade
+requirements: ## compile the requirements with digests: OPTIONS=--upgrade
 	@.ci/packages compile $(OPTIONS)
 
-bench: $(READY) ## measure performance, as ratios, in twenty minutes: OPTIONS=--quick for less
+bench: $(READY) ## measure performance in twenty minutes, or OPTIONS=--quick
 	@$(BIN)/python -m benchmarks $(OPTIONS)
-soak: $(READY) ## inject faults at every call, then simulate new seeds until the time is over: MINUTES=60
+soak: $(READY) ## inject faults at every call, then try new seeds: MINUTES=60
 	@$(call needs,MINUTES)$(BIN)/python -m tests.integration.simulation.soak "$(MINUTES)"
-fuzz: .venv/fuzzer ## fuzz the functions' inputs, guided by coverage (Linux on x86-64): MINUTES=60 TARGETS=rows
+fuzz: .venv/fuzzer ## fuzz inputs (Linux on x86-64): MINUTES=60 TARGETS=rows
 	@$(call needs,MINUTES)$(BIN)/python -m tests.integration.fuzzing "$(MINUTES)" $(TARGETS)
-browser: $(READY) ## test the report in Chromium, and update its screenshots in docs/
+browser: $(READY) ## test the report in Chromium, and update its screenshots
 	@.ci/require chromium && $(BIN)/pytest -q verify/test_report_in_chromium.py
-proofs: $(READY) ## run the browser test, an independent IAM evaluator, a load test, the readers' tools, and the review of ReadOnlyAccess
+proofs: $(READY) ## run the checks that need a browser, other tools or minutes
 	@.ci/require chromium node && $(BIN)/pytest -q verify
-verify: ## run the demo, every test and the proofs in a clean clone of the current commit
+verify: ## run the demo, every test and the proofs in a clean clone
 	@.ci/require chromium node
 	@clone=$$(mktemp -d) && trap 'rm -rf "$$clone"' EXIT && git clone --quiet . "$$clone" && $(MAKE) --no-print-directory -C "$$clone" demo test proofs
 
 package: $(READY) ## rolecall package: STAGE=dev OUT=build/dev
 	@$(call needs,STAGE OUT)$(BIN)/python -m rolecall package "$(STAGE)" --out "$(OUT)"
-deploy: $(READY) ## rolecall deploy: STAGE=dev PARAMS="SourcePrincipalArns=arn:..." BUCKET=artifacts OPTIONS=--yes
+deploy: $(READY) ## rolecall deploy: STAGE=dev PARAMS="Name=value" OPTIONS=--yes
 	@$(call needs,STAGE)$(BIN)/python -m rolecall deploy "$(STAGE)" --bucket "$(BUCKET)" --params "$$PARAMS" $(OPTIONS)
 undeploy: $(READY) ## rolecall undeploy: STAGE=dev OPTIONS=--yes
 	@$(call needs,STAGE)$(BIN)/python -m rolecall undeploy "$(STAGE)" $(OPTIONS)
-dist: $(READY) ## build the wheel and the sdist, which contain the packaged app, into dist/
-	@$(BIN)/python .ci/dist.py dist
-audit: .venv/audit ## check the shipped packages for known vulnerabilities; needs the network
+dist: $(READY) ## build the wheel and the sdist with the packaged app into dist/
+	@echo "building the wheel and the sdist ..." && $(BIN)/python .ci/dist.py dist
+audit: .venv/audit ## check the shipped packages for known vulnerabilities, online
 	@$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements.txt -r requirements-chalice.txt
 
 clean: ## delete everything that make created

@@ -3,9 +3,12 @@
 Usage: python -m local
 """
 
+import fcntl
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from local.organization import REGION, LocalOrganization
@@ -22,10 +25,25 @@ A local AWS organization is running at {endpoint}. Its IAM evaluates policies; m
 
 In another terminal, use its profiles: management (root of the management account) and reader (the role Reader).
 
-  export AWS_CONFIG_FILE={config} AWS_PROFILE=management
+  export AWS_CONFIG_FILE="{config}" AWS_PROFILE=management
 
-Then run the four commands of README. Ctrl-C stops the organization and deletes everything in it.
+Then run deploy, backfill and prove as in README. Ctrl-C stops the organization and deletes everything in it.
 """
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock, which ends with the process. Exit if another process holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(
+                f"a local organization is already running in {ROOT}: use its profiles in {CONFIG}, or stop it with Ctrl-C in its "
+                "terminal"
+            )
+        yield
 
 
 def write_profiles(organization: LocalOrganization, reader: str, path: Path) -> None:
@@ -41,11 +59,11 @@ def write_profiles(organization: LocalOrganization, reader: str, path: Path) -> 
 
 
 def run() -> None:
-    """Start the organization, print a guide, and run until SIGINT or SIGTERM."""
+    """Start the organization, print a guide, and run until SIGINT or SIGTERM. Exit if one runs already."""
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    with LocalOrganization() as organization:
+    with locked(CONFIG.with_name("lock")), LocalOrganization() as organization:
         accounts = {organization.create_account(name): name for name in _ACCOUNTS}
         write_profiles(organization, organization.create_source_principal("Reader"), CONFIG)
         guide = _GUIDE.format(

@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from local.demo_excerpt import absent_lines
 from local.demo_output import Output
 from local.demo_stage import STAGE, DemoStage, is_published
 from local.organization import REGION, LocalOrganization, allow_policy, trust_policy
@@ -218,7 +219,7 @@ def _text(value: object) -> str:
 
 def main() -> int:
     """Run the demo, and return 0 if all checks passed, otherwise 1."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, record=True)
     output = Output(console)
     with LocalOrganization() as organization:
         console.print(
@@ -229,7 +230,10 @@ def main() -> int:
         )
         Demo(organization, output).run()
     output.summary()
-    return 1 if output.failed else 0
+    absent = list(absent_lines((_ROOT / "README.md").read_text(encoding="utf-8"), console.export_text()))
+    for line in absent:
+        output.line(f"README's excerpt has a line that was not printed: {line}")
+    return 1 if output.failed or absent else 0
 
 
 if __name__ == "__main__":

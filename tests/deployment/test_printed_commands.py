@@ -1,13 +1,16 @@
-"""Commands of the AWS CLI that documents and the command line print."""
+"""Commands that documents, make and the command line print."""
 
 import re
 import shlex
 from collections.abc import Iterator
 from itertools import chain, takewhile
+from pathlib import Path
 
+import pytest
 from botocore import xform_name
 from botocore.loaders import create_loader
 
+from local.__main__ import CONFIG, locked
 from tests.conftest import ROOT
 
 _PRINTED = ("README.md", "docs/**/*.md", "rolecall/**/*.py", "local/*.py")
@@ -61,3 +64,27 @@ def test_examples_of_the_aws_cli_are_operations_with_their_parameters() -> None:
         assert given <= known | _OWN_OPTIONS, (service, operation)
         missing = {xform_name(name, "-") for name in shape.get("required", ())} - given
         assert not missing or "..." in arguments or "…" in arguments, (service, operation, missing)
+
+
+def test_documents_and_make_print_the_same_exports() -> None:
+    profiles = f'export AWS_CONFIG_FILE="$PWD/{CONFIG.relative_to(ROOT)}" AWS_PROFILE=management'
+    path = 'export PATH="$PWD/.venv-cli/bin:$PATH"'
+    for document in ("README.md", "docs/getting-started.md"):
+        assert {profiles, path} <= set((ROOT / document).read_text().splitlines()), document
+    assert path.replace("$PWD", "$(CURDIR)").replace("$PATH", "$$PATH") in (ROOT / "Makefile").read_text()
+    printed = profiles.replace(f"$PWD/{CONFIG.relative_to(ROOT)}", "{config}")
+    assert f"  {printed}\n" in (ROOT / "local" / "__main__.py").read_text()
+
+
+def test_second_local_organization_is_refused(tmp_path: Path) -> None:
+    lock = tmp_path / "local" / "lock"
+    with locked(lock), pytest.raises(SystemExit, match="a local organization is already running in"), locked(lock):
+        pass
+    with locked(lock):
+        pass
+
+
+def test_help_of_make_fits_a_terminal() -> None:
+    targets = re.findall(r"^([a-z]+):.*## (.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert len(targets) > 10
+    assert [name for name, text in targets if len(f"make {name:12} {text}") > 80] == []
