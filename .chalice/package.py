@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -193,7 +194,7 @@ def sbom(archive: bytes) -> str:
 
 
 def package(out: Path) -> None:
-    """Write template.json, deployment.zip and sbom.cdx.json."""
+    """Write template.json, deployment.zip, sbom.cdx.json and trail.yaml."""
     _CACHE.mkdir(exist_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     with (_CACHE / "lock").open("w") as lock, TemporaryDirectory(dir=out) as temporary:
@@ -207,6 +208,7 @@ def package(out: Path) -> None:
         _prune(keep=1)
         for path in written:
             path.replace(out / path.name.removeprefix("final-"))
+    shutil.copyfile(_HERE.parent / "docs" / "trail.yaml", out / "trail.yaml")
 
 
 def _write(made: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """The accounts of the ledger and of the organization, with the filters that select them."""
 
-from collections.abc import Iterable, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any
@@ -82,26 +83,28 @@ def resolve_accounts(stage: Stage, texts: Iterable[str]) -> list[AccountId]:
     """
     wanted = tuple(texts)
     named = {text for text in wanted if not is_account_id(text)}
-    ids_by_name = _ids_by_name(stage, named) if named else {}
-    return [AccountId(text) if text not in named else _only(text, ids_by_name.get(text, [])) for text in wanted]
+    ids_by_name = _ids_by_name(stage) if named else {}
+    return [AccountId(text) if text not in named else only_account(text, ids_by_name) for text in wanted]
 
 
-def _ids_by_name(stage: Stage, wanted: set[str]) -> dict[str, list[AccountId]]:
+def _ids_by_name(stage: Stage) -> dict[str, list[AccountId]]:
     names = {row.account_id: row.name for row in stage.rows()} | {each.id: each.name for each in stage.accounts()}
     found: dict[str, list[AccountId]] = {}
     for account_id, name in sorted(names.items()):
-        if name in wanted:
+        if name:
             found.setdefault(name, []).append(account_id)
     return found
 
 
-def _only(name: str, account_ids: Sequence[AccountId]) -> AccountId:
+def only_account(name: str, ids_by_name: Mapping[str, Sequence[AccountId]]) -> AccountId:
+    """Return the account with a name. Raise CommandError if there is none, or several."""
+    account_ids = ids_by_name.get(name, ())
     if len(account_ids) > 1:
         raise CommandError(f"{len(account_ids)} accounts are named {name!r}: pass an id of {', '.join(account_ids)}")
     if not account_ids:
-        raise CommandError(
-            f"{name!r} is neither an account id of twelve digits nor the name of an account (see rolecall accounts)"
-        )
+        near = difflib.get_close_matches(name, ids_by_name, n=1)
+        choice = f"did you mean {near[0]}?" if near else "rolecall accounts lists them"
+        raise CommandError(f"{name!r} is neither an account id of twelve digits nor the name of an account: {choice}")
     return account_ids[0]
 
 

@@ -9,6 +9,7 @@ from rich.text import Text
 from rolecall import prices
 from rolecall.console import counted, plain
 from rolecall.cost import UNKNOWN, Estimate
+from rolecall.document_links import linked
 
 _CENT = 0.01
 
@@ -37,7 +38,7 @@ def _table(estimate: Estimate) -> Table:
 
 
 def _notes() -> Iterator[Text]:
-    yield plain(f"Prices of {prices.REGION}, as of {prices.DATE}; docs/cost.md links AWS's pages.")
+    yield plain(linked(f"Prices of {prices.REGION}, as of {prices.DATE}; docs/cost.md links AWS's pages."))
     yield plain(f"Free: {', '.join(prices.FREE)}.")
     yield plain("Not included:")
     yield from (plain(f"- {each}") for each in UNKNOWN)

@@ -1,12 +1,17 @@
 """The global options, which may be before or after the command, and the help of commands without markup."""
 
+import difflib
+import re
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from typer import BadParameter
 from typer.core import TyperCommand, TyperGroup
+
+from rolecall.document_links import linked
 
 if TYPE_CHECKING:
     import boto3
@@ -15,6 +20,7 @@ if TYPE_CHECKING:
 
     from rolecall.stage import Stage
 
+_NOT_A_CHOICE = re.compile(r"'(?P<given>[^']*)' is not one of (?P<choices>'.*')")
 GLOBAL_OPTIONS = ("stage", "profile", "region", "endpoint_url", "debug")
 
 
@@ -89,7 +95,7 @@ class _Help:
 
     def format_help_text(self, ctx: "Context", formatter: "HelpFormatter") -> None:  # noqa: ARG002 - click's signature
         """Write the description."""
-        for paragraph in (self.help or "").split("\n\n"):
+        for paragraph in linked(self.help or "").split("\n\n"):
             formatter.write_paragraph()
             with formatter.indentation():
                 width = formatter.width - formatter.current_indent
@@ -108,7 +114,11 @@ class Command(_Help, TyperCommand):
 
     def parse_args(self, ctx: "Context", args: list[str]) -> list[str]:
         """Parse the arguments; a global option after the command replaces the one before it."""
-        rest = super().parse_args(ctx, args)
+        try:
+            rest = super().parse_args(ctx, args)
+        except BadParameter as error:
+            error.message = readable_error(error.message)
+            raise
         given = {name: ctx.params.pop(name) for name in GLOBAL_OPTIONS if name in ctx.params}
         given = {
             name: value
@@ -150,6 +160,14 @@ class Group(_Help, TyperGroup):
         for title, rows in sections.items():
             with formatter.section(title):
                 formatter.write_dl(rows)
+
+
+def readable_error(message: str) -> str:
+    """Return an error about a value without pydantic's prefix; of many choices, only the one that was probably meant."""
+    text = message.removeprefix("Value error, ")
+    found = _NOT_A_CHOICE.search(text)
+    near = difflib.get_close_matches(found["given"], found["choices"].strip("'").split("', '"), n=1) if found else []
+    return f"{found['given']!r} is unknown: did you mean {near[0]}?" if found and near else text
 
 
 def _inherited(ctx: "Context") -> "list[Parameter]":

@@ -8,6 +8,7 @@ from typing import Any
 from chalicelib.arns import AccountId
 from chalicelib.source_policy.records import Records
 from rolecall.console import counted, printable
+from rolecall.document_links import linked
 from rolecall.errors import CommandError, FunctionError
 from rolecall.exit_status import ExitStatus
 from rolecall.follow import Sent
@@ -24,7 +25,7 @@ _RUN_SECONDS = 120.0  # A run of publish takes at most two minutes.
 
 _ADOPTED = "A role that was adopted (AdoptExistingRoles) is deleted like any other, and not restored."
 
-_MANUAL_DELETION = (
+_MANUAL_DELETION = linked(
     "Fix these errors and run rolecall uninstall again, or delete the roles by hand as docs/offboarding.md describes."
 )
 
@@ -67,7 +68,7 @@ def freeze(operation: Operation) -> ExitStatus:
     operation.print(f"The freeze is stored and NOT in force: {error}", "bold red")
     operation.print(
         "Every run of publish retries it; rolecall freeze writes it again, and waits. Meanwhile, deny the principals "
-        "yourself: docs/runbook.md#a-freeze-isnt-in-force"
+        "yourself: " + linked("docs/runbook.md#a-freeze-isnt-in-force")
     )
     return ExitStatus.PROBLEM
 

@@ -1,6 +1,7 @@
 """What each reason is called, what it means and what to do about it; docs/runbook.md has the details."""
 
 from chalicelib.errors import Reason
+from rolecall.document_links import linked
 
 TITLE = {
     Reason.EXCLUDED: "excluded by the settings",
@@ -71,7 +72,7 @@ MEANING = {
 
 _RERUN = "; then rolecall rerun"
 
-REMEDY = {
+_REMEDY = {
     Reason.EXCLUDED: "Nothing; if you change the setting, the next resync enrolls it.",
     Reason.EXCLUDED_BY_TAG: "Nothing; if you change its tags, it is enrolled within a minute.",
     Reason.PENDING_ACTIVATION: "Complete the sign-up; the next resync enrolls the account.",
@@ -103,8 +104,9 @@ REMEDY = {
     Reason.OUT_OF_TIME: "Nothing: it is retried. If it recurs, lower BatchSize or raise Threads.",
     Reason.UNEXPECTED: "Report it with the traceback from the log of enroll; it is retried.",
 }
+REMEDY = {reason: linked(text) for reason, text in _REMEDY.items()}
 
 
 def runbook_section(reason: Reason) -> str:
     """Return the runbook's section about a reason."""
-    return f"docs/runbook.md#{reason}"
+    return linked(f"docs/runbook.md#{reason}")

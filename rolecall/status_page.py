@@ -13,6 +13,7 @@ from rich.text import Text
 from chalicelib.errors import Reason
 from chalicelib.settings import Scope
 from rolecall.console import age, ago, counted, label_grid, output_console, plain, print_page
+from rolecall.document_links import linked
 from rolecall.reasons import MEANING
 from rolecall.source_policy_state import NEVER_PUBLISHED, NO_SOURCE_POLICY, RESTORE, ShardState, SourcePolicyState
 from rolecall.stage import DEAD_LETTER_QUEUES
@@ -104,7 +105,7 @@ def _failed_instances(status: StageStatus) -> Iterator[Text]:
     for each in status.failed_instances[:_MAX_IDS]:
         yield plain(f"StackSet failed in {each}", "red")
     more = len(status.failed_instances) - _MAX_IDS
-    yield Text(f"{f'and {more} more ' if more > 0 else ''}→ docs/access-roles.md#failed-instances")
+    yield Text(linked(f"{f'and {more} more ' if more > 0 else ''}→ docs/access-roles.md#failed-instances"))
 
 
 def _no_shards(policy: SourcePolicyState) -> str:
@@ -199,7 +200,7 @@ def _alarms(status: StageStatus) -> Iterator[Text]:
             continue
         yield Text.assemble(
             (alarm.name, "bold red"), f", {ago(alarm.since, status.at)}", "" if alarm.notifies else ", actions disabled"
-        ).append_text(plain(f": {alarm.description}"))
+        ).append_text(plain(linked(f": {alarm.description}")))
 
 
 def _conclusion(status: StageStatus) -> Text:

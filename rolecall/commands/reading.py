@@ -76,7 +76,7 @@ def accounts(
     ] = None,
     reason: Annotated[
         list[Reason] | None,
-        typer.Option(metavar="REASON", help="Filter by reason (see docs/runbook.md). Repeatable."),
+        typer.Option(metavar="REASON", help="Filter by reason (see rolecall explain). Repeatable."),
     ] = None,
     ou: Annotated[
         list[str] | None,

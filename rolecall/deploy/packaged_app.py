@@ -1,4 +1,4 @@
-"""The packaged app: the template, the functions' zip and its SBOM, which a wheel contains and a checkout packages when needed."""
+"""The packaged app: the template, the functions' zip and its SBOM, and a trail's template, which a wheel contains and a checkout packages when needed."""
 
 import json
 import shutil
@@ -15,6 +15,7 @@ from rolecall.errors import CommandError
 _APP = Path(__file__).parents[1] / "app"
 _PACKAGE = Path(__file__).parents[2] / ".chalice" / "package.py"
 _TEMPLATE, _ZIP, _SBOM = "template.json", "deployment.zip", "sbom.cdx.json"
+_TRAIL = "trail.yaml"
 _LOCAL_CODE = f"./{_ZIP}"
 
 
@@ -70,6 +71,11 @@ def _with_code(resource: dict[str, Any], code: dict[str, str]) -> dict[str, Any]
     if properties.get("CodeUri") != _LOCAL_CODE:
         return resource
     return resource | {"Properties": properties | {"CodeUri": code}}
+
+
+def trail_template() -> Path:
+    """Return the path of the template of a trail, which is a stack of its own."""
+    return _PACKAGE.parents[1] / "docs" / _TRAIL if _PACKAGE.exists() else _APP / _TRAIL
 
 
 @cache

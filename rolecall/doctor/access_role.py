@@ -71,7 +71,7 @@ def _check(context: Context) -> CheckResult:
         response = context.stage.invoke("backfill", {"accounts": [account_id], "dry_run": True})
     except FunctionError as error:
         return failed(
-            str(error), f"docs/runbook.md#function-errors; rolecall --stage {context.stage.name} show {account_id}"
+            str(error), f"see docs/runbook.md#function-errors; rolecall --stage {context.stage.name} show {account_id}"
         )
     return check_dry_run(account_id, response)
 

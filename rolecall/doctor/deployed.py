@@ -25,7 +25,7 @@ _WORKING = {"Enabled", "Enabling", "Updating", "Creating"}
 """The states of an event source mapping that invokes its function, or soon does."""
 
 _UNANNOUNCED = "changes of outcomes are not announced"
-_RESTORE_STREAM = "docs/runbook.md#announcements-after-a-restore"
+_RESTORE_STREAM = "see docs/runbook.md#announcements-after-a-restore"
 
 
 def _check_stage(context: Context) -> CheckResult:

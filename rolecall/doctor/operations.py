@@ -21,10 +21,13 @@ _DEAD_LETTERS = {
         "publish failed repeatedly; its next run makes up for it",
         "rolecall status, for the reason; then rolecall rerun: docs/runbook.md#dead-letters",
     ),
-    "events-dlq": ("events that could not be handled", "docs/runbook.md#dead-letters"),
-    "announcements-dlq": ("changes of outcomes that were not announced", "docs/runbook.md#dead-letters"),
+    "events-dlq": ("events that could not be handled", "see docs/runbook.md#dead-letters"),
+    "announcements-dlq": ("changes of outcomes that were not announced", "see docs/runbook.md#dead-letters"),
 }
 """What messages in each dead-letter queue mean, and what to do."""
+
+_ALARM_REMEDIES = {"resync-missing": "rolecall resync"}
+"""The commands that end an alarm; the runbook has what to do about any other."""
 
 
 def check_queues(queues: Sequence[QueueCounts]) -> CheckResult:
@@ -60,7 +63,8 @@ def check_alarms(
             )
     in_alarm = [name for name in existing if alarms[name]["StateValue"] == "ALARM"]
     if in_alarm:
-        return failed(f"{', '.join(in_alarm)} in ALARM", ", ".join(f"docs/runbook.md#{name}" for name in in_alarm))
+        remedies = [_ALARM_REMEDIES.get(name, f"see docs/runbook.md#{name}") for name in in_alarm]
+        return failed(f"{', '.join(in_alarm)} in ALARM", ", ".join(remedies))
     return ok(f"all {len(existing)} exist, and none is in ALARM")
 
 
@@ -97,11 +101,11 @@ def check_source_policy(state: SourcePolicyState) -> CheckResult:
         return failed(f"publishing is blocked: {state.blocked.reason}: {state.blocked.error}", state.remedy)
     for shard in state.shards:
         if shard.error:
-            return failed(f"{shard.policy_name}: {shard.error.error}", f"docs/runbook.md#{shard.error.reason}")
+            return failed(f"{shard.policy_name}: {shard.error.error}", f"see docs/runbook.md#{shard.error.reason}")
         if shard.drift:
             return failed(f"{shard.policy_name} was changed by others: {shard.drift}", "rolecall resync")
     if state.scope_problem:
-        return failed(state.scope_problem.error, "docs/runbook.md#quota; then rolecall resync")
+        return failed(state.scope_problem.error, "see docs/runbook.md#quota; then rolecall resync")
     unfinished = [shard.policy_name for shard in state.shards if shard.unfinished]
     if unfinished:
         return unknown(f"not completely written: {', '.join(unfinished)}", "rolecall doctor, again in a minute")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from rolecall.doctor.context import Context
+from rolecall.document_links import linked
 
 
 class CheckStatus(StrEnum):
@@ -41,9 +42,9 @@ def ok(summary: str) -> CheckResult:
 
 def failed(summary: str, remedy: str) -> CheckResult:
     """Return the result of a check that failed."""
-    return CheckResult(CheckStatus.FAILED, summary, remedy)
+    return CheckResult(CheckStatus.FAILED, summary, linked(remedy))
 
 
 def unknown(summary: str, remedy: str) -> CheckResult:
     """Return the result of a check that could not be made."""
-    return CheckResult(CheckStatus.UNKNOWN, summary, remedy)
+    return CheckResult(CheckStatus.UNKNOWN, summary, linked(remedy))

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from botocore.config import Config
 
+from rolecall.deploy.packaged_app import trail_template
 from rolecall.doctor.context import Context
 from rolecall.doctor.result import Check, CheckResult, failed, ok
 
@@ -74,7 +76,8 @@ def check_trails(trails: Sequence[Trail], region: str) -> CheckResult:
         )
     return failed(
         f"no trail in {region}: EventBridge receives no organization events",
-        f"aws cloudformation deploy --stack-name management-events --template-file docs/trail.yaml --region {region}",
+        "aws cloudformation deploy --stack-name management-events --template-file "
+        f"{quote(str(trail_template()))} --region {region}",
     )
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -93,7 +94,7 @@ def test_two_builds_are_identical(built: tuple[Path, Path], tmp_path: Path) -> N
 def test_wheel_contains_the_app_and_describes_itself(built: tuple[Path, Path], packaged: Path) -> None:
     with zipfile.ZipFile(built[0]) as wheel:
         names = wheel.namelist()
-        for name in ("template.json", "deployment.zip", "sbom.cdx.json"):
+        for name in ("template.json", "deployment.zip", "sbom.cdx.json", "trail.yaml"):
             assert wheel.read(f"rolecall/app/{name}") == (packaged / name).read_bytes()
         (name,) = [name for name in names if name.endswith(".dist-info/METADATA")]
         metadata = message_from_string(wheel.read(name).decode())
@@ -127,6 +128,18 @@ def test_sdist_installs_the_same_app(built: tuple[Path, Path], packaged: Path, t
     command = _install(built[1], tmp_path / "sdist")
     subprocess.run([command, "package", "prod", "--out", tmp_path / "made"], check=True, capture_output=True)
     assert (tmp_path / "made" / "deployment.zip").read_bytes() == (packaged / "deployment.zip").read_bytes()
+
+
+def test_printed_documents_and_files_exist_outside_a_checkout(rolecall: Path, outside: dict[str, str]) -> None:
+    documents = f"{REPOSITORY}/blob/v{_run(outside, rolecall, '--version').split()[1]}"
+    assert f" {documents}/docs/runbook.md#quota\n" in _run(outside, rolecall, "explain", "quota")
+    assert f"{documents}/docs/deploy.md" in _run(outside, rolecall, "package", "--help")
+
+    program = "from rolecall.doctor.trail import check_trails; print(check_trails([], 'us-east-1').remedy)"
+    remedy = _run(outside, rolecall.with_name("python"), "-c", program)
+    template = Path(shlex.split(remedy)[shlex.split(remedy).index("--template-file") + 1])
+    assert template.is_absolute()
+    assert template.read_text() == (ROOT / "docs" / "trail.yaml").read_text()
 
 
 def test_four_commands_work_outside_a_checkout(rolecall: Path, outside: dict[str, str], packaged: Path) -> None:

@@ -34,7 +34,8 @@ def copied(tmp_path: Path) -> Path:
     (copy / "rolecall").mkdir()
     shutil.copy(ROOT / "rolecall" / "__init__.py", copy / "rolecall")  # the version
     (copy / "docs").mkdir()
-    shutil.copy(ROOT / "docs" / "access-role-narrow.yaml", copy / "docs")
+    for name in ("access-role-narrow.yaml", "trail.yaml"):
+        shutil.copy(ROOT / "docs" / name, copy / "docs")
     return copy
 
 
@@ -44,7 +45,7 @@ def test_package_of_a_copy_has_the_same_bytes(packaged: Path, tmp_path: Path) ->
     (copy / "chalicelib" / "__pycache__" / "settings.cpython-311.pyc").write_bytes(b"another machine's")
     (copy / "app.py").chmod(0o600)
     subprocess.run([sys.executable, copy / ".chalice" / "package.py", tmp_path / "out"], check=True)
-    for name in ("template.json", "deployment.zip", "sbom.cdx.json"):
+    for name in ("template.json", "deployment.zip", "sbom.cdx.json", "trail.yaml"):
         assert (tmp_path / "out" / name).read_bytes() == (packaged / name).read_bytes()
 
 

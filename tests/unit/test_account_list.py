@@ -158,6 +158,13 @@ def test_unknown_name_is_rejected(text: str) -> None:
         resolved(text)
 
 
+def test_unknown_name_is_rejected_with_the_one_that_was_meant() -> None:
+    with pytest.raises(CommandError, match=r"did you mean gone\?$"):
+        resolved("gonne")
+    with pytest.raises(CommandError, match=r"rolecall accounts lists them$"):
+        resolved("payments")
+
+
 @pytest.mark.parametrize("name", HOSTILE_CELLS)
 def test_csv_has_no_formula(name: str) -> None:
     out = io.StringIO()

@@ -107,7 +107,9 @@ def test_version_is_shown() -> None:
     ("arguments", "error"),
     [
         (["accounts", "--reason", "sunspots"], "is not one of 'excluded'"),
-        (["accounts", "--outcome", "lost"], "is not one of 'enrolled'"),
+        (["accounts", "--outcome", "lost"], ": 'lost' is not one of 'enrolled'"),
+        (["explain", "scp_deny"], "Invalid value for 'REASON': 'scp_deny' is unknown: did you mean scp_denied?"),
+        (["status", "-o", "jsno"], "'jsno' is unknown: did you mean json?"),
         (["show"], "Missing argument 'ACCOUNT'"),
         (["plan", "444455556666", "--all"], "pass accounts, --ou or --all: one of them at most"),
         (["rerun", "444455556666", "--reason", "quota"], "pass accounts or --reason, not both"),

@@ -130,7 +130,11 @@ READING = trail("reading", basic(ReadWriteType="ReadOnly"))
             FAILED,
             PUT.format("neither") + "; aws cloudtrail start-logging --name neither --region us-east-1",
         ),
-        ([], FAILED, "aws cloudformation deploy --stack-name management-events --template-file docs/trail.yaml"),
+        (
+            [],
+            FAILED,
+            f"aws cloudformation deploy --stack-name management-events --template-file {ROOT}/docs/trail.yaml",
+        ),
     ],
 )
 def test_one_trail_must_log_write_management_events(trails: list[Trail], status: CheckStatus, remedy: str) -> None:
@@ -218,7 +222,7 @@ def test_ledgers_stream_must_have_an_enabled_mapping() -> None:
     assert "update-event-source-mapping --uuid 1 --enabled" in (check("arn:a", "Disabled").remedy or "")
     restored = (check(None, "Enabled"), check("arn:another", "Enabled"), check("arn:a"))
     assert {each.status for each in restored} == {FAILED}
-    assert {each.remedy for each in restored} == {"docs/runbook.md#announcements-after-a-restore"}
+    assert {each.remedy for each in restored} == {"see docs/runbook.md#announcements-after-a-restore"}
 
 
 @pytest.mark.parametrize(
@@ -467,11 +471,11 @@ def test_topic_must_have_a_confirmed_subscription(subscriptions: Any, summary: s
         ),
         (
             records(replace(shard(), error=Problem(Reason.REJECTED, "denied"))),
-            failed(f"{SHARD}: denied", "docs/runbook.md#rejected"),
+            failed(f"{SHARD}: denied", "see docs/runbook.md#rejected"),
         ),
         (
             records(shard(), scope=Problem(Reason.QUOTA, "no room")),
-            failed("no room", "docs/runbook.md#quota; then rolecall resync"),
+            failed("no room", "see docs/runbook.md#quota; then rolecall resync"),
         ),
     ],
 )
