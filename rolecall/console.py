@@ -12,6 +12,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from rolecall.document_links import linked
+
 _UNLIMITED_WIDTH = 100_000  # columns
 _ZERO_WIDTH_JOINER = "\u200d"  # joins several emoji into one
 
@@ -73,13 +75,13 @@ def print_wrapped(console: Console, text: str, prefix: Text | None = None) -> No
 def print_error(message: str) -> None:
     """Print the error that ended a command, as one line on standard error."""
     console = Console(stderr=True, highlight=False)
-    console.print(Text.assemble(("rolecall: ", "bold red"), printable(message)), soft_wrap=True)
+    console.print(Text.assemble(("rolecall: ", "bold red"), printable(linked(message))), soft_wrap=True)
 
 
 def print_warning(message: str) -> None:
     """Print what may surprise, and doesn't prevent a command, as one line on standard error."""
     console = Console(stderr=True, highlight=False)
-    console.print(Text.assemble(("rolecall: warning: ", "bold yellow"), printable(message)), soft_wrap=True)
+    console.print(Text.assemble(("rolecall: warning: ", "bold yellow"), printable(linked(message))), soft_wrap=True)
 
 
 def print_debug(message: str) -> None:
@@ -99,7 +101,7 @@ def print_problems(summary: str, problems: Iterable[str], unchecked: Iterable[st
     lines = [("✘", "red", each) for each in problems] + [("?", "yellow", f"not checked: {each}") for each in unchecked]
     console.print(Text.assemble(("rolecall: ", "bold red"), printable(summary)), soft_wrap=True)
     for mark, style, line in lines:
-        console.print(Text.assemble((f"  {mark} ", style), printable(line)), soft_wrap=True)
+        console.print(Text.assemble((f"  {mark} ", style), printable(linked(line))), soft_wrap=True)
 
 
 def print_json(content: object) -> None:

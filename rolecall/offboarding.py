@@ -8,7 +8,6 @@ from typing import Any
 from chalicelib.arns import AccountId
 from chalicelib.source_policy.records import Records
 from rolecall.console import counted, printable
-from rolecall.document_links import linked
 from rolecall.errors import CommandError, FunctionError
 from rolecall.exit_status import ExitStatus
 from rolecall.follow import Sent
@@ -25,7 +24,7 @@ _RUN_SECONDS = 120.0  # A run of publish takes at most two minutes.
 
 _ADOPTED = "A role that was adopted (AdoptExistingRoles) is deleted like any other, and not restored."
 
-_MANUAL_DELETION = linked(
+_MANUAL_DELETION = (
     "Fix these errors and run rolecall uninstall again, or delete the roles by hand as docs/offboarding.md describes."
 )
 
@@ -68,7 +67,7 @@ def freeze(operation: Operation) -> ExitStatus:
     operation.print(f"The freeze is stored and NOT in force: {error}", "bold red")
     operation.print(
         "Every run of publish retries it; rolecall freeze writes it again, and waits. Meanwhile, deny the principals "
-        "yourself: " + linked("docs/runbook.md#a-freeze-isnt-in-force")
+        "yourself: docs/runbook.md#a-freeze-isnt-in-force"
     )
     return ExitStatus.PROBLEM
 

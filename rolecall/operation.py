@@ -14,6 +14,7 @@ from rich.text import Text
 from chalicelib.accounts import LedgerRow, shown_outcome
 from chalicelib.arns import AccountId
 from rolecall.console import counted, is_terminal, output_console, print_line
+from rolecall.document_links import linked
 from rolecall.errors import CommandError
 from rolecall.exit_status import ExitStatus
 from rolecall.follow import FEW, Ending, Poller, Sent
@@ -85,6 +86,7 @@ class Operation:
 
     def print(self, line: Text | str, style: str = "") -> None:
         """Print a line, and record it."""
+        line = linked(line) if isinstance(line, str) else line
         self.record.messages.append(str(line))
         print_line(self.console, line, style)
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from rolecall.document_links import linked
 from rolecall.errors import CommandError
 
 
@@ -14,7 +13,7 @@ class RefusedError(CommandError):
     def __init__(self, summary: str, problems: Iterable[str], unchecked: Iterable[str] = ()) -> None:
         """Take what can't be done, every reason, and what could not be checked."""
         self.summary = summary
-        self.problems = tuple(map(linked, problems))
+        self.problems = tuple(problems)
         self.unchecked = tuple(unchecked)
         super().__init__("\n  ".join([summary, *self.problems, *(f"not checked: {each}" for each in self.unchecked)]))
 

@@ -1,6 +1,5 @@
 """The first run of publish after a deployment, which checks names, principals and room."""
 
-from rolecall.document_links import linked
 from rolecall.errors import CommandError
 from rolecall.stage import Stage
 
@@ -14,6 +13,7 @@ def run_publish(stage: Stage) -> str | None:
         return f"{error}. See the log group /aws/lambda/{stage.resource_name('publish')}."
     if status is None or status.blocked is None:
         return None
-    return f"New accounts are not enrolled: {status.blocked.reason} {status.blocked.error}. " + linked(
+    return (
+        f"New accounts are not enrolled: {status.blocked.reason} {status.blocked.error}. "
         "See docs/runbook.md#publishing-blocked."
     )

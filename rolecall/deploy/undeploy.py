@@ -13,7 +13,6 @@ from rolecall.deploy.stack import Stack, describe_stack, resource_names, stack_n
 from rolecall.deploy.stack_operations import FailedError, StackOperations
 from rolecall.deploy.stack_status import NEVER_CREATED, ONLY_DELETED, check_owner, is_imported, table_names
 from rolecall.deploy.tables import Tables
-from rolecall.document_links import linked
 from rolecall.exit_status import ExitStatus
 from rolecall.operation import Operation
 from rolecall.stages import command_for
@@ -60,7 +59,7 @@ def _instance_lines(operation: Operation, stacks: StackOperations) -> Iterator[s
     """Yield the accounts in which the access role could not be deleted."""
     failures = read_failed_instances(stacks.cloudformation, stack_set_role_name(operation.stage.name)) or ()
     if failures:
-        yield linked(f"The StackSet failed in {len(failures)} accounts (docs/access-roles.md#failed-instances):")
+        yield f"The StackSet failed in {len(failures)} accounts (docs/access-roles.md#failed-instances):"
         yield from (f"  {each}" for each in _listed(list(map(str, failures))))
 
 
