@@ -34,15 +34,15 @@ class Connection:
     endpoint_url: str | None
     debug: bool = False
 
-    def open(self) -> "Stage":
-        """Return the stage, by default the only deployed one."""
+    def open(self, *, or_default: bool = False) -> "Stage":
+        """Return the stage, by default the only deployed one; with `or_default`, prod if the credentials may not find it."""
         from rolecall.clients import ClientFactory
         from rolecall.console import print_warning
         from rolecall.stage import Stage
         from rolecall.stages import only_stage
 
         session = self._session()
-        name = self.stage or only_stage(ClientFactory(session, self.endpoint_url))
+        name = self.stage or only_stage(ClientFactory(session, self.endpoint_url), or_default=or_default)
         return Stage(name, session, self.endpoint_url, print_warning)
 
     def open_all(self) -> "list[Stage]":

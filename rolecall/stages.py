@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from rolecall.aws_errors import translate_errors
 from rolecall.clients import ClientFactory
-from rolecall.errors import CommandError
+from rolecall.errors import CommandError, DeniedError
 
 DEFAULT_STAGE = "prod"
 """The stage if none is named and none is deployed."""
@@ -36,9 +36,17 @@ def command_for(client: ClientFactory, stage: str, command: str) -> str:
     return f"rolecall {command}" if is_default else f"rolecall --stage {stage} {command}"
 
 
-def only_stage(client: ClientFactory) -> str:
-    """Return the only deployed stage, or the default one if none is deployed. Raise CommandError for several."""
-    names = stage_names(client)
+def only_stage(client: ClientFactory, *, or_default: bool = False) -> str:
+    """Return the only deployed stage, or the default one if none is deployed. Raise CommandError for several.
+
+    With `or_default`, return the default one also if the credentials may not find the stages.
+    """
+    try:
+        names = stage_names(client)
+    except DeniedError:
+        if or_default:
+            return DEFAULT_STAGE
+        raise
     if len(names) > 1:
         raise CommandError(
             f"{len(names)} stages are deployed here: set --stage or ROLECALL_STAGE to one of {', '.join(names)}"

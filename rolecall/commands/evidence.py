@@ -91,14 +91,15 @@ def doctor(
 ) -> None:
     """Diagnose a stage and its AWS environment, and suggest fixes.
 
-    Before the deployment: account, region, organization, and the trail without
+    Before the deployment: credentials, region, organization, and the trail without
     which no event arrives. Afterwards also: functions, rule, queues, schedules
     and log groups; the source principals and their quotas; the access role of
     one account, by a dry run; alarms and their subscriptions; whether
     publishing is blocked or records are lost; the freeze.
 
-    Changes nothing. Every check is made, whatever the others find. A check
-    without permission is unknown, and its line names the permission.
+    Changes nothing. Every check is made, whatever the others find, unless the
+    credentials are the wrong ones. A check without permission is unknown, and
+    its line names the permission.
 
     Exit status: 0 all checks passed, 1 a check failed, 2 a check could not be
     made.
@@ -111,7 +112,7 @@ def doctor(
     from rolecall.accounts import resolve_account
     from rolecall.doctor.command import doctor as diagnose
 
-    stage = context.obj.open()
+    stage = context.obj.open(or_default=True)
     account_id = resolve_account(stage, account) if account is not None else None
     raise typer.Exit(diagnose(stage, account=account_id, as_json=as_json or output is PageFormat.JSON))
 

@@ -24,17 +24,18 @@ class Location:
     partition: str
     account_id: str
     region: str
+    caller_arn: str = ""
 
 
 def read_location(client: ClientFactory, region: str) -> Location:
     """Return the location of the credentials."""
     with translate_errors("reading the account of the credentials"):
         caller = client("sts").get_caller_identity()
-    return Location(caller["Arn"].split(":")[1], caller["Account"], region)
+    return Location(caller["Arn"].split(":")[1], caller["Account"], region, caller["Arn"])
 
 
-def check_location(client: ClientFactory, location: Location, problems: Problems) -> None:
-    """Add a problem if organization events aren't delivered there, or if it isn't an organization's management account."""
+def check_location(client: ClientFactory, location: Location, problems: Problems) -> bool:
+    """Return whether it may be an organization's management account, and add a problem if not, or if no events are delivered there."""
     event_region = EVENT_REGIONS.get(location.partition, location.region)
     if location.region != event_region:
         problems.add(
@@ -48,17 +49,20 @@ def check_location(client: ClientFactory, location: Location, problems: Problems
                 f"account {location.account_id} is not in an organization",
                 "use credentials of an organization's management account",
             )
-        elif organization["MasterAccountId"] != location.account_id:
+            return False
+        if organization["MasterAccountId"] != location.account_id:
             problems.add(
-                f"the credentials are of account {location.account_id}, and the organization's management account is "
+                f"the credentials are of account {location.account_id} ({location.caller_arn}), and the organization's management account is "
                 f"{organization['MasterAccountId']}",
                 "use credentials of the management account, where events are delivered and which access roles trust",
             )
-        elif organization["FeatureSet"] != "ALL":
+            return False
+        if organization["FeatureSet"] != "ALL":
             problems.add(
                 "the organization has only consolidated billing, without which access roles and policies don't exist",
                 "enable all features: aws organizations enable-all-features",
             )
+    return True
 
 
 def _organization(client: ClientFactory) -> "OrganizationTypeDef | None":

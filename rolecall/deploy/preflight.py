@@ -31,7 +31,6 @@ from rolecall.deploy.role_changes import RoleChanges, read_role_changes
 from rolecall.deploy.stack import Stack, describe_stack, resource_names, stack_name
 from rolecall.deploy.stack_status import Step, check_owner, check_status, next_step
 from rolecall.deploy.tables import Tables, existing_tables
-from rolecall.errors import CommandError
 
 _ANY_STAGE = "dev"  # in place of an invalid name, so that everything else is checked, too
 _STAGE = re.compile(r"[a-z][a-z0-9-]{0,19}")
@@ -96,13 +95,10 @@ def check_deployment(given: Given, app: PackagedApp, client: ClientFactory, regi
     is_named = not problems.found
     parameters = _given_parameters(given, declared, problems)
     refused = f"stage {given.stage} can't be deployed, and nothing was changed:"
-    try:
-        location = read_location(client, region)
-    except CommandError as error:  # Without credentials, nothing more can be known.
+    location, stack, step = _locate(given.stage if is_named else None, client, region, problems)
+    if location is None:  # With these credentials, nothing more can be known.
         wrong = wrong_values({name: declared[name] for name in parameters}, parameters)
-        raise RefusedError(refused, [*problems.found, *wrong.values(), str(error)]) from None
-    check_location(client, location, problems)
-    stack, step = _stack(given.stage, client, problems) if is_named else (None, Step.CREATE)
+        raise RefusedError(refused, [*problems.found, *wrong.values()])
     kept = dict(stack.parameters) if stack is not None else {}
     stage = given.stage if is_named else _ANY_STAGE
     with problems.collect():
@@ -133,6 +129,25 @@ def check_deployment(given: Given, app: PackagedApp, client: ClientFactory, regi
         roles=roles,
         unchecked=tuple(problems.unchecked),
     )
+
+
+def _locate(
+    stage: str | None, client: ClientFactory, region: str, problems: Problems
+) -> tuple[Location | None, Stack | None, Step]:
+    """Return where and on which stack the stage is deployed, and what is done first; no location for the wrong credentials."""
+    with problems.collect():
+        location = read_location(client, region)
+        if not check_location(client, location, problems):
+            return None, None, Step.CREATE
+        stack, step = _stack(stage, client, problems) if stage else (None, Step.CREATE)
+        if stage is None or len(problems.denied) < 2:  # noqa: PLR2004 - the organization and the stack
+            return location, stack, step
+        problems.found = [each for each in problems.found if each not in problems.denied]
+        problems.add(
+            f"{location.caller_arn} may read neither the organization nor stack {stack_name(stage)}, as is usual for a source principal",
+            "use credentials of the management account with the permissions of docs/deploy.md#permissions-of-the-deployer",
+        )
+    return None, None, Step.CREATE
 
 
 def _stack(stage: str, client: ClientFactory, problems: Problems) -> tuple[Stack | None, Step]:

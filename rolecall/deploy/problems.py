@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from rolecall.errors import CommandError
+from rolecall.errors import CommandError, DeniedError
 
 
 class RefusedError(CommandError):
@@ -20,11 +20,12 @@ class RefusedError(CommandError):
 
 @dataclass(slots=True)
 class Problems:
-    """Collects the problems that several checks find, what they warn of, and what they could not check."""
+    """Collects the problems that several checks find, what they warn of, and what they could not check. `denied` are those that AWS denied."""
 
     found: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
+    denied: list[str] = field(default_factory=list)
 
     def add(self, what: str, remedy: str) -> None:
         """Add a problem with its remedy."""
@@ -37,6 +38,7 @@ class Problems:
             yield
         except CommandError as error:
             self.found.append(str(error))
+            self.denied += [str(error)] if isinstance(error, DeniedError) else []
 
     @contextmanager
     def attempt(self, what: str) -> Iterator[None]:

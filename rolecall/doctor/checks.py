@@ -27,14 +27,19 @@ _REPEAT = "rolecall doctor, again"
 
 
 def run_checks(context: Context) -> Iterator[tuple[Check, CheckResult]]:
-    """Run every check, and yield its result. Raise CommandError without valid credentials."""
+    """Run every check that can be made, and yield its result. Raise CommandError without valid credentials."""
     _ = context.caller_arn
-    is_deployed = True
+    is_deployed = are_usable = True
     for check in CHECKS:
+        if check.permissions and not are_usable:
+            yield check, CheckResult(CheckStatus.UNKNOWN, "not checked with these credentials")
+            continue
         if check.needs_stage and not is_deployed:
             yield check, CheckResult(CheckStatus.UNKNOWN, f"stage {context.stage.name} is not deployed")
             continue
         result = _run(context, check)
+        if check.name == "credentials":
+            are_usable = result.status is not CheckStatus.FAILED
         if check.name == "stage":
             is_deployed = "is not deployed" not in result.summary
         yield check, result

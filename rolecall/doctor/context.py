@@ -9,6 +9,7 @@ from chalicelib.arns import AccountId
 from chalicelib.settings import Settings
 from chalicelib.source_policy.records import Records
 from rolecall.aws_errors import translate_errors
+from rolecall.errors import DeniedError, NotDeployedError
 from rolecall.partitions import EVENT_REGIONS
 from rolecall.shard_drift import read_drift
 from rolecall.source_policy_state import SourcePolicyState, read_source_policy
@@ -56,6 +57,17 @@ class Context:
             return organizations.describe_organization()["Organization"]
         except organizations.exceptions.AWSOrganizationsNotInUseException:
             return None
+
+    @property
+    def may_read_stage(self) -> bool:
+        """Whether these credentials may read the configuration of the stage's functions."""
+        try:
+            _ = self.stage.configuration
+        except DeniedError:
+            return False
+        except NotDeployedError:
+            pass
+        return True
 
     @property
     def settings(self) -> Settings:

@@ -1,7 +1,11 @@
-"""Checks of where the credentials lead: the region, the account, the organization."""
+"""Checks of where the credentials lead: to the management account, its region and its organization."""
 
 from typing import TYPE_CHECKING
 
+from botocore.exceptions import ClientError
+
+from rolecall.aws_errors import DENIED
+from rolecall.doctor.context import Context
 from rolecall.doctor.result import Check, CheckResult, failed, ok
 
 if TYPE_CHECKING:
@@ -18,20 +22,33 @@ def check_region(region: str, event_region: str) -> CheckResult:
     )
 
 
-def check_account(account_id: str, organization: "OrganizationTypeDef | None") -> CheckResult:
-    """Check that the account of the credentials is the management account."""
+def check_credentials(caller_arn: str, organization: "OrganizationTypeDef | None") -> CheckResult:
+    """Check that the credentials are of the management account."""
     if organization is None:
         return failed(
-            f"{account_id} is not in an organization",
+            f"{caller_arn} is not of an account in an organization",
             "sign in to an organization's management account, or: aws organizations create-organization",
         )
     management = organization["MasterAccountId"]
-    if account_id != management:
+    if caller_arn.split(":")[4] != management:
         return failed(
-            f"{account_id} is a member of {organization['Id']}, whose management account is {management}",
+            f"{caller_arn} is not of the management account of {organization['Id']}, {management}",
             f"rolecall --profile … doctor, with a profile of account {management}",
         )
-    return ok(f"{account_id} is the management account of {organization['Id']}")
+    return ok(f"{caller_arn}, of the management account of {organization['Id']}")
+
+
+def _check_credentials(context: Context) -> CheckResult:
+    try:
+        organization = context.organization
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in DENIED or context.may_read_stage:
+            raise
+        return failed(
+            f"{context.caller_arn} may read neither the organization nor stage {context.stage.name}, as is usual for a source principal",
+            "rolecall --profile … doctor, with an operator's profile of the management account",
+        )
+    return check_credentials(context.caller_arn, organization)
 
 
 def check_features(organization: "OrganizationTypeDef | None") -> CheckResult:
@@ -44,15 +61,15 @@ def check_features(organization: "OrganizationTypeDef | None") -> CheckResult:
 
 CHECKS = (
     Check(
-        name="region",
-        run=lambda context: check_region(context.stage.region, context.event_region),
-        permissions=(),
+        name="credentials",
+        run=_check_credentials,
+        permissions=("organizations:DescribeOrganization",),
         needs_stage=False,
     ),
     Check(
-        name="account",
-        run=lambda context: check_account(context.account_id, context.organization),
-        permissions=("organizations:DescribeOrganization",),
+        name="region",
+        run=lambda context: check_region(context.stage.region, context.event_region),
+        permissions=(),
         needs_stage=False,
     ),
     Check(

@@ -135,7 +135,9 @@ SETUPS = {
         region="eu-west-1",
     ),
     "member account": BadSetup(
-        ("the credentials are of account [0-9]{12}, and the organization's management account is 111122223333",),
+        (
+            "the credentials are of account [0-9]{12} .*:root.*, and the organization's management account is 111122223333",
+        ),
         member=True,
     ),
     "changed member role": BadSetup(
@@ -223,6 +225,21 @@ def test_bad_setup_is_refused_and_changes_nothing(
     assert len(found) == len(setup.problems), found
     assert _state(fresh) == before
     assert "nothing was changed" in str(raised.value)
+
+
+def test_source_principals_credentials_are_one_problem(
+    deploying: Callable[[str], Deploying], fresh: LocalOrganization
+) -> None:
+    stage = deploying("bad")
+    stage.credentials = fresh.as_role(stage.reader)
+
+    with pytest.raises(RefusedError) as raised:
+        stage.deploy("Threads=99")
+
+    credentials, threads = raised.value.problems
+    assert re.match(r"arn:aws:sts::111122223333:assumed-role/Reader/\S+ may read neither the organization", credentials)
+    assert "docs/deploy.md#permissions-of-the-deployer" in credentials
+    assert threads.startswith("Threads is '99'")
 
 
 def _state(organization: LocalOrganization) -> dict[str, Any]:

@@ -195,14 +195,17 @@ def test_failed_check_has_its_remedy_on_the_same_line(
 
 
 def test_other_account_and_region_fail(stage: DeployedStage, organization: LocalOrganization, member: str) -> None:
-    found = failures(results_of(stage, account=AccountId(member)))
-    assert "whose management account is 111122223333" in found["account"]
-    assert "stage healthy is not deployed in us-east-1" in found["stage"]
+    results = results_of(stage, account=AccountId(member))
+    found = failures(results)
+    assert found.keys() == {"credentials"}
+    assert f"arn:aws:iam::{member}:root is not of the management account of " in found["credentials"]
+    assert results["stage"].summary == "not checked with these credentials"
     ran = CommandLine(organization, stage.name)("--region", "eu-west-1", "doctor")
     assert ran.returncode == 1
     assert "✘ region             eu-west-1: organization events are delivered only in us-east-1" in ran.stdout
     assert "✔ trail" in ran.stdout
-    assert "? rule               stage healthy is not deployed" in ran.stdout
+    (line,) = [line for line in ran.stdout.splitlines() if line.startswith("?")]
+    assert " checks          stage healthy is not deployed: functions, rule, queue mappings, " in line
 
 
 def test_denied_check_is_unknown_and_names_the_permission(
@@ -223,13 +226,31 @@ def test_denied_check_is_unknown_and_names_the_permission(
     results = results_of(stage, organization.as_role(role))
     remedies = {name: result.remedy for name, result in results.items() if result.status is not CheckStatus.OK}
     checks = {
-        "organizations:DescribeOrganization": ("account", "features"),
+        "organizations:DescribeOrganization": ("credentials", "features"),
         "events:DescribeRule": ("rule", "schedules"),
         "dynamodb:Scan": ("attachments", "access role", "freeze", "source policy"),
     }
     assert remedies == {
         name: f"allow these credentials {permission}" for permission, names in checks.items() for name in names
     }
+
+
+@pytest.mark.usefixtures("stage")
+def test_source_principals_credentials_fail_one_check(organization: LocalOrganization, reader: str) -> None:
+    keys = organization.as_role(reader)
+    ran = CommandLine(organization, "")(
+        "doctor",
+        AWS_ACCESS_KEY_ID=keys["AccessKeyId"],
+        AWS_SECRET_ACCESS_KEY=keys["SecretAccessKey"],
+        AWS_SESSION_TOKEN=keys["SessionToken"],
+    )
+    assert (ran.returncode, ran.stderr) == (1, "")
+    credentials, region, others, counts = ran.stdout.splitlines()
+    assert credentials.startswith("✘ credentials        arn:aws:sts::111122223333:assumed-role/Reader/")
+    assert " may read neither the organization nor stage prod" in credentials
+    assert region.startswith("✔ region")
+    assert f"? {len(CHECKS) - 2} checks          not checked with these credentials: features, trail, " in others
+    assert counts == f"1 ok, 1 failed, {len(CHECKS) - 2} unknown"
 
 
 def test_invalid_setting_fails_the_stage_check(stage: DeployedStage) -> None:

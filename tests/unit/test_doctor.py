@@ -20,7 +20,7 @@ from rolecall.access_role_stack_set import FailedInstance
 from rolecall.console import output_console
 from rolecall.doctor import access_role, account_tags, deployed, location, operations, principals, stack_set
 from rolecall.doctor.checks import CHECKS, denied
-from rolecall.doctor.command import overall_status, print_result
+from rolecall.doctor.command import grouped_unknown, overall_status, print_result
 from rolecall.doctor.context import Context
 from rolecall.doctor.result import Check, CheckResult, CheckStatus, failed, ok, unknown
 from rolecall.doctor.trail import Trail, check_trails
@@ -154,9 +154,11 @@ def test_region_must_be_the_one_with_the_events(region: str) -> None:
 
 
 def test_account_must_be_the_management_account_with_all_features() -> None:
-    assert location.check_account(MANAGEMENT, ORGANIZATION).status is OK
-    assert f"whose management account is {MANAGEMENT}" in location.check_account(MEMBER, ORGANIZATION).summary
-    assert location.check_account(MEMBER, None).summary == f"{MEMBER} is not in an organization"
+    ours, theirs = (f"arn:aws:iam::{account_id}:user/alice" for account_id in (MANAGEMENT, MEMBER))
+    assert location.check_credentials(ours, ORGANIZATION).status is OK
+    result = location.check_credentials(theirs, ORGANIZATION)
+    assert result.summary == f"{theirs} is not of the management account of {ORGANIZATION['Id']}, {MANAGEMENT}"
+    assert location.check_credentials(theirs, None).summary == f"{theirs} is not of an account in an organization"
     assert location.check_features(ORGANIZATION).status is OK
     assert location.check_features(ORGANIZATION | {"FeatureSet": "CONSOLIDATED_BILLING"}).status is FAILED
     assert location.check_features(None).status is FAILED
@@ -559,7 +561,7 @@ def test_result_fits_a_terminal_of_80_columns_and_its_remedy_can_be_copied() -> 
     remedy = "aws cloudtrail start-logging --name a-trail-with-a-long-name-that-logs-everything --region us-east-1"
     print_result(
         Console(file=out, width=80, force_terminal=True, force_interactive=True, color_system=None),
-        CHECKS[3],
+        "trail",
         failed(
             "the trail management-events records no write management events, and another one is not logging", remedy
         ),
@@ -572,6 +574,19 @@ def test_result_fits_a_terminal_of_80_columns_and_its_remedy_can_be_copied() -> 
     assert last == f"  → {remedy}"
 
 
+def test_checks_that_could_not_be_made_are_grouped_by_their_cause() -> None:
+    results = [
+        unknown("denied", "allow it"),
+        ok("fine"),
+        unknown("denied", "allow another"),
+        unknown("denied", "allow it"),
+    ]
+    assert list(grouped_unknown(zip(CHECKS, results, strict=False))) == [
+        ("2 checks", unknown(f"denied: {CHECKS[0].name}, {CHECKS[3].name}", "allow it")),
+        (CHECKS[2].name, unknown("denied", "allow another")),
+    ]
+
+
 def test_result_is_one_line_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
-    print_result(output_console(), CHECKS[3], failed(" ".join(["no trail"] * 20), "docs/runbook.md"))
+    print_result(output_console(), "trail", failed(" ".join(["no trail"] * 20), "docs/runbook.md"))
     assert capsys.readouterr().out == f"✘ trail              {' '.join(['no trail'] * 20)} → docs/runbook.md\n"
