@@ -385,6 +385,12 @@ def deny_document(allowed: frozenset[str] = frozenset()) -> Document:
     return Document.of({"Version": "2012-10-17", "Statement": [reads] if API_KEYS_READ in allowed else [reads, keys]})
 
 
+def denied_reads(document: Document) -> list[str]:
+    """Return the data reads that the inline policy denies, by their names or by patterns."""
+    patterns = [pattern for statement in document.content["Statement"] for pattern in statement["Action"]]
+    return [action for action in DENIED_DATA_READS if any(fnmatch.fnmatchcase(action, each) for each in patterns)]
+
+
 @cache
 def _denied_actions(allowed: frozenset[str]) -> tuple[str, ...]:
     """Return the denied actions, and patterns in place of those that they match.

@@ -9,6 +9,7 @@ from rich.json import JSON
 from rich.text import Text
 
 from chalicelib.accounts import LedgerRow
+from chalicelib.data_read_denies import DENY_POLICY_NAME, denied_reads
 from chalicelib.documents import Document, listed
 from chalicelib.member_role import MemberRole
 from chalicelib.member_role_policies import statements
@@ -82,7 +83,8 @@ def _role(role: MemberRole) -> Iterator[tuple[str, RenderableType]]:
     yield "trust", JSON.from_data(role.trust.content, highlight=True)
     yield "policies", "\n".join(sorted(role.attached)) or "none"
     for name, document in role.inline.items():
-        yield "inline", f"{name}: {_statements(document)}"
+        reads = denied_reads(document) if name == DENY_POLICY_NAME else []
+        yield "inline", f"{name}: {f'deny of {len(reads)} actions' if reads else _statements(document)}"
     yield "boundary", role.boundary or "none"
     yield "tags", plain(", ".join(f"{key}={value}" for key, value in role.tags.items()))
     yield "session", f"at most {role.max_session} seconds"

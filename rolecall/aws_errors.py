@@ -1,5 +1,6 @@
 """Errors of AWS and of the core as one sentence for the operator: what failed, and what to do."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -72,7 +73,7 @@ def error_message(error: Exception, activity: str) -> str:
         case ClientError():
             return _client_error_message(error, activity)
         case ProfileNotFound():
-            return f"{error}: set --profile or AWS_PROFILE to a profile of ~/.aws/config"
+            return f"{error}: set --profile or AWS_PROFILE to a profile of {config_file()}"
         case NoCredentialsError():
             return "no AWS credentials found: set AWS_PROFILE or --profile, or sign in with aws sso login"
         case SSOError() | LoginError() | TokenRetrievalError():
@@ -86,6 +87,11 @@ def error_message(error: Exception, activity: str) -> str:
         case ConnectionError():
             return f"can't connect to AWS: check --region, --endpoint-url and the network ({error})"
     return f"{activity}: {_shortened(str(error))}"
+
+
+def config_file() -> str:
+    """Return the name of the file with the profiles."""
+    return os.environ.get("AWS_CONFIG_FILE", "~/.aws/config")
 
 
 def _shortened(message: str) -> str:

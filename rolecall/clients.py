@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import boto3
 from botocore.client import BaseClient
 from botocore.config import Config
-from botocore.exceptions import InvalidRegionError
+from botocore.exceptions import InvalidRegionError, NoRegionError
 
 from rolecall.aws_errors import WebPageError, translate_errors
 from rolecall.errors import CommandError
@@ -92,6 +92,13 @@ class ClientFactory:
                     aws_session_token=keys and keys["SessionToken"],
                 )
             except InvalidRegionError:
+                raise
+            except NoRegionError:
+                if self._session.get_credentials() is None:
+                    raise CommandError(
+                        "no region configured and no AWS credentials found: set AWS_PROFILE or --profile, and --region or AWS_REGION "
+                        "to the region of the deployment, or sign in with aws sso login"
+                    ) from None
                 raise
             except ValueError as error:
                 raise CommandError(

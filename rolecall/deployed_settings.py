@@ -7,6 +7,7 @@ from rolecall.aws_errors import translate_errors
 from rolecall.deploy.stack import describe_stack, stack_name
 from rolecall.errors import NotDeployedError
 from rolecall.stage import Stage
+from rolecall.stages import deploy_command
 
 _SECRET = "ExternalId"  # noqa: S105 - the parameter's name
 _HIDDEN = "(set)"
@@ -37,8 +38,8 @@ def read_deployed_settings(stage: Stage) -> list[DeployedSetting]:
     stack = describe_stack(cloudformation, name)
     if stack is None:
         raise NotDeployedError(
-            f"stack {name} does not exist in {stage.region}: check --stage, --region and --profile, or deploy it with rolecall deploy "
-            f"{stage.name}"
+            f"stack {name} does not exist in {stage.region}: check --stage, --region and --profile, or deploy it: "
+            f"{deploy_command(stage.name)}"
         )
     with translate_errors(f"reading the template of {name}"):
         declared = cloudformation.get_template_summary(StackName=stack.name).get("Parameters", [])

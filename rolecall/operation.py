@@ -95,12 +95,14 @@ class Operation:
 
         `unchanged` is what a negative answer leaves as it was.
         """
-        if self.yes:
-            return
-        if self.prompt is None:
-            raise CommandError(f"refusing to {refused} without confirmation: not a terminal; pass --yes")
-        if not self.prompt(question):
+        self.require_answer(refused)
+        if not self.yes and self.prompt is not None and not self.prompt(question):
             raise CommandError(f"not confirmed: {unchanged}")
+
+    def require_answer(self, refused: str) -> None:
+        """Raise CommandError if something can't be confirmed, because there is no terminal."""
+        if not self.yes and self.prompt is None:
+            raise CommandError(f"refusing to {refused} without confirmation: not a terminal; pass --yes")
 
     def as_json(self, status: ExitStatus) -> dict[str, Any]:
         """Return what the operation did as JSON data."""

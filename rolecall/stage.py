@@ -24,6 +24,7 @@ from rolecall.clients import ClientFactory
 from rolecall.console import counted, is_time
 from rolecall.errors import CommandError, FunctionError, NotDeployedError
 from rolecall.organization_units import Unit, read_units
+from rolecall.stages import deploy_command
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.type_defs import MetricAlarmTypeDef
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from mypy_boto3_lambda.type_defs import FunctionConfigurationResponseTypeDef
 
 _MAX_FUNCTION_SECONDS = 900  # the longest timeout of a function ("Lambda quotas")
-_LOG_WINDOW = timedelta(days=14)
+LOG_WINDOW = timedelta(days=14)
+"""How far back log lines are searched."""
+
 _TIMES = ("in_force_since", "failed_at", "joined_at", "enrolled_at", "retirement_requested_at", "updated_at")
 ANNOUNCER = "announce_outcome"
 ANNOUNCEMENTS_DEAD_LETTER_QUEUE = "announcements-dlq"
@@ -129,7 +132,7 @@ class Stage:
             except functions.exceptions.ResourceNotFoundException:
                 raise NotDeployedError(
                     f"stage {self.name} is not deployed in {self.region} of account {self.account_id}: check --stage, --region "
-                    f"and --profile, or deploy it with rolecall deploy {self.name}"
+                    f"and --profile, or deploy it: {deploy_command(self.name)}"
                 ) from None
         version = _version(configuration)
         if self._warn and version not in {None, __version__}:
@@ -292,7 +295,7 @@ class Stage:
         return {names[alarm["AlarmName"]]: alarm for alarm in found}
 
     def log_lines(
-        self, function: str, pattern: str, *, since: timedelta = _LOG_WINDOW
+        self, function: str, pattern: str, *, since: timedelta = LOG_WINDOW
     ) -> Iterator[tuple[datetime, dict[str, Any]]]:
         """Yield the times and fields of a function's structured log lines that match a filter pattern, oldest first.
 

@@ -36,6 +36,11 @@ def command_for(client: ClientFactory, stage: str, command: str) -> str:
     return f"rolecall {command}" if is_default else f"rolecall --stage {stage} {command}"
 
 
+def deploy_command(stage: str) -> str:
+    """Return the command that deploys a stage for the first time."""
+    return f"rolecall deploy {stage} --source-principal ARN"
+
+
 def only_stage(client: ClientFactory, *, or_default: bool = False) -> str:
     """Return the only deployed stage, or the default one if none is deployed. Raise CommandError for several.
 

@@ -84,7 +84,7 @@ class RolloutState:
 class StageStatus:
     """The status of a stage; `last_full_resync` is the last one that verified every account.
 
-    `failed_instances` are those of the access roles' StackSet, if the settings use one. `rollout` is None unless roles wait for a
+    `deployed_at` is when its code or settings last changed. `failed_instances` are those of the access roles' StackSet, if the settings use one. `rollout` is None unless roles wait for a
     later wave.
     """
 
@@ -100,6 +100,11 @@ class StageStatus:
     queues: tuple[QueueCounts, ...]
     alarms: tuple[Alarm, ...]
     failed_instances: tuple[FailedInstance, ...] = ()
+    deployed_at: datetime | None = None
+
+    def short_name(self, alarm: Alarm) -> str:
+        """Return the alarm's name without the stage."""
+        return alarm.name.removeprefix(f"rolecall-{self.stage}-")
 
     @property
     def alarming(self) -> tuple[Alarm, ...]:
@@ -118,7 +123,7 @@ class StageStatus:
         unset = len(self.failed_instances)
         failing, granted = sum(covered.failing.values()), len(covered.still_granted)
         alarming = [alarm for alarm in self.alarming if alarm.notifies and not self.is_expected(alarm)]
-        in_alarm = [alarm.name.removeprefix(f"rolecall-{self.stage}-") for alarm in alarming]
+        in_alarm = [self.short_name(alarm) for alarm in alarming]
         found = [
             (failing, f"{counted(failing, 'account')} failing"),
             (covered.pending, f"{counted(covered.pending, 'account')} pending: {covered.pending_reason}"),
@@ -162,6 +167,7 @@ def read_status(stage: Stage, now: datetime) -> StageStatus:
         queues=tuple(stage.queues()),
         alarms=tuple(stage.alarms()),
         failed_instances=_failed_instances(stage),
+        deployed_at=datetime.fromisoformat(stage.configuration["LastModified"]),
     )
 
 

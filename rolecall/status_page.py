@@ -16,7 +16,7 @@ from rolecall.console import age, ago, counted, label_grid, output_console, plai
 from rolecall.document_links import linked
 from rolecall.reasons import MEANING
 from rolecall.source_policy_state import NEVER_PUBLISHED, NO_SOURCE_POLICY, RESTORE, ShardState, SourcePolicyState
-from rolecall.stage import DEAD_LETTER_QUEUES
+from rolecall.stage import DEAD_LETTER_QUEUES, LOG_WINDOW
 from rolecall.status import Coverage, Resync, StageStatus
 
 _BAR_CHARS = 30
@@ -46,6 +46,8 @@ def watch_pages(build: Callable[[], RenderableType], pause: Callable[[float], No
 
 def _rows(status: StageStatus) -> Iterator[tuple[str, RenderableType]]:
     covered, policy = status.coverage, status.source_policy
+    if policy.uninstalling:
+        yield "uninstall", _uninstall(status)
     yield "accounts", Text(f"{covered.listed} ({covered.eligible} eligible)")
     yield "enrolled", _bar(covered)
     if covered.pending_reason and covered.pending_since:
@@ -95,10 +97,10 @@ def _by_reason(counts: Mapping[Reason, int], style: str) -> RenderableType:
     return grid
 
 
-def _some(account_ids: Sequence[str]) -> str:
-    """Return the first ids and the number of the others."""
-    more = len(account_ids) - _MAX_IDS
-    return ", ".join(account_ids[:_MAX_IDS]) + (f" and {more} more" if more > 0 else "")
+def _some(names: Sequence[str]) -> str:
+    """Return the first ids or names, and the number of the others."""
+    more = len(names) - _MAX_IDS
+    return ", ".join(names[:_MAX_IDS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _failed_instances(status: StageStatus) -> Iterator[Text]:
@@ -152,11 +154,14 @@ def _publishing(policy: SourcePolicyState, now: datetime) -> Text:
     return state
 
 
+def _uninstall(status: StageStatus) -> Text:
+    if status.source_policy.uninstalled:
+        undeploy = f"rolecall undeploy {status.stage} deletes the stack"
+        return Text(f"uninstalled: {undeploy}; rolecall backfill would enroll every account again", "bold red")
+    return Text("uninstalling: continue with rolecall uninstall, or cancel with rolecall backfill", "bold red")
+
+
 def _freeze(policy: SourcePolicyState) -> Text:
-    if policy.uninstalled:
-        return Text("uninstalled: rolecall backfill would enroll every account again", "bold red")
-    if policy.uninstalling:
-        return Text("uninstalling: continue with rolecall uninstall, or cancel with rolecall backfill", "bold red")
     if not policy.is_kept:
         return Text("nothing to freeze")
     if policy.frozen and policy.freeze_in_force:
@@ -170,7 +175,9 @@ def _freeze(policy: SourcePolicyState) -> Text:
 
 def _resyncs(status: StageStatus) -> Text:
     if status.last_resync is None:
-        return Text("none in the last 14 days", "yellow")
+        if status.deployed_at and status.at - status.deployed_at < LOG_WINDOW:
+            return Text(f"none since the deployment, {ago(status.deployed_at, status.at)}", "yellow")
+        return Text(f"none in the last {LOG_WINDOW.days} days", "yellow")
     resyncs = [_resync(status.last_full_resync, status.at)] if status.last_full_resync else []
     if status.last_resync != status.last_full_resync:
         resyncs.insert(0, _resync(status.last_resync, status.at))
@@ -191,12 +198,14 @@ def _queues(status: StageStatus) -> Iterator[Text]:
 
 def _alarms(status: StageStatus) -> Iterator[Text]:
     states = Counter(alarm.state for alarm in status.alarms)
-    yield Text(", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none", "")
+    unclear = [status.short_name(alarm) for alarm in status.alarms if alarm.state == "INSUFFICIENT_DATA"]
+    names = {"INSUFFICIENT_DATA": f" ({_some(unclear)})"}
+    counts = [f"{count} {state}{names.get(state, '')}" for state, count in sorted(states.items())]
+    yield Text(", ".join(counts) or "none")
     for alarm in status.alarming:
         if status.is_expected(alarm):
-            yield Text(
-                f"{alarm.name}: expected until the first resync, which is scheduled; rolecall resync runs one now"
-            )
+            now = "" if status.source_policy.uninstalled else "; rolecall resync runs one now"
+            yield Text(f"{alarm.name}: expected until the first resync, which is scheduled{now}")
             continue
         yield Text.assemble(
             (alarm.name, "bold red"), f", {ago(alarm.since, status.at)}", "" if alarm.notifies else ", actions disabled"

@@ -27,6 +27,8 @@ def deploy(operation: Operation, given: Given, app: PackagedApp, *, dry_run: boo
     """Deploy a stage, and return the exit status. Raise RefusedError with everything that is wrong, before anything changes."""
     run = _Run(operation, app, stack_operations(operation))
     plan = run.plan(given)
+    if not dry_run:
+        operation.require_answer("deploy")
     try:
         if plan.step is Step.CONTINUE_ROLLBACK and not dry_run:
             run.continue_rollback(plan)

@@ -19,6 +19,9 @@ from rolecall.deploy.intrinsics import resolve
 from rolecall.deploy.location import Location
 from rolecall.deploy.problems import Problems
 
+OPTIONS = {"SourcePrincipalArns": "--source-principal"}
+"""The parameters that are known by the names of their options."""
+
 
 def read_file(path: Path, problems: Problems) -> dict[str, str]:
     """Read parameters from a TOML file: strings, numbers, booleans, lists of them, and a table for key=value pairs."""
@@ -111,7 +114,7 @@ def wrong_values(declared: Mapping[str, Any], values: Mapping[str, str]) -> dict
 def _why_wrong(name: str, value: str | None, declaration: Mapping[str, Any]) -> str | None:
     expected = str(declaration.get("ConstraintDescription") or declaration["Description"])
     if value is None:
-        option = "--source-principal ARN" if name == "SourcePrincipalArns" else f"--set {name}=…"
+        option = f"{OPTIONS[name]} ARN" if name in OPTIONS else f"--set {name}=…"
         return f"{name} is not set: pass {option} ({expected})"
     if "AllowedValues" in declaration:
         valid = value in map(str, declaration["AllowedValues"])
@@ -121,8 +124,13 @@ def _why_wrong(name: str, value: str | None, declaration: Mapping[str, Any]) -> 
         valid = bool(re.fullmatch(r"[0-9]{1,9}", value)) and low <= int(value) <= high
         expected = f"a whole number from {low} to {high}"
     else:
-        valid = bool(re.fullmatch(declaration["AllowedPattern"], value))
-    return None if valid else f"{name} is {value!r}: expected {expected}"
+        pattern = declaration["AllowedPattern"]
+        valid = bool(re.fullmatch(pattern, value))
+        entries = value.split(",")
+        invalid = [each for each in entries if not re.fullmatch(pattern, each)]
+        # Of a list, only the invalid entries are shown.
+        value = ",".join(invalid) if 0 < len(invalid) < len(entries) else value
+    return None if valid else f"{OPTIONS.get(name, name)} is {value!r}: expected {expected}"
 
 
 _MAX_PATTERN_CHARS = 2048  # of an event pattern, unless the quota was raised ("Amazon EventBridge quotas")

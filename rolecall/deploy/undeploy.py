@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from chalicelib.accounts import UNREACHABLE
 from chalicelib.settings import stack_set_role_name
 from rolecall.access_role_stack_set import read_failed_instances
+from rolecall.deploy.artifacts import Artifacts
 from rolecall.deploy.changes_page import await_end, report_failure, stack_operations
 from rolecall.deploy.location import check_location, read_location
 from rolecall.deploy.preflight import check_stage_name
@@ -13,11 +14,14 @@ from rolecall.deploy.stack import Stack, describe_stack, resource_names, stack_n
 from rolecall.deploy.stack_operations import FailedError, StackOperations
 from rolecall.deploy.stack_status import NEVER_CREATED, ONLY_DELETED, check_owner, is_imported, table_names
 from rolecall.deploy.tables import Tables
+from rolecall.errors import CommandError
 from rolecall.exit_status import ExitStatus
 from rolecall.operation import Operation
-from rolecall.stages import command_for
+from rolecall.stages import command_for, stage_names
 
 _MAX_LISTED = 20
+ALL_VERSIONS = "{Objects: [Versions, DeleteMarkers][].{Key: Key, VersionId: VersionId}}"
+"""JMESPath: what DeleteObjects takes, from what ListObjectVersions returns."""
 
 
 def undeploy(operation: Operation) -> ExitStatus:
@@ -32,6 +36,7 @@ def undeploy(operation: Operation) -> ExitStatus:
         raise _refused(operation, [f"stack {name} does not exist in {stage.region}: check the stage and --region"])
     stack = _checked_stack(operation, stacks, tables)
     if stack is not None:
+        operation.require_answer("undeploy")
         operation.print(
             f"Stack {name} in {stage.region} will be deleted, with its functions, queues, alarms and logs.", "bold"
         )
@@ -167,12 +172,37 @@ def _left_lines(operation: Operation, left: Sequence[str]) -> Iterator[str]:
 def _report(operation: Operation, kept: tuple[str, ...]) -> Iterator[str]:
     stage = operation.stage
     yield f"Stack {stack_name(stage.name)} is deleted."
-    if not kept:
-        return
+    if kept:
+        yield from _kept_tables(operation, kept)
+    yield from _kept_bucket(operation)
+
+
+def _kept_tables(operation: Operation, kept: tuple[str, ...]) -> Iterator[str]:
+    stage = operation.stage
     yield f"Kept, and protected against deletion: {', '.join(kept)}. The next rolecall deploy {stage.name} imports them."
     yield "To delete them with all that is known about the accounts:"
     for name in kept:
         table = f"--table-name {name} --region {stage.region}"
         yield f"  aws dynamodb update-table {table} --no-deletion-protection-enabled"
         yield f"  aws dynamodb delete-table {table}"
-    yield "The bucket of the deployments is kept, too: other stages may use it."
+
+
+def _kept_bucket(operation: Operation) -> Iterator[str]:
+    """Yield the bucket with the template and the code, and how to delete it if no other stage uses it."""
+    stage = operation.stage
+    try:
+        artifacts = Artifacts.connect(stage.client, read_location(stage.client, stage.region), None)
+        exists, others = artifacts.exists(), [name for name in stage_names(stage.client) if name != stage.name]
+    except CommandError as error:
+        yield f"The bucket of the deployments is kept; whether other stages use it is unknown: {error}"
+        return
+    if not exists:
+        return
+    if others:
+        yield f"Kept, because it has the code of other stages ({', '.join(others)}): bucket {artifacts.bucket}."
+        return
+    bucket = f"--bucket {artifacts.bucket} --region {stage.region}"
+    yield f"Kept: bucket {artifacts.bucket}, with the template and the code. To delete it with all versions (1,000 at a time):"
+    listed = f"aws s3api list-object-versions {bucket} --max-items 1000 --query '{ALL_VERSIONS}' --output json"
+    yield f'  aws s3api delete-objects {bucket} --delete "$({listed})"'
+    yield f"  aws s3api delete-bucket {bucket}"

@@ -92,7 +92,7 @@ def check_source_policy(state: SourcePolicyState) -> CheckResult:
     if state.lost:
         return failed(f"records of the source-policy table are lost: {', '.join(state.lost)}", RESTORE)
     if state.is_left_over:
-        return failed(LEFT_OVER, "docs/runbook.md#names_changed")
+        return failed(LEFT_OVER, "see docs/runbook.md#names_changed")
     if state.uninstalled or not state.is_kept:
         return ok("nothing left to publish" if state.is_kept else NO_SOURCE_POLICY)
     if not state.known:
@@ -114,8 +114,13 @@ def check_source_policy(state: SourcePolicyState) -> CheckResult:
     return ok(f"shards: {len(state.shards)}{room}; all verified: {verified}")
 
 
-def check_freeze(state: SourcePolicyState) -> CheckResult:
+def check_freeze(state: SourcePolicyState, stage: str) -> CheckResult:
     """Check that source principals can open sessions."""
+    if state.uninstalled:
+        return failed(
+            "no account is enrolled: the stage is uninstalled",
+            f"rolecall undeploy {stage}, or rolecall backfill to enroll every account again",
+        )
     if state.uninstalling:
         return failed(
             "no account is enrolled: an uninstall was started",
@@ -167,7 +172,7 @@ CHECKS = (
     ),
     Check(
         name="freeze",
-        run=lambda context: check_freeze(context.source_policy),
+        run=lambda context: check_freeze(context.source_policy, context.stage.name),
         permissions=("dynamodb:Scan", "iam:GetPolicy"),
     ),
 )

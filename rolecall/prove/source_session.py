@@ -7,7 +7,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ProfileNotFound
 
-from rolecall.aws_errors import translate_errors
+from rolecall.aws_errors import config_file, translate_errors
 from rolecall.clients import ClientFactory
 from rolecall.errors import CommandError
 
@@ -53,7 +53,7 @@ class SourceSession:
         try:
             session = prepare(boto3.Session(profile_name=profile, region_name=region))
         except ProfileNotFound as error:
-            raise CommandError(f"{error}: set --reader-profile to a profile of ~/.aws/config") from None
+            raise CommandError(f"{error}: set --reader-profile to a profile of {config_file()}") from None
         if role_arn is None:
             return cls(session, endpoint_url)
         sts = ClientFactory(session, endpoint_url, _CONFIG)("sts")

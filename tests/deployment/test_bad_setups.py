@@ -107,7 +107,7 @@ SETUPS = {
         pairs=("DenyDataReadsExcept=s3:GetObjects",),
     ),
     "session instead of a role": BadSetup(
-        ("SourcePrincipalArns is 'arn:aws:sts::.*expected ARNs of IAM roles or users",),
+        ("^--source-principal is 'arn:aws:sts::.*expected ARNs of IAM roles or users",),
         options={"SourcePrincipalArns": "arn:aws:sts::111122223333:assumed-role/Reader/me"},
     ),
     "unquoted text": BadSetup(("can't be read: No closing quotation",), text="ExternalId='x"),

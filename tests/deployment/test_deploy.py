@@ -116,6 +116,16 @@ def test_created_bucket_is_private_encrypted_and_tls_only(deploying: Callable[[s
     assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
 
 
+def test_without_a_terminal_nothing_is_shown_or_stored(
+    deploying: Callable[[str], Deploying], fresh: LocalOrganization
+) -> None:
+    stage = deploying("dry")
+    with pytest.raises(CommandError, match="refusing to deploy without confirmation: not a terminal; pass --yes"):
+        stage.deploy(answer=None)
+    assert stage.output == ""
+    assert fresh.client("s3").list_buckets()["Buckets"] == []
+
+
 def test_dry_run_of_a_new_stage_leaves_nothing(deploying: Callable[[str], Deploying], fresh: LocalOrganization) -> None:
     stage = deploying("dry")
     assert stage.deploy(dry_run=True, answer=None) is ExitStatus.OK

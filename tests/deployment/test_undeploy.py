@@ -4,10 +4,12 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jmespath
 import pytest
 
 from local.organization import LocalOrganization
 from rolecall.deploy.problems import RefusedError
+from rolecall.deploy.undeploy import ALL_VERSIONS
 from rolecall.errors import CommandError
 from rolecall.exit_status import ExitStatus
 from tests.deployment.deploying import Deploying
@@ -75,6 +77,33 @@ def test_unreachable_role_and_empty_records_do_not_keep_the_stack(reason: str, s
 
     assert stage.status in {None, "DELETE_COMPLETE"}
     assert all(f"delete-table --table-name rolecall-dev-{name}" in stage.output for name in _KEYS)
+
+
+def test_bucket_is_deleted_by_the_printed_commands(stage: Deploying) -> None:
+    bucket, s3 = "rolecall-artifacts-111122223333-us-east-1", stage.organization.client("s3")
+    s3.create_bucket(Bucket=bucket)
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    for _ in range(2):
+        s3.put_object(Bucket=bucket, Key="rolecall/code.zip", Body=b"code")
+    s3.delete_object(Bucket=bucket, Key="rolecall/code.zip")
+
+    assert stage.undeploy() is ExitStatus.OK
+
+    assert f"  aws s3api delete-objects --bucket {bucket} --region us-east-1 --delete " in stage.output
+    assert f"  aws s3api delete-bucket --bucket {bucket} --region us-east-1\n" in stage.output
+    versions = jmespath.search(ALL_VERSIONS, s3.list_object_versions(Bucket=bucket))
+    s3.delete_objects(Bucket=bucket, Delete=versions)
+    s3.delete_bucket(Bucket=bucket)
+
+
+def test_bucket_with_the_code_of_another_stage_is_kept(stage: Deploying) -> None:
+    stage.organization.client("s3").create_bucket(Bucket="rolecall-artifacts-111122223333-us-east-1")
+    stage.organization.client("sqs").create_queue(QueueName="rolecall-ci-accounts")
+
+    assert stage.undeploy() is ExitStatus.OK
+
+    assert "Kept, because it has the code of other stages (ci): bucket rolecall-artifacts-" in stage.output
+    assert "delete-bucket" not in stage.output
 
 
 def test_remaining_shard_keeps_the_stack(stage: Deploying) -> None:

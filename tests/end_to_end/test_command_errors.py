@@ -27,8 +27,13 @@ def environment(tmp_path: Path, **more: str) -> dict[str, str]:
     [
         ([], {"AWS_REGION": "us-east-1"}, "no AWS credentials found: set AWS_PROFILE or --profile"),
         ([], KEYS, "no region configured: set --region or AWS_REGION"),
+        ([], {}, "no region configured and no AWS credentials found: set AWS_PROFILE or --profile, and --region"),
         (["--region", "not_one"], CONFIGURED, "'not_one' doesn't match a supported format: set --region"),
-        (["--profile", "missing"], CONFIGURED, "The config profile (missing) could not be found: set --profile"),
+        (
+            ["--profile", "missing"],
+            CONFIGURED,
+            "The config profile (missing) could not be found: set --profile or AWS_PROFILE to a profile of /",
+        ),
         (["--endpoint-url", "http://127.0.0.1:1"], CONFIGURED, "can't connect to AWS: check --region, --endpoint-url"),
         (["--endpoint-url", "nonsense"], CONFIGURED, "Invalid endpoint: nonsense: --endpoint-url and AWS_ENDPOINT_URL"),
     ],

@@ -118,7 +118,7 @@ def test_show_has_the_role_the_plan_and_the_log(mixed: Mixed) -> None:
     assert "outcome: failed: foreign_role" in lines
 
 
-NOT_DEPLOYED = "stage mixed is not deployed in {}: check --stage, --region and --profile, or deploy it"
+NOT_DEPLOYED = "stage mixed is not deployed in {}: check --stage, --region and --profile, or deploy it: rolecall deploy mixed --source-principal ARN"
 
 
 @pytest.mark.parametrize(

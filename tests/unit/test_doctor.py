@@ -505,10 +505,14 @@ DENYING = replace(shard(frozen=True, attached=frozenset({PRINCIPAL.arn})), denie
             records(control=Control(uninstalling=True)),
             "rolecall uninstall to continue, or rolecall backfill to cancel",
         ),
+        (
+            records(control=Control(uninstalling=True, uninstalled=True)),
+            "rolecall undeploy dev, or rolecall backfill to enroll every account again",
+        ),
     ],
 )
 def test_stage_must_not_be_frozen_or_uninstalling(found: Records, remedy: str | None) -> None:
-    assert operations.check_freeze(read_source_policy(found, settings())).remedy == remedy
+    assert operations.check_freeze(read_source_policy(found, settings()), "dev").remedy == remedy
 
 
 def test_documents_that_write_are_shown() -> None:

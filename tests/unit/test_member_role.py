@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.data_read_denies import API_KEYS_READ, DENIED_DATA_READS, deny_document
+from chalicelib.data_read_denies import API_KEYS_READ, DENIED_DATA_READS, denied_reads, deny_document
 from chalicelib.documents import Document
 from chalicelib.errors import SettingsError
 from chalicelib.member_role import (
@@ -221,6 +221,12 @@ def test_trust_as_returned_by_iam_is_no_drift() -> None:
 
     assert principal in text
     assert Document(text.replace(principal, f'"AWS":["{SOURCE}"]')) == trust_document(settings())
+
+
+@pytest.mark.parametrize("allowed", [(), ("s3:GetObject", "ssm:GetParameter"), ("apigateway:GET",)])
+def test_denied_reads_are_counted_by_action(allowed: tuple[str, ...]) -> None:
+    denied = denied_reads(deny_document(frozenset(allowed)))
+    assert denied == [action for action in DENIED_DATA_READS if action not in allowed]
 
 
 def test_deny_document_lists_each_action_once_in_order() -> None:

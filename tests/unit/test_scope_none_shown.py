@@ -46,14 +46,14 @@ def test_stage_without_a_source_policy_has_no_problem_with_it(found: Records) ->
 
     assert state.problems == ()
     assert operations.check_source_policy(state).status is CheckStatus.OK
-    assert operations.check_freeze(state).status is CheckStatus.OK
+    assert operations.check_freeze(state, "dev").status is CheckStatus.OK
 
 
 def test_source_policy_that_was_left_is_a_problem() -> None:
     state = read_source_policy(LEFT, NONE)
 
     assert state.problems == (LEFT_OVER,)
-    assert operations.check_source_policy(state).remedy == "docs/runbook.md#names_changed"
+    assert operations.check_source_policy(state).remedy == "see docs/runbook.md#names_changed"
 
 
 def page_text(found: Records) -> str:

@@ -431,12 +431,15 @@ def test_page_shows_what_needs_attention() -> None:
     [
         (NEVER_PUBLISHED, "publishing     unknown: publish has not run yet"),
         (UNINSTALLED, "publishing     nothing left to publish"),
-        (UNINSTALLED, "freeze         uninstalled: rolecall backfill would enroll every account again"),
+        (
+            UNINSTALLED,
+            "uninstall      uninstalled: rolecall undeploy dev deletes the stack; rolecall backfill would enroll every account again",
+        ),
         (FROZEN, "freeze         frozen and in force: every new session is denied until rolecall unfreeze"),
         (UNFREEZING, "freeze         not frozen, but a shard still denies everything: rolecall unfreeze waits for it"),
         (
             replace(PUBLISHED, control=Control(uninstalling=True)),
-            "freeze         uninstalling: continue with rolecall uninstall, or cancel with rolecall backfill",
+            "uninstall      uninstalling: continue with rolecall uninstall, or cancel with rolecall backfill",
         ),
         (
             records(WHOLE),
@@ -449,6 +452,30 @@ def test_page_shows_what_needs_attention() -> None:
 )
 def test_page_shows_the_state_of_the_source_policy(found: Records, line: str) -> None:
     assert line in page_lines(replace(HEALTHY, source_policy=state_of(found)))
+
+
+def test_page_of_a_new_stage_shows_no_resync_yet() -> None:
+    status = replace(HEALTHY, last_resync=None, last_full_resync=None)
+    new, old = (replace(status, deployed_at=NOW - timedelta(days=days)) for days in (2, 20))
+    assert "last resync    none since the deployment, 2 days ago" in page_lines(new)
+    assert "last resync    none in the last 14 days" in page_lines(old)
+
+
+def test_page_names_alarms_without_data() -> None:
+    alarms = (alarm("queue-age", "INSUFFICIENT_DATA"), alarm("dead-letters"), alarm("access-slow", "INSUFFICIENT_DATA"))
+    assert "alarms         2 INSUFFICIENT_DATA (queue-age, access-slow), 1 OK" in page_lines(
+        replace(HEALTHY, alarms=alarms)
+    )
+
+
+def test_uninstalled_stage_needs_no_resync() -> None:
+    status = replace(
+        HEALTHY,
+        alarms=(alarm("resync-missing", "ALARM"),),
+        last_full_resync=None,
+        source_policy=state_of(UNINSTALLED),
+    )
+    assert page_lines(status)[-3].endswith("resync-missing: expected until the first resync, which is scheduled")
 
 
 def test_page_shows_how_to_restore_lost_records() -> None:
