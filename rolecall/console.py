@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console, RenderableType
+from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
 from rolecall.document_links import linked
 
 _UNLIMITED_WIDTH = 100_000  # columns
+_INDENT = 2  # columns
+_MIN_COLUMN_CHARS = 20
 _ZERO_WIDTH_JOINER = "\u200d"  # joins several emoji into one
 
 _UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"))  # seconds of each
@@ -44,20 +47,56 @@ def terminal_width() -> int | None:
 
 def print_page(page: RenderableType) -> None:
     """Print a page; in a pipe, lines are neither wrapped nor cut."""
-    console = output_console()
-    if is_terminal(sys.stdout):
-        console.print(page)
-        return
-    with console.capture() as captured:
-        console.print(page, soft_wrap=False)
-    for line in captured.get().splitlines():
-        print(line.rstrip())  # noqa: T201 - the command's output
+    print_columns(output_console(), page)
+
+
+def print_columns(console: Console, content: RenderableType) -> None:
+    """Print a table, or a page of them, without the blanks that end its lines."""
+    for line in console.render_lines(content, pad=False):
+        while line and not line[-1].text.rstrip():
+            line.pop()
+        if line:
+            line[-1] = line[-1]._replace(text=line[-1].text.rstrip())
+        console.print(Segments([*line, Segment.line()]), soft_wrap=True)
 
 
 def print_line(console: Console, line: Text | str, style: str = "") -> None:
     """Print a line without wrapping it and without interpreting markup; a text with styles must be printable."""
     text = printable(line) if isinstance(line, str) else line
     console.print(text, style=style, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
+def print_indented(console: Console, line: Text | str, style: str = "") -> None:
+    """Print a line wrapped at words, whose further lines begin where its text or its last column does.
+
+    A line with `no_wrap`, such as a command to be copied, and a word that is longer than a line are kept whole.
+    """
+    text = Text(printable(line)) if isinstance(line, str) else line.copy()
+    text.stylize(style)
+    if text.no_wrap or not text.plain.strip():
+        print_line(console, text)
+        return
+    blanks = len(text.plain) - len(text.plain.lstrip())
+    column = text.plain.rfind("  ") + 2
+    is_table = blanks < column <= console.width - _MIN_COLUMN_CHARS and "  " in text.plain
+    start, further = (column, column) if is_table else (blanks, blanks + _INDENT)
+    before, at = text[:start], start
+    for wrapped in _wrapped(text.plain[start:], console.width - start, further - start):
+        at = text.plain.index(wrapped, at)
+        print_line(console, before + text[at : at + len(wrapped)])
+        before, at = Text(" " * further), at + len(wrapped)
+
+
+def _wrapped(text: str, width: int, indent: int = 0) -> list[str]:
+    """Return the lines of a text that is wrapped at words, with room for an indent of all but the first.
+
+    A word that is longer than a line is kept whole, so that it can be copied.
+    """
+    further = " " * indent
+    lines = textwrap.wrap(
+        text, max(width, indent + 1), subsequent_indent=further, break_long_words=False, break_on_hyphens=False
+    )
+    return [*lines[:1], *(line.removeprefix(further) for line in lines[1:])]
 
 
 def print_wrapped(console: Console, text: str, prefix: Text | None = None) -> None:
@@ -67,7 +106,7 @@ def print_wrapped(console: Console, text: str, prefix: Text | None = None) -> No
     """
     before = Text() if prefix is None else prefix
     width = max(console.width - before.cell_len, 1)
-    for line in textwrap.wrap(printable(text), width, break_long_words=False, break_on_hyphens=False) or [""]:
+    for line in _wrapped(printable(text), width) or [""]:
         print_line(console, before + Text(line))
         before = Text(" " * before.cell_len)
 

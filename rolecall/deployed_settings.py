@@ -1,9 +1,14 @@
 """The deployed settings against the template's defaults: the parameters of the stage's stack."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich.console import Console
+from rich.text import Text
+
 from rolecall.aws_errors import translate_errors
+from rolecall.console import print_wrapped
 from rolecall.deploy.stack import describe_stack, stack_name
 from rolecall.errors import NotDeployedError
 from rolecall.stage import Stage
@@ -53,6 +58,16 @@ def read_deployed_settings(stage: Stage) -> list[DeployedSetting]:
         for each in declared
         if each.get("ParameterKey") != "Stage"
     ]
+
+
+def print_settings(settings: Sequence[DeployedSetting], console: Console) -> None:
+    """Print each setting with its value, wrapped at words, and with the default if it was changed."""
+    width = max((len(each.name) for each in settings), default=0)
+    for each in settings:
+        mark = "*" if each.is_changed else " "
+        prefix = Text.assemble((mark, "yellow"), " ", (f"{each.name:{width}}", "bold"), "  ")
+        default = f" (default: {each.default or 'none'})" if each.is_changed and each.default is not None else ""
+        print_wrapped(console, f"{each.value}{default}".replace(",", ", "), prefix)
 
 
 def _shown(name: str, value: str) -> str:

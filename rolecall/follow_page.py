@@ -13,7 +13,7 @@ from chalicelib.accounts import ROLE_KEPT, Change, LedgerRow, Outcome, shown_out
 from chalicelib.arns import AccountId
 from chalicelib.errors import Reason
 from chalicelib.source_policy.records import Problem
-from rolecall.console import counted, print_line, printable
+from rolecall.console import counted, print_indented, print_line, printable
 from rolecall.follow import Ending, Progress, Sent
 from rolecall.reasons import REMEDY
 
@@ -65,7 +65,7 @@ class _ProgressLines:
         new = [line for line in lines if line not in self._printed]
         self._printed.update(new)
         for line in new:
-            print_line(self._console, line)
+            print_indented(self._console, line)
         if new and not progress.is_done:  # Then the summary follows.
             print_line(self._console, f"{progress.count} of {progress.total} finished: {_outcomes(progress)}")
 

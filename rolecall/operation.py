@@ -13,7 +13,7 @@ from rich.text import Text
 
 from chalicelib.accounts import LedgerRow, shown_outcome
 from chalicelib.arns import AccountId
-from rolecall.console import counted, is_terminal, output_console, print_line
+from rolecall.console import counted, is_terminal, output_console, print_indented
 from rolecall.document_links import linked
 from rolecall.errors import CommandError
 from rolecall.exit_status import ExitStatus
@@ -88,7 +88,7 @@ class Operation:
         """Print a line, and record it."""
         line = linked(line) if isinstance(line, str) else line
         self.record.messages.append(str(line))
-        print_line(self.console, line, style)
+        print_indented(self.console, line, style)
 
     def confirm(self, question: str, refused: str = "revoke access", *, unchanged: str = "nothing was changed") -> None:
         """Ask before something is done. Raise CommandError if the answer is no, or without a terminal.

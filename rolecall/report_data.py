@@ -130,6 +130,17 @@ def read_report_file(path: Path, settings: Settings, region: str) -> ReportData:
     return earlier
 
 
+def contains_evidence(path: Path) -> bool:
+    """Whether a file is a report with the results of `rolecall prove`."""
+    found = _EMBEDDED.search(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else None
+    if found is None:
+        return False
+    try:
+        return any(each["evidence"] for each in json.loads(found[1])["accounts"])
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
 def check_same_stage(found: tuple[str, str, str], settings: Settings, region: str, statement: str, remedy: str) -> None:
     """Raise CommandError if stage, region and management account differ from those of a report."""
     expected = (settings.stage, region, settings.management_account_id)

@@ -219,15 +219,21 @@ def report(
         rolecall prove --reader-profile auditor --json > prove.json
         rolecall report november.html --evidence prove.json --since august.html
     """
-    from rolecall.console import print_written
+    from rolecall.console import print_warning, print_written
     from rolecall.files import write_file
     from rolecall.report import read_report
+    from rolecall.report_data import contains_evidence
     from rolecall.report_page import render_report
 
     stage = context.obj.open()
     content = read_report(stage, datetime.now(UTC), evidence=evidence, since=since)
+    loses_evidence = evidence is None and contains_evidence(file)
     write_file(file, render_report(content), force=force)
     print_written(file, as_json=as_json)
+    if loses_evidence:
+        print_warning(
+            f"the earlier {file} had the results of rolecall prove, and this one has none: pass --evidence FILE"
+        )
     stage.require_readable_rows()
 
 

@@ -242,17 +242,22 @@ def settings(
         rolecall settings
         rolecall settings --changed -o csv
     """
-    from rolecall.deployed_settings import read_deployed_settings
+    from rolecall.console import output_console, terminal_width
+    from rolecall.deployed_settings import print_settings, read_deployed_settings
     from rolecall.listing import print_listing
 
     found = [each for each in read_deployed_settings(context.obj.open()) if each.is_changed or not changed]
+    chosen = chosen_format(output, as_json=as_json)
+    if chosen is Format.TABLE and terminal_width() is not None:
+        print_settings(found, output_console())
+        return
     columns = {"mark": "", "name": "setting", "value": "value", "default": "default"}
     rows = [each.as_json() for each in found]
-    if not as_json and output is Format.TABLE:
+    if chosen is Format.TABLE:
         rows = [row | {"mark": "*" if row["changed"] else ""} for row in rows]
     else:
         del columns["mark"]
-    print_listing(columns, rows, chosen_format(output, as_json=as_json))
+    print_listing(columns, rows, chosen)
 
 
 def explain(

@@ -29,6 +29,9 @@ _MARKS = {
 _SECRET = {"ExternalId"}
 _MAX_NAMES = 4  # resources of one type on a line
 
+NEW = {Step.CREATE, Step.REPLACE}
+"""The steps that create a stack."""
+
 _FIRST_STEPS = {
     Step.REPLACE: "the stack of a deployment that failed ({status}) is deleted first, and created again with its settings",
     Step.CONTINUE_ROLLBACK: "the rollback of a failed update is continued first ({status})",
@@ -52,7 +55,7 @@ def change_lines(plan: Plan, declared: Mapping[str, Any], changes: Sequence[Reso
         known = "the rollback is finished" if plan.step is Step.CONTINUE_ROLLBACK else "the bucket exists"
         yield Text(f"  the changes of resources are shown once {known}", "yellow")
         return
-    yield from resource_lines(changes)
+    yield from resource_lines(changes, are_expanded=plan.step not in NEW)
 
 
 def parameter_lines(given: Mapping[str, str], kept: Mapping[str, str], declared: Mapping[str, Any]) -> Iterator[Text]:
@@ -102,8 +105,11 @@ def _action(change: ResourceChange) -> str:
     return "Replace" if change.action == "Modify" and change.replaced else change.action
 
 
-def resource_lines(changes: Sequence[ResourceChange]) -> Iterator[Text]:
-    """Yield a line for each changed resource, those that are only created grouped by type, and a line that counts them."""
+def resource_lines(changes: Sequence[ResourceChange], *, are_expanded: bool = True) -> Iterator[Text]:
+    """Yield a line for each changed resource, those that are only created grouped by type, and a line that counts them.
+
+    A change set has the resources that SAM's transform adds, too; a template doesn't (`are_expanded`).
+    """
     added: dict[str, list[str]] = {}
     for change in changes:
         if change.action == "Add":
@@ -115,7 +121,8 @@ def resource_lines(changes: Sequence[ResourceChange]) -> Iterator[Text]:
         if change.action != "Add":
             properties = f": {', '.join(change.properties)}" if change.properties else ""
             yield Text(f"  {mark} {change.logical_id} ({change.kind}){properties}", style)
-    yield Text(_summary(changes), "bold")
+    more = "" if are_expanded else ", and what SAM's transform adds to the functions: permissions, mappings and rules"
+    yield Text(_summary(changes) + more, "bold")
 
 
 def _summary(changes: Sequence[ResourceChange]) -> str:

@@ -4,7 +4,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from rolecall.deploy.change_set import ChangeRequest, ChangeSet, ResourceChange, delete_change_set
-from rolecall.deploy.changes_page import await_end, change_lines, new_stack_changes, report_failure, stack_operations
+from rolecall.deploy.changes_page import (
+    NEW,
+    await_end,
+    change_lines,
+    new_stack_changes,
+    report_failure,
+    stack_operations,
+)
 from rolecall.deploy.next_steps import next_steps
 from rolecall.deploy.packaged_app import PackagedApp
 from rolecall.deploy.preflight import Given, Plan, check_deployment
@@ -19,8 +26,6 @@ from rolecall.operation import Operation
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import ParameterTypeDef
-
-_NEW = {Step.CREATE, Step.REPLACE}
 
 
 def deploy(operation: Operation, given: Given, app: PackagedApp, *, dry_run: bool) -> ExitStatus:
@@ -94,7 +99,7 @@ class _Run:
 
     def deploy(self, plan: Plan) -> None:
         """Show the changes, and make them after a confirmation."""
-        if plan.step in _NEW:
+        if plan.step in NEW:
             self._show(plan, None)
             self.operation.confirm(_question(plan), "deploy")
             self._create(plan)
@@ -167,7 +172,7 @@ class _Run:
         )
 
     def _show(self, plan: Plan, changes: list[ResourceChange] | None) -> None:
-        if plan.step in _NEW:
+        if plan.step in NEW:
             changes = new_stack_changes(self.app.template, plan.values, plan.tables)
         shown = None if changes is None else [change.as_json() for change in changes]
         self.operation.record.details["changes"] = shown

@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from rich.text import Text
+
 from chalicelib.accounts import UNREACHABLE
 from chalicelib.settings import stack_set_role_name
 from rolecall.access_role_stack_set import read_failed_instances
@@ -169,7 +171,7 @@ def _left_lines(operation: Operation, left: Sequence[str]) -> Iterator[str]:
     yield f"What to do: run rolecall deploy {stage}, {uninstall}, and rolecall undeploy {stage} again."
 
 
-def _report(operation: Operation, kept: tuple[str, ...]) -> Iterator[str]:
+def _report(operation: Operation, kept: tuple[str, ...]) -> Iterator[Text | str]:
     stage = operation.stage
     yield f"Stack {stack_name(stage.name)} is deleted."
     if kept:
@@ -177,17 +179,17 @@ def _report(operation: Operation, kept: tuple[str, ...]) -> Iterator[str]:
     yield from _kept_bucket(operation)
 
 
-def _kept_tables(operation: Operation, kept: tuple[str, ...]) -> Iterator[str]:
+def _kept_tables(operation: Operation, kept: tuple[str, ...]) -> Iterator[Text | str]:
     stage = operation.stage
     yield f"Kept, and protected against deletion: {', '.join(kept)}. The next rolecall deploy {stage.name} imports them."
     yield "To delete them with all that is known about the accounts:"
     for name in kept:
         table = f"--table-name {name} --region {stage.region}"
-        yield f"  aws dynamodb update-table {table} --no-deletion-protection-enabled"
-        yield f"  aws dynamodb delete-table {table}"
+        yield Text(f"  aws dynamodb update-table {table} --no-deletion-protection-enabled", no_wrap=True)
+        yield Text(f"  aws dynamodb delete-table {table}", no_wrap=True)
 
 
-def _kept_bucket(operation: Operation) -> Iterator[str]:
+def _kept_bucket(operation: Operation) -> Iterator[Text | str]:
     """Yield the bucket with the template and the code, and how to delete it if no other stage uses it."""
     stage = operation.stage
     try:
@@ -204,5 +206,5 @@ def _kept_bucket(operation: Operation) -> Iterator[str]:
     bucket = f"--bucket {artifacts.bucket} --region {stage.region}"
     yield f"Kept: bucket {artifacts.bucket}, with the template and the code. To delete it with all versions (1,000 at a time):"
     listed = f"aws s3api list-object-versions {bucket} --max-items 1000 --query '{ALL_VERSIONS}' --output json"
-    yield f'  aws s3api delete-objects {bucket} --delete "$({listed})"'
-    yield f"  aws s3api delete-bucket {bucket}"
+    yield Text(f'  aws s3api delete-objects {bucket} --delete "$({listed})"', no_wrap=True)
+    yield Text(f"  aws s3api delete-bucket {bucket}", no_wrap=True)

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chalicelib.arns import AccountId
-from rolecall.console import print_line, print_wrapped, printable
+from rolecall.console import print_columns, print_line, print_wrapped, printable
 from rolecall.exit_status import ExitStatus
 from rolecall.prove.evidence import DATA_READ, AccountEvidence, Answer, Call, Claim, ClaimResult, Evidence
 
@@ -92,7 +92,7 @@ def print_evidence(evidence: Evidence, console: Console) -> None:
     if evidence.frozen:
         print_line(console, "the stage is frozen: every new session is denied until rolecall unfreeze", "yellow")
     console.print()
-    console.print(_table(evidence.accounts, console.width), soft_wrap=False)
+    print_columns(console, _table(evidence.accounts, console.width))
     console.print()
     for holds, line in _unexpected_answers(evidence.accounts):
         print_wrapped(console, line, _marked(holds, "") + Text(" "))

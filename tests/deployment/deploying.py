@@ -66,7 +66,7 @@ class Deploying:
         self._console = StringIO()
         operation = Operation(
             stage=Stage(self.stage, session, self.organization.endpoint_url),
-            console=Console(file=self._console, width=200),
+            console=Console(file=self._console, width=1000),
             prompt=None if answer is None else lambda _: answer() if callable(answer) else answer,
             **{"pause": no_pause, **options},
         )

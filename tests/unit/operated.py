@@ -126,7 +126,7 @@ def operation_on(stage: OperatedStage, out: io.StringIO | None = None, **options
     """Return an operation on a stage, with its clock and pauses."""
     return Operation(
         stage=cast("Any", stage),
-        console=Console(file=out or io.StringIO(), width=80),
+        console=Console(file=out or io.StringIO(), width=1000),
         now=lambda: NOW,
         clock=stage.clock,
         pause=stage.pause,

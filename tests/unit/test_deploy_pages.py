@@ -83,6 +83,10 @@ def test_resources_are_shown_by_what_happens_to_them() -> None:
         "Resources: 6 created, 1 updated, 1 replaced, 1 imported, 1 deleted",
     ]
     assert _plain(resource_lines([])) == ["Resources: nothing changes"]
+    (*_, count) = _plain(resource_lines(changes, are_expanded=False))
+    assert count.startswith(
+        "Resources: 6 created, 1 updated, 1 replaced, 1 imported, 1 deleted, and what SAM's transform adds"
+    )
 
 
 def test_new_stack_has_the_resources_whose_condition_is_true() -> None:

@@ -10,7 +10,7 @@ import pytest
 from chalicelib.accounts import Outcome
 from rolecall.errors import CommandError
 from rolecall.report import Report
-from rolecall.report_data import COLUMNS, ReportData, escaped_cells, read_report_file
+from rolecall.report_data import COLUMNS, ReportData, contains_evidence, escaped_cells, read_report_file
 from rolecall.report_page import render_report
 from tests.unit.builders import settings
 from tests.unit.reported import account, organization, report_of, row
@@ -31,6 +31,17 @@ def test_data_of_the_page_is_read_back(tmp_path: Path) -> None:
 
     assert found == report.data
     assert sorted(each.account_id for each in found.accounts) == sorted(each.account_id for each in report.accounts)
+
+
+def test_page_with_results_of_prove_is_recognized(tmp_path: Path) -> None:
+    page, report = tmp_path / "report.html", organization(3)
+    assert not contains_evidence(page)
+    for evidence, expected in (("", False), ("passed", True)):
+        accounts = tuple(replace(each, evidence=evidence) for each in report.data.accounts)
+        page.write_text(render_report(replace(report, data=replace(report.data, accounts=accounts))))
+        assert contains_evidence(page) is expected
+    page.write_text(page.read_text().replace('"accounts"', '"others"'))
+    assert not contains_evidence(page)
 
 
 def test_hostile_name_is_read_back_and_ends_no_script(tmp_path: Path) -> None:
