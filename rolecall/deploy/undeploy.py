@@ -57,8 +57,9 @@ def undeploy(operation: Operation) -> ExitStatus:
     kept = _existing(name, tables)
     left = _left(name, kept, tables)  # and until its functions were deleted
     operation.record.details |= {"kept": list(kept), "left": left}
-    for line in _left_lines(operation, left) if left else _report(operation, kept):
-        operation.print(line)
+    lines: Iterator[Text | str] = _left_lines(operation, left) if left else _report(operation, kept)
+    for printed in lines:
+        operation.print(printed)
     return ExitStatus.PROBLEM if left else ExitStatus.OK
 
 

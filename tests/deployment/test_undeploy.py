@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jmespath
 import pytest
 
 from local.organization import LocalOrganization
@@ -91,7 +90,7 @@ def test_bucket_is_deleted_by_the_printed_commands(stage: Deploying) -> None:
 
     assert f"  aws s3api delete-objects --bucket {bucket} --region us-east-1 --delete " in stage.output
     assert f"  aws s3api delete-bucket --bucket {bucket} --region us-east-1\n" in stage.output
-    versions = jmespath.search(ALL_VERSIONS, s3.list_object_versions(Bucket=bucket))
+    (versions,) = s3.get_paginator("list_object_versions").paginate(Bucket=bucket).search(ALL_VERSIONS)
     s3.delete_objects(Bucket=bucket, Delete=versions)
     s3.delete_bucket(Bucket=bucket)
 

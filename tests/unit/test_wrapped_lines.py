@@ -26,7 +26,7 @@ def lines(out: Console) -> list[str]:
     [
         ("", [""]),
         ("short", ["short"]),
-        ("a sentence that is longer than a line is", ["a sentence that is longer than a line", "  is"]),
+        ("a sentence that is longer than one line is", ["a sentence that is longer than one line", "  is"]),
         ("  + words that are as long as a line and on", ["  + words that are as long as a line and", "    on"]),
         ("  name    what it is about, in some words", ["  name    what it is about, in some", "          words"]),
         (f"  role {ARN} exists", ["  role", f"    {ARN}", "    exists"]),
