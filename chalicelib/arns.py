@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple, NewType
 AccountId = NewType("AccountId", str)
 
 _ACCOUNT_ID = re.compile(r"[0-9]{12}")
+_ORGANIZATION_ID = re.compile(r"o-[0-9a-z]{10,32}")
 _OU_ID = re.compile(r"ou-[0-9a-z]{4,32}-[0-9a-z]{8,32}")
 _PRINCIPAL = re.compile(
     r"arn:(?P<partition>aws[a-z-]*):iam::(?P<account>[0-9]{12}):"
@@ -18,6 +19,11 @@ _RESERVED_SSO = re.compile(r"/aws-reserved/sso\.amazonaws\.com/(?:[a-z0-9-]+/)?A
 def is_account_id(value: object) -> bool:
     """Whether a value is a string of twelve digits."""
     return isinstance(value, str) and _ACCOUNT_ID.fullmatch(value) is not None
+
+
+def is_organization_id(value: str) -> bool:
+    """Whether a value is the id of an organization."""
+    return _ORGANIZATION_ID.fullmatch(value) is not None
 
 
 def is_ou_id(value: str) -> bool:

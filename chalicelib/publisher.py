@@ -14,7 +14,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from chalicelib.access_marks import Marked, write_marks
 from chalicelib.accounts import Access
-from chalicelib.arns import AccountId
+from chalicelib.arns import AccountId, is_organization_id
 from chalicelib.errors import AccountError, Reason, RetryableError, TerminalError
 from chalicelib.publish_report import report_run
 from chalicelib.run_lease import RunEndedError, RunLease
@@ -107,7 +107,9 @@ class _Run:
         status = self._records.status or Status(names=Names.of(publisher.settings))
         # Names that enroll recorded in scope none are completed, once there is a source policy.
         names = status.names.completed(publisher.settings)
-        organization_id = status.organization_id or publisher.organization_id()
+        recorded = status.organization_id
+        # One that was edited would be granted in every shard.
+        organization_id = recorded if is_organization_id(recorded) else publisher.organization_id()
         self._status = replace(status, names=names, organization_id=organization_id)
         # Under other settings, what exists is kept under the names that it has.
         self._settings = names.installed(publisher.settings)

@@ -18,6 +18,7 @@ from tests.integration.stage import Stage
         (SOURCE_POLICY, {"error": "no"}),
         ("#status", {"names": "all"}),
         ("#status", {"room": {"a": "b"}}),
+        ("#status", {"organization_id": "yes"}),
         ("#control", {"frozen": "true", "uninstalling": "yes", "check_requested_at": Decimal(3)}),
     ],
     ids=str,
