@@ -203,6 +203,19 @@ def test_stack_sets_role_attaches_nothing_where_rolecall_does_not(
     assert {"ParameterKey": "SourcePrincipalArns", "ParameterValue": ""} in stack_set["Parameters"]
 
 
+def test_stack_sets_role_has_no_permission_on_policies_without_a_source_policy(template: dict[str, Any]) -> None:
+    arns = f"arn:aws:iam::{_ACCOUNT}:role/Reader,arn:aws:iam::555566667777:role/Scanner"
+    used = {"AccessRoleStackSet": "true", "SourcePolicyScope": "none", "SourcePrincipalArns": arns}
+    stack_set = deployed(template, "aws", **used).only("AWS::CloudFormation::StackSet")
+    given = {each["ParameterKey"]: each["ParameterValue"] for each in stack_set["Parameters"]}
+
+    # In the account of the first source principal.
+    assert given["SourceAccountId"] == _ACCOUNT
+    assert _narrow(**given | {"SourcePrincipalArns": given["SourcePrincipalArns"].split(",")}) == _narrow(
+        MemberRolePolicyArns=given["MemberRolePolicyArns"]
+    )
+
+
 def test_stack_set_is_deployed_only_on_request(template: dict[str, Any]) -> None:
     condition = template["Resources"]["AccessRoles"]["Condition"]
     assert deployed(template, "aws", AccessRoleStackSet="true").values[condition]
