@@ -10,7 +10,7 @@ from chalicelib.arns import Principal, role_arn, root_arn
 from chalicelib.data_read_denies import DENY_POLICY_NAME, deny_document
 from chalicelib.documents import Document
 from chalicelib.errors import SettingsError
-from chalicelib.member_role_policies import LONGEST_ORGANIZATION_ID, only_denies
+from chalicelib.member_role_policies import LONGEST_ORGANIZATION_ID, denies_all_of, only_denies
 from chalicelib.ownership import OWNERSHIP_TAGS
 from chalicelib.settings import Settings, parameters_with_role
 
@@ -189,7 +189,7 @@ def _differences(observed: MemberRole, desired: MemberRole) -> Iterator[Action]:
         yield TagRole(desired.tags)
     for arn in sorted(observed.attached - desired.attached):
         yield DetachPolicy(arn)
-    stray, denying, replacing, new = _inline_changes(observed.inline, desired.inline)
+    stray, denying, lifted, replacing, new = _inline_changes(observed.inline, desired.inline)
     # Deleted before others are put: all inline policies of a role share one quota of characters.
     yield from map(DeleteInlinePolicy, stray)
     yield from _puts(desired, denying)
@@ -199,6 +199,7 @@ def _differences(observed: MemberRole, desired: MemberRole) -> Iterator[Action]:
         yield SetTrust(desired.trust)
     if observed.max_session != desired.max_session:
         yield SetMaxSession(desired.max_session)
+    yield from map(DeleteInlinePolicy, lifted)
     yield from _puts(desired, replacing)
     if desired.boundary is None and observed.boundary is not None:
         yield SetBoundary(None)
@@ -215,34 +216,48 @@ def _puts(desired: MemberRole, names: list[str]) -> list[Action]:
 
 def _inline_changes(
     observed: Mapping[str, Document], desired: Mapping[str, Document]
-) -> tuple[list[str], list[str], list[str], list[str]]:
-    """Return the names of the inline policies to delete, to put because they only deny, to replace, and to add.
+) -> tuple[list[str], list[str], list[str], list[str], list[str]]:
+    """Return the names of the inline policies to delete, to put because they only deny, to lift, to replace, and to add.
 
-    One that is replaced is deleted first if the quota has no room for the observed and the desired documents in turn.
+    What is lifted only denied, and is deleted once all else restricts the role; one that then denies less is replaced. Both come
+    first if the quota needs their room, as does the deletion of documents that are replaced by others.
     """
     stray = sorted(observed.keys() - desired.keys())
     differing = sorted(name for name, document in desired.items() if observed.get(name) != document)
-    denying = [name for name in differing if only_denies(desired[name])]
-    allowing = [name for name in differing if name not in denying]
+    loosened = [name for name in differing if _is_loosened(name, desired[name], observed)]
+    denying = [name for name in differing if only_denies(desired[name]) and name not in loosened]
+    allowing = [name for name in differing if not only_denies(desired[name])]
     replacing = [name for name in allowing if name in observed]
+    lifted = [name for name in stray if only_denies(observed[name]) and not denying]
+    stray = [name for name in stray if name not in lifted]
     most = sum(max(document.size, observed[name].size if name in observed else 0) for name, document in desired.items())
     if most > INLINE_LIMIT:
         stray, replacing = sorted([*stray, *replacing]), []
-    return stray, denying, replacing, [name for name in allowing if name not in replacing]
+        denying, loosened = [*loosened, *denying], []
+    new = [name for name in allowing if name not in replacing]
+    return stray, denying, lifted, [*loosened, *replacing], new
+
+
+def _is_loosened(name: str, document: Document, observed: Mapping[str, Document]) -> bool:
+    """Whether a document replaces one that only denies, and denies the same and more."""
+    return name in observed and denies_all_of(observed[name], document)
 
 
 def restricts(action: Action, observed: MemberRole | None) -> bool:
     """Whether an action can only take permissions away: it is carried out even if another action of the plan was rejected.
 
     A trust policy that differs from the desired one may be open to anyone, a session may be too long, and an edited inline policy
-    may allow anything, so replacing one of them counts as a restriction.
+    may allow anything, so replacing one of them counts as a restriction; but not where a document denies less than before.
     """
+    inline = observed.inline if observed else {}
     match action:
         case SetBoundary(boundary):
             return boundary is not None
         case PutInlinePolicy(name, document):
-            return only_denies(document) or (observed is not None and name in observed.inline)
-    return isinstance(action, DetachPolicy | DeleteInlinePolicy | SetTrust | SetMaxSession)
+            return (only_denies(document) or name in inline) and not _is_loosened(name, document, inline)
+        case DeleteInlinePolicy(name):
+            return not only_denies(inline[name])
+    return isinstance(action, DetachPolicy | SetTrust | SetMaxSession)
 
 
 def removal(observed: MemberRole) -> tuple[Action, ...]:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from chalicelib.data_read_denies import DENY_POLICY_NAME
@@ -96,6 +97,23 @@ def only_denies(document: Document) -> bool:
     content: Any = document.content
     found = listed(content.get("Statement", [])) if isinstance(content, dict) else []
     return bool(found) and all(isinstance(each, dict) and each.get("Effect") == "Deny" for each in found)
+
+
+def denies_all_of(one: Document, other: Document) -> bool:
+    """Whether a document, which may have been edited, only denies, and denies what each statement of another does."""
+    return only_denies(one) and all(
+        any(_denies_all_of(each, statement) for each in statements(one.content))
+        for statement in statements(other.content)
+    )
+
+
+def _denies_all_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    rests = [{key: value for key, value in each.items() if key not in {"Sid", "Action"}} for each in (one, other)]
+    denied, needed = (list(map(str, listed(each.get("Action", [])))) for each in (one, other))
+    exact, patterns = set(denied), [each for each in denied if "*" in each]
+    return rests[0] == rests[1] and all(
+        action in exact or any(fnmatchcase(action, pattern) for pattern in patterns) for action in needed
+    )
 
 
 def statements(content: Mapping[str, Any]) -> list[dict[str, Any]]:

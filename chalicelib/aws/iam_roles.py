@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 
 from chalicelib.accounts import format_time
 from chalicelib.aws.errors import account_error, error_code, translated
+from chalicelib.data_read_denies import DENY_POLICY_NAME
 from chalicelib.documents import Document
 from chalicelib.member_role import (
     Action,
@@ -38,7 +39,7 @@ class IamRoles:
         self._client = client
 
     def observe(self, desired: MemberRole) -> MemberRole | None:
-        """Return the role, or None if there is none; inline policies that are not desired are read by name only."""
+        """Return the role, or None if there is none; of inline policies that are not desired, only the deny's is read."""
         doing, name = f"reading {desired.arn}", _name(desired.arn)
         with translated(doing):
             try:
@@ -65,10 +66,11 @@ class IamRoles:
         attached = self._client.get_paginator("list_attached_role_policies").paginate(RoleName=role)
         inline = self._client.get_paginator("list_role_policies").paginate(RoleName=role)
         names = [name for page in inline for name in page["PolicyNames"]]
+        read = {*desired.inline, DENY_POLICY_NAME}  # an edited one may allow anything
         return replace(
             seen,
             attached=frozenset(policy["PolicyArn"] for page in attached for policy in page["AttachedPolicies"]),
-            inline={name: self._inline(role, name) if name in desired.inline else _UNREAD for name in names},
+            inline={name: self._inline(role, name) if name in read else _UNREAD for name in names},
         )
 
     def _inline(self, role: str, policy_name: str) -> Document:

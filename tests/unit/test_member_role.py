@@ -31,7 +31,7 @@ from chalicelib.member_role import (
     trust_document,
     why_foreign,
 )
-from chalicelib.member_role_policies import only_denies
+from chalicelib.member_role_policies import denies_all_of, only_denies
 from tests.unit.applied_plans import role_after
 from tests.unit.builders import EXAMPLES, EXTRA, MEMBER, ORGANIZATION_ID, PARTITIONS, READER, SOURCE, settings
 
@@ -83,11 +83,14 @@ def test_interrupted_plan_never_allows_more_than_the_desired_role(
         assert role.trust == desired.trust
         assert role.attached <= desired.attached
         denies = {name: each for name, each in desired.inline.items() if only_denies(each)}
-        assert denies.items() <= role.inline.items() or not (role.inline or role.attached)
-        # An edited document is left until it is replaced.
+        is_denied = all(name in role.inline and denies_all_of(role.inline[name], each) for name, each in denies.items())
+        assert is_denied or not (role.inline or role.attached)
+        # An edited document is left until it is replaced, and one that only denies until it is deleted.
         assert all(
-            each in (desired.inline[name], observed and observed.inline.get(name)) for name, each in role.inline.items()
+            each in (desired.inline.get(name), observed and observed.inline.get(name))
+            for name, each in role.inline.items()
         )
+        assert all(name in desired.inline or only_denies(each) for name, each in role.inline.items())
         assert role.boundary == desired.boundary or desired.boundary is None
 
 
@@ -367,7 +370,7 @@ def test_rejected_action_leaves_nothing_else_open(observed: MemberRole, desired:
 
         assert role
         assert role.attached <= desired.attached | ({rejected.arn} if isinstance(rejected, DetachPolicy) else set())
-        strays = role.inline.keys() - desired.inline.keys()
+        strays = {name for name in role.inline.keys() - desired.inline.keys() if not only_denies(role.inline[name])}
         assert strays <= ({rejected.name} if isinstance(rejected, DeleteInlinePolicy) else set())
         assert role.trust == desired.trust or isinstance(rejected, SetTrust)
         assert role.max_session <= desired.max_session or isinstance(rejected, SetMaxSession)
@@ -375,7 +378,54 @@ def test_rejected_action_leaves_nothing_else_open(observed: MemberRole, desired:
         for name, document in desired.inline.items():
             is_absent = name not in role.inline and not only_denies(document)
             is_rejected = isinstance(rejected, PutInlinePolicy | DeleteInlinePolicy) and rejected.name == name
-            assert role.inline.get(name) == document or is_absent or is_rejected
+            denies_more = name in role.inline and denies_all_of(role.inline[name], document)
+            assert role.inline.get(name) == document or denies_more or is_absent or is_rejected
+
+
+FEWER_DENIES: list[dict[str, str]] = [{"DENY_DATA_READS_EXCEPT": "s3:GetObject"}, {"DENY_DATA_READS": "false"}]
+
+
+@pytest.mark.parametrize("fewer", FEWER_DENIES)
+@pytest.mark.parametrize("observed", [DEFAULT, replace(DEFAULT, attached=frozenset({"arn:aws:iam::aws:policy/Other"}))])
+def test_data_reads_are_opened_only_after_all_restrictions(fewer: dict[str, str], observed: MemberRole) -> None:
+    """The boundary may not exist in an account, where data reads then stay denied."""
+    boundary = "arn:aws:iam::{account_id}:policy/Boundary"
+    desired = desired_role(settings(**fewer, PERMISSIONS_BOUNDARY_ARN=boundary, EXTERNAL_ID="x-1"), MEMBER)
+
+    actions = plan(observed, desired)
+
+    opening = next(each for each in actions if isinstance(each, PutInlinePolicy | DeleteInlinePolicy))
+    before, after = actions[: actions.index(opening)], actions[actions.index(opening) + 1 :]
+    assert {SetBoundary, SetTrust} <= {type(each) for each in before}
+    assert {type(each) for each in after} <= {AttachPolicy}
+    assert not restricts(opening, observed)
+
+
+def test_edited_deny_is_restored_or_deleted_first() -> None:
+    """It may allow anything, or deny next to nothing."""
+    weak = deny_document(frozenset(DENIED_DATA_READS) - {"s3:GetObject"})
+    for wanted, edited, action in (
+        (settings(), weak, PutInlinePolicy("DenyDataReads", DENY)),
+        (settings(DENY_DATA_READS="false"), Document.of({"Statement": []}), DeleteInlinePolicy("DenyDataReads")),
+    ):
+        desired = desired_role(wanted, MEMBER)
+        observed = replace(desired, trust=DENY_ALL, inline={"DenyDataReads": edited})
+        assert plan(observed, desired) == (action, SetTrust(desired.trust))
+        assert restricts(action, observed)
+
+
+def test_deny_makes_room_for_documents_that_only_deny() -> None:
+    policies = {
+        "A": {"Version": "2012-10-17", "Statement": {"Effect": "Deny", "Action": ["a4b:Get*"] * 200, "Resource": "*"}}
+    }
+    excepted = ",".join(DENIED_DATA_READS[::2])
+    room = {"MEMBER_ROLE_POLICIES": json.dumps(policies)}
+    for fewer, first in (
+        ({"DENY_DATA_READS": "false"}, DeleteInlinePolicy),
+        ({"DENY_DATA_READS_EXCEPT": excepted}, PutInlinePolicy),
+    ):
+        actions = plan(DEFAULT, desired_role(settings(**fewer, **room), MEMBER))
+        assert [(type(each), each.name) for each in actions] == [(first, "DenyDataReads"), (PutInlinePolicy, "A")]  # type: ignore[union-attr]
 
 
 @given(observed_roles)
