@@ -3,13 +3,16 @@
     python -m verify.iam_actions            # writes rolecall/iam_actions.txt
 
 Parliament has the access levels of the Service Authorization Reference. Actions that it lacks are from botocore's models and from
-AWS's own policies of reads, and count as reads only if their names do.
+AWS's own policies of reads, and count as reads only if their names do. Of what the reference calls a read, some act (InvokeAgent,
+UseConnection) or return credentials of others (AssumeRoleForPodIdentity): these count as reads only if AWS's own policies allow
+them, or the deny of data reads denies them.
 """
 
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +29,16 @@ _POLICIES_OF_READS = ("ReadOnlyAccess", "SecurityAudit", "ViewOnlyAccess")
 _LEVELS_OF_READS = {"Read", "List"}
 _NAME = re.compile(r"[a-z0-9-]+:[A-Za-z0-9]+")
 _READ = re.compile(r"[a-z0-9-]+:(Batch)?(Get|List|Describe|Search|Query|Head|View)[A-Z]")
+_READ_VERB = re.compile(
+    r"[a-z0-9-]+:(Admin|Batch)?(Calculate|Check|Count|Describe|Detect|Discover|Download|Estimate|Evaluate|Export|Filter|Generate|Get|"
+    r"Has|Head|Is|List|Lookup|Preview|Query|Read|Render|Retrieve|Scan|Search|Select|Simulate|Test|Validate|Verify|View)",
+    re.IGNORECASE,
+)
+# They allow more than the caller may do, or uploads. The tokens that are left out have the caller's own permissions.
+_CREDENTIALS = re.compile(
+    r"[a-z0-9-]+:Get(?!AuthorizationToken$|ServiceBearerToken$|SessionToken$)\w*(Credentials|Token|AccessKeys|EmbedUrl|UploadUrl|DataAccess)(For\w+)?$"
+    r"|[a-z0-9-]+:GetSessionEndpoint$|s3express:CreateSession$"
+)
 # Of what the reference counts as tagging or management of permissions, these only show tags and permissions.
 _SHOWN = re.compile(r"[a-z0-9-]+:(Get|List|Describe)(?!.*Url)")
 
@@ -38,17 +51,25 @@ def botocore_actions() -> frozenset[str]:
 
 def actions() -> dict[str, bool]:
     """Return every known action, and whether it only reads."""
-    found = dict(_reference())
-    known = {action.lower() for action in found}
     policies = json.loads(aws_managed_policies_data)
     reads = {action for name in _POLICIES_OF_READS for action in allowed_actions(policies[name]["Document"])}
+    found = dict(_reference())
+    known = {action.lower() for action in found}
     newer = {action: True for action in {*reads, *DENIED_DATA_READS} if _NAME.fullmatch(action)}
     newer = {action: bool(_READ.match(action)) for action in botocore_actions() if _NAME.fullmatch(action)} | newer
     for action in sorted(newer):
         if action.lower() not in known:
             known.add(action.lower())
             found[action] = newer[action]
-    return dict(sorted(found.items()))
+    return {action: is_read and _only_reads(action, reads) for action, is_read in sorted(found.items())}
+
+
+def _only_reads(action: str, allowed: Collection[str]) -> bool:
+    """Whether an action that counts as a read only reads, and returns no credentials of others."""
+    is_credential = _CREDENTIALS.match(action) is not None
+    if action in DENIED_DATA_READS or (_READ_VERB.match(action) and not is_credential):
+        return not is_credential
+    return any(fnmatchcase(action.lower(), pattern.lower()) for pattern in allowed)
 
 
 def _reference() -> Iterator[tuple[str, bool]]:

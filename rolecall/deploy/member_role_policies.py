@@ -76,11 +76,11 @@ def check_actions(
     deny overrides. A document that is malformed is reported with the settings.
     """
     documents, before = parsed(parameters[PARAMETER]), parsed(kept.get(PARAMETER, ""))
-    excepted = parameters["DenyDataReadsExcept"].split(",")
-    denied = set(DENIED_DATA_READS).difference(excepted) if parameters["DenyDataReads"] == "true" else set()
+    denied, denied_before = _denied(parameters), _denied(kept)
     for name, document in documents.items():
-        found = list(unread_actions(document))
-        if allow_writes or before.get(name) == document:
+        found = list(unread_actions(document, denied))
+        was_deployed = before.get(name) == document and set(found) <= {*unread_actions(document, denied_before)}
+        if allow_writes or was_deployed:
             problems.warnings += [f"{PARAMETER}: {name} {what}" for what in found]
         else:
             for what in found:
@@ -91,6 +91,14 @@ def check_actions(
         problems.warnings += [f"{PARAMETER}: {name} {what}" for what in _ineffective(document, denied)]
 
 
+def _denied(parameters: Mapping[str, str]) -> frozenset[str]:
+    """Return the data reads that the member role denies by the parameters."""
+    excepted = parameters.get("DenyDataReadsExcept", "").split(",")
+    return (
+        frozenset() if parameters.get("DenyDataReads") == "false" else frozenset(DENIED_DATA_READS).difference(excepted)
+    )
+
+
 def parsed(value: str) -> dict[str, Document]:
     """Return the documents of the parameter, or none if it is malformed."""
     try:
@@ -99,8 +107,8 @@ def parsed(value: str) -> dict[str, Document]:
         return {}
 
 
-def unread_actions(document: Document) -> Iterator[str]:
-    """Yield what of a document doesn't only read, in words that follow its name."""
+def unread_actions(document: Document, denied: Collection[str]) -> Iterator[str]:
+    """Yield what of a document doesn't only read, and isn't denied anyway, in words that follow its name."""
     for number, statement in enumerate(statements(document.content), start=1):
         for action in listed(statement.get("Action", statement.get("NotAction"))):
             found = matching(action)
@@ -112,7 +120,7 @@ def unread_actions(document: Document) -> Iterator[str]:
             yield f"allows by NotAction in statement {number}, which includes every action that writes"
             continue
         for action in listed(statement["Action"]):
-            others = matching(action).others
+            others = [each for each in matching(action).others if each not in denied]
             if others:
                 is_pattern = [each.lower() for each in others] != [action.lower()]
                 yield f"allows {action}, which " + (
@@ -126,6 +134,6 @@ def _ineffective(document: Document, denied: Collection[str]) -> Iterator[str]:
         if statement["Effect"] == "Allow":
             for action in listed(statement.get("Action", [])):
                 found = matching(action)
-                taken = [each for each in (*found.reads, *found.others) if each in denied]
+                taken = sorted({*found.reads, *found.others}.intersection(denied))
                 if taken:
                     yield f"allows {action}, and DenyDataReads denies {first_of(taken, _MAX_SHOWN)}: to allow it, set DenyDataReadsExcept"

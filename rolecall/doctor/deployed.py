@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from chalicelib.data_read_denies import DENIED_DATA_READS
 from chalicelib.member_role import why_name_taken
 from chalicelib.settings import Settings
 from rolecall.deploy.member_role_policies import unread_actions
@@ -49,7 +50,8 @@ def _check_stage(context: Context) -> CheckResult:
 def beyond_reads(settings: Settings) -> str:
     """Return what the operator's documents allow beyond reads, which only rolecall deploy checks."""
     policies = settings.member_role_policies
-    found = [f"{name} {what}" for name, document in policies.items() for what in unread_actions(document)]
+    denied = frozenset(filter(settings.denies, DENIED_DATA_READS))
+    found = [f"{name} {what}" for name, document in policies.items() for what in unread_actions(document, denied)]
     return f"; of MemberRolePolicies, {'; '.join(found)}" if found else ""
 
 

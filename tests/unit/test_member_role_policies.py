@@ -49,6 +49,13 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
     "permissions": (document(allow("iam:PassRole")), "allows iam:PassRole, which doesn't only read"),
     "sessions": (document(allow("sts:Assume*")), r"allows sts:Assume\*, which includes sts:AssumeRole"),
     "credentials by a read": (document(allow("redshift:Get*")), "includes redshift:GetClusterCredentials"),
+    "an agent by a read": (
+        document(allow("bedrock:InvokeAgent")),
+        "allows bedrock:InvokeAgent, which doesn't only read",
+    ),
+    "a connection by a read": (document(allow("codeconnections:Use*")), "includes codeconnections:UseConnection"),
+    "session of a pod by a read": (document(allow("eks-auth:*")), "includes eks-auth:AssumeRoleForPodIdentity"),
+    "role's credentials by a read": (document(allow("datazone:Get*")), "GetDomainExecutionRoleCredentials, .*GetEnv"),
     "hidden in NotAction": (
         document({"Effect": "Allow", "NotAction": "iam:*", "Resource": "*"}),
         "allows by NotAction in statement 1, which includes every action that writes",
@@ -152,7 +159,9 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
 }
 
 
-def problems_of(files: list[str], kept: str = "", *, allow_writes: bool = False, **parameters: str) -> Problems:
+def problems_of(
+    files: list[str], kept: str = "", *, allow_writes: bool = False, kept_deny: str = "true", **parameters: str
+) -> Problems:
     """Return what the checks before a deployment find."""
     problems = Problems()
     value = read_policy_files(files, problems) or ""
@@ -161,7 +170,8 @@ def problems_of(files: list[str], kept: str = "", *, allow_writes: bool = False,
     except SettingsError as error:
         problems.found += error.problems
     values = {PARAMETER: value, "DenyDataReads": "true", "DenyDataReadsExcept": "", **parameters}
-    check_actions(values, {PARAMETER: kept}, problems, allow_writes=allow_writes)
+    kept_values = {PARAMETER: kept, "DenyDataReads": kept_deny} if kept else {}
+    check_actions(values, kept_values, problems, allow_writes=allow_writes)
     return problems
 
 
@@ -229,10 +239,28 @@ def test_document_of_reads_is_accepted(tmp_path: Path) -> None:
         "MemberRolePolicies: extra allows s3:Get*, and DenyDataReads denies s3:GetDataAccess, s3:GetObject, s3:GetObjectAnnotation"
         " and 3 more: to allow it, set DenyDataReadsExcept"
     )
-    assert problems_of([str(path)], DenyDataReads="false").warnings == []
-    excepted = "s3:GetDataAccess,s3:GetObject,s3:GetObjectAnnotation,s3:GetObjectTorrent,s3:GetObjectVersion"
+    excepted = "s3:GetObject,s3:GetObjectAnnotation,s3:GetObjectTorrent,s3:GetObjectVersion"
     (warning,) = problems_of([str(path)], DenyDataReadsExcept=excepted).warnings
-    assert "denies s3:GetObjectVersionTorrent" in warning
+    assert "denies s3:GetDataAccess, s3:GetObjectVersionTorrent" in warning
+
+
+def test_credentials_are_refused_once_they_arent_denied(tmp_path: Path) -> None:
+    """Also if the document was deployed while they were."""
+    path = tmp_path / "extra.json"
+    path.write_text(
+        document(allow(["s3:GetDataAccess", "logs:StartQuery", "codecommit:GitPull", "waf:GetChangeToken"]))
+    )
+    kept = f'{{"extra":{path.read_text()}}}'
+    expected = [
+        "MemberRolePolicies: extra allows s3:GetDataAccess, which doesn't only read, and the member role only reads"
+    ]
+
+    assert problems_of([str(path)]).found == []
+    for opened in ({"DenyDataReads": "false"}, {"DenyDataReadsExcept": "s3:GetDataAccess"}):
+        for before in ("", kept):
+            found = problems_of([str(path)], kept=before, **opened).found
+            assert [each.partition(": allow only")[0] for each in found] == expected
+        assert problems_of([str(path)], kept=kept, kept_deny="false", **opened).found == []
 
 
 def test_writes_are_a_warning_if_allowed_or_deployed_before(tmp_path: Path) -> None:
