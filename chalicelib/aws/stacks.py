@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
 
 _NOT_ENABLED = {"InvalidClientTokenId", "UnrecognizedClientException", "OptInRequired"}
+_MAX_RETURNED = 100  # resources of the stack ("DescribeStackResources", API reference)
 _GIVEN_UP = {"DELETE_COMPLETE", "DELETE_SKIPPED"}  # the latter by DeletionPolicy: Retain
 
 
@@ -70,9 +71,7 @@ def _owner(client: "CloudFormationClient", name: str) -> str | None:
             return None
         raise
     # Of any type: CloudFormation finds one of the resources that have the same name.
-    owners = (
-        each["StackName"]
-        for each in found
-        if each.get("PhysicalResourceId") == name and each["ResourceStatus"] not in _GIVEN_UP
-    )
-    return next(owners, None)
+    named = [each for each in found if each.get("PhysicalResourceId") == name]
+    if not named and len(found) >= _MAX_RETURNED:
+        return found[0]["StackName"]  # which contains the role, among those that are not returned
+    return next((each["StackName"] for each in named if each["ResourceStatus"] not in _GIVEN_UP), None)
