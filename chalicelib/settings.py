@@ -118,10 +118,10 @@ class Settings:
     def accounts_that_must_be_members(self) -> tuple[AccountId, ...]:
         """The source accounts that must be members of the organization, because there is no external id.
 
-        Only in scope none can they be outside. In the other scopes nothing is installed for them: the source policy
-        can't be written there.
+        Only in scope none are roles created for accounts outside. In the other scopes there may be roles from before
+        the scope was changed, or the account left.
         """
-        if self.keeps_source_policy or self.external_id is not None:
+        if self.external_id is not None:
             return ()
         return tuple(each for each in self.source_account_ids if each != self.management_account_id)
 

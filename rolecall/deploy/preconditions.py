@@ -107,6 +107,7 @@ def check_preconditions(
     with problems.attempt("whether the source principals' accounts are in the organization"):
         outside = _outside_accounts(values, location, client)
         add(_missing_external_id(values, outside))
+        add(_unwritable(values, outside))
     problems.unchecked += [
         f"whether the source principals of account {each}, outside of the organization, exist"
         for each in sorted(outside)
@@ -224,9 +225,7 @@ def _principals(values: Mapping[str, str]) -> Iterator[Principal]:
 
 
 def _outside_accounts(values: Mapping[str, str], location: Location, client: ClientFactory) -> set[str]:
-    """Return the source accounts that are not members of the organization, which only scope none can have."""
-    if _keeps_source_policy(values):
-        return set()
+    """Return the source accounts that are not members of the organization."""
     outside = set()
     for account_id in {principal.account_id for principal in _principals(values)} - {location.account_id}:
         with translate_errors(f"describing account {account_id}"):
@@ -242,6 +241,12 @@ def _outside_accounts(values: Mapping[str, str], location: Location, client: Cli
 def _missing_external_id(values: Mapping[str, str], outside: Collection[str]) -> Iterator[_Problem]:
     if outside and not values["ExternalId"]:
         yield "ExternalId", f"is not set: {why_external_id(min(outside))}"
+
+
+def _unwritable(values: Mapping[str, str], outside: Collection[str]) -> Iterator[_Problem]:
+    if outside and _keeps_source_policy(values):
+        why = f"contains principals of account {min(outside)}, which is no member of the organization"
+        yield "SourcePrincipalArns", f"{why}, so no source policy can be written there: set SourcePolicyScope=none"
 
 
 def _missing_principals(

@@ -299,6 +299,15 @@ def test_outside_account_needs_an_external_id() -> None:
     assert find_problems(values | {"ExternalId": "example"}, aws) == ([], [unchecked])
 
 
+def test_outside_account_can_have_no_source_policy() -> None:
+    missing_id, unwritable = find_problems(_VALUES | {"SourcePrincipalArns": _VENDOR}, Account())[0]
+    assert missing_id.startswith("ExternalId is not set: ")
+    assert unwritable == (
+        "SourcePrincipalArns contains principals of account 555566667777, which is no member of the organization, "
+        "so no source policy can be written there: set SourcePolicyScope=none"
+    )
+
+
 def test_missing_principal_of_a_member_is_rejected_without_a_source_policy() -> None:
     values = {"SourcePolicyScope": "none", "AttachSourcePolicy": "false"}
     (problem,) = _problems(Account(arns=[]), **values)

@@ -171,6 +171,17 @@ def test_outside_account_needs_an_external_id(organization: Organization, reader
     assert (organization.role(account_id).trust, row["access"]) == (trust, "granted")
 
 
+def test_another_scope_is_no_way_around_the_external_id(organization: Organization, readers: Stage) -> None:
+    (account_id,) = enrolled(readers, organization)
+    trust = organization.role(account_id).trust
+
+    stage = Stage(organization, SourcePrincipalArns=VENDOR, IncludeManagementAccount="false")
+    stage.run_and_drain("resync", accounts="all")
+
+    assert stage.status(account_id) == ("failed", "external_id_required")
+    assert organization.role(account_id).trust == trust
+
+
 def test_accounts_of_the_organization_need_no_external_id(organization: Organization, boundary: Boundary) -> None:
     """Each of them is looked up once."""
     source, *accounts = organization.members(3)

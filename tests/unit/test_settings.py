@@ -156,7 +156,7 @@ def test_principals_of_any_accounts_are_accepted_without_a_source_policy() -> No
         ({"SOURCE_POLICY_SCOPE": "none"}, (SOURCE,)),
         ({"SOURCE_POLICY_SCOPE": "none", "EXTERNAL_ID": "example"}, ()),
         ({"SOURCE_POLICY_SCOPE": "none", "MANAGEMENT_ACCOUNT_ID": SOURCE}, ()),
-        ({}, ()),
+        ({}, (SOURCE,)),
     ],
 )
 def test_accounts_need_an_external_id_unless_they_are_members(
