@@ -122,3 +122,21 @@ def test_throttled_plan_is_continued_by_the_retry(organization: Organization, bo
     assert organization.role(account_id).attached == {READ_ONLY}
     assert stage.status(account_id) == ("enrolled", None)
     assert MANAGEMENT not in organization.granted()
+
+
+def test_data_reads_stay_denied_where_the_boundary_is_rejected(organization: Organization, boundary: Boundary) -> None:
+    account_id = organization.member()
+    Stage(organization).enroll(account_id)
+    denied = organization.role(account_id).inline
+    boundary.fail("iam:PutRolePermissionsBoundary", "NoSuchEntity", status=404)
+    opened = {"DenyDataReads": "false", "PermissionsBoundaryArn": "arn:aws:iam::aws:policy/ViewOnlyAccess"}
+
+    stage = Stage(organization, **opened)
+    stage.enroll(account_id)
+
+    assert stage.row(account_id)["outcome"] == "failed"
+    assert organization.role(account_id).inline == denied
+
+    boundary.stop_faults()
+    stage.enroll(account_id)
+    assert organization.role(account_id).inline == {}

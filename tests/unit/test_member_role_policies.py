@@ -256,7 +256,8 @@ def test_credentials_are_refused_once_they_arent_denied(tmp_path: Path) -> None:
     ]
 
     assert problems_of([str(path)]).found == []
-    for opened in ({"DenyDataReads": "false"}, {"DenyDataReadsExcept": "s3:GetDataAccess"}):
+    changes: list[dict[str, Any]] = [{"DenyDataReads": "false"}, {"DenyDataReadsExcept": "s3:GetDataAccess"}]
+    for opened in changes:
         for before in ("", kept):
             found = problems_of([str(path)], kept=before, **opened).found
             assert [each.partition(": allow only")[0] for each in found] == expected

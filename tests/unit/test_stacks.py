@@ -61,7 +61,7 @@ def test_stack_that_contains_a_role_is_found_in_any_region(regions: list[Region]
 
 def test_role_that_is_not_among_the_first_hundred_resources_is_in_the_stack() -> None:
     others = {f"R{number}": "CREATE_COMPLETE" for number in range(100)}
-    assert stacks(Region(**others)).owner(ROLE) == "OfR0 in region-0"
+    assert stacks(Region(None, **others)).owner(ROLE) == "OfR0 in region-0"
 
 
 @pytest.mark.parametrize(
