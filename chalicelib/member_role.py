@@ -217,10 +217,10 @@ def _puts(desired: MemberRole, names: list[str]) -> list[Action]:
 def _inline_changes(
     observed: Mapping[str, Document], desired: Mapping[str, Document]
 ) -> tuple[list[str], list[str], list[str], list[str], list[str]]:
-    """Return the names of the inline policies to delete, to put because they only deny, to lift, to replace, and to add.
+    """Return the names of the inline policies to delete, to put because they deny, to lift, to replace, and to add.
 
-    What is lifted only denied, and is deleted once all else restricts the role; one that then denies less is replaced. Both come
-    first if the quota needs their room, as does the deletion of documents that are replaced by others.
+    To lift is to delete what only denied, after all restrictions; what denies less than before is replaced then, too.
+    Both come first if the quota needs their room, as does the deletion of documents that are replaced by others.
     """
     stray = sorted(observed.keys() - desired.keys())
     differing = sorted(name for name, document in desired.items() if observed.get(name) != document)
@@ -247,7 +247,7 @@ def restricts(action: Action, observed: MemberRole | None) -> bool:
     """Whether an action can only take permissions away: it is carried out even if another action of the plan was rejected.
 
     A trust policy that differs from the desired one may be open to anyone, a session may be too long, and an edited inline policy
-    may allow anything, so replacing one of them counts as a restriction; but not where a document denies less than before.
+    may allow anything, so replacing one of them counts as a restriction. Denying less than before doesn't.
     """
     inline = observed.inline if observed else {}
     match action:

@@ -39,7 +39,7 @@ class IamRoles:
         self._client = client
 
     def observe(self, desired: MemberRole) -> MemberRole | None:
-        """Return the role, or None if there is none; of inline policies that are not desired, only the deny's is read."""
+        """Return the role, or None. Of inline policies that are not desired, only the deny is read."""
         doing, name = f"reading {desired.arn}", _name(desired.arn)
         with translated(doing):
             try:

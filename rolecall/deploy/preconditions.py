@@ -245,7 +245,7 @@ def _missing_external_id(values: Mapping[str, str], outside: Collection[str]) ->
 
 def _unwritable(values: Mapping[str, str], outside: Collection[str]) -> Iterator[_Problem]:
     if outside and _keeps_source_policy(values):
-        why = f"contains principals of account {min(outside)}, which is no member of the organization"
+        why = f"contains principals of account {min(outside)}, which is not a member of the organization"
         yield "SourcePrincipalArns", f"{why}, so no source policy can be written there: set SourcePolicyScope=none"
 
 

@@ -303,7 +303,7 @@ def test_outside_account_can_have_no_source_policy() -> None:
     missing_id, unwritable = find_problems(_VALUES | {"SourcePrincipalArns": _VENDOR}, Account())[0]
     assert missing_id.startswith("ExternalId is not set: ")
     assert unwritable == (
-        "SourcePrincipalArns contains principals of account 555566667777, which is no member of the organization, "
+        "SourcePrincipalArns contains principals of account 555566667777, which is not a member of the organization, "
         "so no source policy can be written there: set SourcePolicyScope=none"
     )
 
