@@ -66,6 +66,19 @@ def test_no_function_may_change_a_policy_or_a_source_principal(without: Deployme
             assert "publish" not in text, (name, statement)
 
 
+def test_only_names_are_written_in_the_source_policy_table(without: Deployment) -> None:
+    table = without.values["SourcePolicyTable.Arn"]
+    written = {
+        (name, each["Sid"]): each["Condition"]["ForAllValues:StringEquals"]["dynamodb:LeadingKeys"]
+        for name, role in without.of_type("AWS::IAM::Role").items()
+        for each in role["Policies"][0]["PolicyDocument"]["Statement"]
+        if each["Resource"] == table and each["Action"] in {"dynamodb:UpdateItem", "dynamodb:DeleteItem"}
+    }
+    of_status = {name for name, keys in written.items() if keys != ["#control"]}
+    assert of_status == {("EnrollRole", "RecordTheNames"), ("RetireRole", "DeleteTheNames")}
+    assert [written[name] for name in of_status] == [["#status"]] * 2
+
+
 def test_alarms_count_no_function_or_queue_that_is_missing(without: Deployment) -> None:
     alarms = {
         name: each for name, each in without.of_type("AWS::CloudWatch::Alarm").items() if name in _created(without)
