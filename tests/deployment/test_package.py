@@ -39,16 +39,6 @@ def copied(tmp_path: Path) -> Path:
     return copy
 
 
-def test_package_of_a_copy_has_the_same_bytes(packaged: Path, tmp_path: Path) -> None:
-    copy = copied(tmp_path)
-    (copy / "chalicelib" / "__pycache__").mkdir()
-    (copy / "chalicelib" / "__pycache__" / "settings.cpython-311.pyc").write_bytes(b"another machine's")
-    (copy / "app.py").chmod(0o600)
-    subprocess.run([sys.executable, copy / ".chalice" / "package.py", tmp_path / "out"], check=True)
-    for name in ("template.json", "deployment.zip", "sbom.cdx.json", "trail.yaml"):
-        assert (tmp_path / "out" / name).read_bytes() == (packaged / name).read_bytes()
-
-
 def test_functions_are_described_by_the_version(packaged: Path) -> None:
     """The command line compares it with its own."""
     resources = json.loads((packaged / "template.json").read_text())["Resources"].values()
