@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.accounts import (
+    EXCLUSION_REASONS,
     REMOVAL_REASONS,
     Access,
     Account,
@@ -164,14 +165,16 @@ class Reconciler:
         return listed
 
     def _may_lag(self, listed: Account, row: LedgerRow | None) -> bool:
-        """Whether an account's listed tags would take its access, or end what left it out until now.
+        """Whether an account's listed tags contradict its row: would leave it out, or end what left it out until now.
 
-        The tagging API's index, which they are from, lags behind Organizations.
+        The tagging API's index, which they are from, lags behind Organizations. A failure leaves a row's access as it was.
         """
         if row is None or not self._settings.tag_keys:
             return False
-        is_left_out = why_not_selected(listed, self._settings) is Reason.EXCLUDED_BY_TAG
-        return is_left_out if row.has_access else row.reason is Reason.EXCLUDED_BY_TAG and not is_left_out
+        left_out = why_not_selected(listed, self._settings)
+        if left_out is Reason.EXCLUDED_BY_TAG:
+            return row.access is not Access.EXCLUDED
+        return row.access is Access.EXCLUDED and left_out not in EXCLUSION_REASONS
 
     def _install(
         self,

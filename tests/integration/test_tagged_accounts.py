@@ -145,6 +145,40 @@ def test_outdated_index_grants_nothing_again(organization: Organization, setting
     assert account_id not in organization.granted()
 
 
+def test_outdated_index_grants_nothing_after_a_failed_pass(organization: Organization, boundary: Boundary) -> None:
+    """A failure replaces the reason in the row, and leaves the access."""
+    (account_id,) = tagged_members(organization, 1)
+    stage = Stage(organization, IncludeTags="env=prod")
+    stage.enroll(account_id)
+    organization.stop_indexing()
+    organization.tag(account_id, env="dev")
+    stage.enroll(account_id)
+    boundary.fail(LIST_TAGS, "TargetNotFoundException", status=400, times=1)
+    stage.enroll(account_id)
+    assert stage.status(account_id) == ("failed", "service_error")
+    organization.clock.pause(300)
+    stage.purge()
+
+    stage.run_and_drain("resync")
+
+    assert stage.status(account_id)[1] == OUT
+    assert account_id not in organization.granted()
+
+
+def test_outdated_index_ends_no_retry_of_a_new_account(organization: Organization) -> None:
+    account_id = organization.member(access_role="Other")
+    organization.stop_indexing()
+    organization.tag(account_id, env="prod")
+    stage = Stage(organization, IncludeTags="env=prod")
+    stage.enroll(account_id)
+    organization.clock.pause(300)
+    stage.purge()
+
+    stage.run_and_drain("resync")
+
+    assert stage.status(account_id)[0] == "failed"
+
+
 def test_tag_removed_everywhere_defers_retirements(organization: Organization) -> None:
     stage, members = enrolled_stage(organization, 9)
     for account_id in members:
