@@ -27,6 +27,7 @@ from chalicelib.errors import MessageError, Reason
 from chalicelib.member_role import fingerprint
 from chalicelib.messages import Message, Trigger, read_message
 from chalicelib.reconciler import Reconciler, Verdict, unfinished
+from chalicelib.rollout import awaits_wave
 from chalicelib.settings import Settings
 from chalicelib.source_policy.records import Names, Records
 from chalicelib.telemetry import Metric, logger, metrics
@@ -181,6 +182,7 @@ class Enrollment:
                 uninstalling=records.control.uninstalling,
                 first_seen_at=job.message.first_seen_at,
                 repeated=job.is_repeated,
+                awaits_wave=not job.message.rolls_out and awaits_wave(row, self._settings, self._fingerprint),
             )
             if job.verdict.reason is Reason.DEPARTED and self._may_be_too_new(job, records):
                 error = "not ready yet: an event reported the account, and Organizations doesn't have it"
@@ -255,7 +257,8 @@ def _jobs(records: list[dict[str, Any]]) -> list[_Job]:
         seen = [each.first_seen_at for each in (job.message, message) if each.first_seen_at is not None]
         # An account without a listing is described, which is newest.
         newest = max(job.message, message, key=lambda each: each.listed_at or _NEVER)
-        job.message = newest._replace(first_seen_at=max(seen, default=None))
+        rolls_out = job.message.rolls_out or message.rolls_out
+        job.message = newest._replace(first_seen_at=max(seen, default=None), rolls_out=rolls_out)
         job.records.append(record)
     return list(jobs.values())
 
@@ -305,14 +308,15 @@ def _row_after(job: _Job, verdict: Verdict, fingerprint: str, now: datetime) -> 
     was_enrolled = before.outcome is Outcome.ENROLLED
     if failed:
         # An account that failed already, under whichever settings, shows nothing about these.
-        is_changed = was_enrolled and before.fingerprint != fingerprint
+        is_changed = was_enrolled and not verdict.keeps_settings and before.fingerprint != fingerprint
         attempted = fingerprint if is_changed or before.attempted_fingerprint else None
         return replace(row, attempted_fingerprint=attempted)
     row = replace(row, attempted_fingerprint=None)
     if verdict.outcome is not Outcome.ENROLLED:
         return replace(row, enrolled_at=None)
     enrolled_at = before.enrolled_at if was_enrolled and before.enrolled_at else now_text
-    return replace(row, enrolled_at=enrolled_at, fingerprint=fingerprint)
+    made_for = before.fingerprint if verdict.keeps_settings else fingerprint
+    return replace(row, enrolled_at=enrolled_at, fingerprint=made_for)
 
 
 def _marked(row: LedgerRow, verdict: Verdict) -> LedgerRow:

@@ -1,8 +1,9 @@
 """The member role: the desired one, and the plan that changes an observed one into it."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, TypeAlias
 
@@ -32,7 +33,9 @@ INLINE_LIMIT = 10_240
 ANY_ACCOUNT = "000000000000"
 """In the place of an account's id, in what is the same for every account."""
 
-_FINGERPRINT_CHARS = 12
+_FINGERPRINT_CHARS = 10
+_TAGS_CHARS = 4
+_ORGANIZATION_ID = re.compile(r"\bo-[a-z0-9]{10,32}\b")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,14 +161,42 @@ def _inline(settings: Settings, account_id: str, organization_id: str) -> dict[s
 
 
 def fingerprint(settings: Settings) -> str:
-    """Return a digest of the desired role: equal for settings, and releases, that desire the same role in every account."""
+    """Return a digest of the desired role: equal for settings, and releases, that desire the same role in every account.
+
+    Its last characters are of the tags, since an observed role may have further ones.
+    """
     role = desired_role(settings, ANY_ACCOUNT)
-    content = {each.name: getattr(role, each.name) for each in fields(role) if each.compare}
-    return sha256(json.dumps(content, default=_comparable, sort_keys=True).encode()).hexdigest()[:_FINGERPRINT_CHARS]
+    return _digest(_permissions(role), _FINGERPRINT_CHARS) + _digest(role.tags, _TAGS_CHARS)
 
 
-def _comparable(value: Document | frozenset[str]) -> Any:  # noqa: ANN401 - what JSON can represent
-    return value.canonical if isinstance(value, Document) else sorted(value)
+def is_made_for(observed: MemberRole, made_for: str) -> bool:
+    """Whether a role still has the trust and the permissions of settings with some fingerprint.
+
+    A fingerprint of another form can't be compared: a release that computes it otherwise changes its length.
+    """
+    is_comparable = len(made_for) == _FINGERPRINT_CHARS + _TAGS_CHARS
+    return not is_comparable or made_for.startswith(_digest(_permissions(observed), _FINGERPRINT_CHARS))
+
+
+def _permissions(role: MemberRole) -> dict[str, Any]:
+    """Return all of a role but its tags, with placeholders for the ids that differ by account and organization."""
+    account_id = role.arn.split(":")[4]
+
+    def general(text: str) -> str:
+        return _ORGANIZATION_ID.sub("{organization_id}", text.replace(account_id, ANY_ACCOUNT))
+
+    return {
+        "arn": general(role.arn),
+        "trust": role.trust.canonical,
+        "max_session": role.max_session,
+        "boundary": general(role.boundary or ""),
+        "attached": sorted(map(general, role.attached)),
+        "inline": {name: Document(general(document.text)).canonical for name, document in role.inline.items()},
+    }
+
+
+def _digest(content: Mapping[str, Any], chars: int) -> str:
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:chars]
 
 
 def plan(observed: MemberRole | None, desired: MemberRole) -> tuple[Action, ...]:

@@ -23,7 +23,8 @@ class Trigger(StrEnum):
 class Message(NamedTuple):
     """One account to reconcile; a message of a sweep also contains the listed account, and when it was listed.
 
-    `first_seen_at` is when an event announced that the account joined, or a resync first listed it.
+    `first_seen_at` is when an event announced that the account joined, or a resync first listed it. With `rolls_out`, a wave or an
+    operator chose the account: its role is changed to the current settings, which other messages leave to a wave.
     """
 
     account_id: AccountId
@@ -31,6 +32,7 @@ class Message(NamedTuple):
     account: Account | None = None
     listed_at: datetime | None = None
     first_seen_at: datetime | None = None
+    rolls_out: bool = False
 
 
 def write_message(message: Message) -> str:
@@ -48,6 +50,8 @@ def write_message(message: Message) -> str:
         body["listed_at"] = message.listed_at.isoformat()
     if message.first_seen_at is not None:
         body["first_seen_at"] = message.first_seen_at.isoformat()
+    if message.rolls_out:
+        body["rolls_out"] = True
     return json.dumps(body, separators=(",", ":"))
 
 
@@ -72,7 +76,7 @@ def read_message(body: str) -> Message:
         raise MessageError(message) from None
     account, listed_at = _listing(account_id, content)
     first_seen_at = _time(content.get("first_seen_at"))
-    return Message(account_id, trigger, account, listed_at, first_seen_at)
+    return Message(account_id, trigger, account, listed_at, first_seen_at, content.get("rolls_out") is True)
 
 
 def _time(written: object) -> datetime | None:

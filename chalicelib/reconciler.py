@@ -31,6 +31,7 @@ from chalicelib.member_role import (
     MemberRole,
     describe,
     desired_role,
+    is_made_for,
     plan,
     removal,
     restricts,
@@ -59,7 +60,7 @@ class Verdict:
     """The status of an account after a pass, and what the pass did to its role.
 
     `access` is None where it stays as the row has it, since the account could not be looked at or brought to where it should
-    be. `account` is None for an id that is no member. `retry` is whether the message returns to the queue, and `blocked` whether
+    be. `keeps_settings` is whether the role was left as it was made for other settings. `account` is None for an id that is no member. `retry` is whether the message returns to the queue, and `blocked` whether
     the source policy, not the account, is why it was not enrolled. `adopts` is what else manages a role that Rolecall didn't
     create and may adopt, and when it was last used.
     """
@@ -70,6 +71,7 @@ class Verdict:
     reason: Reason | None = None
     error: str | None = None
     access: Access | None = None
+    keeps_settings: bool = False
     retry: bool = False
     blocked: bool = False
     account: Account | None = None
@@ -87,6 +89,7 @@ class _Work:
     role_arn: str | None = None
     actions: list[dict[str, Any]] = field(default_factory=list)
     change: Change = Change.NONE
+    keeps_settings: bool = False
     adopts: dict[str, Any] | None = None
 
 
@@ -123,6 +126,7 @@ class Reconciler:
         uninstalling: bool = False,
         first_seen_at: datetime | None = None,
         repeated: bool = False,
+        awaits_wave: bool = False,
         dry_run: bool = False,
         adopting: bool = False,
     ) -> Verdict:
@@ -131,7 +135,8 @@ class Reconciler:
         `blocking` is why it can't be enrolled now, and `keeping` why its role can't be deleted yet if it is retired.
         `installed` are the settings with the names under which its role is installed, if they were changed since.
         `first_seen_at` is when the account was found to be a member, if that is known. `repeated` is whether an earlier pass
-        may have left a role that no row shows. With `adopting`, plan as if AdoptExistingRoles named the account.
+        may have left a role that no row shows. With `awaits_wave`, a role that is still as it was made for other settings stays so, and
+        one that was changed since is repaired. With `adopting`, plan as if AdoptExistingRoles named the account.
         """
         work = _Work(role_arn=row.role_arn if row else None)
         account: Account | None = None
@@ -145,7 +150,10 @@ class Reconciler:
             is_new = self._is_new(account, first_seen_at)
             if reason is Reason.PENDING_ACTIVATION and is_new:
                 raise RetryableError(Reason.NOT_READY, "not ready yet: its state is PENDING_ACTIVATION")
-            if reason is None:
+            work.keeps_settings = awaits_wave and reason is None
+            if row is not None and work.keeps_settings:
+                work.keeps_settings = blocking is not None or self._is_as_made(account_id, row, work)
+            if reason is None and not work.keeps_settings:
                 named = frozenset({account_id})
                 settings = replace(self._settings, adopt_existing_roles=named) if adopting else self._settings
                 self._install(account_id, row, work, blocking, settings, dry_run=dry_run)
@@ -210,6 +218,18 @@ class Reconciler:
 
         self._do_in(account_id, session_policy, self._access_roles(row), work, install)
         work.role_arn = desired.arn
+
+    def _is_as_made(self, account_id: AccountId, row: LedgerRow, work: _Work) -> bool:
+        """Whether a role is as it was made for the settings of its row, or can't be compared with them."""
+        desired = desired_role(self._settings, account_id)
+        if row.role_arn != desired.arn:
+            return True
+        found: list[MemberRole | None] = []
+        session_policy = member_role_read(self._settings, account_id)
+        names = self._access_roles(row)
+        self._do_in(account_id, session_policy, names, work, lambda: found.append(self._roles.observe(desired)))
+        observed = found[-1]
+        return observed is not None and (row.fingerprint is None or is_made_for(observed, row.fingerprint))
 
     def _desired(self, account_id: AccountId) -> MemberRole:
         if not uses_organization_id(self._settings.member_role_policies):
@@ -402,6 +422,7 @@ def _verdict(
         reason=reason,
         error=str(failure) if failure else None,
         access=access,
+        keeps_settings=work.keeps_settings,
         retry=isinstance(failure, RetryableError),
         blocked=blocked,
         account=account,

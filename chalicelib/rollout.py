@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from chalicelib.accounts import Account, LedgerRow, Outcome, is_retry_pending
+from chalicelib.accounts import Access, Account, LedgerRow, Outcome, is_retry_pending
 from chalicelib.errors import Reason
 from chalicelib.member_role import fingerprint
 from chalicelib.settings import Settings
@@ -86,6 +86,18 @@ class Rollout:
             return []
         self._outdated.sort(key=lambda pair: (pair[0], pair[1].id), reverse=True)
         return [account for _, account in self._outdated[: self.size]]
+
+
+def awaits_wave(row: LedgerRow | None, settings: Settings, current: str) -> bool:
+    """Whether an account's role was made for other settings than those with a fingerprint, and is left to a wave.
+
+    A failed change is tried again with any message.
+    """
+    if row is None or settings.rollout_percent == AT_ONCE or row.access is not Access.GRANTED:
+        return False
+    # Of a failed account without a fingerprint, it is not known what its role should be.
+    has_role = row.outcome is Outcome.ENROLLED or (row.outcome is Outcome.FAILED and row.fingerprint is not None)
+    return has_role and row.attempted_fingerprint is None and row.fingerprint != current
 
 
 def wave_size(roles: int, percent: int) -> int:

@@ -76,7 +76,8 @@ class Sweep:
         if isinstance(request.accounts, tuple):
             for account_id in request.accounts:
                 self._ledger.request_retirement(account_id, None)
-            self._accounts.send(Message(account_id=each, trigger=Trigger.BACKFILL) for each in request.accounts)
+            named = (Message(each, Trigger.BACKFILL, rolls_out=True) for each in request.accounts)
+            self._accounts.send(named)
             return _response({"sent": len(request.accounts)})
         tally = self._send_selected(request, Trigger.BACKFILL, records)
         metrics.add_metric(Metric.ACCOUNTS_SENT, MetricUnit.Count, tally.sent)
@@ -140,19 +141,22 @@ class Sweep:
         now, tally, rollout = self._now(), Tally(), self._rollout(request)
         listed: set[int] = set()
         losing: list[Message] = []
+        verified: list[Message] = []
+        # Where an operator chose the accounts, all of them are changed.
+        rolls_out = not covers_organization(request)
         for chunk in self._listing(request, uninstalling=records.control.uninstalling):
             messages: list[Message] = []
             for account, row, ineligible in chunk:
                 listed.add(int(account.id))
                 tally.count(account, row, ineligible, now)
                 waits = rollout.count(account, row, ineligible, now)
-                if not waits and is_selected(account, row, ineligible, request):
+                if is_selected(account, row, ineligible, request):
                     # An operator waits for a backfill, so its denials are reported at once.
                     first_seen_at = now if trigger is Trigger.RESYNC and is_first_seen(row) else None
-                    message = Message(account.id, trigger, account, now, first_seen_at)
-                    (losing if loses_access(row, ineligible) else messages).append(message)
+                    message = Message(account.id, trigger, account, now, first_seen_at, rolls_out)
+                    (losing if loses_access(row, ineligible) else verified if waits else messages).append(message)
             self._send(messages, tally)
-        self._send_wave(rollout, trigger, now, tally)
+        self._send_wave(rollout, verified, trigger, now, tally)
         orphaned = orphaned_accounts(records, listed, request)
         with_access = 0
         gone: list[Message] = []
@@ -171,11 +175,14 @@ class Sweep:
         tally.sent += len(messages)
 
     def _rollout(self, request: Request) -> Rollout:
-        # Where an operator chose the accounts, all of them are changed.
         return Rollout.to(self._settings) if covers_organization(request) else Rollout()
 
-    def _send_wave(self, rollout: Rollout, trigger: Trigger, now: datetime, tally: Tally) -> None:
-        self._send([Message(account.id, trigger, account, now) for account in rollout.wave()], tally)
+    def _send_wave(
+        self, rollout: Rollout, selected: list[Message], trigger: Trigger, now: datetime, tally: Tally
+    ) -> None:
+        """Send the wave, and the selected accounts that wait for a later one, whose roles are only verified."""
+        wave = {account.id: Message(account.id, trigger, account, now, rolls_out=True) for account in rollout.wave()}
+        self._send([*wave.values(), *(each for each in selected if each.account_id not in wave)], tally)
         tally.rollout_waiting, tally.rollout_stopped = rollout.waiting, rollout.is_stopped
         if rollout.is_stopped:
             logger.error(

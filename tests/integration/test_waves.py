@@ -15,7 +15,9 @@ from tests.integration.simulation.scenario import MEMBERS_ONLY
 from tests.integration.simulation.simulated_stage import SimulatedStage
 
 MEMBERS = [f"{number:012}" for number in range(1, 61)]
-READ_ONLY, AUDIT = (f"arn:aws:iam::aws:policy/{name}" for name in ("ReadOnlyAccess", "SecurityAudit"))
+READ_ONLY, AUDIT, ADMINISTRATOR = (
+    f"arn:aws:iam::aws:policy/{name}" for name in ("ReadOnlyAccess", "SecurityAudit", "AdministratorAccess")
+)
 IN_WAVES = {**MEMBERS_ONLY, "ROLLOUT_PERCENT": "10"}
 BROKEN = {**IN_WAVES, "MEMBER_ROLE_POLICY_ARNS": f"{AUDIT},arn:aws:iam::{{account_id}}:policy/Missing"}
 CORRECT = {**IN_WAVES, "MEMBER_ROLE_POLICY_ARNS": AUDIT}
@@ -132,6 +134,55 @@ def test_named_account_is_changed_at_once(stage: SimulatedStage) -> None:
     stage.drain()
 
     assert _changed(stage) == MEMBERS[:1]
+
+
+def _drift(stage: SimulatedStage, account_id: str) -> None:
+    stage.cloud.iam.change(member_role_arn(account_id), attached=frozenset({READ_ONLY, ADMINISTRATOR}))
+
+
+@pytest.mark.parametrize("settings", [CORRECT, BROKEN])
+def test_drift_is_repaired_while_a_role_waits(stage: SimulatedStage, settings: dict[str, str]) -> None:
+    """The repaired role is made for the current settings: the former are not known. All others stay as they are."""
+    stage.settings = settings
+    _sweep(stage, {"accounts": "new"})
+    stage.drain()
+    _drift(stage, MEMBERS[0])
+
+    _sweep(stage)
+    stage.drain()
+
+    repaired = stage.cloud.iam.role(member_role_arn(MEMBERS[0]))
+    assert repaired is not None
+    assert ADMINISTRATOR not in repaired.attached
+    wave = MEMBERS[-6:] if settings is BROKEN else MEMBERS[-12:]
+    assert _changed(stage) == [MEMBERS[0], *wave]
+
+
+def test_events_and_interrupted_passes_change_no_waiting_role(stage: SimulatedStage) -> None:
+    """Events of all accounts, as of their tags, are no rollout; nor is the retry of a failure for another reason."""
+    denied = MEMBERS[1]
+    stage.settings = CORRECT
+    stage.cloud.denied[denied] = ""
+    stage.send_events(*MEMBERS[:3])
+    stage.drain()
+    failed = _with_outcome(stage, "failed")
+    del stage.cloud.denied[denied]
+    stage.pause(7200)
+    stage.request("rerun", {})
+    stage.drain()
+
+    assert failed == [denied]
+    assert "attempted_fingerprint" not in stage.cloud.rows()[denied]
+    assert _with_outcome(stage, "enrolled") == MEMBERS
+    assert _changed(stage) == []
+
+
+def test_changed_name_fails_one_wave_alone(stage: SimulatedStage) -> None:
+    stage.settings = IN_WAVES | {"MEMBER_ROLE_NAME": "Another"}
+    _sweep(stage)
+    stage.drain()
+
+    assert _with_outcome(stage, "failed") == MEMBERS[-6:]
 
 
 def test_retirement_does_not_wait_for_a_stopped_rollout(stage: SimulatedStage) -> None:

@@ -54,6 +54,7 @@ class FakeAws:
         self.publish = FakePublishQueue()
         self.listed = 0
         self.sent: list[AccountId] = []
+        self.rolled_out: list[AccountId] = []
         self.listed_at_first_send: int | None = None
         self.keeps_messages = True
         self.is_redriving = False
@@ -89,6 +90,7 @@ class FakeAws:
                 self.listed_at_first_send = self.listed
             if self.keeps_messages:
                 self.sent.append(message.account_id)
+                self.rolled_out += [message.account_id] * message.rolls_out
 
     def redrive(self) -> bool:
         return not self.is_redriving

@@ -19,9 +19,9 @@ times = st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-7
 def messages(draw: st.DrawFn) -> Message:
     account_id = draw(account_ids)
     trigger = draw(st.sampled_from(Trigger))
-    first_seen_at = draw(st.none() | times)
+    first_seen_at, rolls_out = draw(st.none() | times), draw(st.booleans())
     if draw(st.booleans()):
-        return Message(account_id, trigger, first_seen_at=first_seen_at)
+        return Message(account_id, trigger, first_seen_at=first_seen_at, rolls_out=rolls_out)
     account = Account(
         id=account_id,
         name=draw(st.text()),
@@ -30,7 +30,7 @@ def messages(draw: st.DrawFn) -> Message:
         ou_ids=draw(st.none() | st.lists(st.text(max_size=10), max_size=3).map(tuple)),
         tags=draw(st.none() | st.dictionaries(st.text(max_size=10), st.none() | st.text(max_size=10), max_size=3)),
     )
-    return Message(account_id, trigger, account, draw(times), first_seen_at)
+    return Message(account_id, trigger, account, draw(times), first_seen_at, rolls_out)
 
 
 LISTED = Message(

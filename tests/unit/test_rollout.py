@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.accounts import LedgerRow, Outcome
+from chalicelib.accounts import Access, LedgerRow, Outcome
 from chalicelib.arns import AccountId
+from chalicelib.documents import Document
 from chalicelib.errors import Reason
-from chalicelib.member_role import fingerprint
-from chalicelib.rollout import Rollout, wave_size
-from tests.unit.builders import EXAMPLES, settings
+from chalicelib.member_role import desired_role, fingerprint, is_made_for
+from chalicelib.rollout import Rollout, awaits_wave, wave_size
+from tests.unit.builders import EXAMPLES, EXTRA, MEMBER, settings
 from tests.unit.ledger_rows import NOW, account, numbered, row
 
 IN_WAVES = settings(ROLLOUT_PERCENT="10")
@@ -118,6 +119,45 @@ def test_fingerprint_ignores_the_order_of_settings() -> None:
         for arns, tags in ((f"{one},{other}", "a=1,b=2"), (f"{other},{one}", "b=2,a=1"))
     )
     assert first == second
+
+
+@pytest.mark.parametrize("name", [None, *sorted(EXAMPLES)])
+def test_role_is_as_it_was_made_until_it_is_changed(name: str | None) -> None:
+    made_for = settings(**({name: EXAMPLES[name][0]} if name else {}))
+    observed = desired_role(made_for, MEMBER, "o-exampleorgid")
+    digest = fingerprint(made_for)
+
+    assert is_made_for(replace(observed, tags={**observed.tags, "cost": "center"}), digest)
+    for drift in (
+        {"attached": observed.attached | {"arn:aws:iam::aws:policy/AdministratorAccess"}},
+        {"inline": {**observed.inline, "Theirs": Document(EXTRA)}},
+        {"trust": Document("{}")},
+        {"max_session": observed.max_session - 1},
+        {"boundary": f"arn:aws:iam::{MEMBER}:policy/Theirs"},
+    ):
+        assert not is_made_for(replace(observed, **drift), digest)
+
+
+def test_fingerprint_of_another_form_shows_no_change() -> None:
+    assert is_made_for(desired_role(IN_WAVES, MEMBER), "0123456789ab")
+
+
+@pytest.mark.parametrize(
+    ("found", "waits"),
+    [
+        (enrolled(1, access=Access.GRANTED), True),
+        (enrolled(1, made_for=None, access=Access.GRANTED), True),
+        (enrolled(1, outcome=Outcome.FAILED, access=Access.GRANTED), True),
+        (enrolled(1, made_for=None, outcome=Outcome.FAILED, access=Access.GRANTED), False),
+        (replace(rejected(1), access=Access.GRANTED), False),
+        (enrolled(1, CURRENT, access=Access.GRANTED), False),
+        (enrolled(1, outcome=Outcome.SKIPPED, access=Access.EXCLUDED), False),
+        (None, False),
+    ],
+)
+def test_only_roles_of_other_settings_are_left_to_a_wave(found: LedgerRow | None, *, waits: bool) -> None:
+    assert awaits_wave(found, IN_WAVES, CURRENT) is waits
+    assert not awaits_wave(found, settings(), CURRENT)
 
 
 class _World:

@@ -5,6 +5,7 @@ from typing import Any
 
 from chalicelib.accounts import Account, LedgerRow
 from chalicelib.aws.ledger import Ledger
+from chalicelib.reconciler import Reconciler
 from chalicelib.rollout import Rollout
 from tests.integration.simulation.mutants import mutates
 
@@ -26,7 +27,6 @@ def failure_does_not_stop_a_rollout(original: Any, self: Rollout) -> list[Accoun
     return wave
 
 
-@mutates(Rollout, "count", "a sweep changes one wave at most", "settings changed in waves")
-def nothing_waits(original: Any, self: Rollout, *args: Any) -> bool:
-    original(self, *args)
-    return False
+@mutates(Reconciler, "__call__", "a sweep changes one wave at most", "settings changed in waves")
+def nothing_waits(original: Any, self: Reconciler, *args: Any, **more: Any) -> Any:
+    return original(self, *args, **more | {"awaits_wave": False})
