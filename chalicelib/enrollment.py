@@ -11,7 +11,6 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from chalicelib.access_marks import measure_access
 from chalicelib.accounts import (
-    UNREACHABLE,
     Access,
     Account,
     Change,
@@ -19,6 +18,7 @@ from chalicelib.accounts import (
     Outcome,
     format_time,
     parse_time,
+    why_unreachable,
     with_outcome,
 )
 from chalicelib.arns import AccountId
@@ -326,7 +326,8 @@ def _marked(row: LedgerRow, verdict: Verdict) -> LedgerRow:
     """
     if verdict.access is Access.GRANTED:
         return replace(row, in_force_since=row.in_force_since or row.updated_at)
-    is_revoked = verdict.access is not None and (verdict.error is None or verdict.reason in UNREACHABLE)
+    # By its account: the reason may be an earlier request to retire it.
+    is_revoked = verdict.access is not None and (verdict.error is None or why_unreachable(verdict.account) is not None)
     return replace(row, in_force_since=None) if is_revoked else row
 
 

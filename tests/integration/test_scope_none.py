@@ -135,6 +135,22 @@ def test_role_in_a_departed_account_is_reported(organization: Organization, read
     assert "may still be there" in row["error"]
 
 
+def test_account_suspended_after_a_request_to_retire_it_ends(organization: Organization, readers: Stage) -> None:
+    """The request remains the reason; the role that is left doesn't count, or an uninstall would never end."""
+    (account_id,) = enrolled(readers, organization)
+    organization.delete_role(account_id, "OrganizationAccountAccessRole")
+    readers.run_and_drain("retire", accounts=[account_id])
+    organization.set_state(account_id, "SUSPENDED")
+
+    readers.run_and_drain("retire", accounts=[account_id])
+
+    row = readers.row(account_id)
+    assert readers.status(account_id) == ("retired", "retired_by_request")
+    assert "in_force_since" not in row
+    assert row["error"].endswith("may still be there: its account is suspended")
+    assert readers.uninstall()[-1]["accounts"] == []
+
+
 def test_uninstall_deletes_the_roles_and_the_names(organization: Organization, readers: Stage) -> None:
     accounts = enrolled(readers, organization, 2)
 
