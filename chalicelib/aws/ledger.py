@@ -25,6 +25,7 @@ _ENROLLS = tuple(
     sorted(_KNOWN - {"account_id", "in_force_since", "marked_for", "retirement_requested_at"})
 )  # The attributes that enroll writes.
 _OUTCOMES, _CHANGES, _REASONS = ({each.value: each for each in words} for words in (Outcome, Change, Reason))
+del _OUTCOMES[Outcome.PENDING]  # which is shown and never stored
 _ACCESSES: dict[str | None, Access] = {access.value: access for access in Access}
 
 

@@ -49,6 +49,14 @@ def test_attribute_of_another_type_is_absent() -> None:
     assert set(access_row[1:]) == {None}
 
 
+def test_outcome_that_is_only_shown_is_not_read() -> None:
+    item = {name: {"S": "pending"} for name in ("outcome", "previous_outcome")}
+
+    (row,) = _ledger({"account_id": {"S": "000000000001"}, **item}).rows()
+
+    assert (row.outcome, row.previous_outcome) == (Outcome.FAILED, None)
+
+
 @pytest.mark.parametrize("written", [*Access, "GRANTED", "reader", ""])
 def test_unknown_access_is_absent(written: str) -> None:
     ledger = _ledger({"account_id": {"S": "000000000001"}, "access": {"S": written}})
