@@ -145,7 +145,7 @@ class Reconciler:
         failure: AccountError | None = None
         is_new = False
         try:
-            account = self._account(account_id, row, listed)
+            account = self._account(account_id, row, listed, uninstalling=uninstalling)
             reason = why_ineligible(account, row, self._settings, uninstalling=uninstalling)
             is_new = self._is_new(account, first_seen_at)
             if reason is Reason.PENDING_ACTIVATION and is_new:
@@ -167,9 +167,13 @@ class Reconciler:
         blocked = failure is not None and failure is blocking
         return _verdict(account_id, account, row, reason, access, work, failure, blocked=blocked)
 
-    def _account(self, account_id: AccountId, row: LedgerRow | None, listed: Account | None) -> Account | None:
+    def _account(
+        self, account_id: AccountId, row: LedgerRow | None, listed: Account | None, *, uninstalling: bool
+    ) -> Account | None:
         if listed is None or not listed.shows_selection(self._settings) or self._may_lag(listed, row):
-            return self._organization.describe(account_id)
+            # Nothing selects an account that is offboarded: no throttled read of its tags delays that.
+            is_selected = not uninstalling and (row is None or row.retirement_requested_at is None)
+            return self._organization.describe(account_id, with_tags=is_selected)
         return listed
 
     def _may_lag(self, listed: Account, row: LedgerRow | None) -> bool:
@@ -244,7 +248,7 @@ class Reconciler:
         for account_id in self._settings.accounts_that_must_be_members:
             if account_id in self._confirmed_members:
                 continue
-            if self._organization.describe(account_id) is None:
+            if self._organization.describe(account_id, with_tags=False) is None:
                 raise TerminalError(Reason.EXTERNAL_ID_REQUIRED, why_external_id(account_id))
             self._confirmed_members.add(account_id)
 

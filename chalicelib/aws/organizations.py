@@ -36,8 +36,8 @@ class Organization:
         self._id: str | None = None
         self._reading_id = Lock()
 
-    def describe(self, account_id: AccountId) -> Account | None:
-        """Return an account, or None if Organizations answers that it is no member."""
+    def describe(self, account_id: AccountId, *, with_tags: bool = True) -> Account | None:
+        """Return an account, or None if Organizations answers that it is no member; its tags, if the settings select by any."""
         doing = f"describing account {account_id}"
         with translated(doing):
             try:
@@ -47,7 +47,7 @@ class Organization:
                     return None
                 raise account_error(error, doing) from error
             account = self._account(answer["Account"])
-            return replace(account, tags=self._tags_of(account_id)) if self._tag_keys else account
+            return replace(account, tags=self._tags_of(account_id)) if with_tags and self._tag_keys else account
 
     def _tags_of(self, account_id: AccountId) -> dict[str, str | None]:
         pages = self._client.get_paginator("list_tags_for_resource").paginate(ResourceId=account_id)
@@ -114,7 +114,7 @@ class Organization:
         """Return the organization's id from the ARN of a member. Only the first call describes the account."""
         with self._reading_id:
             if self._id is None:
-                self.describe(account_id)
+                self.describe(account_id, with_tags=False)
         if self._id is None:
             raise RetryableError(Reason.NOT_READY, f"not ready yet: Organizations has no account {account_id}")
         return self._id

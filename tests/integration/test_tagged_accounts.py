@@ -249,3 +249,14 @@ def test_account_that_leaves_while_it_is_looked_up_is_tried_again(
     stage.deliver()
 
     assert stage.status(account_id) == ("enrolled", None)
+
+
+def test_offboarding_reads_no_tags(organization: Organization, boundary: Boundary) -> None:
+    stage, (first, _) = enrolled_stage(organization, 2)
+    boundary.fail(LIST_TAGS, "TooManyRequestsException", status=400)
+
+    stage.run_and_drain("retire", accounts=[first])
+    assert stage.status(first) == ("retired", "retired_by_request")
+
+    stage.uninstall()
+    assert organization.granted() == set()
