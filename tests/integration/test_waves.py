@@ -101,6 +101,15 @@ def test_next_wave_waits_until_the_one_before_is_handled(stage: SimulatedStage) 
     assert _changed(stage) == MEMBERS[-6:]
 
 
+def test_event_in_the_same_batch_delays_no_wave(stage: SimulatedStage) -> None:
+    stage.settings = CORRECT
+    _sweep(stage, {"accounts": "new"})
+    stage.send_events(*MEMBERS[-2:])
+    stage.drain()
+
+    assert _changed(stage) == MEMBERS[-6:]
+
+
 def test_each_sweep_changes_the_next_wave_until_all_are_changed(stage: SimulatedStage) -> None:
     stage.settings = CORRECT
     changed = []
