@@ -152,7 +152,7 @@ class Reconciler:
                 raise RetryableError(Reason.NOT_READY, "not ready yet: its state is PENDING_ACTIVATION")
             work.keeps_settings = awaits_wave and reason is None
             if row is not None and work.keeps_settings:
-                work.keeps_settings = blocking is not None or self._is_as_made(account_id, row, work)
+                work.keeps_settings = self._is_as_made(account_id, row, work)
             if reason is None and not work.keeps_settings:
                 named = frozenset({account_id})
                 settings = replace(self._settings, adopt_existing_roles=named) if adopting else self._settings
