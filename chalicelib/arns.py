@@ -1,4 +1,4 @@
-"""ARNs in any partition, account ids and ids of organizational units."""
+"""ARNs in any partition, and ids of accounts, organizations and organizational units."""
 
 import re
 from typing import Literal, NamedTuple, NewType
@@ -29,6 +29,11 @@ def is_organization_id(value: str) -> bool:
 def is_ou_id(value: str) -> bool:
     """Whether a value is the id of an organizational unit."""
     return _OU_ID.fullmatch(value) is not None
+
+
+def is_organization_id(value: str) -> bool:
+    """Whether a value is the id of an organization."""
+    return _ORGANIZATION_ID.fullmatch(value) is not None
 
 
 def role_arn(partition: str, account_id: str, name: str) -> str:

@@ -107,9 +107,9 @@ class _Run:
         status = self._records.status or Status(names=Names.of(publisher.settings))
         # Names that enroll recorded in scope none are completed, once there is a source policy.
         names = status.names.completed(publisher.settings)
-        recorded = status.organization_id
-        # One that was edited would be granted in every shard.
-        organization_id = recorded if is_organization_id(recorded) else publisher.organization_id()
+        # An edited one would be the condition under which every account is granted.
+        is_known = is_organization_id(status.organization_id)
+        organization_id = status.organization_id if is_known else publisher.organization_id()
         self._status = replace(status, names=names, organization_id=organization_id)
         # Under other settings, what exists is kept under the names that it has.
         self._settings = names.installed(publisher.settings)
