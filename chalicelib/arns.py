@@ -31,11 +31,6 @@ def is_ou_id(value: str) -> bool:
     return _OU_ID.fullmatch(value) is not None
 
 
-def is_organization_id(value: str) -> bool:
-    """Whether a value is the id of an organization."""
-    return _ORGANIZATION_ID.fullmatch(value) is not None
-
-
 def role_arn(partition: str, account_id: str, name: str) -> str:
     """Build the ARN of a role without a path."""
     return f"arn:{partition}:iam::{account_id}:role/{name}"
