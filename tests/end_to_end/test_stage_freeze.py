@@ -9,8 +9,7 @@ import pytest
 
 from chalicelib.source_policy.documents import capacity
 from local.organization import LocalOrganization
-from local.waiting import wait_until
-from tests.end_to_end.deployed_stage import POLICY, TIMEOUT_SECONDS, Deploy, DeployedStage
+from tests.end_to_end.deployed_stage import POLICY, Deploy, DeployedStage
 from tests.end_to_end.expected_errors import denied
 from tests.end_to_end.function_sessions import role_name
 from tests.end_to_end.organization_changes import create_without_events
@@ -104,29 +103,6 @@ def test_freeze_does_not_wait_for_queued_accounts(
 
     assert stage.invoke("freeze", frozen=False) == UNFROZEN
     assert all(stage.assume_member_role(account_id) for account_id in created)
-
-
-def test_freeze_does_not_wait_for_a_killed_run(
-    organization: LocalOrganization, stage: DeployedStage, enrolled: list[str]
-) -> None:
-    (created,) = create_without_events(organization)
-    stage.invoke("backfill", accounts=[created])
-    stage.wait_for_outcome(created, "enrolled")
-    # Kill a run that has recorded `applying` and is writing to IAM.
-    organization.slow_iam(1.5)
-    organization.set_account_state(created, "SUSPENDED")
-    stage.invoke("backfill", accounts=[created])
-    wait_until(lambda: any(record.applying for record in stage.records().shards), "a shard is written", TIMEOUT_SECONDS)
-    organization.kill(stage.function("publish"))
-    organization.slow_iam(0)
-    assert any(record.applying for record in stage.records().shards)
-
-    freeze(stage, enrolled)
-
-    organization.set_account_state(created, "ACTIVE")
-    stage.skip_delays()
-    stage.invoke_and_wait("backfill", accounts=[created])
-    assert not any(record.applying for record in stage.records().shards)
 
 
 def test_freeze_is_in_force_with_one_shard_that_can_not_be_written(

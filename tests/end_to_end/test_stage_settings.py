@@ -142,31 +142,3 @@ def test_changed_names_stop_newcomers_and_revoke_nothing(
 
     assert stage.accounts_with_outcome("enrolled") == set(stage.rows()) == stage.granted_accounts()
     assert stage.assume_member_role(account_id)
-
-
-def test_freeze_status_and_uninstall_work_under_former_names(
-    deploy: Deploy, organization: LocalOrganization, reader: str
-) -> None:
-    """The functions' policies have the new names, and allow the former ones only for what has this stage's tags."""
-    (account_id,) = create_without_events(organization)
-    stage = enrolled(deploy, "Former", SourcePrincipalArns=reader)
-    assert stage.assume_member_role(account_id)
-    rolecall, arn = CommandLine(organization, "former"), f"arn:aws:iam::{account_id}:role/Former"
-    deploy("former", SourcePrincipalArns=reader, MemberRoleName="Renamed", SourcePolicyName="Renamed")
-
-    frozen, status = rolecall("freeze", "--yes"), rolecall("status")
-
-    assert (frozen.returncode, status.returncode) == (0, 1), frozen.stdout + status.stdout
-    assert "publishing is blocked: names_changed: MEMBER_ROLE_NAME is Renamed, and was Former" in status.stdout
-    with denied("sts:AssumeRole"):
-        organization.assume(arn, organization.as_role(reader))
-
-    policy = f"arn:aws:iam::{organization.management_account_id}:policy/Former"
-    organization.client("iam").detach_role_policy(RoleName="Reader", PolicyArn=policy)
-    uninstalled = rolecall("uninstall", "--yes")
-
-    assert uninstalled.returncode == 0, uninstalled.stdout + uninstalled.stderr
-    for each in (account_id, organization.management_account_id):
-        assert read_role(organization, each, "Former") is None
-    names = [each["PolicyName"] for each in organization.client("iam").list_policies(Scope="Local")["Policies"]]
-    assert not {"Former", "Renamed"} & set(names)

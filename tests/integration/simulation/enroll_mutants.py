@@ -118,8 +118,8 @@ def row_is_written_without_its_mark(original: Any, self: Ledger, row: LedgerRow,
 
 
 @mutates(Organization, "describe", "no account is entered that Organizations never confirmed", first=1)
-def every_id_is_confirmed(original: Any, self: Organization, account_id: AccountId) -> Account:
-    return original(self, account_id) or Account(id=account_id, name="", state="ACTIVE", joined_at=None)
+def every_id_is_confirmed(original: Any, self: Organization, account_id: AccountId, **options: bool) -> Account:
+    return original(self, account_id, **options) or Account(id=account_id, name="", state="ACTIVE", joined_at=None)
 
 
 # Rows.
