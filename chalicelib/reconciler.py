@@ -60,9 +60,10 @@ class Verdict:
     """The status of an account after a pass, and what the pass did to its role.
 
     `access` is None where it stays as the row has it, since the account could not be looked at or brought to where it should
-    be. `keeps_settings` is whether the role was left as it was made for other settings. `account` is None for an id that is no member. `retry` is whether the message returns to the queue, and `blocked` whether
-    the source policy, not the account, is why it was not enrolled. `adopts` is what else manages a role that Rolecall didn't
-    create and may adopt, and when it was last used.
+    be. `keeps_settings` is whether the role was left as it was made for other settings. `account` is None for an id that is
+    no member. `retry` is whether the message returns to the queue, and `blocked` whether the source policy, not the account,
+    is why it was not enrolled. `adopts` is what else manages a role that Rolecall didn't create and may adopt, and when it
+    was last used.
     """
 
     account_id: AccountId
@@ -135,8 +136,8 @@ class Reconciler:
         `blocking` is why it can't be enrolled now, and `keeping` why its role can't be deleted yet if it is retired.
         `installed` are the settings with the names under which its role is installed, if they were changed since.
         `first_seen_at` is when the account was found to be a member, if that is known. `repeated` is whether an earlier pass
-        may have left a role that no row shows. With `awaits_wave`, a role that is still as it was made for other settings stays so, and
-        one that was changed since is repaired. With `adopting`, plan as if AdoptExistingRoles named the account.
+        may have left a role that no row shows. With `awaits_wave`, a role that is still as it was made for other settings
+        stays so, and one that was changed since is repaired. With `adopting`, plan as if AdoptExistingRoles named the account.
         """
         work = _Work(role_arn=row.role_arn if row else None)
         account: Account | None = None
