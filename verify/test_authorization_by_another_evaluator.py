@@ -164,7 +164,12 @@ def test_functions_enter_accounts_as_the_model_expects(
 def _narrow_trust(partition: str) -> dict[str, Any]:
     """Return the trust policy of the StackSet's role in an account that isn't the source account."""
     narrow = yaml_parse((ROOT / "docs/access-role-narrow.yaml").read_text())["Resources"]["AccessRole"]["Properties"]
-    values = {"AWS::Partition": partition, "ManagementAccountId": MANAGEMENT_ACCOUNT, "Stage": "dev"}
+    values = {
+        "AWS::Partition": partition,
+        "ManagementAccountId": MANAGEMENT_ACCOUNT,
+        "Stage": "dev",
+        "FunctionsRolePath": "/",
+    }
     trust: dict[str, Any] = resolve(narrow["AssumeRolePolicyDocument"], values | {"IsSourceAccount": False})
     return trust
 
