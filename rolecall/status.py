@@ -84,8 +84,8 @@ class RolloutState:
 class StageStatus:
     """The status of a stage; `last_full_resync` is the last one that verified every account.
 
-    `deployed_at` is when its code or settings last changed. `failed_instances` are those of the access roles' StackSet, if the settings use one. `rollout` is None unless roles wait for a
-    later wave.
+    `deployed_at` is when its code or settings last changed. `failed_instances` are those of the access roles' StackSet, if
+    the settings use one. `rollout` is None unless roles wait for a later wave.
     """
 
     stage: str

@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import NoReturn
 
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from chalicelib.errors import Reason
 from chalicelib.settings import Scope
-from rolecall.console import age, ago, counted, label_grid, output_console, plain, print_page
+from rolecall.console import age, ago, counted, first_of, label_grid, output_console, plain, print_page
 from rolecall.document_links import linked
 from rolecall.reasons import MEANING
 from rolecall.source_policy_state import NEVER_PUBLISHED, NO_SOURCE_POLICY, RESTORE, ShardState, SourcePolicyState
@@ -61,7 +61,7 @@ def _rows(status: StageStatus) -> Iterator[tuple[str, RenderableType]]:
     yield "skipped", _by_reason(covered.skipped, "")
     yield "retired", _by_reason(covered.retired, "")
     if covered.still_granted:
-        yield "still granted", Text(_some(covered.still_granted), "yellow")
+        yield "still granted", Text(first_of(covered.still_granted, _MAX_IDS), "yellow")
     if status.rollout:
         yield "rollout", Text(status.rollout.sentence, "red" if status.rollout.stopped else "yellow")
     yield "source policy", Group(*map(_shard, policy.shards)) if policy.shards else _no_shards(policy)
@@ -95,12 +95,6 @@ def _by_reason(counts: Mapping[Reason, int], style: str) -> RenderableType:
     for reason, count in counts.items():
         grid.add_row(str(count), reason, MEANING[reason])
     return grid
-
-
-def _some(names: Sequence[str]) -> str:
-    """Return the first ids or names, and the number of the others."""
-    more = len(names) - _MAX_IDS
-    return ", ".join(names[:_MAX_IDS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _failed_instances(status: StageStatus) -> Iterator[Text]:
@@ -199,7 +193,7 @@ def _queues(status: StageStatus) -> Iterator[Text]:
 def _alarms(status: StageStatus) -> Iterator[Text]:
     states = Counter(alarm.state for alarm in status.alarms)
     unclear = [status.short_name(alarm) for alarm in status.alarms if alarm.state == "INSUFFICIENT_DATA"]
-    names = {"INSUFFICIENT_DATA": f" ({_some(unclear)})"}
+    names = {"INSUFFICIENT_DATA": f" ({first_of(unclear, _MAX_IDS)})"}
     counts = [f"{count} {state}{names.get(state, '')}" for state, count in sorted(states.items())]
     yield Text(", ".join(counts) or "none")
     for alarm in status.alarming:
